@@ -1,0 +1,42 @@
+//! What the log holds. Knows nothing of how entries are stored or sent.
+
+use crate::{Configuration, LogId};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// One slot of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Who it is.
+    pub log_id: LogId,
+    /// What it carries.
+    pub payload: Payload,
+}
+
+/// What an entry carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Nothing: a new leader's first entry, so that it can commit its predecessors' (§3.6.2, §6.4).
+    Noop,
+    /// A command for the state machine, opaque to Raft.
+    Command(Bytes),
+    /// A configuration, effective from the moment it is appended (§4.1).
+    Configuration(Arc<Configuration>),
+}
+
+impl Entry {
+    /// What the entry counts for in every byte limit: its payload and a fixed overhead.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        const OVERHEAD_BYTES: usize = 48;
+        const MEMBER_BYTES: usize = 64;
+        OVERHEAD_BYTES
+            + match &self.payload {
+                Payload::Noop => 0,
+                Payload::Command(bytes) => bytes.len(),
+                Payload::Configuration(configuration) => {
+                    configuration.member_count() * MEMBER_BYTES
+                }
+            }
+    }
+}

@@ -1,0 +1,124 @@
+//! Everything that can happen to a core.
+
+use crate::{
+    Entry, HardState, LoadRequest, LogId, LogIndex, Message, NodeId, PersistSeq, ProposalId,
+    ReadId, SnapshotMeta, Term,
+};
+use bytes::Bytes;
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A message arrived: late, twice, or out of order, as it may.
+    Message {
+        /// Who sent it.
+        from: NodeId,
+        /// What it says.
+        message: Message,
+    },
+    /// Commands to append, if this node leads.
+    Propose(Vec<Proposal>),
+    /// Somebody wants to read linearizably (§6.4).
+    Read {
+        /// The caller's name for the read.
+        id: ReadId,
+    },
+    /// [`crate::Raft::next_deadline`] has come.
+    Deadline,
+    /// The write `seq` of [`crate::Effect::Persist`], and so every earlier one, is durable.
+    Persisted {
+        /// Which write.
+        seq: PersistSeq,
+    },
+    /// The state machine has applied everything up to `index`.
+    Applied {
+        /// The last applied entry.
+        index: LogIndex,
+    },
+    /// The answer to [`crate::Effect::Load`]: entries without a gap from `request.first` on, at
+    /// least one, unless the log no longer holds them.
+    Loaded {
+        /// The request that this answers.
+        request: LoadRequest,
+        /// The entries.
+        entries: Vec<Entry>,
+    },
+    /// The state machine's durable state covers the log up to `through`, which may be released.
+    Compact {
+        /// The last entry that is no longer needed here.
+        through: LogIndex,
+    },
+    /// The answer to [`crate::Effect::TakeSnapshot`]: a durable snapshot is at hand.
+    SnapshotReady {
+        /// Which snapshot.
+        meta: SnapshotMeta,
+    },
+    /// The answer to [`crate::Effect::ReadSnapshotChunk`].
+    SnapshotChunk {
+        /// For whom it was read.
+        peer: NodeId,
+        /// Of which snapshot.
+        last_included: LogId,
+        /// From which offset, in bytes.
+        offset: u64,
+        /// The piece.
+        chunk: Bytes,
+        /// Whether it is the last.
+        done: bool,
+    },
+    /// A snapshot that was asked for cannot be read any more; start over.
+    SnapshotGone {
+        /// For whom it was read.
+        peer: NodeId,
+        /// Which snapshot.
+        last_included: LogId,
+    },
+    /// The answer to [`crate::Effect::WriteSnapshotChunk`].
+    SnapshotWritten {
+        /// Of which snapshot.
+        last_included: LogId,
+        /// The offset wanted next, in bytes.
+        next_offset: u64,
+        /// Whether the snapshot is whole, verified and durable.
+        complete: bool,
+    },
+    /// The answer to [`crate::Effect::RestoreSnapshot`]: the state machine now is that snapshot.
+    SnapshotRestored {
+        /// Which snapshot.
+        last_included: LogId,
+    },
+    /// An operator asks the leader to hand over (§3.10), to `to` or to the best follower.
+    TransferLeadership {
+        /// The wished-for successor.
+        to: Option<NodeId>,
+    },
+}
+
+/// One command to append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// The caller's name for it.
+    pub id: ProposalId,
+    /// The command.
+    pub command: Bytes,
+}
+
+/// What a node finds on its disk when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// What the log starts after: the last snapshot or release, or [`LogId::ORIGIN`] with the
+    /// initial configuration.
+    pub base: SnapshotMeta,
+    /// The first index of each run of entries with one term, in order: the terms of the whole log.
+    pub term_runs: Vec<(LogIndex, Term)>,
+    /// The configurations in the log, with their indexes, in order.
+    pub configurations: Vec<(LogIndex, std::sync::Arc<crate::Configuration>)>,
+    /// The last entry of the log; equals `base.last_included` if it is empty.
+    pub last_log: LogId,
+    /// The end of the log, without a gap up to `last_log`: as much as should be held in memory.
+    pub tail: Vec<Entry>,
+    /// What the state machine has durably applied; at least `base`, at most `last_log`.
+    pub applied: LogIndex,
+}

@@ -1,0 +1,31 @@
+//! The Raft protocol as a deterministic function: no IO, no clock, no threads.
+//!
+//! One entry point, [`Raft::step`]: an [`Event`] goes in, [`Effect`]s come out. The caller carries
+//! the effects out, in any order it likes, and brings every completion back as another event. All
+//! ordering that safety needs is inside: an answer that depends on a disk write leaves the core
+//! only after the matching [`Event::Persisted`].
+//!
+//! Section numbers (`§3.6.2`) are those of Ongaro's dissertation, "Consensus: Bridging Theory and
+//! Practice" (2014).
+
+mod configuration;
+mod effect;
+mod entry;
+mod event;
+mod message;
+mod options;
+mod types;
+
+pub use configuration::{Configuration, Member, MemberRole};
+pub use effect::{Effect, LoadFor, LoadRequest, Persist, ProposalRefusal, ReadRefusal};
+pub use entry::{Entry, Payload};
+pub use event::{Event, Proposal, Restored};
+pub use message::{
+    AppendEntries, AppendEntriesResponse, AppendOutcome, ConflictHint, Heartbeat,
+    HeartbeatResponse, InstallSnapshot, InstallSnapshotResponse, Message, ReadIndex,
+    ReadIndexResponse, RequestVote, RequestVoteResponse, SnapshotMeta, TimeoutNow, VotePhase,
+};
+pub use options::{Options, OptionsError};
+pub use types::{
+    HardState, LogId, LogIndex, NodeId, PersistSeq, ProposalId, ReadId, Role, Term, Time,
+};

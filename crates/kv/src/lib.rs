@@ -1,0 +1,1 @@
+//! The replicated key-value store: MVCC revisions as etcd defines them.

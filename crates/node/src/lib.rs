@@ -1,0 +1,1 @@
+//! A Raft library: driver, runtime, transport and the API that people import.

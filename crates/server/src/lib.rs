@@ -1,0 +1,1 @@
+//! The etcd-compatible server: gRPC, HTTP gateway, limits and process life.

@@ -1,0 +1,1 @@
+//! Whole clusters in one thread and virtual time, under faults, with judges.
