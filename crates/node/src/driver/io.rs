@@ -1,0 +1,263 @@
+//! Everything that goes into a driver and comes out of it. The runtime and the simulator both speak
+//! this; neither can do anything to a node that is not written here.
+
+use crate::{Consistency, Fate, ReadError};
+use bytes::Bytes;
+use quorate_core::{
+    Entry, LoadRequest, LogId, LogIndex, Message, NodeId, Persist, PersistSeq, SnapshotMeta, Term,
+    Time,
+};
+
+/// The runtime's name for a request of a local caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What two drivers say to each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerMessage {
+    /// From core to core.
+    Raft(Message),
+    /// Commands that arrived at a follower, for the leader to append: at most once each, also if
+    /// this message arrives twice.
+    Forward {
+        /// The term whose leader is meant. A later leadership of the same node is not.
+        term: Term,
+        /// The life of the sending driver, so that a restart's numbers are not taken for old ones.
+        incarnation: u64,
+        /// The commands, their numbers rising.
+        requests: Vec<Forwarded>,
+    },
+    /// What became of some of them.
+    ForwardReplies {
+        /// The life of the driver that forwarded them.
+        incarnation: u64,
+        /// The follower's name for each request, and its fate.
+        replies: Vec<(u64, Fate)>,
+    },
+}
+
+/// A command on its way from a follower to the leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forwarded {
+    /// The follower's name for the request.
+    pub request: u64,
+    /// The command.
+    pub command: Bytes,
+}
+
+/// Something happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A message arrived.
+    Peer {
+        /// From whom.
+        from: NodeId,
+        /// What.
+        message: PeerMessage,
+    },
+    /// The connection to a peer broke: replies that it still owed will not come.
+    Disconnected {
+        /// Which peer.
+        peer: NodeId,
+    },
+    /// A local caller proposes a command.
+    Propose {
+        /// The caller.
+        ticket: Ticket,
+        /// The command.
+        command: Bytes,
+        /// When the caller wants to know at the latest.
+        deadline: Time,
+    },
+    /// A local caller wants to read: [`Output::Barrier`] says when it may.
+    Barrier {
+        /// The caller.
+        ticket: Ticket,
+        /// What the read promises.
+        consistency: Consistency,
+        /// When the caller wants to know at the latest.
+        deadline: Time,
+    },
+    /// [`crate::Driver::next_deadline`] has come.
+    Deadline,
+    /// A write is durable, and so is every earlier one.
+    Persisted {
+        /// Which write.
+        seq: PersistSeq,
+    },
+    /// The answer to [`Output::Load`].
+    Loaded {
+        /// The request.
+        request: LoadRequest,
+        /// The entries; none if the log does not hold the first one any more.
+        entries: Vec<Entry>,
+    },
+    /// The state machine has applied a batch, or restored a snapshot.
+    Applied(Applied),
+    /// The answer to [`Output::TakeSnapshot`].
+    SnapshotReady {
+        /// Which snapshot.
+        meta: SnapshotMeta,
+    },
+    /// The answer to [`Output::ReadSnapshotChunk`].
+    SnapshotChunk {
+        /// For whom.
+        peer: NodeId,
+        /// Of which snapshot.
+        last_included: LogId,
+        /// From where, in bytes.
+        offset: u64,
+        /// The piece.
+        chunk: Bytes,
+        /// Whether it is the last.
+        done: bool,
+    },
+    /// A snapshot cannot be read any more.
+    SnapshotGone {
+        /// For whom it was read.
+        peer: NodeId,
+        /// Which snapshot.
+        last_included: LogId,
+    },
+    /// The answer to [`Output::WriteSnapshotChunk`].
+    SnapshotWritten {
+        /// Of which snapshot.
+        last_included: LogId,
+        /// The offset wanted next, in bytes.
+        next_offset: u64,
+        /// Whether the snapshot is whole, verified and durable.
+        complete: bool,
+    },
+    /// The answer to [`Output::RestoreSnapshot`].
+    SnapshotRestored {
+        /// Which snapshot.
+        last_included: LogId,
+        /// What the state machine has durably applied.
+        durable: LogIndex,
+    },
+    /// An operator wants another leader.
+    TransferLeadership {
+        /// Whom; `None` for the best follower.
+        to: Option<NodeId>,
+    },
+}
+
+/// The outcome of one [`Output::Apply`].
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// The last entry of the batch.
+    pub index: LogIndex,
+    /// What the state machine has durably applied ([`crate::StateMachine::applied`]).
+    pub durable: LogIndex,
+    /// The fates of requests that other nodes forwarded.
+    pub remote: Vec<RemoteFate>,
+}
+
+/// The fate of a request that another node forwarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteFate {
+    /// Whose request.
+    pub requester: Requester,
+    /// Its fate.
+    pub fate: Fate,
+}
+
+/// Something to do. May be done in any order, except that each kind among `Persist`, and each among
+/// `Apply` and `RestoreSnapshot`, keeps its own order.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Send a message; it may be lost. If a `Forward` certainly cannot be delivered (no connection,
+    /// queue full), say so by [`Input::Disconnected`], or the caller waits until its deadline.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: PeerMessage,
+    },
+    /// Make durable.
+    Persist(Persist),
+    /// Read from the log.
+    Load(LoadRequest),
+    /// Apply committed entries and answer those who wait for them.
+    Apply(ApplyBatch),
+    /// The fate of a local proposal that will not be answered by an [`ApplyBatch`].
+    Answer {
+        /// The caller.
+        ticket: Ticket,
+        /// The fate.
+        fate: Fate,
+    },
+    /// A local read may go on, or not.
+    Barrier {
+        /// The caller.
+        ticket: Ticket,
+        /// The index that is applied at least; or why not.
+        result: Result<LogIndex, ReadError>,
+    },
+    /// Write a snapshot of the state machine.
+    TakeSnapshot {
+        /// What it must cover.
+        at_least: LogIndex,
+    },
+    /// Read a piece of a snapshot.
+    ReadSnapshotChunk {
+        /// For whom.
+        peer: NodeId,
+        /// Of which snapshot.
+        last_included: LogId,
+        /// From where, in bytes.
+        offset: u64,
+        /// How much at most.
+        max_bytes: usize,
+    },
+    /// Store a piece of a received snapshot.
+    WriteSnapshotChunk {
+        /// Which snapshot.
+        meta: SnapshotMeta,
+        /// Where, in bytes.
+        offset: u64,
+        /// The piece.
+        chunk: Bytes,
+        /// Whether it is the last.
+        done: bool,
+    },
+    /// Replace the state machine by a received snapshot.
+    RestoreSnapshot {
+        /// Which snapshot.
+        meta: SnapshotMeta,
+    },
+    /// Drop the log up to this base from the disk, and snapshots that only older logs needed.
+    ReleasePrefix {
+        /// The new base.
+        base: SnapshotMeta,
+    },
+}
+
+/// Committed entries, in order and without a gap.
+#[derive(Clone, Debug, Default)]
+pub struct ApplyBatch {
+    /// The entries, of every kind.
+    pub entries: Vec<Entry>,
+    /// Who waits for which entry: positions in `entries`, rising.
+    pub waiters: Vec<(usize, Waiter)>,
+}
+
+/// Who waits for the fate of a proposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiter {
+    /// A caller on this node.
+    Local(Ticket),
+    /// A caller on another node.
+    Remote(Requester),
+}
+
+/// A request of another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Requester {
+    /// The node.
+    pub node: NodeId,
+    /// The life of its driver.
+    pub incarnation: u64,
+    /// Its name for the request.
+    pub request: u64,
+}

@@ -1,0 +1,451 @@
+//! The sync half of a node: turns what happens into steps of the core, and the core's effects into
+//! work for the log, the network and the state machine. It waits for nothing and knows no clock,
+//! socket, file or thread; the runtime and the simulator carry its outputs out.
+
+mod barriers;
+mod compaction;
+mod io;
+mod options;
+mod proposals;
+
+pub use io::{
+    Applied, ApplyBatch, Forwarded, Input, Output, PeerMessage, RemoteFate, Requester, Ticket,
+    Waiter,
+};
+pub use options::DriverOptions;
+
+use crate::{Consistency, Fate, ReadError, Refusal};
+use barriers::{Answers, Barriers, Waiting};
+use bytes::Bytes;
+use compaction::{Compaction, Decision};
+use proposals::{Fates, Outstanding, Proposals, RemoteReplies};
+use quorate_core::{
+    Effect, Entry, Event, LogId, LogIndex, Message, NodeId, Proposal, ProposalId, ProposalRefusal,
+    Raft, ReadId, ReadRefusal, SnapshotMeta, Term, Time,
+};
+
+/// A core, and everybody who waits for something of it.
+///
+/// The same inputs at the same times give the same outputs.
+#[derive(Debug)]
+pub struct Driver {
+    raft: Raft,
+    options: DriverOptions,
+    proposals: Proposals,
+    barriers: Barriers,
+    compaction: Compaction,
+    applied: LogIndex,
+    /// What the present turn has gathered and not yet given to the core.
+    turn: Turn,
+    sweep_at: Option<Time>,
+    effects: Vec<Effect>,
+}
+
+/// Gathered during one turn, so that what arrives together travels together.
+#[derive(Debug, Default)]
+struct Turn {
+    /// Commands for the core, with those who wait for them, in the order of their proposal ids.
+    proposals: Vec<(Waiter, Bytes, Time)>,
+    remote_replies: RemoteReplies,
+    fates: Fates,
+    answers: Answers,
+}
+
+impl Driver {
+    /// A driver around a core.
+    ///
+    /// `durable` is what the state machine had durably applied at the start ([`LogIndex::ORIGIN`]
+    /// for a volatile one), `applied` what it has applied now (a restored snapshot's index, for
+    /// instance). `incarnation` must differ from that of every earlier life of this node.
+    #[must_use]
+    pub fn new(
+        raft: Raft,
+        options: DriverOptions,
+        durable: LogIndex,
+        applied: LogIndex,
+        incarnation: u64,
+    ) -> Self {
+        let base = raft.base().index;
+        Self {
+            raft,
+            options,
+            proposals: Proposals::new(incarnation),
+            barriers: Barriers::default(),
+            compaction: Compaction::new(base, durable),
+            applied,
+            turn: Turn::default(),
+            sweep_at: None,
+            effects: Vec::new(),
+        }
+    }
+
+    /// The core, for looking at.
+    #[must_use]
+    pub const fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// What the state machine is known to have applied.
+    #[must_use]
+    pub const fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// Proposals and reads whose outcome is open.
+    #[must_use]
+    pub fn pending_count(&self) -> usize {
+        self.proposals.count() + self.barriers.count()
+    }
+
+    /// When [`Input::Deadline`] is due, if nothing else happens first.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        match (self.raft.next_deadline(), self.sweep_at) {
+            (Some(core), Some(sweep)) => Some(core.min(sweep)),
+            (core, sweep) => core.or(sweep),
+        }
+    }
+
+    /// One turn with one input; see [`Driver::turn`].
+    pub fn handle(&mut self, now: Time, input: Input, outputs: &mut Vec<Output>) {
+        self.turn(now, std::iter::once(input), outputs);
+    }
+
+    /// One turn: takes everything that has happened, and says what to do. Inputs that are given
+    /// together are batched: one append, one write and one message for all their proposals, one
+    /// proof of leadership for all their reads.
+    pub fn turn(
+        &mut self,
+        now: Time,
+        inputs: impl IntoIterator<Item = Input>,
+        outputs: &mut Vec<Output>,
+    ) {
+        for input in inputs {
+            self.input(now, input, outputs);
+        }
+        self.dispatch(now, outputs);
+        self.finish(outputs);
+        if self.sweep_at.is_none() && !(self.proposals.is_empty() && self.barriers.count() == 0) {
+            self.sweep_at = Some(now.after(self.options.sweep_interval));
+        }
+    }
+
+    fn input(&mut self, now: Time, input: Input, outputs: &mut Vec<Output>) {
+        match input {
+            Input::Peer { from, message } => self.peer_message(now, from, message, outputs),
+            Input::Disconnected { peer } => {
+                self.proposals.disconnected(peer, &mut self.turn.fates);
+            }
+            Input::Propose { ticket, command, deadline } => {
+                self.propose(now, ticket, command, deadline);
+            }
+            Input::Barrier { ticket, consistency, deadline } => {
+                self.barrier(now, ticket, consistency, deadline);
+            }
+            Input::Deadline => self.deadline(now, outputs),
+            Input::Persisted { seq } => self.step(now, Event::Persisted { seq }, outputs),
+            Input::Loaded { request, entries } => {
+                self.step(now, Event::Loaded { request, entries }, outputs);
+            }
+            Input::Applied(applied) => self.applied_batch(now, applied, outputs),
+            Input::SnapshotReady { meta } => self.snapshot_ready(now, meta, outputs),
+            Input::SnapshotChunk { peer, last_included, offset, chunk, done } => {
+                let event = Event::SnapshotChunk { peer, last_included, offset, chunk, done };
+                self.step(now, event, outputs);
+            }
+            Input::SnapshotGone { peer, last_included } => {
+                self.step(now, Event::SnapshotGone { peer, last_included }, outputs);
+            }
+            Input::SnapshotWritten { last_included, next_offset, complete } => {
+                let event = Event::SnapshotWritten { last_included, next_offset, complete };
+                self.step(now, event, outputs);
+            }
+            Input::SnapshotRestored { last_included, durable } => {
+                self.restored(now, last_included, durable, outputs);
+            }
+            Input::TransferLeadership { to } => {
+                self.step(now, Event::TransferLeadership { to }, outputs);
+            }
+        }
+    }
+
+    // ---- What arrives ------------------------------------------------------------------------
+
+    fn propose(&mut self, now: Time, ticket: Ticket, command: Bytes, deadline: Time) {
+        let limit_bytes = self.options.outstanding_bytes_max;
+        if self.proposals.outstanding_bytes().saturating_add(command.len()) > limit_bytes {
+            let refusal = Refusal::Overloaded {
+                what: "proposals on the way to the leader",
+                limit: limit_bytes,
+                unit: "bytes",
+            };
+            self.turn.fates.push((Waiter::Local(ticket), Fate::NotAppended(refusal)));
+            return;
+        }
+        let leaderless_until = now.after(self.options.leaderless_wait);
+        self.proposals.hold(Outstanding { ticket, command, deadline, leaderless_until });
+    }
+
+    fn barrier(&mut self, now: Time, ticket: Ticket, consistency: Consistency, deadline: Time) {
+        let limit_count = self.options.barriers_count_max;
+        if self.barriers.count() >= limit_count {
+            self.turn.answers.push((ticket, Err(ReadError::Overloaded { limit_count })));
+            return;
+        }
+        let leaderless_until = now.after(self.options.leaderless_wait);
+        let waiting = Waiting { ticket, deadline, leaderless_until };
+        match consistency {
+            Consistency::Linearizable => self.barriers.needs_proof(waiting),
+            Consistency::AtLeast(index) if index > self.applied => {
+                self.barriers.needs_applied(index, waiting);
+            }
+            Consistency::AtLeast(_) | Consistency::Local => {
+                self.turn.answers.push((ticket, Ok(self.applied)));
+            }
+        }
+    }
+
+    fn peer_message(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        message: PeerMessage,
+        outputs: &mut Vec<Output>,
+    ) {
+        match message {
+            PeerMessage::Raft(message) => {
+                self.step(now, Event::Message { from, message }, outputs);
+            }
+            PeerMessage::Forward { term, incarnation, requests } => {
+                for Forwarded { request, command } in requests {
+                    let requester = Requester { node: from, incarnation, request };
+                    self.forwarded(now, term, requester, command);
+                }
+            }
+            PeerMessage::ForwardReplies { incarnation, replies } => {
+                if incarnation == self.proposals.incarnation() {
+                    for (request, fate) in replies {
+                        self.proposals.forward_reply(request, fate, &mut self.turn.fates);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A command from another node. It is appended only in the term that it was meant for, so that
+    /// a copy of the message that comes later cannot append it again.
+    fn forwarded(&mut self, now: Time, term: Term, requester: Requester, command: Bytes) {
+        let is_leader = self.raft.leader() == Some(self.raft.id());
+        if !is_leader || term != self.raft.current_term() {
+            let fate = Fate::NotAppended(Refusal::NoLeader);
+            self.turn.remote_replies.push(requester, fate);
+        } else if self.proposals.is_new(term, requester) {
+            // The requester has a deadline of its own; ours only bounds our memory.
+            let deadline = now.after(self.options.leaderless_wait * 10);
+            self.turn.proposals.push((Waiter::Remote(requester), command, deadline));
+        }
+    }
+
+    fn deadline(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        if self.raft.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.step(now, Event::Deadline, outputs);
+        }
+        if self.sweep_at.is_some_and(|sweep_at| sweep_at <= now) {
+            self.sweep_at = None;
+            self.proposals.expire(now, &mut self.turn.fates);
+            let leaderless = self.raft.leader().is_none();
+            self.barriers.expire(now, leaderless, &mut self.turn.answers);
+        }
+    }
+
+    fn applied_batch(&mut self, now: Time, applied: Applied, outputs: &mut Vec<Output>) {
+        self.applied = self.applied.max(applied.index);
+        self.turn.remote_replies.extend(applied.remote);
+        self.compaction.durable(applied.durable);
+        self.step(now, Event::Applied { index: applied.index }, outputs);
+        self.barriers.applied(self.applied, &mut self.turn.answers);
+        self.compact(now, outputs);
+    }
+
+    fn snapshot_ready(&mut self, now: Time, meta: SnapshotMeta, outputs: &mut Vec<Output>) {
+        self.compaction.snapshot_ready(&meta);
+        self.step(now, Event::SnapshotReady { meta }, outputs);
+        self.compact(now, outputs);
+    }
+
+    fn restored(
+        &mut self,
+        now: Time,
+        last_included: LogId,
+        durable: LogIndex,
+        outputs: &mut Vec<Output>,
+    ) {
+        self.applied = self.applied.max(last_included.index);
+        self.compaction.durable(durable);
+        self.step(now, Event::SnapshotRestored { last_included }, outputs);
+        self.barriers.applied(self.applied, &mut self.turn.answers);
+    }
+
+    fn compact(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        let base = self.raft.base().index;
+        match self.compaction.decide(&self.options, base, self.applied) {
+            Decision::Keep => {}
+            Decision::Compact { through } => self.step(now, Event::Compact { through }, outputs),
+            Decision::Snapshot { at_least } => outputs.push(Output::TakeSnapshot { at_least }),
+        }
+    }
+
+    // ---- What is passed on -------------------------------------------------------------------
+
+    /// Sends what is held on its way: into our log, or to the leader; and asks for reads.
+    fn dispatch(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        let Some(leader) = self.raft.leader() else {
+            return self.append(now, outputs);
+        };
+        if leader == self.raft.id() {
+            for held in self.proposals.take_held() {
+                let waiter = Waiter::Local(held.ticket);
+                self.turn.proposals.push((waiter, held.command, held.deadline));
+            }
+        } else if self.proposals.has_held() {
+            outputs.push(self.forward_held(leader));
+        }
+        self.append(now, outputs);
+        if let Some(id) = self.barriers.ask() {
+            self.step(now, Event::Read { id }, outputs);
+        }
+    }
+
+    fn forward_held(&mut self, leader: NodeId) -> Output {
+        let batch = self.proposals.take_held();
+        let message = PeerMessage::Forward {
+            term: self.raft.current_term(),
+            incarnation: self.proposals.incarnation(),
+            requests: self.proposals.forward(leader, batch),
+        };
+        Output::Send { to: leader, message }
+    }
+
+    /// Gives the gathered commands to the core in one event, their ids being their positions.
+    fn append(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        if self.turn.proposals.is_empty() {
+            return;
+        }
+        let proposals = (0..).zip(&self.turn.proposals).map(|(id, (_, command, _))| Proposal {
+            id: ProposalId::new(id),
+            command: command.clone(),
+        });
+        let event = Event::Propose(proposals.collect());
+        self.step(now, event, outputs);
+        self.turn.proposals.clear();
+    }
+
+    fn step(&mut self, now: Time, event: Event, outputs: &mut Vec<Output>) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.raft.step(now, event, &mut effects);
+        for effect in effects.drain(..) {
+            self.effect(now, effect, outputs);
+        }
+        self.effects = effects;
+    }
+
+    fn effect(&mut self, now: Time, effect: Effect, outputs: &mut Vec<Output>) {
+        match effect {
+            Effect::Send { to, message } => send(to, message, outputs),
+            Effect::Persist(persist) => outputs.push(Output::Persist(persist)),
+            Effect::Apply { entries } => self.apply(entries, outputs),
+            Effect::ProposalAppended { id, log_id } => {
+                if let Some(&(waiter, _, deadline)) = self.turn.proposal(id) {
+                    self.proposals.appended(log_id, waiter, deadline);
+                }
+            }
+            Effect::ProposalRefused { id, reason } => self.refused(now, id, reason),
+            Effect::ReadReady { id, index } => {
+                self.barriers.ready(id, index);
+                self.barriers.applied(self.applied, &mut self.turn.answers);
+            }
+            Effect::ReadRefused { id, reason } => self.read_refused(id, reason),
+            Effect::Load(request) => outputs.push(Output::Load(request)),
+            Effect::TakeSnapshot { at_least } => outputs.push(Output::TakeSnapshot { at_least }),
+            Effect::ReadSnapshotChunk { peer, last_included, offset, max_bytes } => {
+                outputs.push(Output::ReadSnapshotChunk { peer, last_included, offset, max_bytes });
+            }
+            Effect::WriteSnapshotChunk { meta, offset, chunk, done } => {
+                outputs.push(Output::WriteSnapshotChunk { meta, offset, chunk, done });
+            }
+            Effect::RestoreSnapshot { meta } => {
+                let through = meta.last_included.index;
+                self.proposals.superseded(through, &mut self.turn.fates);
+                outputs.push(Output::RestoreSnapshot { meta });
+            }
+            Effect::ReleasePrefix { base } => outputs.push(Output::ReleasePrefix { base }),
+        }
+    }
+
+    fn apply(&mut self, entries: Vec<Entry>, outputs: &mut Vec<Output>) {
+        self.compaction.applying(entries.iter().map(Entry::size_bytes).sum());
+        let batch = self.proposals.attach(entries, &mut self.turn.fates);
+        outputs.push(Output::Apply(batch));
+    }
+
+    /// A refused proposal entered no log. If only the leader is missing, ours wait for one.
+    fn refused(&mut self, now: Time, id: ProposalId, reason: ProposalRefusal) {
+        let Some(&(waiter, ref command, deadline)) = self.turn.proposal(id) else {
+            return;
+        };
+        let refusal = match reason {
+            ProposalRefusal::NotLeader { .. } => Refusal::NoLeader,
+            ProposalRefusal::Transferring { to } => Refusal::Transferring { to },
+            ProposalRefusal::TooManyUncommitted { limit_bytes, .. } => Refusal::Overloaded {
+                what: "uncommitted proposals",
+                limit: limit_bytes,
+                unit: "bytes",
+            },
+            ProposalRefusal::Poisoned => Refusal::Stopped,
+        };
+        match (waiter, &refusal) {
+            (Waiter::Local(ticket), Refusal::NoLeader | Refusal::Transferring { .. }) => {
+                let command = command.clone();
+                let leaderless_until = now.after(self.options.leaderless_wait);
+                self.proposals.hold(Outstanding { ticket, command, deadline, leaderless_until });
+            }
+            _ => self.turn.fates.push((waiter, Fate::NotAppended(refusal))),
+        }
+    }
+
+    fn read_refused(&mut self, id: ReadId, reason: ReadRefusal) {
+        match reason {
+            ReadRefusal::NoLeader
+            | ReadRefusal::LeaderChanged
+            | ReadRefusal::TooManyReads { .. }
+            | ReadRefusal::Poisoned => self.barriers.refused(id),
+        }
+    }
+
+    /// Hands out what became known in this turn.
+    fn finish(&mut self, outputs: &mut Vec<Output>) {
+        for (waiter, fate) in std::mem::take(&mut self.turn.fates) {
+            match waiter {
+                Waiter::Local(ticket) => outputs.push(Output::Answer { ticket, fate }),
+                Waiter::Remote(requester) => self.turn.remote_replies.push(requester, fate),
+            }
+        }
+        for (ticket, result) in self.turn.answers.drain(..) {
+            outputs.push(Output::Barrier { ticket, result });
+        }
+        for (to, incarnation, replies) in self.turn.remote_replies.drain() {
+            let message = PeerMessage::ForwardReplies { incarnation, replies };
+            outputs.push(Output::Send { to, message });
+        }
+    }
+}
+
+impl Turn {
+    fn proposal(&self, id: ProposalId) -> Option<&(Waiter, Bytes, Time)> {
+        self.proposals.get(usize::try_from(id.get()).ok()?)
+    }
+}
+
+fn send(to: NodeId, message: Message, outputs: &mut Vec<Output>) {
+    outputs.push(Output::Send { to, message: PeerMessage::Raft(message) });
+}

@@ -1,0 +1,126 @@
+//! What a user writes: the state that the log keeps equal on every node. Nothing here knows Raft
+//! beyond "this entry is committed".
+
+use bytes::Bytes;
+use quorate_core::{LogId, LogIndex};
+use std::io::{Read, Write};
+
+/// A deterministic state machine: the same commands in the same order give the same state and the
+/// same replies on every node. No clock, chance or local fact may enter [`StateMachine::apply`].
+///
+/// All calls but [`SnapshotView::write_to`] come from one thread, one at a time.
+pub trait StateMachine: Send + 'static {
+    /// The last entry whose effect survives a crash; [`LogIndex::ORIGIN`] if the state is volatile
+    /// or new. It may trail what was applied: the log replays the difference. It never falls.
+    fn applied(&self) -> LogIndex;
+
+    /// Applies committed commands in order, and gives one reply for each.
+    ///
+    /// # Errors
+    ///
+    /// [`Fatal`] stops this node: the state can no longer be trusted to equal the others'.
+    /// A command that makes no sense is no such error; it gets a reply that says so.
+    fn apply(&mut self, batch: &[Committed], replies: &mut Replies) -> Result<(), Fatal>;
+
+    /// Answers a read-only query from the current state.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryError`] if the query cannot be understood or answered.
+    fn query(&self, query: &[u8]) -> Result<Bytes, QueryError>;
+
+    /// A view of the state as it is now. Cheap; it is written out on another thread while `apply`
+    /// goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`Fatal`] as in [`StateMachine::apply`].
+    fn view(&self) -> Result<Box<dyn SnapshotView>, Fatal>;
+
+    /// Replaces the whole state by a snapshot that covers the log up to `last_included`.
+    /// If it fails half-way, the old state or none may remain, but never a mixture that
+    /// [`StateMachine::applied`] would vouch for.
+    ///
+    /// # Errors
+    ///
+    /// [`Fatal`] if the snapshot cannot be read or stored.
+    fn restore(&mut self, last_included: LogId, source: &mut dyn Read) -> Result<(), Fatal>;
+}
+
+/// A frozen state, ready to be written out.
+pub trait SnapshotView: Send {
+    /// Writes the state in the form that [`StateMachine::restore`] reads.
+    ///
+    /// # Errors
+    ///
+    /// What the writer says.
+    fn write_to(self: Box<Self>, target: &mut dyn Write) -> std::io::Result<()>;
+}
+
+/// A committed command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Where it stands in the log; rises from one command to the next, not always by one.
+    pub log_id: LogId,
+    /// The command, as it was proposed.
+    pub command: Bytes,
+}
+
+/// Collects the replies to a batch: one for each command, in order.
+#[derive(Debug, Default)]
+pub struct Replies {
+    replies: Vec<Bytes>,
+}
+
+impl Replies {
+    /// The reply to the next command.
+    pub fn push(&mut self, reply: impl Into<Bytes>) {
+        self.replies.push(reply.into());
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.replies.len()
+    }
+
+    /// The replies, in order.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<Bytes> {
+        self.replies
+    }
+}
+
+/// The state machine cannot go on. The node stops and says so; the others are not affected.
+#[derive(Debug, thiserror::Error)]
+#[error("the state machine failed: {reason}")]
+pub struct Fatal {
+    /// What an operator should know.
+    pub reason: String,
+    /// What caused it.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Fatal {
+    /// A failure without a further cause.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), source: None }
+    }
+
+    /// A failure with its cause.
+    pub fn caused_by(
+        reason: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { reason: reason.into(), source: Some(source.into()) }
+    }
+}
+
+/// A query that was not answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the query was not answered: {reason}")]
+pub struct QueryError {
+    /// What the caller should change.
+    pub reason: String,
+}
