@@ -1,0 +1,56 @@
+//! Ports of this machine that stay ours for the length of a test, even while the server that
+//! listens there is dead. Knows nothing of servers.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Ports below the range from which the system takes the local ports of outgoing connections: in
+/// that range a killed server's port could be gone when it comes back, taken by somebody's
+/// connection, or even by a client that connects to itself.
+const FIRST: u32 = 12_000;
+const COUNT: u32 = 18_000;
+
+/// A port on 127.0.0.1. A lock on a file named after it keeps other tests, of this process or
+/// another, away from it until it is dropped.
+pub(crate) struct Port {
+    number: u16,
+    _lock: File,
+}
+
+impl Port {
+    /// Reserves a port on which nobody listens.
+    pub(crate) fn reserve() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let start = std::process::id().wrapping_mul(97);
+        (0..COUNT)
+            .map(|_| start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT + FIRST)
+            .find_map(|number| Self::try_reserve(u16::try_from(number).unwrap()))
+            .expect("some port is free")
+    }
+
+    fn try_reserve(number: u16) -> Option<Self> {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ports");
+        fs::create_dir_all(&folder).expect("the target folder can be written");
+        let lock = File::create(folder.join(number.to_string())).expect("a lock file");
+        lock.try_lock().ok()?;
+        TcpListener::bind(("127.0.0.1", number)).ok()?;
+        Some(Self { number, _lock: lock })
+    }
+
+    /// Its number.
+    pub(crate) fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// `127.0.0.1:<number>`.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.number)
+    }
+
+    /// `http://127.0.0.1:<number>`.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+}

@@ -1,0 +1,161 @@
+//! One server process: started, signalled, watched, and killed when its owner goes. Knows the
+//! operating system's side of it only; what the server says to clients is `client`'s business.
+
+use super::{Port, eventually};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// A server that may or may not be running.
+pub(crate) struct Server {
+    /// Its `--name`.
+    pub(crate) name: String,
+    /// Where clients reach it.
+    pub(crate) client: Port,
+    /// Where its peers reach it.
+    pub(crate) peer: Port,
+    /// Its `--data-dir`.
+    pub(crate) data_dir: PathBuf,
+    /// What it wrote to standard output and standard error, over all its lives.
+    pub(crate) log: PathBuf,
+    /// Its flags, without the program and the verb.
+    pub(crate) flags: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// A server that has not been started, with everything it owns below `folder`.
+    pub(crate) fn new(folder: &Path, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            client: Port::reserve(),
+            peer: Port::reserve(),
+            data_dir: folder.join(name),
+            log: folder.join(format!("{name}.log")),
+            flags: Vec::new(),
+            child: None,
+        }
+    }
+
+    /// Whether the tests run against somebody else's server.
+    pub(crate) fn is_foreign() -> bool {
+        std::env::var_os("QUORATE_TEST_SERVER").is_some()
+    }
+
+    fn command() -> Command {
+        if let Some(program) = std::env::var_os("QUORATE_TEST_SERVER") {
+            return Command::new(program);
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+        command.arg("serve");
+        command
+    }
+
+    /// Starts the process. It is not ready yet: see [`Cluster::ready`](super::Cluster::ready).
+    pub(crate) fn start(&mut self) {
+        assert!(self.child.is_none(), "{} runs already", self.name);
+        let mut log = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
+        writeln!(log, "--- {} starts ---", self.name).unwrap();
+        let child = Self::command()
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("the server's program can be run");
+        self.child = Some(child);
+    }
+
+    /// The process id, if it was started and nobody has waited for its end.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("a signal goes to a server that was started");
+        kill_process(Pid::from_child(child), signal).expect("our child can be signalled");
+    }
+
+    /// `kill -9`: no farewell, no last write.
+    pub(crate) fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.child.take().unwrap().wait().expect("a killed child can be waited for");
+    }
+
+    /// SIGSTOP: the process stands still and knows nothing of it.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) async fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.ended().await
+    }
+
+    /// How the process ended, if it did. It can be started again then.
+    pub(crate) fn try_ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().expect("our child can be waited for")?;
+        self.child = None;
+        Some(status)
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let what = format!("the end of {}", self.name);
+        eventually(&what, async || self.try_ended()).await
+    }
+
+    /// Everything that it has written.
+    pub(crate) fn log_text(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until the log holds one of these words, in whatever case.
+    pub(crate) async fn logged(&self, words: &[&str]) {
+        let what = format!("{} to log one of {words:?}", self.name);
+        eventually(&what, async || {
+            let log = self.log_text().to_lowercase();
+            words.iter().any(|word| log.contains(&word.to_lowercase())).then_some(())
+        })
+        .await;
+    }
+
+    /// The last lines of the log, for a person.
+    pub(crate) fn log_tail(&self) -> String {
+        let text = self.log_text();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // A stopped process takes SIGKILL as well as any other.
+            let _gone = child.kill();
+            let _status = child.wait();
+        }
+    }
+}
+
+/// The processes whose command line contains this text, but for the one that asks.
+pub(crate) fn processes_mentioning(text: &str) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").expect("/proc lists the processes");
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| *pid != std::process::id())
+        .filter(|pid| {
+            // A process that ended a moment ago has no command line any more.
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(text)
+        })
+        .collect()
+}
