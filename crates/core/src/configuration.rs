@@ -1,8 +1,8 @@
 //! Who the members are, and which sets of them decide (§4). A configuration is membership only;
 //! settings are [`crate::Options`].
 
-use crate::NodeId;
-use std::collections::BTreeMap;
+use crate::{LogIndex, NodeId, quorum};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The members of the cluster. In a joint configuration (§4.3) a decision needs a majority of the
 /// incoming voters *and* a majority of the outgoing ones.
@@ -40,10 +40,200 @@ pub enum MemberRole {
     Learner,
 }
 
+impl MemberRole {
+    /// Whether its voice counts in the incoming half; outside of a change there is only this half.
+    #[must_use]
+    pub const fn is_incoming_voter(self) -> bool {
+        matches!(self, Self::Voter | Self::Incoming)
+    }
+
+    /// Whether its voice counts in the outgoing half.
+    #[must_use]
+    pub const fn is_outgoing_voter(self) -> bool {
+        matches!(self, Self::Voter | Self::Outgoing)
+    }
+}
+
 impl Configuration {
     /// How many members there are, learners included.
     #[must_use]
     pub fn member_count(&self) -> usize {
         self.members.len()
+    }
+
+    /// Every member that votes, in either half.
+    pub fn voters(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.ids(|role| role != MemberRole::Learner)
+    }
+
+    /// Every member that only receives the log (§4.2.1).
+    pub fn learners(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.ids(|role| role == MemberRole::Learner)
+    }
+
+    /// Whether `id` is a member that votes, in either half.
+    #[must_use]
+    pub fn is_voter(&self, id: NodeId) -> bool {
+        self.members.get(&id).is_some_and(|member| member.role != MemberRole::Learner)
+    }
+
+    /// Whether a change is under way, so that two majorities are needed (§4.3).
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        self.members.values().any(|m| matches!(m.role, MemberRole::Incoming | MemberRole::Outgoing))
+    }
+
+    /// The election rank of `id`; 0 for strangers.
+    #[must_use]
+    pub fn rank(&self, id: NodeId) -> u32 {
+        self.members.get(&id).map_or(0, |member| member.rank)
+    }
+
+    /// Whether the members for which `agrees` holds decide: a majority of the voters, in a joint
+    /// configuration a majority of each half (§4.3). Learners never count. Without voters, nobody
+    /// decides.
+    #[must_use]
+    pub fn has_quorum(&self, agrees: impl Fn(NodeId) -> bool) -> bool {
+        let (mut incoming, mut outgoing) = (Tally::default(), Tally::default());
+        for (id, member) in &self.members {
+            let yes = member.role != MemberRole::Learner && agrees(*id);
+            incoming.count(member.role.is_incoming_voter(), yes);
+            outgoing.count(member.role.is_outgoing_voter(), yes);
+        }
+        incoming.is_majority() && outgoing.is_majority()
+    }
+
+    /// The greatest index that a quorum has reached, where `match_index` says what each voter
+    /// durably holds (`None`: nothing is known of it). `None` without voters.
+    #[must_use]
+    pub fn committed_index(
+        &self,
+        match_index: impl Fn(NodeId) -> Option<LogIndex>,
+    ) -> Option<LogIndex> {
+        self.quorum_reached(|id| match_index(id).unwrap_or_default())
+    }
+
+    /// The greatest value that a quorum has reached (both halves, when joint).
+    pub(crate) fn quorum_reached<T: Ord + Copy + Default>(
+        &self,
+        value: impl Fn(NodeId) -> T,
+    ) -> Option<T> {
+        let half = |counts: fn(MemberRole) -> bool| {
+            let voters = self.members.iter().filter(move |(_, member)| counts(member.role));
+            quorum::majority_reached(voters.map(|(id, _)| value(*id)))
+        };
+        let incoming = half(MemberRole::is_incoming_voter)?;
+        if !self.is_joint() {
+            return Some(incoming);
+        }
+        Some(incoming.min(half(MemberRole::is_outgoing_voter)?))
+    }
+
+    /// Where the rank of `id` stands among the voters' ranks: how many distinct ranks are above
+    /// it, and how many distinct ranks there are (at least 1).
+    pub(crate) fn rank_slot(&self, id: NodeId) -> (usize, usize) {
+        let own = self.rank(id);
+        let mut ranks: BTreeSet<u32> = self.voters().map(|voter| self.rank(voter)).collect();
+        ranks.insert(own);
+        (ranks.iter().filter(|rank| **rank > own).count(), ranks.len())
+    }
+
+    fn ids(&self, wanted: fn(MemberRole) -> bool) -> impl Iterator<Item = NodeId> + '_ {
+        self.members.iter().filter(move |(_, member)| wanted(member.role)).map(|(id, _)| *id)
+    }
+}
+
+/// Counts the voices of one half.
+#[derive(Default)]
+struct Tally {
+    voters: usize,
+    yes: usize,
+}
+
+impl Tally {
+    fn count(&mut self, votes: bool, yes: bool) {
+        self.voters += usize::from(votes);
+        self.yes += usize::from(votes && yes);
+    }
+
+    fn is_majority(&self) -> bool {
+        quorum::is_majority(self.yes, self.voters)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROLES: [MemberRole; 4] =
+        [MemberRole::Voter, MemberRole::Incoming, MemberRole::Outgoing, MemberRole::Learner];
+
+    fn configuration(roles: &[MemberRole]) -> Configuration {
+        let member =
+            |role| Member { role, rank: 0, address: String::new(), context: bytes::Bytes::new() };
+        let members = roles.iter().zip(1..).map(|(role, id)| (NodeId::new(id), member(*role)));
+        Configuration { version: 0, members: members.collect() }
+    }
+
+    /// Every configuration of up to five members, with every subset that agrees.
+    fn every_case(mut check: impl FnMut(&Configuration, &dyn Fn(NodeId) -> bool)) {
+        for size in 1..=5_u32 {
+            for code in 0..4_usize.pow(size) {
+                let roles: Vec<_> =
+                    (0..size).map(|place| ROLES[code / 4_usize.pow(place) % 4]).collect();
+                let configuration = configuration(&roles);
+                for agreeing in 0..1_u64 << size {
+                    check(&configuration, &|id| agreeing >> (id.get() - 1) & 1 == 1);
+                }
+            }
+        }
+    }
+
+    fn naive_half(
+        configuration: &Configuration,
+        half: [MemberRole; 2],
+        agrees: &dyn Fn(NodeId) -> bool,
+    ) -> bool {
+        let voters: Vec<NodeId> = configuration
+            .members
+            .iter()
+            .filter(|(_, member)| half.contains(&member.role))
+            .map(|(id, _)| *id)
+            .collect();
+        voters.iter().filter(|id| agrees(**id)).count() * 2 > voters.len()
+    }
+
+    #[test]
+    fn has_quorum_equals_the_definition_for_every_configuration_of_up_to_five() {
+        every_case(|configuration, agrees| {
+            let expected =
+                naive_half(configuration, [MemberRole::Voter, MemberRole::Incoming], agrees)
+                    && naive_half(configuration, [MemberRole::Voter, MemberRole::Outgoing], agrees);
+            assert_eq!(configuration.has_quorum(agrees), expected, "{configuration:?}");
+        });
+    }
+
+    #[test]
+    fn committed_index_is_what_a_quorum_has_reached() {
+        every_case(|configuration, agrees| {
+            let index = |id| Some(LogIndex::new(if agrees(id) { 7 } else { 3 }));
+            let halves = [MemberRole::is_incoming_voter, MemberRole::is_outgoing_voter];
+            let complete = halves
+                .iter()
+                .all(|half| configuration.members.values().any(|member| half(member.role)));
+            let reached = u64::from(configuration.has_quorum(agrees)) * 4 + 3;
+            let expected = complete.then(|| LogIndex::new(reached));
+            assert_eq!(configuration.committed_index(index), expected, "{configuration:?}");
+        });
+    }
+
+    #[test]
+    fn learners_neither_vote_nor_count() {
+        let configuration = configuration(&[ROLES[0], ROLES[3], ROLES[3]]);
+        assert!(configuration.has_quorum(|id| id == NodeId::new(1)));
+        assert!(!configuration.has_quorum(|id| id != NodeId::new(1)));
+        assert!(!configuration.is_voter(NodeId::new(2)));
+        assert_eq!(configuration.voters().count(), 1);
+        assert_eq!(configuration.learners().count(), 2);
     }
 }

@@ -8,12 +8,20 @@
 //! Section numbers (`§3.6.2`) are those of Ongaro's dissertation, "Consensus: Bridging Theory and
 //! Practice" (2014).
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+
+mod chance;
 mod configuration;
 mod effect;
 mod entry;
 mod event;
+mod log;
 mod message;
 mod options;
+mod persistence;
+mod progress;
+mod quorum;
+mod raft;
 mod types;
 
 pub use configuration::{Configuration, Member, MemberRole};
@@ -26,6 +34,7 @@ pub use message::{
     ReadIndexResponse, RequestVote, RequestVoteResponse, SnapshotMeta, TimeoutNow, VotePhase,
 };
 pub use options::{Options, OptionsError};
+pub use raft::{PeerState, Poison, ProgressStatus, Raft, StartError, Status};
 pub use types::{
     HardState, LogId, LogIndex, NodeId, PersistSeq, ProposalId, ReadId, Role, Term, Time,
 };

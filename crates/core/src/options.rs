@@ -51,6 +51,45 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// Checks that the settings can work together.
+    ///
+    /// # Errors
+    ///
+    /// [`OptionsError::ElectionTimeoutTooShort`] if followers would campaign between heartbeats;
+    /// [`OptionsError::ZeroLimit`] if a limit or an interval is zero.
+    pub fn validate(&self) -> Result<(), OptionsError> {
+        // §3.9: the time to broadcast must be well below the election timeout.
+        if self.election_timeout < self.heartbeat_interval.saturating_mul(5) {
+            return Err(OptionsError::ElectionTimeoutTooShort {
+                election_timeout: self.election_timeout,
+                heartbeat_interval: self.heartbeat_interval,
+            });
+        }
+        match self.limits().into_iter().find(|(_, limit)| *limit == 0) {
+            Some((name, _)) => Err(OptionsError::ZeroLimit { name }),
+            None => Ok(()),
+        }
+    }
+
+    fn limits(&self) -> [(&'static str, usize); 11] {
+        let micros = |time: Duration| usize::try_from(time.as_micros()).unwrap_or(usize::MAX);
+        [
+            ("heartbeat_interval", micros(self.heartbeat_interval)),
+            ("disk_stall_timeout", micros(self.disk_stall_timeout)),
+            ("append_bytes_max", self.append_bytes_max),
+            ("in_flight_count_max", self.in_flight_count_max),
+            ("in_flight_bytes_max", self.in_flight_bytes_max),
+            ("uncommitted_bytes_max", self.uncommitted_bytes_max),
+            ("log_cache_bytes_max", self.log_cache_bytes_max),
+            ("applying_bytes_max", self.applying_bytes_max),
+            ("load_bytes_max", self.load_bytes_max),
+            ("snapshot_chunk_bytes_max", self.snapshot_chunk_bytes_max),
+            ("waiting_reads_count_max", self.waiting_reads_count_max),
+        ]
+    }
+}
+
 /// Settings that cannot work together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OptionsError {
@@ -71,4 +110,31 @@ pub enum OptionsError {
         /// The setting's name.
         name: &'static str,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(Options::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn an_election_timeout_below_five_heartbeats_is_refused() {
+        let heartbeat_interval = Duration::from_millis(201);
+        let options = Options { heartbeat_interval, ..Options::default() };
+        assert!(matches!(
+            options.validate(),
+            Err(OptionsError::ElectionTimeoutTooShort { heartbeat_interval: found, .. })
+                if found == heartbeat_interval
+        ));
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_refused_by_name() {
+        let options = Options { load_bytes_max: 0, ..Options::default() };
+        assert_eq!(options.validate(), Err(OptionsError::ZeroLimit { name: "load_bytes_max" }));
+    }
 }

@@ -1,0 +1,183 @@
+//! What a leader knows of one follower, and what it may send it next (§3.5, §10.2.2).
+//! Sends nothing itself and knows neither the log's content nor the other followers.
+
+use crate::{LogIndex, Options, SnapshotMeta, Time};
+use std::collections::VecDeque;
+
+/// One follower or learner, as its leader sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    /// The follower durably holds the leader's log up to here.
+    pub(crate) match_index: LogIndex,
+    /// What to send next.
+    pub(crate) next_index: LogIndex,
+    pub(crate) state: ProgressState,
+    /// When it last answered in this term.
+    pub(crate) heard_at: Time,
+    /// When it was last sent entries, or asked whether it has them.
+    pub(crate) sent_at: Time,
+    /// The latest heartbeat round that it answered (§6.4).
+    pub(crate) confirmed_round: u64,
+    /// The commit index that it has been told.
+    pub(crate) commit_told: LogIndex,
+    /// Entries for it are being read from the disk.
+    pub(crate) loading: bool,
+}
+
+/// How a follower is being served.
+#[derive(Clone, Debug)]
+pub(crate) enum ProgressState {
+    /// Where the logs agree is not known: one message at a time.
+    Probe {
+        /// It is under way.
+        sent: bool,
+    },
+    /// The logs agree: messages are pipelined within a window.
+    Replicate(Window),
+    /// What it needs is no longer in the log.
+    Snapshot(Sending),
+}
+
+/// Messages under way to a follower: the last index and the size of each.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Window {
+    messages: VecDeque<(LogIndex, usize)>,
+    bytes: usize,
+}
+
+/// A snapshot on its way to a follower, a piece at a time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sending {
+    /// Which; `None` until one is at hand.
+    pub(crate) meta: Option<SnapshotMeta>,
+    /// How far the follower has it, in bytes.
+    pub(crate) offset: u64,
+    /// When the last piece was sent; `None` while it is being read.
+    pub(crate) sent_at: Option<Time>,
+}
+
+impl Window {
+    fn push(&mut self, last_index: LogIndex, bytes: usize) {
+        self.messages.push_back((last_index, bytes));
+        self.bytes += bytes;
+    }
+
+    /// Everything up to `index` has arrived.
+    fn release_through(&mut self, index: LogIndex) {
+        while self.messages.front().is_some_and(|(last, _)| *last <= index) {
+            self.bytes -= self.messages.pop_front().map_or(0, |(_, bytes)| bytes);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.messages.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn is_full(&self, options: &Options) -> bool {
+        self.messages.len() >= options.in_flight_count_max
+            || self.bytes >= options.in_flight_bytes_max
+    }
+}
+
+impl Progress {
+    /// A follower of which nothing is known yet (Figure 3.1: `next_index` starts after the
+    /// leader's last entry, `match_index` at 0).
+    pub(crate) fn new(next_index: LogIndex, now: Time) -> Self {
+        Self {
+            match_index: LogIndex::ORIGIN,
+            next_index,
+            state: ProgressState::Probe { sent: false },
+            heard_at: now,
+            sent_at: now,
+            confirmed_round: 0,
+            commit_told: LogIndex::ORIGIN,
+            loading: false,
+        }
+    }
+
+    /// Looks for agreement from `next_index` on.
+    pub(crate) fn probe_from(&mut self, next_index: LogIndex) {
+        assert!(next_index > self.match_index, "what matches is not sent again");
+        self.next_index = next_index;
+        self.state = ProgressState::Probe { sent: false };
+    }
+
+    /// The follower durably matches up to `matched`. Returns whether that is news.
+    pub(crate) fn accept(&mut self, matched: LogIndex) -> bool {
+        let is_news = matched > self.match_index;
+        self.match_index = self.match_index.max(matched);
+        let after_match = self.match_index.next();
+        match &mut self.state {
+            ProgressState::Probe { .. } => {
+                self.next_index = after_match;
+                self.state = ProgressState::Replicate(Window::default());
+            }
+            ProgressState::Replicate(window) => {
+                window.release_through(self.match_index);
+                self.next_index = self.next_index.max(after_match);
+            }
+            ProgressState::Snapshot(_) => {}
+        }
+        is_news
+    }
+
+    /// Whether a refusal of the message after `prev_index` says something new. Late and repeated
+    /// ones do not.
+    pub(crate) fn is_fresh_rejection(&self, prev_index: LogIndex) -> bool {
+        match &self.state {
+            ProgressState::Probe { .. } => prev_index.next() == self.next_index,
+            ProgressState::Replicate(_) => {
+                prev_index > self.match_index && prev_index < self.next_index
+            }
+            ProgressState::Snapshot(_) => false,
+        }
+    }
+
+    /// Notes a message that carries entries up to `last_index`.
+    pub(crate) fn record_sent(&mut self, last_index: LogIndex, bytes: usize, now: Time) {
+        self.sent_at = now;
+        match &mut self.state {
+            ProgressState::Probe { sent } => *sent = true,
+            ProgressState::Replicate(window) => {
+                if last_index >= self.next_index {
+                    window.push(last_index, bytes);
+                    self.next_index = last_index.next();
+                }
+            }
+            ProgressState::Snapshot(_) => {}
+        }
+    }
+
+    /// Whether entries may be sent now.
+    pub(crate) fn may_send(&self, options: &Options) -> bool {
+        match &self.state {
+            ProgressState::Probe { sent } => !sent,
+            ProgressState::Replicate(window) => !window.is_full(options),
+            ProgressState::Snapshot(_) => false,
+        }
+    }
+
+    /// Whether nothing is under way that would carry news of commitment.
+    pub(crate) fn is_quiet(&self) -> bool {
+        match &self.state {
+            ProgressState::Probe { .. } | ProgressState::Snapshot(_) => false,
+            ProgressState::Replicate(window) => window.is_empty(),
+        }
+    }
+
+    pub(crate) fn is_replicating(&self) -> bool {
+        matches!(self.state, ProgressState::Replicate(_))
+    }
+
+    pub(crate) fn needs_snapshot(&self, base_index: LogIndex) -> bool {
+        self.next_index <= base_index
+    }
+}

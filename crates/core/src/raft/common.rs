@@ -1,0 +1,204 @@
+//! What a server has in every role: identity, term and vote, log, writes, commit index.
+//! Knows no rule of any role.
+
+use super::apply::Applier;
+use super::install::Installing;
+use crate::chance::Chance;
+use crate::log::Log;
+use crate::persistence::Persistence;
+use crate::{
+    Effect, Entry, HardState, LogId, LogIndex, Message, NodeId, Options, ProposalId,
+    ProposalRefusal, ReadId, ReadRefusal, SnapshotMeta, Term, Time,
+};
+use std::time::Duration;
+
+/// Proof that the protocol is broken somewhere: a lost disk under an old name, two clusters mixed,
+/// or a bug. A server that sees it stops, because whatever it did next could only spread it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Poison {
+    /// A term has at most one leader (Election Safety, §3.4).
+    #[error("term {term} has two leaders: {known} and {other}")]
+    TwoLeaders {
+        /// The term.
+        term: Term,
+        /// The leader known first.
+        known: NodeId,
+        /// The other one.
+        other: NodeId,
+    },
+    /// A leader has every committed entry (Leader Completeness, §3.6).
+    #[error(
+        "leader {leader} asks to overwrite a committed entry with {received}; the log is \
+         committed up to {commit_index}"
+    )]
+    CommittedConflict {
+        /// Who asked.
+        leader: NodeId,
+        /// What it has instead.
+        received: LogId,
+        /// How far our log is committed.
+        commit_index: LogIndex,
+    },
+    /// The disk does not return entries that it reported durable.
+    #[error("the log cannot be read at {index}")]
+    LogUnreadable {
+        /// The first entry asked for.
+        index: LogIndex,
+    },
+}
+
+/// The state that outlives roles.
+#[derive(Clone, Debug)]
+pub(crate) struct Common {
+    pub(crate) id: NodeId,
+    pub(crate) options: Options,
+    /// The time of the present step.
+    pub(crate) now: Time,
+    /// The effects of the present step.
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) chance: Chance,
+    pub(crate) current_term: Term,
+    pub(crate) voted_for: Option<NodeId>,
+    pub(crate) log: Log,
+    pub(crate) persistence: Persistence,
+    pub(crate) commit_index: LogIndex,
+    pub(crate) applier: Applier,
+    /// A snapshot on its way in.
+    pub(crate) installing: Option<Installing>,
+    /// A piece of a snapshot is being written.
+    pub(crate) is_writing_chunk: bool,
+    /// Since when no leader was heard and no vote given (§3.4).
+    pub(crate) election_timer_started: Time,
+    pub(crate) election_timeout: Duration,
+    /// When a leader of the current term was last heard.
+    pub(crate) heard_from_leader_at: Option<Time>,
+    /// Names the batches of forwarded reads; starts somewhere else in each life of a server.
+    pub(crate) next_batch: u64,
+    pub(crate) poison: Option<Poison>,
+}
+
+impl Common {
+    pub(crate) fn send(&mut self, to: NodeId, message: Message) {
+        self.effects.push(Effect::Send { to, message });
+    }
+
+    pub(crate) fn refuse_proposal(&mut self, id: ProposalId, reason: ProposalRefusal) {
+        self.effects.push(Effect::ProposalRefused { id, reason });
+    }
+
+    pub(crate) fn refuse_read(&mut self, id: ReadId, reason: ReadRefusal) {
+        self.effects.push(Effect::ReadRefused { id, reason });
+    }
+
+    pub(crate) fn hard_state(&self) -> HardState {
+        HardState { current_term: self.current_term, voted_for: self.voted_for }
+    }
+
+    /// Term and vote are written together, in one write (§3.8).
+    pub(crate) fn set_term(&mut self, term: Term) {
+        self.current_term = term;
+        self.voted_for = None;
+        self.persistence.store_hard_state(self.hard_state());
+    }
+
+    pub(crate) fn vote_for(&mut self, candidate: NodeId) {
+        assert!(self.voted_for.is_none_or(|given| given == candidate), "one vote a term");
+        if self.voted_for.is_none() {
+            self.voted_for = Some(candidate);
+            self.persistence.store_hard_state(self.hard_state());
+        }
+    }
+
+    /// Whether a restart would find the current term.
+    pub(crate) fn term_is_durable(&self) -> bool {
+        self.persistence.durable_hard_state().current_term == self.current_term
+    }
+
+    /// Whether a restart would find the current term and the vote given in it.
+    pub(crate) fn vote_is_durable(&self) -> bool {
+        self.persistence.durable_hard_state() == self.hard_state()
+    }
+
+    pub(crate) fn append(&mut self, entries: Vec<Entry>) {
+        self.log.append(&entries);
+        self.persistence.append(entries);
+    }
+
+    pub(crate) fn truncate_after(&mut self, index: LogIndex) {
+        assert!(index >= self.commit_index, "committed entries stay");
+        self.log.truncate_after(index);
+        self.persistence.truncate_after(index);
+    }
+
+    pub(crate) fn flush_persist(&mut self) {
+        if let Some(persist) = self.persistence.flush(self.now) {
+            self.effects.push(Effect::Persist(persist));
+        }
+    }
+
+    /// The commit index never falls, and never leaves the log.
+    pub(crate) fn commit_through(&mut self, index: LogIndex) {
+        self.commit_index = self.commit_index.max(index.min(self.log.last().index));
+    }
+
+    /// Whether a write has been under way for too long: such a server neither leads nor campaigns,
+    /// since heartbeats alone would keep a leader in office that cannot do its work.
+    pub(crate) fn disk_is_stalled(&self) -> bool {
+        self.disk_stall_deadline().is_some_and(|deadline| deadline <= self.now)
+    }
+
+    pub(crate) fn disk_stall_deadline(&self) -> Option<Time> {
+        self.persistence.oldest_asked_at().map(|at| at.after(self.options.disk_stall_timeout))
+    }
+
+    /// Draws the next election timeout: at random, so that split votes are rare and resolve
+    /// (§3.4), from the slot that the server's rank has in `[timeout, 2 * timeout)`. A higher rank
+    /// has an earlier slot; every slot ends, so a rank that cannot win holds nobody up.
+    pub(crate) fn draw_election_timeout(&mut self) {
+        let (slot, slot_count) = self.log.configuration().rank_slot(self.id);
+        let timeout = self.options.election_timeout;
+        let count = u32::try_from(slot_count).unwrap_or(u32::MAX).max(1);
+        let width = timeout / count;
+        let within = self.chance.below(u64::try_from(width.as_micros()).unwrap_or(u64::MAX));
+        let slot_start = width * u32::try_from(slot).unwrap_or(0);
+        self.election_timeout = timeout + slot_start + Duration::from_micros(within);
+    }
+
+    pub(crate) fn restart_election_timer(&mut self) {
+        self.election_timer_started = self.now;
+    }
+
+    /// The log up to `through` is covered by the state machine's durable state (§5.1).
+    pub(crate) fn compact(&mut self, through: LogIndex) {
+        let through = through.min(self.applier.applied()).min(self.persistence.durable_index());
+        if through <= self.log.base_index() {
+            return;
+        }
+        self.log.release_through(through);
+        let base: SnapshotMeta = self.log.base().clone();
+        self.effects.push(Effect::ReleasePrefix { base });
+    }
+
+    /// Keeps memory bounded: what is durable can be read back. Entries that the state machine has
+    /// not been handed yet get a second allowance before they go.
+    pub(crate) fn evict(&mut self) {
+        let cache = self.options.log_cache_bytes_max;
+        while let Some(first) = self.log.first_over(cache) {
+            let spare = first > self.applier.handed()
+                && self.log.tail_bytes() <= cache.saturating_add(self.options.applying_bytes_max);
+            if first > self.persistence.durable_index() || spare {
+                break;
+            }
+            self.log.evict_first();
+        }
+    }
+
+    /// What must hold after every step.
+    pub(crate) fn assert_consistent(&self) {
+        let last = self.log.last();
+        assert!(self.commit_index <= last.index, "what is committed is in the log");
+        assert!(self.log.base_index() <= self.commit_index, "the base is committed");
+        assert!(self.applier.handed() <= self.commit_index, "only committed entries are applied");
+        assert!(last.term <= self.current_term, "no entry comes from a future term");
+    }
+}
