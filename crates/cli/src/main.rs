@@ -1,2 +1,65 @@
-//! The quorate binary.
-fn main() {}
+//! The `quorate` binary: reads the command line and hands over to the command's own file. Holds no
+//! rule of the protocol, the store or the server.
+
+mod bench;
+mod client;
+mod output;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Try it:
+  quorate cluster                       three nodes on this machine, until Ctrl-C
+  quorate put greeting hello            (in another terminal)
+  quorate get greeting
+  quorate get --prefix g -w json
+  quorate status
+
+Any etcd v3 client works too:
+  etcdctl --endpoints=127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379 get greeting";
+
+/// A replicated key-value store that etcd's clients can use, in one program.
+#[derive(Parser)]
+#[command(name = "quorate", version, after_help = EXAMPLES, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Stores a value under a key
+    Put(client::Put),
+    /// Shows a key, or a range of keys
+    Get(client::Get),
+    /// Removes a key, or a range of keys
+    Del(client::Del),
+    /// Does several things in one step, depending on what the keys hold
+    Txn(client::Txn),
+    /// Forgets what keys held before a revision
+    Compaction(client::Compaction),
+    /// Shows who leads and how far each endpoint is
+    Status(client::Status),
+    /// Puts a cluster under load and measures it
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Put(verb) => client::run(verb),
+        Verb::Get(verb) => client::run(verb),
+        Verb::Del(verb) => client::run(verb),
+        Verb::Txn(verb) => client::run(verb),
+        Verb::Compaction(verb) => client::run(verb),
+        Verb::Status(verb) => client::run(verb),
+        Verb::Bench(options) => bench::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Finds an endpoint that is alive. A request is sent to one endpoint only: whether it may be sent
+//! again is the caller's decision, because a write that was not answered may still take effect.
+
+use anyhow::bail;
+use clap::ValueEnum;
+use quorate_etcd_api::etcdserverpb::StatusRequest;
+use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
+use quorate_etcd_api::etcdserverpb::maintenance_client::MaintenanceClient;
+use std::error::Error;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request};
+
+/// Where `quorate cluster` serves by default.
+pub(crate) const DEFAULT_ENDPOINTS: &str = "127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379";
+/// Answers may be as large as a server sends them.
+const ANSWER_SIZE_MAX: usize = usize::MAX;
+
+/// Where the cluster is, and how to show what it says.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Connection {
+    /// Where the cluster answers: HOST:PORT, several separated by commas; the first that is alive
+    /// serves
+    #[arg(long, value_delimiter = ',', default_value = DEFAULT_ENDPOINTS, env = "QUORATE_ENDPOINTS", value_name = "HOST:PORT,...")]
+    pub(crate) endpoints: Vec<Address>,
+    /// What the output looks like
+    #[arg(short, long, value_enum, default_value_t = Format::Simple, value_name = "FORMAT")]
+    pub(crate) write_out: Format,
+    /// How long a request may take
+    #[arg(long, default_value = "5s", value_parser = parse_duration, value_name = "TIME")]
+    pub(crate) command_timeout: Duration,
+    /// How long an endpoint may take to show that it is alive
+    #[arg(long, default_value = "2s", value_parser = parse_duration, value_name = "TIME")]
+    pub(crate) dial_timeout: Duration,
+}
+
+/// What the output looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Simple,
+    /// For programs: the same fields as etcdctl's, keys and values in base64
+    Json,
+    /// For people, with every field
+    Table,
+}
+
+/// An address that a client can connect to: `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Address(String);
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Why an address was refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AddressError {
+    /// TLS is not built in yet.
+    #[error("expected HOST:PORT, found `{0}`: https is not supported yet, use http")]
+    Https(String),
+    /// It is no address.
+    #[error("expected HOST:PORT, as in 127.0.0.1:2379, found `{0}`")]
+    Form(String),
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let trimmed = text.trim();
+        if trimmed.starts_with("https://") {
+            return Err(AddressError::Https(text.to_owned()));
+        }
+        let bare = trimmed.strip_prefix("http://").unwrap_or(trimmed).trim_end_matches('/');
+        let port = bare.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        let is_address = port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|p| p > 0));
+        if is_address && !bare.contains(['/', ' ']) {
+            Ok(Self(bare.to_owned()))
+        } else {
+            Err(AddressError::Form(text.to_owned()))
+        }
+    }
+}
+
+impl Address {
+    /// Connects to it.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for a person: refused, timed out, unknown host.
+    pub(crate) async fn connect(&self, timeout: Duration) -> Result<Channel, String> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.0))
+            .map_err(|error| format!("not an address: {error}"))?
+            .connect_timeout(timeout)
+            .tcp_nodelay(true);
+        match tokio::time::timeout(timeout, endpoint.connect()).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(error)) => Err(root_cause(&error)),
+            Err(_) => Err(format!("did not accept a connection within {timeout:?}")),
+        }
+    }
+}
+
+/// The innermost cause: "Connection refused", not "transport error".
+fn root_cause(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// An endpoint that is alive.
+pub(crate) struct Live {
+    pub(crate) address: Address,
+    channel: Channel,
+}
+
+impl Live {
+    /// The key-value service there.
+    pub(crate) fn kv(&self) -> KvClient<Channel> {
+        KvClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
+    }
+}
+
+impl Connection {
+    /// The first endpoint that answers and knows a leader; failing that, the first that answers,
+    /// which can then say itself why it does not serve.
+    ///
+    /// # Errors
+    ///
+    /// If none answers: what each said, and what to do.
+    pub(crate) async fn live(&self) -> anyhow::Result<Live> {
+        let mut leaderless = None;
+        let mut failures = Vec::new();
+        for address in &self.endpoints {
+            match probe(address, self.dial_timeout).await {
+                Ok((live, true)) => return Ok(live),
+                Ok((live, false)) => leaderless = leaderless.or(Some(live)),
+                Err(why) => failures.push(format!("  {address}: {why}")),
+            }
+        }
+        if let Some(live) = leaderless {
+            return Ok(live);
+        }
+        bail!(
+            "no endpoint answered:\n{}\nIs a cluster running? `quorate cluster` starts one here; \
+             --endpoints HOST:PORT,... names another.",
+            failures.join("\n")
+        )
+    }
+
+    /// A request with the time it may take.
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.command_timeout);
+        request
+    }
+
+    /// Awaits an answer, and turns a refusal into sentences.
+    ///
+    /// # Errors
+    ///
+    /// What the endpoint said, and what to do about it.
+    pub(crate) async fn answer<T>(
+        &self,
+        live: &Live,
+        kind: Kind,
+        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> anyhow::Result<T> {
+        match tokio::time::timeout(self.command_timeout, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => bail!("{}", explain(&status, live, kind)),
+            Err(_) => {
+                let what =
+                    format!("no answer from {} within {:?}", live.address, self.command_timeout);
+                bail!("{what}{}", kind.doubt())
+            }
+        }
+    }
+}
+
+/// What is at stake when a request is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Nothing: ask again.
+    Read,
+    /// It may have taken effect.
+    Write,
+}
+
+impl Kind {
+    fn doubt(self) -> &'static str {
+        match self {
+            Self::Read => "; try again, or raise --command-timeout",
+            Self::Write => "; it may still take effect: look before you repeat it",
+        }
+    }
+}
+
+/// Connects and asks for the status; returns whether the endpoint knows a leader. An endpoint that
+/// refuses to say is alive all the same.
+async fn probe(address: &Address, timeout: Duration) -> Result<(Live, bool), String> {
+    let channel = address.connect(timeout).await?;
+    let live = Live { address: address.clone(), channel };
+    let mut maintenance = MaintenanceClient::new(live.channel.clone());
+    match tokio::time::timeout(timeout, maintenance.status(StatusRequest {})).await {
+        Ok(Ok(status)) => Ok((live, status.into_inner().leader != 0)),
+        Ok(Err(status)) if is_transport_failure(&status) => Err(root_cause(&status)),
+        Ok(Err(_)) => Ok((live, true)),
+        Err(_) => Err(format!("accepts connections but did not answer within {timeout:?}")),
+    }
+}
+
+/// Whether the connection failed, as against the server refusing.
+fn is_transport_failure(status: &tonic::Status) -> bool {
+    status.source().is_some()
+}
+
+fn explain(status: &tonic::Status, live: &Live, kind: Kind) -> String {
+    let said = status.message();
+    let advice = match status.code() {
+        Code::Unavailable if said.contains("no leader") => {
+            "; a majority of the members must be up and connected: `quorate status` shows who is"
+        }
+        Code::Unavailable if said.contains("timed out") => kind.doubt(),
+        Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Unknown
+            if is_transport_failure(status) =>
+        {
+            kind.doubt()
+        }
+        Code::Unimplemented => "; this server does not offer it",
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::InvalidArgument
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated => "",
+    };
+    format!("{said}{advice} [{:?}, {}]", status.code(), live.address)
+}
+
+/// Reads `5s`, `500ms`, `2m`, or a bare number of seconds.
+///
+/// # Errors
+///
+/// A sentence that says what was expected.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let expected = || format!("expected a time such as 5s, 500ms or 2m, found `{text}`");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(digits).ok_or_else(expected)?;
+    let number: u64 = number.parse().map_err(|_| expected())?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "" | "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
+        _ => Err(expected()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_a_port_with_or_without_a_scheme() {
+        let parse = |text: &str| text.parse::<Address>().map(|address| address.to_string());
+        assert_eq!(parse("http://127.0.0.1:2379/").unwrap(), "127.0.0.1:2379");
+        assert_eq!(parse("[::1]:2379").unwrap(), "[::1]:2379");
+        for wrong in ["", "localhost", ":2379", "a:b", "a:0", "a:70000", "https://a:1", "a:1/x"] {
+            assert!(parse(wrong).is_err(), "{wrong} was taken for an address");
+        }
+    }
+
+    #[test]
+    fn a_time_has_a_unit_or_is_in_seconds() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("7"), Ok(Duration::from_secs(7)));
+        assert!(parse_duration("fast").unwrap_err().contains("found `fast`"));
+    }
+}

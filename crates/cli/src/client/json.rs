@@ -1,0 +1,161 @@
+//! Answers for programs: the fields, names and numbers of `etcdctl -w json`, keys and values in
+//! base64, zero values left out. This is not the gateway's JSON, which writes numbers as strings.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use quorate_etcd_api::etcdserverpb::response_op::Response;
+use quorate_etcd_api::etcdserverpb::{
+    CompactionResponse, DeleteRangeResponse, PutResponse, RangeResponse, ResponseHeader,
+    ResponseOp, StatusResponse, TxnResponse,
+};
+use quorate_etcd_api::mvccpb::KeyValue;
+use serde_json::{Value, json};
+
+/// Prints one line.
+pub(crate) fn print(value: &Value) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}
+
+pub(crate) fn put(response: &PutResponse) -> Value {
+    brief(json!({
+        "header": header(response.header.as_ref()),
+        "prev_kv": response.prev_kv.as_ref().map(pair),
+    }))
+}
+
+pub(crate) fn range(response: &RangeResponse) -> Value {
+    brief(json!({
+        "header": header(response.header.as_ref()),
+        "kvs": pairs(&response.kvs),
+        "more": response.more,
+        "count": response.count,
+    }))
+}
+
+pub(crate) fn delete(response: &DeleteRangeResponse) -> Value {
+    brief(json!({
+        "header": header(response.header.as_ref()),
+        "deleted": response.deleted,
+        "prev_kvs": pairs(&response.prev_kvs),
+    }))
+}
+
+pub(crate) fn compaction(response: &CompactionResponse) -> Value {
+    brief(json!({ "header": header(response.header.as_ref()) }))
+}
+
+pub(crate) fn txn(response: &TxnResponse) -> Value {
+    let responses: Vec<Value> = response.responses.iter().map(operation).collect();
+    brief(json!({
+        "header": header(response.header.as_ref()),
+        "succeeded": response.succeeded,
+        "responses": responses,
+    }))
+}
+
+fn operation(operation: &ResponseOp) -> Value {
+    let (name, answer) = match &operation.response {
+        Some(Response::ResponseRange(response)) => ("response_range", range(response)),
+        Some(Response::ResponsePut(response)) => ("response_put", put(response)),
+        Some(Response::ResponseDeleteRange(response)) => {
+            ("response_delete_range", delete(response))
+        }
+        Some(Response::ResponseTxn(response)) => ("response_txn", txn(response)),
+        None => return json!({ "Response": Value::Null }),
+    };
+    json!({ "Response": { name: answer } })
+}
+
+pub(crate) fn status(response: &StatusResponse) -> Value {
+    brief(json!({
+        "header": header(response.header.as_ref()),
+        "version": response.version,
+        "dbSize": response.db_size,
+        "leader": response.leader,
+        "raftIndex": response.raft_index,
+        "raftTerm": response.raft_term,
+        "raftAppliedIndex": response.raft_applied_index,
+        "errors": response.errors,
+        "dbSizeInUse": response.db_size_in_use,
+        "isLearner": response.is_learner,
+    }))
+}
+
+fn header(header: Option<&ResponseHeader>) -> Option<Value> {
+    header.map(|header| {
+        brief(json!({
+            "cluster_id": header.cluster_id,
+            "member_id": header.member_id,
+            "revision": header.revision,
+            "raft_term": header.raft_term,
+        }))
+    })
+}
+
+fn pairs(pairs: &[KeyValue]) -> Vec<Value> {
+    pairs.iter().map(pair).collect()
+}
+
+fn pair(pair: &KeyValue) -> Value {
+    brief(json!({
+        "key": STANDARD.encode(&pair.key),
+        "create_revision": pair.create_revision,
+        "mod_revision": pair.mod_revision,
+        "version": pair.version,
+        "value": STANDARD.encode(&pair.value),
+        "lease": pair.lease,
+    }))
+}
+
+/// Leaves out the members of an object that are zero, empty, false or absent.
+fn brief(value: Value) -> Value {
+    let Value::Object(members) = value else { return value };
+    Value::Object(members.into_iter().filter(|(_, member)| !is_zero(member)).collect())
+}
+
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_u64() == Some(0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(elements) => elements.is_empty(),
+        Value::Object(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_looks_as_etcdctl_prints_it() {
+        let response = RangeResponse {
+            header: Some(ResponseHeader { cluster_id: 1, member_id: 2, revision: 7, raft_term: 2 }),
+            kvs: vec![KeyValue {
+                key: "foo".into(),
+                create_revision: 6,
+                mod_revision: 7,
+                version: 2,
+                value: "bar2".into(),
+                lease: 0,
+            }],
+            more: false,
+            count: 1,
+        };
+        let expected = json!({
+            "header": {"cluster_id": 1, "member_id": 2, "revision": 7, "raft_term": 2},
+            "kvs": [{"key": "Zm9v", "create_revision": 6, "mod_revision": 7, "version": 2,
+                "value": "YmFyMg=="}],
+            "count": 1,
+        });
+        assert_eq!(range(&response), expected);
+    }
+
+    #[test]
+    fn a_failed_transaction_leaves_out_succeeded_as_etcdctl_does() {
+        let response = TxnResponse { header: None, succeeded: false, responses: Vec::new() };
+        assert_eq!(txn(&response), json!({}));
+    }
+}

@@ -1,0 +1,116 @@
+//! The verbs that talk to a cluster: they make a request, send it to an endpoint that is alive, and
+//! show the answer. They speak etcd's protocol, so they work against etcd too.
+
+mod compaction;
+mod connection;
+mod del;
+mod get;
+mod json;
+mod put;
+mod show;
+mod status;
+mod txn;
+mod txn_text;
+
+pub(crate) use compaction::Compaction;
+pub(crate) use connection::{Address, DEFAULT_ENDPOINTS, parse_duration};
+pub(crate) use del::Del;
+pub(crate) use get::Get;
+pub(crate) use put::Put;
+pub(crate) use status::Status;
+pub(crate) use txn::Txn;
+
+use anyhow::Context;
+use bytes::Bytes;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+/// A command that asks a cluster for something.
+pub(crate) trait ClientVerb {
+    /// Asks, and shows the answer.
+    ///
+    /// # Errors
+    ///
+    /// If the command makes no sense, nobody answers, or the cluster refuses.
+    async fn execute(self) -> anyhow::Result<()>;
+}
+
+/// Runs a verb on a runtime of its own.
+pub(crate) fn run(verb: impl ClientVerb) -> anyhow::Result<()> {
+    runtime()?.block_on(verb.execute())
+}
+
+/// A runtime on this thread: a client has nothing to do in parallel.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")
+}
+
+/// Keys and values are bytes, whatever the terminal's encoding.
+fn bytes(argument: &OsString) -> Bytes {
+    Bytes::from(argument.clone().into_vec())
+}
+
+/// Which keys a verb means, as etcd's protocol says it.
+#[derive(Debug, PartialEq, Eq)]
+struct KeyRange {
+    key: Bytes,
+    range_end: Bytes,
+}
+
+/// Every key from here on, in etcd's protocol.
+const OPEN_END: &[u8] = b"\0";
+
+impl KeyRange {
+    /// One key; `key..range_end`; all keys that start with `key`; or all keys from `key` on.
+    fn new(key: &OsString, range_end: Option<&OsString>, prefix: bool, from_key: bool) -> Self {
+        let key = bytes(key);
+        // The protocol refuses an empty key; all keys begin at the least one.
+        let first = if key.is_empty() { Bytes::from_static(OPEN_END) } else { key.clone() };
+        if from_key || (prefix && key.is_empty()) {
+            return Self { key: first, range_end: Bytes::from_static(OPEN_END) };
+        }
+        if prefix {
+            return Self { range_end: prefix_end(&key), key };
+        }
+        Self { key, range_end: range_end.map(bytes).unwrap_or_default() }
+    }
+}
+
+/// The first key after all those that start with `prefix`.
+fn prefix_end(prefix: &[u8]) -> Bytes {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            return Bytes::from(end);
+        }
+    }
+    Bytes::from_static(OPEN_END)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_prefix_is_the_first_key_after_it() {
+        assert_eq!(prefix_end(b"ab"), "ac");
+        assert_eq!(prefix_end(b"a\xff\xff"), "b");
+        assert_eq!(prefix_end(b"\xff\xff"), OPEN_END);
+    }
+
+    #[test]
+    fn an_empty_prefix_means_every_key() {
+        let range = KeyRange::new(&OsString::new(), None, true, false);
+        assert_eq!((range.key.as_ref(), range.range_end.as_ref()), (OPEN_END, OPEN_END));
+    }
+
+    #[test]
+    fn from_key_runs_to_the_last_key() {
+        let range = KeyRange::new(&OsString::from("k"), None, false, true);
+        assert_eq!((range.key.as_ref(), range.range_end.as_ref()), (&b"k"[..], OPEN_END));
+    }
+}

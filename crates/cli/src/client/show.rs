@@ -1,0 +1,89 @@
+//! Answers for people. The simple form is etcdctl's: a key on one line, its value on the next.
+
+use crate::output::{Table, line};
+use quorate_etcd_api::etcdserverpb::response_op::Response;
+use quorate_etcd_api::etcdserverpb::{DeleteRangeResponse, PutResponse, TxnResponse};
+use quorate_etcd_api::mvccpb::KeyValue;
+
+/// Which parts of a pair are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parts {
+    Both,
+    Keys,
+    Values,
+}
+
+/// Pairs, as they are.
+pub(crate) fn pairs(pairs: &[KeyValue], parts: Parts) -> anyhow::Result<()> {
+    for pair in pairs {
+        if parts != Parts::Values {
+            line(&pair.key)?;
+        }
+        match parts {
+            Parts::Both | Parts::Values => line(&pair.value)?,
+            // An empty line, as etcdctl prints it: scripts that read two lines a pair still work.
+            Parts::Keys => line(b"")?,
+        }
+    }
+    Ok(())
+}
+
+/// Pairs with their history; what is not text is escaped.
+pub(crate) fn pairs_as_table(pairs: &[KeyValue]) {
+    let mut table = Table::new(["KEY", "CREATED", "MODIFIED", "VERSION", "LEASE", "VALUE"]);
+    for pair in pairs {
+        table.row([
+            printable(&pair.key),
+            pair.create_revision.to_string(),
+            pair.mod_revision.to_string(),
+            pair.version.to_string(),
+            if pair.lease == 0 { "-".to_owned() } else { format!("{:x}", pair.lease) },
+            printable(&pair.value),
+        ]);
+    }
+    print!("{}", table.render());
+}
+
+fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    text.chars().map(escape).collect()
+}
+
+/// `OK`, and what was there before.
+pub(crate) fn put(response: &PutResponse) -> anyhow::Result<()> {
+    println!("OK");
+    pairs(response.prev_kv.as_slice(), Parts::Both)
+}
+
+/// How many, and what was there before.
+pub(crate) fn delete(response: &DeleteRangeResponse) -> anyhow::Result<()> {
+    println!("{}", response.deleted);
+    pairs(&response.prev_kvs, Parts::Both)
+}
+
+/// Which branch ran, and what each of its operations answered.
+pub(crate) fn txn(response: &TxnResponse) -> anyhow::Result<()> {
+    println!("{}", if response.succeeded { "SUCCESS" } else { "FAILURE" });
+    for operation in &response.responses {
+        println!();
+        match &operation.response {
+            Some(Response::ResponseRange(range)) => pairs(&range.kvs, Parts::Both)?,
+            Some(Response::ResponsePut(response)) => put(response)?,
+            Some(Response::ResponseDeleteRange(response)) => delete(response)?,
+            Some(Response::ResponseTxn(response)) => txn(response)?,
+            None => println!("(the server gave no answer to this operation)"),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_cannot_disturb_a_table() {
+        assert_eq!(printable(b"a\nb\x1b"), "a\\nb\\u{1b}");
+    }
+}
