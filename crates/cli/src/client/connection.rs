@@ -112,13 +112,16 @@ fn root_cause(error: &dyn Error) -> String {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    cause.to_string()
+    // "Connection refused (os error 111)": the number helps nobody.
+    let text = cause.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 /// An endpoint that is alive.
 pub(crate) struct Live {
-    pub(crate) address: Address,
+    address: Address,
     channel: Channel,
+    knows_leader: bool,
 }
 
 impl Live {
@@ -140,8 +143,8 @@ impl Connection {
         let mut failures = Vec::new();
         for address in &self.endpoints {
             match probe(address, self.dial_timeout).await {
-                Ok((live, true)) => return Ok(live),
-                Ok((live, false)) => leaderless = leaderless.or(Some(live)),
+                Ok(live) if live.knows_leader => return Ok(live),
+                Ok(live) => leaderless = leaderless.or(Some(live)),
                 Err(why) => failures.push(format!("  {address}: {why}")),
             }
         }
@@ -175,13 +178,16 @@ impl Connection {
     ) -> anyhow::Result<T> {
         match tokio::time::timeout(self.command_timeout, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) if is_deadline(&status) => bail!("{}", self.late(live, kind)),
             Ok(Err(status)) => bail!("{}", explain(&status, live, kind)),
-            Err(_) => {
-                let what =
-                    format!("no answer from {} within {:?}", live.address, self.command_timeout);
-                bail!("{what}{}", kind.doubt())
-            }
+            Err(_) => bail!("{}", self.late(live, kind)),
         }
+    }
+
+    fn late(&self, live: &Live, kind: Kind) -> String {
+        let why = if live.knows_leader { "" } else { NO_QUORUM };
+        let doubt = kind.doubt();
+        format!("no answer from {} within {:?}{why}{doubt}", live.address, self.command_timeout)
     }
 }
 
@@ -203,18 +209,30 @@ impl Kind {
     }
 }
 
-/// Connects and asks for the status; returns whether the endpoint knows a leader. An endpoint that
-/// refuses to say is alive all the same.
-async fn probe(address: &Address, timeout: Duration) -> Result<(Live, bool), String> {
+/// What to do when there is no leader.
+const NO_QUORUM: &str =
+    "; a majority of the members must be up and connected: `quorate status` shows who is";
+
+/// Connects and asks for the status. An endpoint that refuses to say is alive all the same.
+async fn probe(address: &Address, timeout: Duration) -> Result<Live, String> {
     let channel = address.connect(timeout).await?;
-    let live = Live { address: address.clone(), channel };
-    let mut maintenance = MaintenanceClient::new(live.channel.clone());
-    match tokio::time::timeout(timeout, maintenance.status(StatusRequest {})).await {
-        Ok(Ok(status)) => Ok((live, status.into_inner().leader != 0)),
-        Ok(Err(status)) if is_transport_failure(&status) => Err(root_cause(&status)),
-        Ok(Err(_)) => Ok((live, true)),
-        Err(_) => Err(format!("accepts connections but did not answer within {timeout:?}")),
-    }
+    let mut maintenance = MaintenanceClient::new(channel.clone());
+    let answer = tokio::time::timeout(timeout, maintenance.status(StatusRequest {})).await;
+    let knows_leader = match answer {
+        Ok(Ok(status)) => status.into_inner().leader != 0,
+        Ok(Err(status)) if is_transport_failure(&status) => return Err(root_cause(&status)),
+        Ok(Err(_)) => true,
+        Err(_) => {
+            return Err(format!("accepts connections but did not answer within {timeout:?}"));
+        }
+    };
+    Ok(Live { address: address.clone(), channel, knows_leader })
+}
+
+/// Whether the time was up, here or there.
+fn is_deadline(status: &tonic::Status) -> bool {
+    status.code() == Code::DeadlineExceeded
+        || (status.code() == Code::Cancelled && status.message().contains("Timeout expired"))
 }
 
 /// Whether the connection failed, as against the server refusing.
@@ -225,9 +243,7 @@ fn is_transport_failure(status: &tonic::Status) -> bool {
 fn explain(status: &tonic::Status, live: &Live, kind: Kind) -> String {
     let said = status.message();
     let advice = match status.code() {
-        Code::Unavailable if said.contains("no leader") => {
-            "; a majority of the members must be up and connected: `quorate status` shows who is"
-        }
+        Code::Unavailable if said.contains("no leader") => NO_QUORUM,
         Code::Unavailable if said.contains("timed out") => kind.doubt(),
         Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Unknown
             if is_transport_failure(status) =>
