@@ -19,6 +19,8 @@ pub(crate) struct Options {
     pub(crate) election_timeout_ms: u64,
     /// `--initial-cluster-token`.
     pub(crate) token: String,
+    /// Further flags of every server, with their values.
+    pub(crate) more: Vec<(String, String)>,
 }
 
 impl Options {
@@ -29,6 +31,7 @@ impl Options {
             heartbeat_ms: 100,
             election_timeout_ms: 1000,
             token: "process-test".to_owned(),
+            more: Vec::new(),
         }
     }
 }
@@ -234,7 +237,9 @@ fn flags(server: &Server, members: &str, options: &Options) -> Vec<String> {
         ("--heartbeat-interval", &options.heartbeat_ms.to_string()),
         ("--election-timeout", &options.election_timeout_ms.to_string()),
     ];
-    pairs.iter().flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()]).collect()
+    let pairs = pairs.map(|(flag, value)| (flag.to_owned(), value.to_owned()));
+    let more = options.more.iter().cloned();
+    pairs.into_iter().chain(more).flat_map(|(flag, value)| [flag, value]).collect()
 }
 
 fn path_text(path: &Path) -> &str {
