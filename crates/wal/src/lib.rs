@@ -1,5 +1,34 @@
-//! The durable log, hard state and snapshot files of one Raft node.
+//! The durable log, hard state and snapshot files of one Raft node: it keeps what a core asked to
+//! persist (§3.8), and says so when a disk did not. It must not know sockets, clocks, threads or
+//! any rule of Raft.
+//!
+//! The bytes are described in one place, `docs/wal-format.md`; everything done to storage passes
+//! through the small [`Disk`] trait.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+pub mod codec;
 mod disk;
+mod error;
+mod folder;
+mod log_map;
+mod meta;
+mod prefix;
+mod prepare;
+mod reading;
+mod real_disk;
+mod record;
+mod recovery;
+mod scan;
+mod segment;
+mod snapshot;
+mod verdict;
+mod wal;
 
 pub use disk::{Disk, DiskFile};
+pub use error::{Damage, WalError};
+pub use meta::Identity;
+pub use prepare::PrepareJob;
+pub use real_disk::RealDisk;
+pub use recovery::{Recovered, TornTail};
+pub use snapshot::{Received, SnapshotBody, SnapshotReader, SnapshotStore, SnapshotWriter};
+pub use wal::{Wal, WalOptions};

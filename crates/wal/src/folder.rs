@@ -1,0 +1,288 @@
+//! Creates and opens a node's folder: lock, hard state, segments, and the clean-up of what a crash
+//! left half-done. Must not know how entries are appended.
+
+use crate::log_map::LogMap;
+use crate::meta::{Meta, MetaFiles};
+use crate::prepare::{self, Slot};
+use crate::recovery::{self, Recovered, Replay};
+use crate::scan::{Found, SCAN_WINDOW_BYTES, Scanner};
+use crate::segment::{RECORDS_START, Segment, SegmentHeader, file_name, number_of};
+use crate::{Damage, Disk, DiskFile, Identity, Wal, WalError, WalOptions, reading};
+use quorate_core::{HardState, NodeId, SnapshotMeta};
+use std::any::Any;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The file that says which process has the folder.
+const LOCK_NAME: &str = "LOCK";
+/// The name under which a segment is made when none was prepared.
+const INLINE_NAME: &str = "next-inline.tmp";
+/// The number of a new log's first segment.
+const FIRST_SEGMENT: u64 = 1;
+
+/// See [`Wal::create`].
+pub(crate) fn create(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    options: WalOptions,
+    identity: Identity,
+    initial: SnapshotMeta,
+) -> Result<(Wal, Recovered), WalError> {
+    disk.create_dir_all(dir).map_err(WalError::io("create", dir))?;
+    let lock = take_lock(disk.as_ref(), dir)?;
+    if Wal::exists(disk.as_ref(), dir).map_err(WalError::io("list", dir))? {
+        return Err(WalError::AlreadyExists { path: dir.to_owned() });
+    }
+    clear_unfinished_creation(disk.as_ref(), dir)?;
+    let header = SegmentHeader {
+        identity,
+        number: FIRST_SEGMENT,
+        era: 1,
+        last_log: initial.last_included,
+        previous_end_bytes: 0,
+        capacity_bytes: options.first_segment_size_bytes.max(RECORDS_START),
+    };
+    let inline = dir.join(INLINE_NAME);
+    let file = disk.create(&inline).map_err(WalError::io("create", &inline))?;
+    prepare::fill(file.as_ref(), header.capacity_bytes)
+        .map_err(WalError::io("zero-fill", &inline))?;
+    let active = finish_segment(disk.as_ref(), dir, header, file, &inline)?;
+    let meta = Meta {
+        generation: 1,
+        identity,
+        era: header.era,
+        hard_state: HardState::default(),
+        first_segment: FIRST_SEGMENT,
+        last_segment: FIRST_SEGMENT,
+        synced_bytes: RECORDS_START,
+        base: initial,
+    };
+    let meta = MetaFiles::create(disk.clone(), dir, meta)?;
+    let replay = Replay::of_new_log(active, meta.meta().base.last_included);
+    build(disk, dir, options, meta, replay, lock)
+}
+
+/// See [`Wal::open`].
+pub(crate) fn open(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    options: WalOptions,
+    cluster_id: u64,
+    node_id: NodeId,
+) -> Result<(Wal, Recovered), WalError> {
+    if !Wal::exists(disk.as_ref(), dir).map_err(WalError::io("list", dir))? {
+        return Err(WalError::Missing { path: dir.to_owned() });
+    }
+    let lock = take_lock(disk.as_ref(), dir)?;
+    let mut meta_files = MetaFiles::open(disk.clone(), dir)?;
+    let mut meta = meta_files.meta().clone();
+    let found = meta.identity;
+    if (found.cluster_id, found.node_id) != (cluster_id, node_id) {
+        return Err(WalError::WrongIdentity {
+            path: dir.to_owned(),
+            expected_cluster_id: cluster_id,
+            expected_node_id: node_id,
+            found,
+        });
+    }
+    let replay = recovery::replay(disk.as_ref(), dir, &meta)?;
+    clear_leftovers(disk.as_ref(), dir, &meta)?;
+    let end_bytes = make_durable(disk.as_ref(), dir, &replay, &meta)?;
+    // From here on nothing that was cut off can come back: later records are of a later era.
+    meta.era =
+        meta.era.checked_add(1).ok_or_else(|| WalError::damaged(dir, 0, Damage::Unannounced))?;
+    meta.synced_bytes = end_bytes;
+    // Entries are written before the term that came with them, so a crash can leave a log whose
+    // last term is above the stored one. To hear of a term is always allowed; no vote was given
+    // in it, for the vote would have been stored with it.
+    let last_term = replay.map.last().term;
+    if meta.hard_state.current_term < last_term {
+        meta.hard_state = HardState { current_term: last_term, voted_for: None };
+    }
+    meta_files.store(meta)?;
+    build(disk, dir, options, meta_files, replay, lock)
+}
+
+fn build(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    options: WalOptions,
+    meta: MetaFiles,
+    replay: Replay,
+    lock: Arc<dyn Any + Send + Sync>,
+) -> Result<(Wal, Recovered), WalError> {
+    let Replay { map, configurations, mut segments, torn_tail, .. } = replay;
+    let active = segments.pop().ok_or_else(|| WalError::damaged(dir, 0, Damage::FileMissing))?;
+    let mut wal = Wal {
+        disk,
+        dir: dir.to_owned(),
+        options,
+        meta,
+        sealed: segments,
+        active,
+        map,
+        buffer: Vec::new(),
+        slot: Slot::default(),
+        poison: None,
+        read_file: None,
+        lock,
+    };
+    let tail = reading::read_tail(&mut wal, options.tail_bytes_max)?;
+    let recovered = Recovered {
+        hard_state: wal.hard_state(),
+        base: wal.base().clone(),
+        term_runs: wal.map.runs().to_vec(),
+        configurations,
+        last_log: wal.last_log(),
+        tail,
+        torn_tail,
+    };
+    Ok((wal, recovered))
+}
+
+impl Replay {
+    /// What replaying a log without records gives.
+    fn of_new_log(active: Segment, start: quorate_core::LogId) -> Self {
+        Self {
+            map: LogMap::new(start),
+            configurations: Vec::new(),
+            segments: vec![active],
+            torn_tail: None,
+            last_batch_bytes: RECORDS_START,
+            era: 1,
+        }
+    }
+}
+
+fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Arc<dyn Any + Send + Sync>, WalError> {
+    let path = dir.join(LOCK_NAME);
+    match disk.lock(&path) {
+        Ok(guard) => Ok(guard.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(WalError::Locked { path: dir.to_owned(), pid: read_pid(disk, &path) })
+        }
+        Err(error) => Err(WalError::io("lock", &path)(error)),
+    }
+}
+
+/// The process that the lock file names.
+fn read_pid(disk: &dyn Disk, path: &Path) -> Option<u32> {
+    let mut text = [0; 16];
+    let count = disk.open(path).ok()?.read_at(&mut text, 0).ok()?;
+    std::str::from_utf8(text.get(..count)?).ok()?.trim().parse().ok()
+}
+
+/// Makes a segment out of a prepared file, or out of a new one that will grow.
+pub(crate) fn make_segment(
+    disk: &dyn Disk,
+    dir: &Path,
+    header: SegmentHeader,
+    prepared: Option<Box<dyn DiskFile>>,
+) -> Result<Segment, WalError> {
+    if let Some(file) = prepared {
+        return finish_segment(disk, dir, header, file, &dir.join(prepare::PREPARED_NAME));
+    }
+    let inline = dir.join(INLINE_NAME);
+    let file = disk.create(&inline).map_err(WalError::io("create", &inline))?;
+    finish_segment(disk, dir, header, file, &inline)
+}
+
+/// Writes the header, then gives the file its name: a segment's name implies a whole header.
+fn finish_segment(
+    disk: &dyn Disk,
+    dir: &Path,
+    header: SegmentHeader,
+    file: Box<dyn DiskFile>,
+    temporary: &Path,
+) -> Result<Segment, WalError> {
+    let path = dir.join(file_name(header.number));
+    file.write_at(&header.encode(), 0).map_err(WalError::io("write", temporary))?;
+    file.sync().map_err(WalError::io("sync", temporary))?;
+    disk.rename(temporary, &path).map_err(WalError::io("rename to", &path))?;
+    disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
+    let salt = header.salt();
+    Ok(Segment { header, salt, end_bytes: RECORDS_START, path, file: Some(file.into()) })
+}
+
+/// Makes what was read durable, and returns where the log ends. Records of the last batch may
+/// have been read from memory of the operating system that never reached the disk, and be counted
+/// as clean after a failed sync: writing them again makes the next sync mean them.
+fn make_durable(
+    disk: &dyn Disk,
+    dir: &Path,
+    replay: &Replay,
+    meta: &Meta,
+) -> Result<u64, WalError> {
+    disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
+    let Some((active, file)) =
+        replay.segments.last().and_then(|segment| Some((segment, segment.file.as_ref()?)))
+    else {
+        return Err(WalError::damaged(dir, 0, Damage::FileMissing));
+    };
+    let path = &active.path;
+    let mut position = meta.synced_bytes.max(replay.last_batch_bytes);
+    while position < active.end_bytes {
+        let left = usize::try_from(active.end_bytes - position).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; left.min(SCAN_WINDOW_BYTES)];
+        let count = file.read_at(&mut bytes, position).map_err(WalError::io("read", path))?;
+        if count < bytes.len() {
+            return Err(WalError::damaged(path, position, Damage::Truncated));
+        }
+        file.write_at(&bytes, position).map_err(WalError::io("write", path))?;
+        position += bytes.len() as u64;
+    }
+    file.sync().map_err(WalError::io("sync", path))?;
+    Ok(active.end_bytes)
+}
+
+/// Removes what a crash left: half-made files, segments already released, and one that was made
+/// and not yet announced. Refuses if that last one holds records, for then it was announced.
+fn clear_leftovers(disk: &dyn Disk, dir: &Path, meta: &Meta) -> Result<(), WalError> {
+    let names = disk.list(dir).map_err(WalError::io("list", dir))?;
+    for name in names {
+        let path = dir.join(&name);
+        let number = number_of(&name);
+        if number.is_some_and(|number| number > meta.last_segment) && holds_records(disk, &path)? {
+            return Err(WalError::damaged(&path, RECORDS_START, Damage::Unannounced));
+        }
+        let is_outside =
+            number.is_some_and(|number| number < meta.first_segment || number > meta.last_segment);
+        if is_outside || is_temporary(&name) {
+            disk.remove(&path).map_err(WalError::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// A creation that crashed leaves temporary files and at most an empty first segment. Anything
+/// more is a log whose hard state is gone: its vote is lost, and it must not be begun anew.
+fn clear_unfinished_creation(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
+    let names = disk.list(dir).map_err(WalError::io("list", dir))?;
+    for name in names {
+        let path = dir.join(&name);
+        let number = number_of(&name);
+        if number.is_some_and(|number| number != FIRST_SEGMENT)
+            || (number.is_some() && holds_records(disk, &path)?)
+        {
+            return Err(WalError::damaged(dir, 0, Damage::BothCopies));
+        }
+        if number.is_some() || is_temporary(&name) {
+            disk.remove(&path).map_err(WalError::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_temporary(name: &str) -> bool {
+    [INLINE_NAME, prepare::PREPARED_NAME, "meta-a.tmp", "meta-b.tmp"].contains(&name)
+}
+
+/// Whether a segment has a record at its beginning.
+fn holds_records(disk: &dyn Disk, path: &Path) -> Result<bool, WalError> {
+    let file = disk.open(path).map_err(WalError::io("open", path))?;
+    let header = SegmentHeader::read_any(file.as_ref(), path)?;
+    let mut scanner =
+        Scanner::new(file.as_ref(), path, header.salt(), u64::MAX, SCAN_WINDOW_BYTES)?;
+    Ok(matches!(scanner.record_at(RECORDS_START)?, Found::Record(_)))
+}

@@ -1,0 +1,261 @@
+//! The snapshot files of one node (§5.1): written, received in pieces, listed and read back.
+//! Must not know what a snapshot holds, nor when one is taken.
+
+mod format;
+mod reader;
+mod writer;
+
+pub use reader::{SnapshotBody, SnapshotReader};
+pub use writer::SnapshotWriter;
+
+use crate::{Damage, Disk, DiskFile, WalError};
+use bytes::Bytes;
+use quorate_core::{LogId, LogIndex, SnapshotMeta, Term};
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const STEM: &str = "snap-";
+const SUFFIX: &str = ".snap";
+/// Unfinished files end so; they are removed when the store is opened.
+const UNFINISHED_SUFFIX: &str = ".tmp";
+const RECEIVED_NAME: &str = "receiving.tmp";
+
+/// A folder of snapshot files. A file has its name only when it is whole and durable.
+pub struct SnapshotStore {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    writer_count: u64,
+    receiving: Option<Receiving>,
+    /// Snapshots that were read to their end mark by this process.
+    verified: BTreeSet<LogId>,
+}
+
+/// A snapshot of which pieces have arrived.
+struct Receiving {
+    meta: SnapshotMeta,
+    file: Arc<dyn DiskFile>,
+    next_offset: u64,
+}
+
+/// What became of a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// The offset wanted next, in bytes of the file.
+    pub next_offset: u64,
+    /// Whether the snapshot is whole, verified and durable.
+    pub complete: bool,
+}
+
+impl SnapshotStore {
+    /// Opens the folder, creates it if it is missing, and removes unfinished files.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Io`], [`WalError::DiskFull`].
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, WalError> {
+        disk.create_dir_all(dir).map_err(WalError::io("create", dir))?;
+        for name in disk.list(dir).map_err(WalError::io("list", dir))? {
+            if name.ends_with(UNFINISHED_SUFFIX) {
+                let path = dir.join(name);
+                disk.remove(&path).map_err(WalError::io("remove", &path))?;
+            }
+        }
+        let verified = BTreeSet::new();
+        Ok(Self { disk, dir: dir.to_owned(), writer_count: 0, receiving: None, verified })
+    }
+
+    /// The snapshots whose headers and lengths are right, newest first. Their content is verified
+    /// when it is read. A damaged file is left out, and left where it is.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Io`], [`WalError::UnsupportedVersion`].
+    pub fn list(&self) -> Result<Vec<SnapshotMeta>, WalError> {
+        let names = self.disk.list(&self.dir).map_err(WalError::io("list", &self.dir))?;
+        let mut metas = Vec::new();
+        for last_included in names.iter().filter_map(|name| log_id_of(name)) {
+            match self.reader(last_included).and_then(|reader| reader.check_length(reader.meta())) {
+                Ok(meta) => metas.push(meta),
+                Err(WalError::Damaged { .. } | WalError::NoSnapshot { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        metas.sort_by_key(|meta| std::cmp::Reverse(meta.last_included.index));
+        Ok(metas)
+    }
+
+    /// Begins a snapshot of the state machine. Nothing is visible before
+    /// [`SnapshotWriter::finish`]. The writer may move to another thread.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Io`], [`WalError::DiskFull`].
+    pub fn create(&mut self, meta: SnapshotMeta) -> Result<SnapshotWriter, WalError> {
+        self.writer_count += 1;
+        let temporary = self.dir.join(format!("writing-{}{UNFINISHED_SUFFIX}", self.writer_count));
+        self.verified.remove(&meta.last_included);
+        let path = self.path_of(meta.last_included);
+        SnapshotWriter::new(self.disk.clone(), self.dir.clone(), temporary, path, meta)
+    }
+
+    /// Stores a piece of a snapshot file from another node, as [`SnapshotReader::read_chunk`] gave
+    /// it. Offset 0 starts over; any other offset than the wanted one stores nothing and answers
+    /// the wanted one. With the last piece (`done`) the whole file is verified; if it is not what
+    /// it should be it is discarded, and offset 0 is wanted.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Io`], [`WalError::DiskFull`]; the pieces so far are then discarded.
+    pub fn receive(
+        &mut self,
+        meta: &SnapshotMeta,
+        offset: u64,
+        chunk: &Bytes,
+        done: bool,
+    ) -> Result<Received, WalError> {
+        if let Some(next_offset) = self.size_if_whole(meta)? {
+            return Ok(Received { next_offset, complete: true });
+        }
+        let received = self.receive_piece(meta, offset, chunk, done);
+        if received.is_err() {
+            self.receiving = None;
+        }
+        received
+    }
+
+    /// Opens a snapshot for reading.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::NoSnapshot`], [`WalError::Damaged`] (header), [`WalError::Io`],
+    /// [`WalError::UnsupportedVersion`].
+    pub fn reader(&self, last_included: LogId) -> Result<SnapshotReader, WalError> {
+        let path = self.path_of(last_included);
+        match self.disk.open(&path) {
+            Ok(file) => SnapshotReader::new(file.into(), path, last_included),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(WalError::NoSnapshot { path: self.dir.clone(), last_included })
+            }
+            Err(error) => Err(WalError::io("open", &path)(error)),
+        }
+    }
+
+    /// Removes the snapshots that end before `keep`.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Io`].
+    pub fn remove_older_than(&mut self, keep: LogId) -> Result<(), WalError> {
+        let names = self.disk.list(&self.dir).map_err(WalError::io("list", &self.dir))?;
+        for last_included in names.iter().filter_map(|name| log_id_of(name)) {
+            if last_included.index < keep.index {
+                let path = self.path_of(last_included);
+                self.disk.remove(&path).map_err(WalError::io("remove", &path))?;
+                self.verified.remove(&last_included);
+            }
+        }
+        Ok(())
+    }
+
+    fn path_of(&self, last_included: LogId) -> PathBuf {
+        self.dir.join(file_name(last_included))
+    }
+
+    /// The size of the snapshot's file if it is here and whole: then nothing needs to be received.
+    /// A damaged one is replaced by what arrives.
+    fn size_if_whole(&mut self, meta: &SnapshotMeta) -> Result<Option<u64>, WalError> {
+        let reader = match self.reader(meta.last_included) {
+            Ok(reader) => reader,
+            Err(WalError::NoSnapshot { .. } | WalError::Damaged { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if !self.verified.contains(&meta.last_included) {
+            match reader.verify() {
+                Ok(()) => self.verified.insert(meta.last_included),
+                Err(WalError::Damaged { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(Some(reader.size_bytes()))
+    }
+
+    fn receive_piece(
+        &mut self,
+        meta: &SnapshotMeta,
+        offset: u64,
+        chunk: &Bytes,
+        done: bool,
+    ) -> Result<Received, WalError> {
+        let path = self.dir.join(RECEIVED_NAME);
+        if offset == 0 {
+            self.begin_receiving(meta, &path)?;
+        }
+        let Some(receiving) = self.receiving.as_mut().filter(|under_way| under_way.meta == *meta)
+        else {
+            return Ok(Received { next_offset: 0, complete: false });
+        };
+        if offset != receiving.next_offset {
+            return Ok(Received { next_offset: receiving.next_offset, complete: false });
+        }
+        receiving.file.write_at(chunk, offset).map_err(WalError::io("write", &path))?;
+        receiving.next_offset += chunk.len() as u64;
+        if done {
+            return self.finish_receiving(&path);
+        }
+        Ok(Received { next_offset: receiving.next_offset, complete: false })
+    }
+
+    fn begin_receiving(&mut self, meta: &SnapshotMeta, path: &Path) -> Result<(), WalError> {
+        self.receiving = None;
+        match self.disk.remove(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(WalError::io("remove", path)(error)),
+        }
+        let file = self.disk.create(path).map_err(WalError::io("create", path))?.into();
+        self.receiving = Some(Receiving { meta: meta.clone(), file, next_offset: 0 });
+        Ok(())
+    }
+
+    fn finish_receiving(&mut self, path: &Path) -> Result<Received, WalError> {
+        let Some(Receiving { meta, file, next_offset }) = self.receiving.take() else {
+            return Ok(Received { next_offset: 0, complete: false });
+        };
+        let whole = SnapshotReader::new(file.clone(), path.to_owned(), meta.last_included)
+            .and_then(|reader| {
+                reader.verify()?;
+                if *reader.meta() == meta {
+                    return Ok(());
+                }
+                Err(WalError::damaged(path, 0, Damage::Header))
+            });
+        match whole {
+            Ok(()) => {}
+            Err(WalError::Damaged { .. } | WalError::UnsupportedVersion { .. }) => {
+                self.disk.remove(path).map_err(WalError::io("remove", path))?;
+                return Ok(Received { next_offset: 0, complete: false });
+            }
+            Err(error) => return Err(error),
+        }
+        file.sync().map_err(WalError::io("sync", path))?;
+        let visible = self.path_of(meta.last_included);
+        self.disk.rename(path, &visible).map_err(WalError::io("rename to", &visible))?;
+        self.disk.sync_dir(&self.dir).map_err(WalError::io("sync", &self.dir))?;
+        self.verified.insert(meta.last_included);
+        Ok(Received { next_offset, complete: true })
+    }
+}
+
+fn file_name(last_included: LogId) -> String {
+    format!("{STEM}{:020}-{:020}{SUFFIX}", last_included.index.get(), last_included.term.get())
+}
+
+/// The snapshot with this file name; `None` if it is no snapshot's.
+fn log_id_of(name: &str) -> Option<LogId> {
+    let (index, term) = name.strip_prefix(STEM)?.strip_suffix(SUFFIX)?.split_once('-')?;
+    let index = LogIndex::new(index.parse().ok()?);
+    let log_id = LogId::new(Term::new(term.parse().ok()?), index);
+    (file_name(log_id) == name).then_some(log_id)
+}
