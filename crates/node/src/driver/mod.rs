@@ -65,7 +65,7 @@ impl Driver {
         applied: LogIndex,
         incarnation: u64,
     ) -> Self {
-        let base = raft.base().index;
+        let base = raft.base().last_included.index;
         Self {
             raft,
             options,
@@ -287,7 +287,7 @@ impl Driver {
     }
 
     fn compact(&mut self, now: Time, outputs: &mut Vec<Output>) {
-        let base = self.raft.base().index;
+        let base = self.raft.base().last_included.index;
         match self.compaction.decide(&self.options, base, self.applied) {
             Decision::Keep => {}
             Decision::Compact { through } => self.step(now, Event::Compact { through }, outputs),
