@@ -1,1 +1,30 @@
-//! The etcd-compatible server: gRPC, HTTP gateway, limits and process life.
+//! The etcd-compatible server: gRPC and HTTP on one port, limits, and the life of both. It
+//! translates between clients and a [`quorate::Node`] with a [`quorate_kv`] store; must not know
+//! how consensus or storage work.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+
+mod admission;
+mod connection;
+mod errors;
+mod grpc;
+mod http;
+mod member;
+mod method;
+mod metrics;
+mod net;
+mod options;
+mod serve;
+mod service;
+
+pub use errors::Code;
+pub use member::{MemberContext, MemberContextError};
+pub use options::ServerOptions;
+pub use serve::{ServeError, serve};
+
+/// The version of etcd whose API this server offers. Clients parse it as three numbers and expect
+/// what that version of etcd can do; our own version is the `quorate_version` metric.
+pub const ETCD_VERSION: &str = "3.6.0";
+
+/// The version that the cluster as a whole stands for.
+pub const ETCD_CLUSTER_VERSION: &str = "3.6.0";

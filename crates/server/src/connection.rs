@@ -1,0 +1,209 @@
+//! One client connection from its first byte to its last: which protocol, and the loop that serves
+//! it. Whatever a client sends can end its own connection and nothing else. Must not know what a
+//! request means.
+
+use crate::grpc;
+use crate::http as pages;
+use crate::net::{self, Prefixed, Protocol};
+use crate::service::Service;
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+/// How much of a message may be on its way before we have taken any of it. Larger than the largest
+/// message, so that no request waits for a window to open.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+
+/// The same for all messages of a connection together.
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// Streams that a client cancelled and that we have not forgotten yet.
+const RESET_STREAMS_COUNT_MAX: usize = 1024;
+
+/// The buffer that an HTTP/1.1 connection reads headers into may not grow beyond this.
+const HTTP1_BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// Why a connection ended otherwise than by a wish of either side.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectionError {
+    /// The socket failed.
+    #[error("the socket failed")]
+    Io(#[from] io::Error),
+    /// The client said nothing for too long.
+    #[error("the client did not begin in time")]
+    Silent,
+    /// What came was not HTTP/1.1, or broke off.
+    #[error("not proper HTTP/1.1")]
+    Http1(#[from] hyper::Error),
+    /// What came was not HTTP/2, or broke off.
+    #[error("not proper HTTP/2")]
+    Http2(#[from] h2::Error),
+}
+
+/// Serves a connection until either side ends it. When `stop` changes, requests in progress are
+/// still answered.
+pub(crate) async fn serve(
+    service: &Service,
+    stream: TcpStream,
+    stop: watch::Receiver<bool>,
+) -> Result<(), ConnectionError> {
+    let options = service.options();
+    net::prepare(&stream, options.half_open_timeout)?;
+    let (protocol, stream) = tokio::time::timeout(options.header_timeout, net::detect(stream))
+        .await
+        .map_err(|_| ConnectionError::Silent)??;
+    match protocol {
+        Protocol::Http1 => serve_http1(service, stream, stop).await,
+        Protocol::Http2 => serve_http2(service, stream, stop).await,
+    }
+}
+
+async fn serve_http1(
+    service: &Service,
+    stream: Prefixed<TcpStream>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), ConnectionError> {
+    let answer = hyper::service::service_fn(|request| answer_http1(service, request));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(service.options().header_timeout)
+        .max_buf_size(HTTP1_BUFFER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), answer);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        end = connection.as_mut() => return Ok(end?),
+        _ = stop.changed() => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
+}
+
+async fn answer_http1(
+    service: &Service,
+    request: Request<hyper::body::Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, body) = request.into_parts();
+    let limit = pages::body_bytes_max(service.options().message_bytes_max());
+    let collect = Limited::new(body, limit).collect();
+    let response = match tokio::time::timeout(service.options().header_timeout, collect).await {
+        Ok(Ok(body)) => pages::respond(service, &head.method, &head.uri, body.to_bytes()).await,
+        // Too large, too slow, or gone; only the first two read the answer.
+        Ok(Err(_)) | Err(_) => pages::refuse_body(limit.saturating_add(1), limit),
+    };
+    Ok(response.map(Full::new))
+}
+
+async fn serve_http2(
+    service: &Service,
+    stream: Prefixed<TcpStream>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), ConnectionError> {
+    let options = service.options();
+    let handshake = h2::server::Builder::new()
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(options.streams_count_max)
+        .max_header_list_size(options.header_bytes_max)
+        .max_concurrent_reset_streams(RESET_STREAMS_COUNT_MAX)
+        .handshake::<_, Bytes>(stream);
+    let mut connection = tokio::time::timeout(options.header_timeout, handshake)
+        .await
+        .map_err(|_| ConnectionError::Silent)??;
+    let streams_count_max = options.streams_count_max as usize;
+    let mut requests = FuturesUnordered::new();
+    let mut run = |connection: &mut h2::server::Connection<_, _>, cx: &mut Context<'_>| {
+        run_http2(connection, &mut requests, streams_count_max, cx, |request, respond| {
+            answer_http2(service, request, respond)
+        })
+    };
+    tokio::select! {
+        end = std::future::poll_fn(|cx| run(&mut connection, cx)) => return end,
+        _ = stop.changed() => connection.graceful_shutdown(),
+    }
+    std::future::poll_fn(|cx| run(&mut connection, cx)).await
+}
+
+/// Carries requests and answers as far as they go now; ready when the connection has ended.
+///
+/// All requests of a connection share its task: answers that are ready together leave in one write,
+/// and a request costs no task of its own.
+fn run_http2<S, F>(
+    connection: &mut h2::server::Connection<S, Bytes>,
+    requests: &mut FuturesUnordered<F>,
+    streams_count_max: usize,
+    cx: &mut Context<'_>,
+    mut answer: impl FnMut(Request<RecvStream>, SendResponse<Bytes>) -> F,
+) -> Poll<Result<(), ConnectionError>>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    F: Future<Output = ()>,
+{
+    loop {
+        while let Poll::Ready(Some(())) = requests.poll_next_unpin(cx) {}
+        let mut accepted_count = 0;
+        // This also writes what the answers above have queued.
+        while let Poll::Ready(accepted) = connection.poll_accept(cx) {
+            let Some(accepted) = accepted else { return Poll::Ready(Ok(())) };
+            let (request, mut respond) = accepted?;
+            // A client that cancels streams and opens others could pass HTTP/2's own limit.
+            if requests.len() >= streams_count_max {
+                respond.send_reset(Reason::REFUSED_STREAM);
+            } else {
+                requests.push(answer(request, respond));
+                accepted_count += 1;
+            }
+        }
+        if accepted_count == 0 {
+            return Poll::Pending;
+        }
+    }
+}
+
+async fn answer_http2(
+    service: &Service,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    if grpc::is_grpc(request.headers()) {
+        return grpc::answer(service, request, respond).await;
+    }
+    let (head, body) = request.into_parts();
+    let limit = pages::body_bytes_max(service.options().message_bytes_max());
+    let collect = collect_http2(body, limit);
+    let response = match tokio::time::timeout(service.options().header_timeout, collect).await {
+        Ok(Ok(body)) => pages::respond(service, &head.method, &head.uri, body).await,
+        Ok(Err(TooLarge)) => pages::refuse_body(limit.saturating_add(1), limit),
+        Err(_) => return respond.send_reset(Reason::CANCEL),
+    };
+    let (head, body) = response.into_parts();
+    // A client that is gone needs no answer.
+    if let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), false) {
+        let _ = stream.send_data(body, true);
+    }
+}
+
+struct TooLarge;
+
+async fn collect_http2(mut body: RecvStream, limit: usize) -> Result<Bytes, TooLarge> {
+    let mut collected = BytesMut::new();
+    // An error means that the client broke off: what came is judged as it is, and nobody reads
+    // the verdict.
+    while let Some(Ok(piece)) = body.data().await {
+        let _ = body.flow_control().release_capacity(piece.len());
+        if collected.len() + piece.len() > limit {
+            return Err(TooLarge);
+        }
+        collected.extend_from_slice(&piece);
+    }
+    Ok(collected.freeze())
+}

@@ -1,0 +1,333 @@
+//! The one table of refusals: what a client is told, with etcd's codes and etcd's exact words,
+//! because clients compare texts. Must not know how an answer travels (gRPC or JSON).
+
+use quorate::{Doubt, Fate, ReadError, Refusal};
+use quorate_kv::{OpError, RequestError};
+use std::borrow::Cow;
+
+/// gRPC's status codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Code {
+    /// Success.
+    Ok = 0,
+    /// The caller gave up.
+    Canceled = 1,
+    /// No better code fits.
+    Unknown = 2,
+    /// The request can never succeed.
+    InvalidArgument = 3,
+    /// Too late.
+    DeadlineExceeded = 4,
+    /// What is asked for is not there.
+    NotFound = 5,
+    /// It exists already.
+    AlreadyExists = 6,
+    /// The caller may not.
+    PermissionDenied = 7,
+    /// A limit is reached.
+    ResourceExhausted = 8,
+    /// The state of the system forbids it.
+    FailedPrecondition = 9,
+    /// A conflict; try again from the start.
+    Aborted = 10,
+    /// Beyond the valid range, which changes with time.
+    OutOfRange = 11,
+    /// Not offered.
+    Unimplemented = 12,
+    /// A fault of ours.
+    Internal = 13,
+    /// Not now; another member may serve.
+    Unavailable = 14,
+    /// Data is lost or damaged.
+    DataLoss = 15,
+    /// The caller is not known.
+    Unauthenticated = 16,
+}
+
+impl Code {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 17;
+
+    /// All of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; Self::COUNT] = [
+        Self::Ok,
+        Self::Canceled,
+        Self::Unknown,
+        Self::InvalidArgument,
+        Self::DeadlineExceeded,
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::PermissionDenied,
+        Self::ResourceExhausted,
+        Self::FailedPrecondition,
+        Self::Aborted,
+        Self::OutOfRange,
+        Self::Unimplemented,
+        Self::Internal,
+        Self::Unavailable,
+        Self::DataLoss,
+        Self::Unauthenticated,
+    ];
+
+    /// The number on the wire.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The name that metrics use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Canceled => "Canceled",
+            Self::Unknown => "Unknown",
+            Self::InvalidArgument => "InvalidArgument",
+            Self::DeadlineExceeded => "DeadlineExceeded",
+            Self::NotFound => "NotFound",
+            Self::AlreadyExists => "AlreadyExists",
+            Self::PermissionDenied => "PermissionDenied",
+            Self::ResourceExhausted => "ResourceExhausted",
+            Self::FailedPrecondition => "FailedPrecondition",
+            Self::Aborted => "Aborted",
+            Self::OutOfRange => "OutOfRange",
+            Self::Unimplemented => "Unimplemented",
+            Self::Internal => "Internal",
+            Self::Unavailable => "Unavailable",
+            Self::DataLoss => "DataLoss",
+            Self::Unauthenticated => "Unauthenticated",
+        }
+    }
+
+    /// The HTTP status that etcd's gateway gives with it.
+    #[must_use]
+    pub const fn http_status(self) -> http::StatusCode {
+        use http::StatusCode;
+        match self {
+            Self::Ok => StatusCode::OK,
+            Self::Canceled => StatusCode::REQUEST_TIMEOUT,
+            Self::InvalidArgument | Self::FailedPrecondition | Self::OutOfRange => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::AlreadyExists | Self::Aborted => StatusCode::CONFLICT,
+            Self::PermissionDenied => StatusCode::FORBIDDEN,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unknown | Self::Internal | Self::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// Why a request is answered without success.
+#[derive(Debug)]
+pub(crate) enum Rejection {
+    /// The request itself is wrong.
+    Request(RequestError),
+    /// The state of the store refuses it.
+    Op(OpError),
+    /// More than `request_bytes_max` would enter the log.
+    RequestTooLarge,
+    /// A limit of this server or of the node is reached.
+    TooManyRequests,
+    /// No leader is known.
+    NoLeader,
+    /// The leader changed; what was asked for did not happen.
+    LeaderChanged,
+    /// This server is stopping, or its node has failed.
+    Stopped,
+    /// The outcome is not known in time.
+    TimedOut,
+    /// The outcome is not known: the log was replaced under it.
+    TimedOutLeaderFailed,
+    /// The outcome is not known: the leader went away with it.
+    TimedOutConnectionLost,
+    /// A read waited too long for this member to catch up.
+    TimedOutApplying,
+    /// The message is beyond what is received at all.
+    MessageTooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The client stopped in the middle of its message, or took too long over it.
+    MessageIncomplete,
+    /// The message is not the protobuf message that the method takes.
+    MessageMalformed(prost::DecodeError),
+    /// The message is compressed, which we do not offer.
+    MessageCompressed,
+    /// The JSON is not the message that the method takes.
+    JsonMalformed(serde_json::Error),
+    /// The method is etcd's, and not served yet.
+    NotServed {
+        /// Its full name, `service/method`.
+        method: Cow<'static, str>,
+    },
+    /// A health check of something that this server is not.
+    UnknownHealthService,
+    /// A fault of ours; the details are in the log.
+    Internal,
+}
+
+impl Rejection {
+    /// The gRPC code and the text.
+    pub(crate) fn status(&self) -> (Code, Cow<'static, str>) {
+        let (code, text) = match self {
+            Self::Request(error) => request_status(*error),
+            Self::Op(error) => op_status(*error),
+            Self::RequestTooLarge => (Code::InvalidArgument, "etcdserver: request is too large"),
+            Self::TooManyRequests => (Code::ResourceExhausted, "etcdserver: too many requests"),
+            Self::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
+            Self::LeaderChanged => (Code::Unavailable, "etcdserver: leader changed"),
+            Self::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
+            Self::TimedOut => (Code::Unavailable, "etcdserver: request timed out"),
+            Self::TimedOutLeaderFailed => (
+                Code::Unavailable,
+                "etcdserver: request timed out, possibly due to previous leader failure",
+            ),
+            Self::TimedOutConnectionLost => (
+                Code::Unavailable,
+                "etcdserver: request timed out, possibly due to connection lost",
+            ),
+            Self::TimedOutApplying => (
+                Code::Unavailable,
+                "etcdserver: request timed out, waiting for the applied index took too long",
+            ),
+            Self::MessageIncomplete => (Code::Canceled, "etcdserver: request canceled"),
+            Self::MessageCompressed => {
+                (Code::Unimplemented, "quorate: compressed messages are not supported")
+            }
+            Self::UnknownHealthService => (Code::NotFound, "unknown service"),
+            Self::Internal => {
+                (Code::Internal, "quorate: internal error; the server's log says more")
+            }
+            Self::MessageTooLarge { size, limit } => {
+                let text = format!("grpc: received message larger than max ({size} vs. {limit})");
+                return (Code::ResourceExhausted, text.into());
+            }
+            Self::MessageMalformed(error) => {
+                let text = format!("grpc: error unmarshalling request: {error}");
+                return (Code::Internal, text.into());
+            }
+            Self::JsonMalformed(error) => return (Code::InvalidArgument, error.to_string().into()),
+            Self::NotServed { method } => {
+                let text = format!("quorate does not serve {method} yet");
+                return (Code::Unimplemented, text.into());
+            }
+        };
+        (code, Cow::Borrowed(text))
+    }
+}
+
+fn request_status(error: RequestError) -> (Code, &'static str) {
+    let text = match error {
+        RequestError::EmptyKey => "etcdserver: key is not provided",
+        RequestError::EmptyOperation => "etcdserver: key not found",
+        RequestError::ValueProvided => "etcdserver: value is provided",
+        RequestError::LeaseProvided => "etcdserver: lease is provided",
+        RequestError::TooManyOps => "etcdserver: too many operations in txn request",
+        RequestError::DuplicateKey => "etcdserver: duplicate key given in txn request",
+        RequestError::InvalidSortOption => "etcdserver: invalid sort option",
+    };
+    (Code::InvalidArgument, text)
+}
+
+fn op_status(error: OpError) -> (Code, &'static str) {
+    match error {
+        OpError::KeyNotFound => (Code::InvalidArgument, "etcdserver: key not found"),
+        OpError::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
+        OpError::Compacted => {
+            (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted")
+        }
+        OpError::FutureRevision => {
+            (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision")
+        }
+        OpError::UnknownCommand => (
+            Code::Unimplemented,
+            "quorate: a member of this cluster is too old to know this command",
+        ),
+        OpError::MalformedCommand => {
+            (Code::Internal, "quorate: the command was damaged on its way to the log")
+        }
+    }
+}
+
+impl From<RequestError> for Rejection {
+    fn from(error: RequestError) -> Self {
+        Self::Request(error)
+    }
+}
+
+impl From<OpError> for Rejection {
+    fn from(error: OpError) -> Self {
+        Self::Op(error)
+    }
+}
+
+impl From<quorate_kv::ReadError> for Rejection {
+    fn from(error: quorate_kv::ReadError) -> Self {
+        match error {
+            quorate_kv::ReadError::Refused(error) => Self::Op(error),
+            quorate_kv::ReadError::Engine(error) => {
+                tracing::error!(%error, "the store cannot be read");
+                Self::Internal
+            }
+        }
+    }
+}
+
+impl From<prost::DecodeError> for Rejection {
+    fn from(error: prost::DecodeError) -> Self {
+        Self::MessageMalformed(error)
+    }
+}
+
+impl From<Refusal> for Rejection {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoLeader => Self::NoLeader,
+            Refusal::Transferring { .. } => Self::LeaderChanged,
+            Refusal::Overloaded { .. } => Self::TooManyRequests,
+            Refusal::Stopped => Self::Stopped,
+        }
+    }
+}
+
+impl From<Doubt> for Rejection {
+    fn from(doubt: Doubt) -> Self {
+        match doubt {
+            Doubt::Deadline => Self::TimedOut,
+            Doubt::ConnectionLost { .. } => Self::TimedOutConnectionLost,
+            Doubt::Superseded => Self::TimedOutLeaderFailed,
+            Doubt::Stopped => Self::Stopped,
+        }
+    }
+}
+
+impl From<ReadError> for Rejection {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::NoLeader => Self::NoLeader,
+            ReadError::NotConfirmed => Self::TimedOut,
+            ReadError::NotApplied { .. } => Self::TimedOutApplying,
+            ReadError::Overloaded { .. } => Self::TooManyRequests,
+            ReadError::Stopped => Self::Stopped,
+            ReadError::Query(_) => Self::Internal,
+        }
+    }
+}
+
+/// The state machine's reply, or what the client is told instead.
+pub(crate) fn reply_of(fate: Fate) -> Result<bytes::Bytes, Rejection> {
+    match fate {
+        Fate::Applied { reply, .. } => Ok(reply),
+        Fate::NotAppended(refusal) => Err(refusal.into()),
+        Fate::Lost { .. } => Err(Rejection::LeaderChanged),
+        Fate::Unknown(doubt) => Err(doubt.into()),
+    }
+}

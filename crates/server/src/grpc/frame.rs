@@ -1,0 +1,112 @@
+//! How gRPC puts a message into a request or response body: one byte that says whether it is
+//! compressed, its length in four bytes (big endian), the message. Must not know which message.
+
+use crate::errors::Rejection;
+use bytes::{Buf, Bytes, BytesMut};
+use h2::RecvStream;
+use prost::Message;
+
+/// The bytes before a message.
+pub(crate) const HEAD_BYTES: usize = 5;
+
+/// Reads the one message of a request, of at most `size_max` bytes, as a slice of what was
+/// received wherever it came in one piece.
+pub(crate) async fn receive(body: &mut RecvStream, size_max: usize) -> Result<Bytes, Rejection> {
+    let mut unread = receive_piece(body).await?;
+    if unread.len() < HEAD_BYTES {
+        unread = receive_until(body, &unread, HEAD_BYTES).await?;
+    }
+    let size = message_size(&unread, size_max)?;
+    let end = HEAD_BYTES + size;
+    if unread.len() < end {
+        unread = receive_until(body, &unread, end).await?;
+    }
+    Ok(unread.slice(HEAD_BYTES..end))
+}
+
+/// An encoded message in the form of a response body.
+pub(crate) fn encode(message: &impl Message) -> Bytes {
+    let size = message.encoded_len();
+    let mut out = BytesMut::with_capacity(HEAD_BYTES + size);
+    out.extend_from_slice(&head(size));
+    message.encode_raw(&mut out);
+    out.freeze()
+}
+
+/// The message within [`encode`]'s result.
+pub(crate) fn message_of(mut frame: Bytes) -> Bytes {
+    frame.advance(HEAD_BYTES.min(frame.len()));
+    frame
+}
+
+fn head(size: usize) -> [u8; HEAD_BYTES] {
+    // A response of 4 GiB would not have been built: the store's answers stay far below it.
+    let size = u32::try_from(size).unwrap_or(u32::MAX);
+    let [a, b, c, d] = size.to_be_bytes();
+    [0, a, b, c, d]
+}
+
+fn message_size(received: &[u8], size_max: usize) -> Result<usize, Rejection> {
+    let Some((&[compressed, a, b, c, d], _)) = received.split_first_chunk() else {
+        return Err(Rejection::MessageIncomplete);
+    };
+    let size = u32::from_be_bytes([a, b, c, d]) as usize;
+    if size > size_max {
+        return Err(Rejection::MessageTooLarge { size, limit: size_max });
+    }
+    if compressed != 0 {
+        return Err(Rejection::MessageCompressed);
+    }
+    Ok(size)
+}
+
+/// Collects pieces until there are `size` bytes or more.
+async fn receive_until(
+    body: &mut RecvStream,
+    received: &[u8],
+    size: usize,
+) -> Result<Bytes, Rejection> {
+    let mut collected = BytesMut::with_capacity(size);
+    collected.extend_from_slice(received);
+    while collected.len() < size {
+        collected.extend_from_slice(&receive_piece(body).await?);
+    }
+    Ok(collected.freeze())
+}
+
+async fn receive_piece(body: &mut RecvStream) -> Result<Bytes, Rejection> {
+    let Some(Ok(piece)) = body.data().await else {
+        return Err(Rejection::MessageIncomplete);
+    };
+    // The window opens again for what was taken. This fails only if the stream is gone already,
+    // and then the next read says so.
+    let _ = body.flow_control().release_capacity(piece.len());
+    Ok(piece)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_a_head_and_the_message() {
+        let frame = encode(&String::from("abc"));
+        assert_eq!(frame, &b"\0\0\0\0\x05\x0a\x03abc"[..]);
+        assert_eq!(message_of(frame), &b"\x0a\x03abc"[..]);
+        assert_eq!(encode(&String::new()), &b"\0\0\0\0\0"[..]);
+    }
+
+    #[test]
+    fn the_size_limit_is_exact_and_says_both_numbers() {
+        let head = head(101);
+        assert_eq!(message_size(&head, 101).unwrap(), 101);
+        let rejection = message_size(&head, 100).unwrap_err();
+        assert!(matches!(rejection, Rejection::MessageTooLarge { size: 101, limit: 100 }));
+    }
+
+    #[test]
+    fn compressed_and_short_heads_are_refused() {
+        assert!(matches!(message_size(&[1, 0, 0, 0, 0], 9), Err(Rejection::MessageCompressed)));
+        assert!(matches!(message_size(&[0, 0, 0, 0], 9), Err(Rejection::MessageIncomplete)));
+    }
+}

@@ -1,0 +1,77 @@
+//! gRPC over one HTTP/2 stream: from a request's headers to its answer with trailers, for methods
+//! with one message each way. Bare `h2` rather than a layer on top, because this is the path of
+//! every put and get. Must not know what a method does.
+
+pub(crate) mod frame;
+mod headers;
+
+use crate::errors::{Code, Rejection};
+use crate::method::Method;
+use crate::service::Service;
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::Request;
+use std::time::Duration;
+use tokio::time::Instant;
+
+pub(crate) use headers::is_grpc;
+
+/// Answers one request. If the client is gone, the answer goes nowhere and that is all right:
+/// nothing else depends on it.
+pub(crate) async fn answer(
+    service: &Service,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let (head, mut body) = request.into_parts();
+    let Some(method) = Method::from_grpc_path(head.uri.path()) else {
+        let method = headers::method_name(head.uri.path());
+        send_rejection(&mut respond, &Rejection::NotServed { method });
+        return;
+    };
+    let patience = headers::timeout(&head.headers)
+        .map_or(service.options().request_timeout, |asked| {
+            asked.min(service.options().request_timeout)
+        });
+    service.metrics().started(method);
+    let outcome = call(service, method, &mut body, patience).await;
+    let code = match outcome {
+        Ok(frame) => {
+            service.metrics().sent(frame.len());
+            send_success(&mut respond, frame);
+            Code::Ok
+        }
+        Err(rejection) => send_rejection(&mut respond, &rejection),
+    };
+    service.metrics().handled(method, code);
+}
+
+async fn call(
+    service: &Service,
+    method: Method,
+    body: &mut RecvStream,
+    patience: Duration,
+) -> Result<Bytes, Rejection> {
+    let deadline = Instant::now() + patience;
+    let size_max = service.options().message_bytes_max();
+    let message = tokio::time::timeout_at(deadline, frame::receive(body, size_max))
+        .await
+        .unwrap_or(Err(Rejection::MessageIncomplete))?;
+    service.metrics().received(message.len() + frame::HEAD_BYTES);
+    service.call(method, message, deadline).await
+}
+
+fn send_success(respond: &mut SendResponse<Bytes>, frame: Bytes) {
+    let Ok(mut stream) = respond.send_response(headers::success(), false) else { return };
+    if stream.send_data(frame, false).is_ok() {
+        let _ = stream.send_trailers(headers::success_trailers());
+    }
+}
+
+fn send_rejection(respond: &mut SendResponse<Bytes>, rejection: &Rejection) -> Code {
+    let (code, text) = rejection.status();
+    // An answer without a message needs no separate trailers.
+    let _ = respond.send_response(headers::rejection(code, &text), true);
+    code
+}

@@ -1,0 +1,172 @@
+//! The JSON gateway: a gRPC method as `POST` of a JSON object, in etcd 3.5's form. It translates
+//! and nothing else: the message takes the same way through the server as one that came by gRPC.
+
+use super::pages;
+use crate::errors::Rejection;
+use crate::grpc::frame;
+use crate::method::{self, Method};
+use crate::service::Service;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
+use prost::Message;
+use quorate_etcd_api::etcdserverpb as pb;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::Instant;
+
+/// Answers a request below `/v3/` or its old name `/v3beta/`.
+pub(super) async fn respond(
+    service: &Service,
+    http_method: &http::Method,
+    path: &str,
+    body: Bytes,
+) -> Response<Bytes> {
+    let path =
+        path.strip_prefix("/v3beta/").map_or_else(|| path.into(), |rest| format!("/v3/{rest}"));
+    let served = Method::from_gateway_path(&path);
+    let not_served = method::not_served_at(&path);
+    if served.is_none() && not_served.is_none() {
+        return pages::plain(StatusCode::NOT_FOUND, "Not Found\n");
+    }
+    if http_method != http::Method::POST {
+        return pages::plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+    }
+    let outcome = match served {
+        Some(method) => call(service, method, &body).await,
+        None => Err(Rejection::NotServed { method: not_served.unwrap_or_default().into() }),
+    };
+    outcome.map_or_else(|error| rejection(&error), success)
+}
+
+/// The answer that says why there is none.
+pub(super) fn rejection(rejection: &Rejection) -> Response<Bytes> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        error: &'a str,
+        code: u8,
+        message: &'a str,
+    }
+    let (code, text) = rejection.status();
+    let body = Body { error: &text, code: code.number(), message: &text };
+    // Two strings and a number always have a JSON form.
+    let mut response = Response::new(serde_json::to_vec(&body).unwrap_or_default().into());
+    *response.status_mut() = code.http_status();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn success(json: Vec<u8>) -> Response<Bytes> {
+    let mut response = Response::new(json.into());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert("grpc-metadata-content-type", HeaderValue::from_static("application/grpc"));
+    response
+}
+
+async fn call(service: &Service, method: Method, json: &[u8]) -> Result<Vec<u8>, Rejection> {
+    match method {
+        Method::Range => {
+            translate::<pb::RangeRequest, pb::RangeResponse>(service, method, json).await
+        }
+        Method::Put => translate::<pb::PutRequest, pb::PutResponse>(service, method, json).await,
+        Method::DeleteRange => {
+            translate::<pb::DeleteRangeRequest, pb::DeleteRangeResponse>(service, method, json)
+                .await
+        }
+        Method::Txn => translate::<pb::TxnRequest, pb::TxnResponse>(service, method, json).await,
+        Method::Compact => {
+            translate::<pb::CompactionRequest, pb::CompactionResponse>(service, method, json).await
+        }
+        Method::Status => {
+            translate::<pb::StatusRequest, pb::StatusResponse>(service, method, json).await
+        }
+        Method::MemberList => {
+            translate::<pb::MemberListRequest, pb::MemberListResponse>(service, method, json).await
+        }
+        // The health service has no gateway path, so that nobody gets here.
+        Method::HealthCheck => Err(Rejection::NotServed { method: method.name().into() }),
+    }
+}
+
+async fn translate<Q, A>(
+    service: &Service,
+    method: Method,
+    json: &[u8],
+) -> Result<Vec<u8>, Rejection>
+where
+    Q: Message + DeserializeOwned + Default,
+    A: Message + Serialize + Default,
+{
+    let request: Q = from_json(json).map_err(Rejection::JsonMalformed)?;
+    let message: Bytes = request.encode_to_vec().into();
+    let limit = service.options().message_bytes_max();
+    if message.len() > limit {
+        return Err(Rejection::MessageTooLarge { size: message.len(), limit });
+    }
+    let deadline = Instant::now() + service.options().request_timeout;
+    let answer = service.call(method, message, deadline).await?;
+    let answer = A::decode(frame::message_of(answer)).map_err(|_| Rejection::Internal)?;
+    serde_json::to_vec(&answer).map_err(|_| Rejection::Internal)
+}
+
+/// Reads a message; no body at all is an empty message.
+fn from_json<Q: DeserializeOwned + Default>(json: &[u8]) -> Result<Q, serde_json::Error> {
+    if json.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Q::default());
+    }
+    serde_json::from_slice(json).or_else(|error| {
+        // `null` stands for a field's zero value, which our generated code does not know.
+        let value = serde_json::from_slice(json).map_err(|_| error)?;
+        serde_json::from_value(without_nulls(value))
+    })
+}
+
+/// The same without the fields that are `null`. The parser bounds how deep it goes.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| (name, without_nulls(value)))
+            .collect(),
+        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_and_nothing_stand_for_the_zero_value() {
+        for json in [&br#"{"key":null,"limit":null,"serializable":null}"#[..], b"", b" \n", b"{}"] {
+            assert_eq!(from_json::<pb::RangeRequest>(json).unwrap(), pb::RangeRequest::default());
+        }
+        let json = br#"{"success":[{"request_range":{"key":"YQ==","range_end":null}}]}"#;
+        let txn: pb::TxnRequest = from_json(json).unwrap();
+        assert_eq!(txn.success.len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        for json in ["{", "[]", "null", "7", r#"{"key":"!!"}"#, r#"{"key":7}"#, r#"{"limit":"x"}"#]
+        {
+            assert!(from_json::<pb::RangeRequest>(json.as_bytes()).is_err(), "{json}");
+        }
+        let deep = "[".repeat(100_000);
+        assert!(from_json::<pb::RangeRequest>(deep.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_rejection_has_etcd_3_5s_body_and_the_gateways_status() {
+        let response = rejection(&Rejection::Op(quorate_kv::OpError::Compacted));
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(
+            response.body(),
+            r#"{"error":"etcdserver: mvcc: required revision has been compacted","code":11,"message":"etcdserver: mvcc: required revision has been compacted"}"#
+        );
+    }
+}

@@ -1,0 +1,66 @@
+//! What is served over plain HTTP: which path gets which answer, whatever version of HTTP brought
+//! it. Must not know sockets.
+
+mod gateway;
+mod pages;
+
+use crate::service::Service;
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    HeaderValue,
+};
+use http::{Method, Response, StatusCode, Uri};
+
+/// How large a gateway body may be: base64 makes bytes a third larger, and escapes and names take
+/// some more.
+pub(crate) const fn body_bytes_max(message_bytes_max: usize) -> usize {
+    message_bytes_max * 2
+}
+
+/// The answer to one request.
+pub(crate) async fn respond(
+    service: &Service,
+    method: &Method,
+    uri: &Uri,
+    body: Bytes,
+) -> Response<Bytes> {
+    let mut response = route(service, method, uri, body).await;
+    // Browsers ask other origins' servers only if these allow it; etcd allows everybody.
+    let headers = response.headers_mut();
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("accept, content-type, authorization"),
+    );
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("POST, GET, OPTIONS, PUT, DELETE"),
+    );
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}
+
+/// The answer to a gateway request whose body is too large to be read.
+pub(crate) fn refuse_body(size: usize, limit: usize) -> Response<Bytes> {
+    gateway::rejection(&crate::errors::Rejection::MessageTooLarge { size, limit })
+}
+
+async fn route(service: &Service, method: &Method, uri: &Uri, body: Bytes) -> Response<Bytes> {
+    if method == Method::OPTIONS {
+        return Response::new(Bytes::new());
+    }
+    let path = uri.path();
+    if path.starts_with("/v3/") || path.starts_with("/v3beta/") {
+        return gateway::respond(service, method, path, body).await;
+    }
+    let is_page = matches!(path, "/health" | "/version" | "/metrics");
+    if is_page && method != Method::GET {
+        return pages::plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+    }
+    match path {
+        "/health" => pages::health(service, uri.query().unwrap_or_default()).await,
+        "/version" => pages::version(),
+        "/metrics" => pages::metrics(service),
+        _ => pages::plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+    }
+}

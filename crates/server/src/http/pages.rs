@@ -1,0 +1,60 @@
+//! The plain pages beside the gateway: health, version, metrics, and the words for what is not
+//! there. Must not know how a page is reached.
+
+use crate::service::{Health, Service};
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::{Response, StatusCode};
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// A page of plain words.
+pub(super) fn plain(status: StatusCode, text: &'static str) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from_static(text.as_bytes()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, TEXT);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static("GET"));
+    }
+    response
+}
+
+/// Whether this member can serve. With `serializable=true` in the query a leader is not needed.
+pub(super) async fn health(service: &Service, query: &str) -> Response<Bytes> {
+    let serializable = query.split('&').any(|part| part == "serializable=true");
+    let (status, body) = match service.health(serializable).await {
+        Health::Healthy => (StatusCode::OK, r#"{"health":"true","reason":""}"#.to_owned()),
+        Health::Unhealthy { reason } => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!(r#"{{"health":"false","reason":"{reason}"}}"#),
+        ),
+    };
+    service.metrics().health_checked(status == StatusCode::OK);
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, TEXT);
+    response
+}
+
+/// The etcd versions that this server and its cluster stand in for. Clients parse them as plain
+/// numbers, so that our own version has no place here.
+pub(super) fn version() -> Response<Bytes> {
+    let body = format!(
+        r#"{{"etcdserver":"{}","etcdcluster":"{}"}}"#,
+        crate::ETCD_VERSION,
+        crate::ETCD_CLUSTER_VERSION
+    );
+    let mut response = Response::new(body.into());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The metrics in Prometheus' text format.
+pub(super) fn metrics(service: &Service) -> Response<Bytes> {
+    let mut response = Response::new(service.metrics().render(&service.figures()).into());
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}

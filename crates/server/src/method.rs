@@ -1,0 +1,174 @@
+//! The methods of the etcd v3 protocol and their two addresses, gRPC path and gateway path. Must
+//! not know what a method does.
+
+/// A method that this server serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    Range,
+    Put,
+    DeleteRange,
+    Txn,
+    Compact,
+    Status,
+    MemberList,
+    HealthCheck,
+}
+
+impl Method {
+    pub(crate) const COUNT: usize = 8;
+
+    pub(crate) const ALL: [Self; Self::COUNT] = [
+        Self::Range,
+        Self::Put,
+        Self::DeleteRange,
+        Self::Txn,
+        Self::Compact,
+        Self::Status,
+        Self::MemberList,
+        Self::HealthCheck,
+    ];
+
+    /// The method at a gRPC path such as `/etcdserverpb.KV/Put`.
+    pub(crate) fn from_grpc_path(path: &str) -> Option<Self> {
+        let (service, name) = path.strip_prefix('/')?.split_once('/')?;
+        Self::ALL.into_iter().find(|method| method.name() == name && method.service() == service)
+    }
+
+    /// The method at a gateway path such as `/v3/kv/put`.
+    pub(crate) fn from_gateway_path(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.gateway_path() == Some(path))
+    }
+
+    /// Its place in [`Method::ALL`].
+    pub(crate) const fn index(self) -> usize {
+        self as usize
+    }
+
+    pub(crate) const fn service(self) -> &'static str {
+        match self {
+            Self::Range | Self::Put | Self::DeleteRange | Self::Txn | Self::Compact => {
+                "etcdserverpb.KV"
+            }
+            Self::Status => "etcdserverpb.Maintenance",
+            Self::MemberList => "etcdserverpb.Cluster",
+            Self::HealthCheck => "grpc.health.v1.Health",
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Range => "Range",
+            Self::Put => "Put",
+            Self::DeleteRange => "DeleteRange",
+            Self::Txn => "Txn",
+            Self::Compact => "Compact",
+            Self::Status => "Status",
+            Self::MemberList => "MemberList",
+            Self::HealthCheck => "Check",
+        }
+    }
+
+    const fn gateway_path(self) -> Option<&'static str> {
+        match self {
+            Self::Range => Some("/v3/kv/range"),
+            Self::Put => Some("/v3/kv/put"),
+            Self::DeleteRange => Some("/v3/kv/deleterange"),
+            Self::Txn => Some("/v3/kv/txn"),
+            Self::Compact => Some("/v3/kv/compaction"),
+            Self::Status => Some("/v3/maintenance/status"),
+            Self::MemberList => Some("/v3/cluster/member/list"),
+            Self::HealthCheck => None,
+        }
+    }
+}
+
+/// The gateway paths of etcd's methods that are not served yet, with the methods' full names.
+const NOT_SERVED: [(&str, &str); 44] = [
+    ("/v3/watch", "etcdserverpb.Watch/Watch"),
+    ("/v3/lease/grant", "etcdserverpb.Lease/LeaseGrant"),
+    ("/v3/lease/revoke", "etcdserverpb.Lease/LeaseRevoke"),
+    ("/v3/kv/lease/revoke", "etcdserverpb.Lease/LeaseRevoke"),
+    ("/v3/lease/keepalive", "etcdserverpb.Lease/LeaseKeepAlive"),
+    ("/v3/lease/timetolive", "etcdserverpb.Lease/LeaseTimeToLive"),
+    ("/v3/kv/lease/timetolive", "etcdserverpb.Lease/LeaseTimeToLive"),
+    ("/v3/lease/leases", "etcdserverpb.Lease/LeaseLeases"),
+    ("/v3/kv/lease/leases", "etcdserverpb.Lease/LeaseLeases"),
+    ("/v3/cluster/member/add", "etcdserverpb.Cluster/MemberAdd"),
+    ("/v3/cluster/member/remove", "etcdserverpb.Cluster/MemberRemove"),
+    ("/v3/cluster/member/update", "etcdserverpb.Cluster/MemberUpdate"),
+    ("/v3/cluster/member/promote", "etcdserverpb.Cluster/MemberPromote"),
+    ("/v3/maintenance/alarm", "etcdserverpb.Maintenance/Alarm"),
+    ("/v3/maintenance/defragment", "etcdserverpb.Maintenance/Defragment"),
+    ("/v3/maintenance/hash", "etcdserverpb.Maintenance/Hash"),
+    ("/v3/maintenance/hashkv", "etcdserverpb.Maintenance/HashKV"),
+    ("/v3/maintenance/snapshot", "etcdserverpb.Maintenance/Snapshot"),
+    ("/v3/maintenance/transfer-leadership", "etcdserverpb.Maintenance/MoveLeader"),
+    ("/v3/maintenance/downgrade", "etcdserverpb.Maintenance/Downgrade"),
+    ("/v3/auth/enable", "etcdserverpb.Auth/AuthEnable"),
+    ("/v3/auth/disable", "etcdserverpb.Auth/AuthDisable"),
+    ("/v3/auth/status", "etcdserverpb.Auth/AuthStatus"),
+    ("/v3/auth/authenticate", "etcdserverpb.Auth/Authenticate"),
+    ("/v3/auth/user/add", "etcdserverpb.Auth/UserAdd"),
+    ("/v3/auth/user/get", "etcdserverpb.Auth/UserGet"),
+    ("/v3/auth/user/list", "etcdserverpb.Auth/UserList"),
+    ("/v3/auth/user/delete", "etcdserverpb.Auth/UserDelete"),
+    ("/v3/auth/user/changepw", "etcdserverpb.Auth/UserChangePassword"),
+    ("/v3/auth/user/grant", "etcdserverpb.Auth/UserGrantRole"),
+    ("/v3/auth/user/revoke", "etcdserverpb.Auth/UserRevokeRole"),
+    ("/v3/auth/role/add", "etcdserverpb.Auth/RoleAdd"),
+    ("/v3/auth/role/get", "etcdserverpb.Auth/RoleGet"),
+    ("/v3/auth/role/list", "etcdserverpb.Auth/RoleList"),
+    ("/v3/auth/role/delete", "etcdserverpb.Auth/RoleDelete"),
+    ("/v3/auth/role/grant", "etcdserverpb.Auth/RoleGrantPermission"),
+    ("/v3/auth/role/revoke", "etcdserverpb.Auth/RoleRevokePermission"),
+    ("/v3/lock/lock", "v3lockpb.Lock/Lock"),
+    ("/v3/lock/unlock", "v3lockpb.Lock/Unlock"),
+    ("/v3/election/campaign", "v3electionpb.Election/Campaign"),
+    ("/v3/election/proclaim", "v3electionpb.Election/Proclaim"),
+    ("/v3/election/leader", "v3electionpb.Election/Leader"),
+    ("/v3/election/observe", "v3electionpb.Election/Observe"),
+    ("/v3/election/resign", "v3electionpb.Election/Resign"),
+];
+
+/// The full name of the method at a gateway path, if it is one of etcd's that we do not serve yet.
+pub(crate) fn not_served_at(path: &str) -> Option<&'static str> {
+    NOT_SERVED.iter().find(|(known, _)| *known == path).map(|(_, name)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_served_method_is_found_at_its_paths_and_counted_in_its_place() {
+        for (index, method) in Method::ALL.into_iter().enumerate() {
+            let path = format!("/{}/{}", method.service(), method.name());
+            assert_eq!(Method::from_grpc_path(&path), Some(method));
+            assert_eq!(method.index(), index);
+            if let Some(path) = method.gateway_path() {
+                assert_eq!(Method::from_gateway_path(path), Some(method));
+                assert_eq!(not_served_at(path), None);
+            }
+        }
+    }
+
+    #[test]
+    fn other_paths_name_no_method() {
+        for path in [
+            "",
+            "/",
+            "/etcdserverpb.KV",
+            "/etcdserverpb.KV/",
+            "etcdserverpb.KV/Put",
+            "/etcdserverpb.Watch/Watch",
+            "/etcdserverpb.KV/put",
+            "/x.KV/Put",
+            "/v3/kv/put",
+        ] {
+            assert_eq!(Method::from_grpc_path(path), None, "{path}");
+        }
+        assert_eq!(Method::from_gateway_path("/v3/watch"), None);
+        assert_eq!(not_served_at("/v3/watch"), Some("etcdserverpb.Watch/Watch"));
+        assert_eq!(not_served_at("/v3/nonsense"), None);
+    }
+}

@@ -1,0 +1,69 @@
+//! The settings of a server: every limit it has, by name. Must not know how a limit is enforced.
+
+use std::time::Duration;
+
+/// Settings; [`ServerOptions::default`] has etcd's values where etcd has the setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerOptions {
+    /// The largest request that may enter the log, in bytes. A message may be 512 KiB larger
+    /// before it is refused unread.
+    pub request_bytes_max: usize,
+    /// The most comparisons, or operations of one branch, in a transaction.
+    pub txn_ops_max: usize,
+    /// How long a request may take: etcd's is 5 s and two election timeouts. A client's own
+    /// deadline may be sooner.
+    pub request_timeout: Duration,
+    /// The size in bytes that the store should not exceed; reported, not yet enforced.
+    pub quota_bytes: u64,
+    /// Bytes of requests in progress, over all connections.
+    pub pending_bytes_max: usize,
+    /// Requests in progress, over all connections.
+    pub pending_count_max: usize,
+    /// Reads of many keys that may run at the same time, beside the small ones.
+    pub scans_count_max: usize,
+    /// Open client connections.
+    pub connections_count_max: usize,
+    /// Requests in progress on one HTTP/2 connection.
+    pub streams_count_max: u32,
+    /// The size in bytes of a request's headers.
+    pub header_bytes_max: u32,
+    /// How long a client may take over the first bytes of a connection, and over the headers of an
+    /// HTTP/1.1 request; so long may an HTTP/1.1 connection be idle, too.
+    pub header_timeout: Duration,
+    /// How long a client may leave sent data unacknowledged, or an idle connection's probes
+    /// unanswered, before the connection counts as broken.
+    pub half_open_timeout: Duration,
+    /// How long requests in progress may take to end once the server stops.
+    pub drain_timeout: Duration,
+}
+
+impl ServerOptions {
+    /// What etcd adds to the largest request to get the largest message that it receives.
+    const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
+
+    /// The largest message that is received, in bytes.
+    #[must_use]
+    pub const fn message_bytes_max(&self) -> usize {
+        self.request_bytes_max + Self::MESSAGE_OVERHEAD_BYTES
+    }
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            request_bytes_max: 1_572_864,
+            txn_ops_max: 128,
+            request_timeout: Duration::from_secs(7),
+            quota_bytes: 2 << 30,
+            pending_bytes_max: 64 << 20,
+            pending_count_max: 65_536,
+            scans_count_max: 4,
+            connections_count_max: 8_192,
+            streams_count_max: 8_192,
+            header_bytes_max: 64 << 10,
+            header_timeout: Duration::from_secs(30),
+            half_open_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The server's life: accept, serve each client in a task of its own, stop without breaking off
+//! what is in progress. Must not know what a client says.
+
+use crate::connection;
+use crate::options::ServerOptions;
+use crate::service::Service;
+use quorate::Node;
+use quorate_kv::Reader;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// How long to wait before accepting again when the system has no more descriptors or memory.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// Why a server ended before it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// There was nothing to listen on.
+    #[error("no client address to listen on")]
+    NoListener,
+    /// A listener cannot be used.
+    #[error("cannot listen for clients")]
+    Listener(#[source] io::Error),
+}
+
+/// Serves clients on `listeners` until `shutdown` is ready; then accepts no more, lets requests in
+/// progress end for [`ServerOptions::drain_timeout`] at most, and returns. The node is not stopped:
+/// that is its owner's to do afterwards.
+///
+/// Runs within a current-thread or a multi-thread runtime with IO and time enabled.
+///
+/// # Errors
+///
+/// [`ServeError`] if there is nothing to listen on, or a listener fails for good.
+pub async fn serve(
+    listeners: Vec<TcpListener>,
+    node: Node,
+    reader: Reader,
+    options: ServerOptions,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    if listeners.is_empty() {
+        return Err(ServeError::NoListener);
+    }
+    let drain_timeout = options.drain_timeout;
+    let service = Arc::new(Service::new(node, reader, options));
+    let (stop, stopped) = watch::channel(false);
+    let mut acceptors = JoinSet::new();
+    for listener in listeners {
+        let address = listener.local_addr().map_err(ServeError::Listener)?;
+        tracing::info!(%address, "serving clients");
+        acceptors.spawn(accept(listener, Arc::clone(&service), stopped.clone()));
+    }
+    drop(stopped);
+    shutdown.await;
+    // Every acceptor and connection holds a receiver; the channel closes when the last has ended.
+    let _ = stop.send(true);
+    if tokio::time::timeout(drain_timeout, stop.closed()).await.is_err() {
+        tracing::warn!(connections = service.connections(), "stopped with requests in progress");
+    }
+    acceptors.shutdown().await;
+    Ok(())
+}
+
+/// Accepts from one listener until told to stop. Its connections end with it, at the latest.
+async fn accept(listener: TcpListener, service: Arc<Service>, mut stop: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    let mut stopping = stop.clone();
+    let mut stopping = pin!(stopping.changed());
+    loop {
+        tokio::select! {
+            _ = stopping.as_mut() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, address)) => {
+                    start(&mut connections, &service, stream, address, &stop);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "accepting a client failed");
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+                }
+            },
+            // Ended tasks leave the set; their outcome is logged where they end.
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+    drop(listener);
+    stop.mark_unchanged();
+    while connections.join_next().await.is_some() {}
+}
+
+fn start(
+    connections: &mut JoinSet<()>,
+    service: &Arc<Service>,
+    stream: TcpStream,
+    address: SocketAddr,
+    stop: &watch::Receiver<bool>,
+) {
+    let Some(place) = service.take_connection() else {
+        tracing::debug!(%address, "rejected connection on client endpoint: too many");
+        return;
+    };
+    let (service, stop) = (Arc::clone(service), stop.clone());
+    connections.spawn(async move {
+        if let Err(error) = connection::serve(&service, stream, stop).await {
+            tracing::debug!(
+                %address,
+                error = &error as &dyn std::error::Error,
+                "rejected connection on client endpoint"
+            );
+        }
+        drop(place);
+    });
+}

@@ -1,0 +1,177 @@
+//! The key-value methods: validate, then read from the store or propose to the log. Must not know
+//! how a request came or what a revision means.
+
+use super::Service;
+use crate::errors::{self, Rejection};
+use crate::grpc::frame;
+use bytes::Bytes;
+use prost::Message;
+use quorate_kv::api::{
+    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, Request, RequestOp, TxnRequest,
+};
+use quorate_kv::{Command, CommandReply, CommandTag, Outcome, RequestError};
+use tokio::time::Instant;
+
+/// A read of more keys than this goes to a thread of its own, so that small requests do not wait
+/// behind it.
+const SMALL_READ_COUNT_MAX: i64 = 64;
+
+impl Service {
+    pub(super) async fn range(
+        &self,
+        message: Bytes,
+        deadline: Instant,
+    ) -> Result<Bytes, Rejection> {
+        let request = RangeRequest::decode(message)?;
+        let Request::Range(request) = self.validated(Request::Range(request))? else {
+            return Err(Rejection::Internal);
+        };
+        if !request.serializable {
+            self.confirm(deadline).await?;
+        }
+        let is_small = is_small(&request);
+        let (reader, origin) = (self.reader.clone(), self.origin());
+        let read = move || {
+            let mut response = reader.range(&request)?;
+            origin.complete(&mut response.header);
+            Ok(frame::encode(&response))
+        };
+        if is_small { read() } else { self.apart(deadline, read).await }
+    }
+
+    pub(super) async fn put(&self, message: Bytes, deadline: Instant) -> Result<Bytes, Rejection> {
+        let request = PutRequest::decode(message.clone())?;
+        self.validated(Request::Put(request))?;
+        self.propose(CommandTag::Put, &message, deadline).await
+    }
+
+    pub(super) async fn delete_range(
+        &self,
+        message: Bytes,
+        deadline: Instant,
+    ) -> Result<Bytes, Rejection> {
+        let request = DeleteRangeRequest::decode(message.clone())?;
+        self.validated(Request::DeleteRange(request))?;
+        self.propose(CommandTag::DeleteRange, &message, deadline).await
+    }
+
+    pub(super) async fn txn(&self, message: Bytes, deadline: Instant) -> Result<Bytes, Rejection> {
+        let request = TxnRequest::decode(message.clone())?;
+        let Request::Txn(request) = self.validated(Request::Txn(request))? else {
+            return Err(Rejection::Internal);
+        };
+        if !quorate_kv::is_read_only(&request) {
+            return self.propose(CommandTag::Txn, &message, deadline).await;
+        }
+        if !is_serializable(&request) {
+            self.confirm(deadline).await?;
+        }
+        let is_small = is_small_txn(&request);
+        let (reader, origin) = (self.reader.clone(), self.origin());
+        let read = move || {
+            let response = reader.txn_read_only(&request)?;
+            let mut response = response.ok_or(Rejection::Internal)?;
+            origin.complete(&mut response.header);
+            Ok(frame::encode(&response))
+        };
+        if is_small { read() } else { self.apart(deadline, read).await }
+    }
+
+    pub(super) async fn compact(
+        &self,
+        message: Bytes,
+        deadline: Instant,
+    ) -> Result<Bytes, Rejection> {
+        CompactionRequest::decode(message.clone())?;
+        self.propose(CommandTag::Compact, &message, deadline).await
+    }
+
+    fn validated(&self, request: Request) -> Result<Request, RequestError> {
+        quorate_kv::validate_with(&request, self.options.txn_ops_max)?;
+        Ok(request)
+    }
+
+    /// Proposes a request as it came and waits for its fate.
+    async fn propose(
+        &self,
+        tag: CommandTag,
+        request: &[u8],
+        deadline: Instant,
+    ) -> Result<Bytes, Rejection> {
+        if request.len() > self.options.request_bytes_max {
+            return Err(Rejection::RequestTooLarge);
+        }
+        let in_progress = self.metrics.proposal();
+        let fate = self.node.propose(Command::wrap(tag, request), deadline.into_std()).await;
+        drop(in_progress);
+        let reply = errors::reply_of(fate).inspect_err(|_| self.metrics.proposal_failed())?;
+        let outcome =
+            CommandReply::decode(reply).map_err(|_| Rejection::Internal)?.into_result()?;
+        self.encode_outcome(outcome)
+    }
+
+    /// Does a long read in a thread of its own.
+    async fn apart(
+        &self,
+        deadline: Instant,
+        read: impl FnOnce() -> Result<Bytes, Rejection> + Send + 'static,
+    ) -> Result<Bytes, Rejection> {
+        let Ok(Ok(_place)) = tokio::time::timeout_at(deadline, self.scans.acquire()).await else {
+            return Err(Rejection::TooManyRequests);
+        };
+        tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a read did not end");
+            Err(Rejection::Internal)
+        })
+    }
+
+    fn encode_outcome(&self, outcome: Outcome) -> Result<Bytes, Rejection> {
+        match outcome {
+            Outcome::Put(mut response) => {
+                self.origin().complete(&mut response.header);
+                Ok(frame::encode(&response))
+            }
+            Outcome::DeleteRange(mut response) => {
+                self.origin().complete(&mut response.header);
+                Ok(frame::encode(&response))
+            }
+            Outcome::Txn(mut response) => {
+                self.origin().complete(&mut response.header);
+                Ok(frame::encode(&response))
+            }
+            Outcome::Compact(mut response) => {
+                self.origin().complete(&mut response.header);
+                Ok(frame::encode(&response))
+            }
+            Outcome::Refused(error) => Err(error.into_error().into()),
+        }
+    }
+}
+
+/// Whether a read is sure to touch few keys. A count touches none beyond the index.
+fn is_small(request: &RangeRequest) -> bool {
+    let is_sorted = request.sort_order != 0 || request.sort_target != 0;
+    request.range_end.is_empty()
+        || (!is_sorted && (1..=SMALL_READ_COUNT_MAX).contains(&request.limit))
+}
+
+/// Whether a read-only transaction is sure to touch few keys. Its number of operations is limited.
+fn is_small_txn(request: &TxnRequest) -> bool {
+    let is_small_compare = request.compare.iter().all(|compare| compare.range_end.is_empty());
+    let mut ops = request.success.iter().chain(&request.failure);
+    is_small_compare
+        && ops.all(|RequestOp { request }| match request {
+            Some(Request::Range(range)) => is_small(range),
+            Some(Request::Txn(nested)) => is_small_txn(nested),
+            None | Some(Request::Put(_) | Request::DeleteRange(_)) => true,
+        })
+}
+
+/// Whether every read of a read-only transaction accepts what this member has.
+fn is_serializable(request: &TxnRequest) -> bool {
+    request.success.iter().chain(&request.failure).all(|RequestOp { request }| match request {
+        Some(Request::Range(range)) => range.serializable,
+        Some(Request::Txn(nested)) => is_serializable(nested),
+        None | Some(Request::Put(_) | Request::DeleteRange(_)) => true,
+    })
+}

@@ -1,0 +1,168 @@
+//! What the server does for a request, however it came: admission, then the method. Everything
+//! here works on protobuf bytes in both directions. Must not know HTTP.
+
+mod cluster;
+mod kv;
+
+use crate::admission::Admission;
+use crate::errors::Rejection;
+use crate::method::Method;
+use crate::metrics::{Figures, Histogram, Metrics, ProcessFigures};
+use crate::options::ServerOptions;
+use bytes::Bytes;
+use quorate::{Consistency, Node};
+use quorate_kv::Reader;
+use quorate_kv::api::ResponseHeader;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+/// Everything that a connection needs.
+pub(crate) struct Service {
+    node: Node,
+    reader: Reader,
+    options: ServerOptions,
+    admission: Admission,
+    metrics: Metrics,
+    /// Places for reads of many keys.
+    scans: Semaphore,
+    /// Places for connections.
+    connections: Arc<Semaphore>,
+}
+
+/// Whether a member can serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    Healthy,
+    Unhealthy {
+        /// In etcd's words; printable ASCII without quotes.
+        reason: String,
+    },
+}
+
+impl Service {
+    pub(crate) fn new(node: Node, reader: Reader, options: ServerOptions) -> Self {
+        Self {
+            admission: Admission::new(options.pending_bytes_max, options.pending_count_max),
+            metrics: Metrics::default(),
+            scans: Semaphore::new(options.scans_count_max),
+            connections: Arc::new(Semaphore::new(options.connections_count_max)),
+            node,
+            reader,
+            options,
+        }
+    }
+
+    pub(crate) const fn options(&self) -> &ServerOptions {
+        &self.options
+    }
+
+    pub(crate) const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// A place for a connection, to be dropped at its end; none if the limit is reached.
+    pub(crate) fn take_connection(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.connections).try_acquire_owned().ok()
+    }
+
+    /// How many connections have a place.
+    pub(crate) fn connections(&self) -> usize {
+        self.options.connections_count_max.saturating_sub(self.connections.available_permits())
+    }
+
+    /// Carries out a method: from the encoded request to the encoded response, framed for gRPC.
+    ///
+    /// A caller that drops the future takes back nothing that is proposed already.
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        message: Bytes,
+        deadline: Instant,
+    ) -> Result<Bytes, Rejection> {
+        let _place = self.admission.admit(message.len())?;
+        match method {
+            Method::Range => self.range(message, deadline).await,
+            Method::Put => self.put(message, deadline).await,
+            Method::DeleteRange => self.delete_range(message, deadline).await,
+            Method::Txn => self.txn(message, deadline).await,
+            Method::Compact => self.compact(message, deadline).await,
+            Method::Status => Ok(self.member_status()),
+            Method::MemberList => self.member_list(message, deadline).await,
+            Method::HealthCheck => Self::health_check(message),
+        }
+    }
+
+    /// Whether this member serves: it knows a leader, and, unless stale reads are enough, can prove
+    /// that a read from it is up to date.
+    pub(crate) async fn health(&self, serializable: bool) -> Health {
+        if serializable {
+            return Health::Healthy;
+        }
+        if self.node.status().leader.is_none() {
+            return Health::Unhealthy { reason: "RAFT NO LEADER".to_owned() };
+        }
+        let deadline = Instant::now() + self.options.request_timeout;
+        match self.confirm(deadline).await {
+            Ok(()) => Health::Healthy,
+            Err(rejection) => {
+                Health::Unhealthy { reason: format!("QGET ERROR:{}", rejection.status().1) }
+            }
+        }
+    }
+
+    /// The figures of this moment, for the metrics page.
+    pub(crate) fn figures(&self) -> Figures {
+        let status = self.node.status();
+        let metrics = self.node.metrics();
+        Figures {
+            member_id: status.id.get(),
+            has_leader: status.leader.is_some(),
+            is_leader: status.leader == Some(status.id),
+            is_learner: self.is_learner(),
+            leader_changes: metrics.leader_changes.get(),
+            committed: status.commit_index.get(),
+            applied: status.last_applied.get(),
+            revision: self.reader.revision().get(),
+            db_size_bytes: self.reader.size_bytes(),
+            db_size_in_use_bytes: self.reader.size_in_use_bytes(),
+            quota_bytes: self.options.quota_bytes,
+            connections: self.connections(),
+            wal_fsync: Some(Histogram::from(&metrics.fsync)),
+            process: ProcessFigures::now(),
+        }
+    }
+
+    /// Returns once the store is as new as any acknowledged write.
+    async fn confirm(&self, deadline: Instant) -> Result<(), Rejection> {
+        self.node.read_barrier(Consistency::Linearizable, deadline.into_std()).await?;
+        Ok(())
+    }
+
+    /// What our responses say of where they come from.
+    fn origin(&self) -> Origin {
+        let status = self.node.status();
+        Origin {
+            cluster_id: self.node.cluster_id(),
+            member_id: status.id.get(),
+            raft_term: status.current_term.get(),
+        }
+    }
+}
+
+/// The parts of a response's header that are not the store's.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    cluster_id: u64,
+    member_id: u64,
+    raft_term: u64,
+}
+
+impl Origin {
+    fn complete(self, header: &mut Option<ResponseHeader>) {
+        let header = header.get_or_insert_default();
+        header.cluster_id = self.cluster_id;
+        header.member_id = self.member_id;
+        header.raft_term = self.raft_term;
+    }
+}
