@@ -1,0 +1,128 @@
+//! What goes into the log and what comes back from it: an envelope around the requests, and a reply
+//! with the outcome. Must stay decodable for ever: old logs hold these bytes.
+
+use crate::api::{
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
+    PutResponse, TxnRequest, TxnResponse,
+};
+use crate::error::{OpError, WireError};
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::{Message, Oneof};
+
+/// A command of the log. Encode it with [`Message::encode_to_vec`], or wrap a request that is
+/// already encoded with [`Command::wrap`].
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Command {
+    /// What to do. Absent in a command of a version that we do not know.
+    #[prost(oneof = "CommandKind", tags = "1, 2, 3, 4")]
+    pub kind: Option<CommandKind>,
+}
+
+/// What a [`Command`] does.
+#[derive(Clone, PartialEq, Eq, Oneof)]
+pub enum CommandKind {
+    /// Write a key.
+    #[prost(message, tag = "1")]
+    Put(PutRequest),
+    /// Delete keys.
+    #[prost(message, tag = "2")]
+    DeleteRange(DeleteRangeRequest),
+    /// Compare, then write.
+    #[prost(message, tag = "3")]
+    Txn(TxnRequest),
+    /// Forget history.
+    #[prost(message, tag = "4")]
+    Compact(CompactionRequest),
+}
+
+/// Names a request that is already encoded, for [`Command::wrap`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandTag {
+    /// A [`PutRequest`].
+    Put,
+    /// A [`DeleteRangeRequest`].
+    DeleteRange,
+    /// A [`TxnRequest`].
+    Txn,
+    /// A [`CompactionRequest`].
+    Compact,
+}
+
+impl CommandTag {
+    const fn field_number(self) -> u8 {
+        match self {
+            Self::Put => 1,
+            Self::DeleteRange => 2,
+            Self::Txn => 3,
+            Self::Compact => 4,
+        }
+    }
+}
+
+impl Command {
+    /// A command around one request.
+    #[must_use]
+    pub const fn new(kind: CommandKind) -> Self {
+        Self { kind: Some(kind) }
+    }
+
+    /// The encoded command around a request that is already encoded, without decoding it.
+    #[must_use]
+    pub fn wrap(tag: CommandTag, request: &[u8]) -> Bytes {
+        const WIRE_TYPE_LENGTH_DELIMITED: u8 = 2;
+        const HEAD_BYTES_MAX: usize = 11;
+        let mut out = BytesMut::with_capacity(HEAD_BYTES_MAX + request.len());
+        out.put_u8((tag.field_number() << 3) | WIRE_TYPE_LENGTH_DELIMITED);
+        // A `BytesMut` grows, so that encoding into it cannot fail.
+        prost::encoding::encode_varint(request.len() as u64, &mut out);
+        out.put_slice(request);
+        out.freeze()
+    }
+}
+
+/// What comes back for a [`Command`].
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct CommandReply {
+    /// The store's revision after the command.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// What became of it.
+    #[prost(oneof = "Outcome", tags = "2, 3, 4, 5, 6")]
+    pub outcome: Option<Outcome>,
+}
+
+/// What became of a [`Command`].
+#[derive(Clone, PartialEq, Eq, Oneof)]
+pub enum Outcome {
+    /// A put was carried out.
+    #[prost(message, tag = "2")]
+    Put(PutResponse),
+    /// A deletion was carried out.
+    #[prost(message, tag = "3")]
+    DeleteRange(DeleteRangeResponse),
+    /// A transaction was carried out.
+    #[prost(message, tag = "4")]
+    Txn(TxnResponse),
+    /// A compaction was accepted.
+    #[prost(message, tag = "5")]
+    Compact(CompactionResponse),
+    /// It was refused; every replica refuses it alike. See [`CommandReply::into_result`].
+    #[prost(message, tag = "6")]
+    Refused(WireError),
+}
+
+impl CommandReply {
+    /// The outcome, or why the command was refused.
+    ///
+    /// # Errors
+    ///
+    /// The [`OpError`] that every replica gave; [`OpError::UnknownCommand`] if the reply holds
+    /// nothing that this version knows.
+    pub fn into_result(self) -> Result<Outcome, OpError> {
+        match self.outcome {
+            Some(Outcome::Refused(error)) => Err(error.into_error()),
+            Some(outcome) => Ok(outcome),
+            None => Err(OpError::UnknownCommand),
+        }
+    }
+}

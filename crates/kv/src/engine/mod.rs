@@ -1,0 +1,182 @@
+//! What the store asks of a storage engine: ordered bytes, snapshot views, and batches that are
+//! atomic. Knows nothing of keys, revisions or Raft.
+
+mod memory;
+
+pub use memory::MemoryEngine;
+
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// One of the ordered maps that an engine keeps side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Space {
+    /// A few rows about the store itself.
+    Meta,
+    /// From key to its versions.
+    Index,
+    /// From change to what was written.
+    Rows,
+}
+
+impl Space {
+    /// Every space.
+    pub const ALL: [Self; 3] = [Self::Meta, Self::Index, Self::Rows];
+}
+
+/// In which direction a scan goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Lowest key first.
+    Forward,
+    /// Highest key first.
+    Backward,
+}
+
+/// One change to an engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Store a value.
+    Put {
+        /// Where.
+        space: Space,
+        /// Under which key.
+        key: Vec<u8>,
+        /// Which value.
+        value: Vec<u8>,
+    },
+    /// Remove a key, if it is there.
+    Delete {
+        /// Where.
+        space: Space,
+        /// Which key.
+        key: Vec<u8>,
+    },
+}
+
+/// When a batch must survive a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Durability {
+    /// Before the call returns.
+    Now,
+    /// With the next batch that asks for [`Durability::Now`]. Lost or kept as a whole.
+    Later,
+}
+
+/// What feeds [`Engine::replace`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Feed {
+    /// Another change.
+    Write(Write),
+    /// That was all: make it so.
+    End,
+    /// The source is bad: keep the old content.
+    Abort,
+}
+
+/// Where the bytes live. One writer at a time; views never wait for it.
+pub trait Engine: Send + Sync + 'static {
+    /// The content as of the last batch, unaffected by later ones.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] if the engine failed.
+    fn view(&self) -> Result<Arc<dyn EngineView>, EngineError>;
+
+    /// Carries out a batch, all or nothing. Fastest if the batch is sorted by space and key.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] if the engine failed; nothing of the batch is visible then.
+    fn write_batch(&self, batch: Vec<Write>, durability: Durability) -> Result<(), EngineError>;
+
+    /// Replaces the whole content by what `next` gives, all or nothing, durably.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Aborted`] if `next` said so; any other if the engine failed. The old content
+    /// remains in both cases.
+    fn replace(&self, next: &mut dyn FnMut() -> Feed) -> Result<(), EngineError>;
+
+    /// The space that the engine takes up, in bytes, free space within it included.
+    fn size_bytes(&self) -> u64;
+}
+
+/// A frozen state of an engine.
+pub trait EngineView: Send + Sync {
+    /// The value under `key`.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] if the engine failed.
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
+
+    /// The rows with `from <= key < to`; without `to`, to the end of the space.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] if the engine failed.
+    fn scan(
+        &self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+        direction: Direction,
+    ) -> Result<Box<dyn Cursor>, EngineError>;
+}
+
+/// Walks over rows. It stands before the first one until [`Cursor::advance`] is called.
+pub trait Cursor: Send {
+    /// Goes to the next row; `false` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] if the engine failed.
+    fn advance(&mut self) -> Result<bool, EngineError>;
+
+    /// The key of the row; empty if the cursor stands on none.
+    fn key(&self) -> &[u8];
+
+    /// The value of the row; empty if the cursor stands on none.
+    fn value(&self) -> &[u8];
+}
+
+/// The storage engine failed. The store cannot go on after that.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The engine says so.
+    #[error("storage engine failed while it {doing}: {source}")]
+    Failed {
+        /// What it was asked to do.
+        doing: &'static str,
+        /// What it says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A row is not what the store once wrote there.
+    #[error("storage holds a row in {space:?} that cannot be read: {what}, key {key:02x?}")]
+    Corrupt {
+        /// Where.
+        space: Space,
+        /// The row's key.
+        key: Vec<u8>,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The data is of a format that this version does not know.
+    #[error("storage has format {got}, expected {expected}")]
+    Format {
+        /// Ours.
+        expected: u64,
+        /// What is there.
+        got: u64,
+    },
+    /// The source of a replacement gave up.
+    #[error("the replacement was given up; the old content remains")]
+    Aborted,
+    /// An earlier failure, in the background; see the log for the first one.
+    #[error("storage failed earlier in the background: {first}")]
+    FailedEarlier {
+        /// What it said then.
+        first: Arc<str>,
+    },
+}

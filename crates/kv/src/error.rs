@@ -1,0 +1,120 @@
+//! What can go wrong, one enum per boundary: a request refused at the gate, a command refused by
+//! the state it meets, and an engine that fails. Knows nothing of gRPC codes.
+
+use crate::engine::EngineError;
+use prost::Message;
+
+/// A request that is refused before anything is proposed: the same request is refused always.
+/// The texts are etcd's, without its `etcdserver: ` prefix: clients compare them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// A request names no key.
+    #[error("key is not provided")]
+    EmptyKey,
+    /// A transaction holds an empty operation. etcd says it with these words.
+    #[error("key not found")]
+    EmptyOperation,
+    /// A put gives a value and asks to keep the old one.
+    #[error("value is provided")]
+    ValueProvided,
+    /// A put gives a lease and asks to keep the old one.
+    #[error("lease is provided")]
+    LeaseProvided,
+    /// A transaction has too many compares or operations.
+    #[error("too many operations in txn request")]
+    TooManyOps,
+    /// A transaction writes the same key twice.
+    #[error("duplicate key given in txn request")]
+    DuplicateKey,
+    /// A range asks for an order or target that does not exist.
+    #[error("invalid sort option")]
+    InvalidSortOption,
+}
+
+/// A request that the state of the store refuses. Deterministic: part of a command's reply.
+/// The texts are etcd's, without its `etcdserver: ` prefix: clients compare them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpError {
+    /// A put wants to keep the value or lease of a key that does not exist.
+    #[error("key not found")]
+    KeyNotFound,
+    /// A put names a lease that does not exist.
+    #[error("requested lease not found")]
+    LeaseNotFound,
+    /// The revision was compacted away.
+    #[error("mvcc: required revision has been compacted")]
+    Compacted,
+    /// The revision lies in the future.
+    #[error("mvcc: required revision is a future revision")]
+    FutureRevision,
+    /// The command holds nothing that this version knows.
+    #[error("unknown command")]
+    UnknownCommand,
+    /// The command's bytes cannot be decoded.
+    #[error("malformed command")]
+    MalformedCommand,
+}
+
+impl OpError {
+    const fn code(self) -> u32 {
+        match self {
+            Self::KeyNotFound => 1,
+            Self::LeaseNotFound => 2,
+            Self::Compacted => 3,
+            Self::FutureRevision => 4,
+            Self::UnknownCommand => 5,
+            Self::MalformedCommand => 6,
+        }
+    }
+}
+
+/// An [`OpError`] in a reply.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct WireError {
+    /// Which error; the numbers are never reused.
+    #[prost(uint32, tag = "1")]
+    pub code: u32,
+}
+
+impl From<OpError> for WireError {
+    fn from(error: OpError) -> Self {
+        Self { code: error.code() }
+    }
+}
+
+impl WireError {
+    /// The error; [`OpError::UnknownCommand`] for a code of a later version.
+    #[must_use]
+    pub fn into_error(self) -> OpError {
+        const ALL: [OpError; 5] = [
+            OpError::KeyNotFound,
+            OpError::LeaseNotFound,
+            OpError::Compacted,
+            OpError::FutureRevision,
+            OpError::MalformedCommand,
+        ];
+        ALL.into_iter().find(|error| error.code() == self.code).unwrap_or(OpError::UnknownCommand)
+    }
+}
+
+/// Why a read was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The store's state refuses it.
+    #[error(transparent)]
+    Refused(#[from] OpError),
+    /// The storage engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl ReadError {
+    /// The refusal, if it is one.
+    #[must_use]
+    pub const fn refused(&self) -> Option<OpError> {
+        match self {
+            Self::Refused(error) => Some(*error),
+            Self::Engine(_) => None,
+        }
+    }
+}

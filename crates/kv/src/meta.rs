@@ -1,0 +1,182 @@
+//! What the engine holds about the store itself: format, how far it goes, how far compaction got.
+//! The layout is drawn in `docs/decisions/0002-storage-engine.md`.
+
+use crate::engine::{EngineError, EngineView, Space, Write};
+use crate::revision::{ChangeId, Revision};
+use bytes::Bytes;
+use prost::Message;
+use quorate::core::{LogId, LogIndex, Term};
+
+const FORMAT: u64 = 1;
+const FORMAT_KEY: &[u8] = b"format";
+const PROGRESS_KEY: &[u8] = b"progress";
+const SCRUB_KEY: &[u8] = b"scrub";
+const STORED_KEY: &[u8] = b"stored_bytes";
+
+/// How far a state goes. Written in the same batch as the changes that it covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// The last command that is contained.
+    pub(crate) applied: LogId,
+    pub(crate) revision: Revision,
+    pub(crate) compacted: Option<Revision>,
+    /// How many keys exist.
+    pub(crate) key_count: u64,
+}
+
+impl Default for Progress {
+    /// A fresh store.
+    fn default() -> Self {
+        Self { applied: LogId::ORIGIN, revision: Revision::FIRST, compacted: None, key_count: 0 }
+    }
+}
+
+/// How far the physical part of compaction got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Scrub {
+    /// The next change to look at. What earlier changes made superfluous is gone.
+    pub(crate) next: ChangeId,
+    /// Everything that this compaction made superfluous is gone.
+    pub(crate) done: Option<Revision>,
+}
+
+/// All of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Meta {
+    pub(crate) progress: Progress,
+    pub(crate) scrub: Scrub,
+    /// The bytes of all rows and index entries.
+    pub(crate) stored_bytes: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct ProgressMessage {
+    #[prost(uint64, tag = "1")]
+    applied_term: u64,
+    #[prost(uint64, tag = "2")]
+    applied_index: u64,
+    #[prost(uint64, tag = "3")]
+    revision: u64,
+    #[prost(uint64, optional, tag = "4")]
+    compacted: Option<u64>,
+    #[prost(uint64, tag = "5")]
+    key_count: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct ScrubMessage {
+    #[prost(uint64, tag = "1")]
+    next_main: u64,
+    #[prost(uint32, tag = "2")]
+    next_sub: u32,
+    #[prost(uint64, optional, tag = "3")]
+    done: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct Number {
+    #[prost(uint64, tag = "1")]
+    value: u64,
+}
+
+impl Progress {
+    pub(crate) fn write(&self) -> Write {
+        put(PROGRESS_KEY, &self.to_message())
+    }
+
+    fn read(view: &dyn EngineView) -> Result<Option<Self>, EngineError> {
+        Ok(get::<ProgressMessage>(view, PROGRESS_KEY)?.map(Self::from_message))
+    }
+
+    /// As it stands at the head of a snapshot.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        self.to_message().encode_to_vec()
+    }
+
+    /// The inverse of [`Progress::encode`]; `None` if the bytes are something else.
+    pub(crate) fn decode(bytes: Bytes) -> Option<Self> {
+        ProgressMessage::decode(bytes).ok().map(Self::from_message)
+    }
+
+    fn to_message(self) -> ProgressMessage {
+        ProgressMessage {
+            applied_term: self.applied.term.get(),
+            applied_index: self.applied.index.get(),
+            revision: self.revision.get(),
+            compacted: self.compacted.map(Revision::get),
+            key_count: self.key_count,
+        }
+    }
+
+    fn from_message(message: ProgressMessage) -> Self {
+        let (term, index) = (Term::new(message.applied_term), LogIndex::new(message.applied_index));
+        Self {
+            applied: LogId::new(term, index),
+            revision: Revision::new(message.revision),
+            compacted: message.compacted.map(Revision::new),
+            key_count: message.key_count,
+        }
+    }
+}
+
+impl Scrub {
+    pub(crate) fn write(&self) -> Write {
+        let message = ScrubMessage {
+            next_main: self.next.main.get(),
+            next_sub: self.next.sub,
+            done: self.done.map(Revision::get),
+        };
+        put(SCRUB_KEY, &message)
+    }
+
+    fn read(view: &dyn EngineView) -> Result<Option<Self>, EngineError> {
+        let Some(message) = get::<ScrubMessage>(view, SCRUB_KEY)? else { return Ok(None) };
+        Ok(Some(Self {
+            next: ChangeId::new(Revision::new(message.next_main), message.next_sub),
+            done: message.done.map(Revision::new),
+        }))
+    }
+}
+
+impl Meta {
+    /// What the engine holds; a fresh store's if it is empty.
+    pub(crate) fn read(view: &dyn EngineView) -> Result<Self, EngineError> {
+        let Some(format) = get::<Number>(view, FORMAT_KEY)? else { return Ok(Self::default()) };
+        if format.value != FORMAT {
+            return Err(EngineError::Format { expected: FORMAT, got: format.value });
+        }
+        Ok(Self {
+            progress: Progress::read(view)?.unwrap_or_default(),
+            scrub: Scrub::read(view)?.unwrap_or_default(),
+            stored_bytes: get::<Number>(view, STORED_KEY)?.map_or(0, |number| number.value),
+        })
+    }
+}
+
+pub(crate) fn write_format() -> Write {
+    put(FORMAT_KEY, &Number { value: FORMAT })
+}
+
+pub(crate) fn write_stored_bytes(value: u64) -> Write {
+    put(STORED_KEY, &Number { value })
+}
+
+fn put(key: &[u8], message: &impl Message) -> Write {
+    Write::Put { space: Space::Meta, key: key.to_vec(), value: message.encode_to_vec() }
+}
+
+fn get<M: Message + Default>(
+    view: &dyn EngineView,
+    key: &'static [u8],
+) -> Result<Option<M>, EngineError> {
+    let Some(value) = view.get(Space::Meta, key)? else { return Ok(None) };
+    decode(key, value).map(Some)
+}
+
+fn decode<M: Message + Default>(key: &[u8], value: Bytes) -> Result<M, EngineError> {
+    M::decode(value).map_err(|_| EngineError::Corrupt {
+        space: Space::Meta,
+        key: key.to_vec(),
+        what: "not the expected message",
+    })
+}

@@ -1,0 +1,157 @@
+//! Changes in memory that the engine does not hold yet. One thread adds, any number read; a reader
+//! holds the lock for a bounded number of keys at a time, so that adding never waits for long.
+
+use crate::revision::ChangeId;
+use crate::row::Row;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+/// How many keys or rows a reader takes under one lock.
+pub(crate) const CHUNK_COUNT_MAX: usize = 128;
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Overlay {
+    tables: RwLock<Tables>,
+    size_bytes: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Tables {
+    /// In the order of their change ids.
+    rows: Vec<Arc<Row>>,
+    keys: BTreeMap<Bytes, Versions>,
+}
+
+/// The changes of one key. Most keys have one.
+struct Versions {
+    newest: Arc<Row>,
+    /// In the order of their change ids.
+    older: Vec<Arc<Row>>,
+}
+
+impl Versions {
+    fn newest_at(&self, at: ChangeId) -> Option<&Arc<Row>> {
+        if self.newest.version.id <= at {
+            return Some(&self.newest);
+        }
+        let visible = self.older.partition_point(|row| row.version.id <= at);
+        self.older.get(visible.checked_sub(1)?)
+    }
+}
+
+impl Overlay {
+    /// Adds a change; its id is above all that are here.
+    pub(crate) fn insert(&self, row: Row) {
+        self.size_bytes.fetch_add(row.size_bytes(), Ordering::Relaxed);
+        let row = Arc::new(row);
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        tables.rows.push(Arc::clone(&row));
+        if let Some(versions) = tables.keys.get_mut(&row.key) {
+            let previous = std::mem::replace(&mut versions.newest, row);
+            versions.older.push(previous);
+        } else {
+            let versions = Versions { newest: Arc::clone(&row), older: Vec::new() };
+            tables.keys.insert(row.key.clone(), versions);
+        }
+    }
+
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.size_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn row_count(&self) -> usize {
+        self.read().rows.len()
+    }
+
+    /// The newest change of `key` that a reader at `at` sees.
+    pub(crate) fn newest_at(&self, key: &[u8], at: ChangeId) -> Option<Arc<Row>> {
+        self.read().keys.get(key)?.newest_at(at).cloned()
+    }
+
+    /// Up to [`CHUNK_COUNT_MAX`] changes, from the `place`-th on, in the order of their ids.
+    pub(crate) fn rows_from(&self, place: usize) -> Vec<Arc<Row>> {
+        self.read().rows.iter().skip(place).take(CHUNK_COUNT_MAX).cloned().collect()
+    }
+
+    /// Looks at up to [`CHUNK_COUNT_MAX`] keys and appends the newest visible change of each to
+    /// `out`. Returns where to go on, or `None` at the end.
+    fn chunk(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        at: ChangeId,
+        out: &mut Vec<Arc<Row>>,
+    ) -> Option<Bytes> {
+        let tables = self.read();
+        let mut looked = 0;
+        for (key, versions) in tables.keys.range::<[u8], _>((from, to)) {
+            out.extend(versions.newest_at(at).cloned());
+            looked += 1;
+            if looked == CHUNK_COUNT_MAX {
+                return Some(key.clone());
+            }
+        }
+        None
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Tables> {
+        // Nothing between the two changes of `insert` can panic.
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Walks over the keys of an overlay, in order, each with the newest change visible at `at`.
+pub(crate) struct OverlayKeys {
+    overlay: Arc<Overlay>,
+    at: ChangeId,
+    from: Bound<Bytes>,
+    to: Bound<Bytes>,
+    done: bool,
+    /// The rows ahead, the next one last.
+    chunk: Vec<Arc<Row>>,
+}
+
+impl OverlayKeys {
+    /// The keys from `from` to before `to`.
+    pub(crate) fn new(overlay: Arc<Overlay>, from: Bytes, to: Option<Bytes>, at: ChangeId) -> Self {
+        // An empty range must not reach `BTreeMap::range`, which panics on it.
+        let done = to.as_ref().is_some_and(|to| *to <= from);
+        let to = to.map_or(Bound::Unbounded, Bound::Excluded);
+        Self { overlay, at, from: Bound::Included(from), to, done, chunk: Vec::new() }
+    }
+
+    /// The row that [`OverlayKeys::pop`] would give.
+    pub(crate) fn peek(&mut self) -> Option<&Arc<Row>> {
+        while self.chunk.is_empty() && !self.done {
+            self.refill();
+        }
+        self.chunk.last()
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Arc<Row>> {
+        self.peek()?;
+        self.chunk.pop()
+    }
+
+    fn refill(&mut self) {
+        let last = self.overlay.chunk(
+            self.from.as_ref().map(AsRef::as_ref),
+            self.to.as_ref().map(AsRef::as_ref),
+            self.at,
+            &mut self.chunk,
+        );
+        self.chunk.reverse();
+        match last {
+            Some(last) => {
+                // `(a, b)` with `a` excluded and equal to `b` would make `range` panic, but a key
+                // that was looked at lies below `to`.
+                self.from = Bound::Excluded(last);
+            }
+            None => self.done = true,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Reads the store from any thread, in parallel to apply. Must not decide how fresh an answer has
+//! to be: whoever calls has waited for what it needs.
+
+use crate::api::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
+use crate::error::ReadError;
+use crate::hash::{self, StoreHash};
+use crate::range;
+use crate::revision::Revision;
+use crate::store::Shared;
+use crate::txn;
+use crate::writer::Writer;
+use quorate::core::{LogId, LogIndex};
+use std::sync::Arc;
+
+/// A handle to read the store with. Clones are cheap.
+#[derive(Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+impl Reader {
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Answers a range request. The response's header holds only the current revision.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Refused`] if the request's revision was compacted or lies in the future,
+    /// [`ReadError::Engine`] if the engine failed.
+    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, ReadError> {
+        let view = self.shared.view();
+        range::range(&view, view.revision, request)
+    }
+
+    /// Carries out a transaction that only reads; `None` if it could write.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::range`].
+    pub fn txn_read_only(&self, request: &TxnRequest) -> Result<Option<TxnResponse>, ReadError> {
+        if !txn::is_read_only(request) {
+            return Ok(None);
+        }
+        let view = self.shared.view();
+        txn::execute(&view, &mut Writer::new(&view), request).map(Some)
+    }
+
+    /// The revision of the last change.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.shared.lock().progress.revision
+    }
+
+    /// The oldest revision that can be read; `None` before the first compaction.
+    #[must_use]
+    pub fn compacted_revision(&self) -> Option<Revision> {
+        self.shared.lock().progress.compacted
+    }
+
+    /// The last compaction whose superfluous changes are all deleted; `None` before the first one.
+    #[must_use]
+    pub fn physically_compacted_revision(&self) -> Option<Revision> {
+        self.shared.lock().stored.scrub.done
+    }
+
+    /// How many keys exist.
+    #[must_use]
+    pub fn key_count(&self) -> u64 {
+        self.shared.lock().progress.key_count
+    }
+
+    /// The last command whose effect can be read.
+    #[must_use]
+    pub fn applied(&self) -> LogId {
+        self.shared.lock().progress.applied
+    }
+
+    /// The last command whose effect survives a crash without the log.
+    #[must_use]
+    pub fn stored_applied(&self) -> LogIndex {
+        self.shared.lock().stored.progress.applied.index
+    }
+
+    /// What the store takes up on disk and in its overlays, in bytes. Differs between replicas.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        let overlays = self.shared.lock().view.overlay_size_bytes();
+        self.shared.engine.size_bytes() + overlays
+    }
+
+    /// What rows and index take up without free space, in bytes. Differs between replicas.
+    #[must_use]
+    pub fn size_in_use_bytes(&self) -> u64 {
+        let state = self.shared.lock();
+        state.stored.stored_bytes + state.view.overlay_size_bytes()
+    }
+
+    /// A digest of all that can be read as of `revision` (`None`: now), equal on replicas whose
+    /// logs agree up to there and that are compacted alike.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::range`].
+    pub fn hash(&self, revision: Option<Revision>) -> Result<StoreHash, ReadError> {
+        hash::hash(&self.shared.view(), revision)
+    }
+}

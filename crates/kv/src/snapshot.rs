@@ -1,0 +1,314 @@
+//! A whole store as a stream of bytes, and back. The stream is the same on every replica for the
+//! same applied entry; its layout is drawn in `docs/decisions/0002-storage-engine.md`. What comes
+//! in is not trusted.
+
+use crate::engine::{EngineError, Feed, Space, Write};
+use crate::meta::{self, Progress, Scrub};
+use crate::revision::{ChangeId, Revision};
+use crate::row;
+use crate::rows::{LiveRow, LiveRows};
+use crate::store::{Shared, State};
+use crate::view::View;
+use bytes::Bytes;
+use quorate::SnapshotView;
+use quorate::core::{LogId, LogIndex};
+use std::collections::VecDeque;
+use std::io::{self, Read, Write as _};
+use std::sync::Arc;
+
+const MAGIC: [u8; 8] = *b"QRKVSNAP";
+const VERSION: u32 = 1;
+/// A block ends after the row that exceeds this.
+const BLOCK_SIZE_BYTES: usize = 256 * 1024;
+
+/// Why a snapshot was not taken over. The old content remains, in every case.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The stream cannot be read, or ends too early.
+    #[error("snapshot stream: {0}")]
+    Io(#[from] io::Error),
+    /// It is no snapshot of a store.
+    #[error("not a snapshot of a key-value store: starts with {got:02x?}")]
+    Magic {
+        /// How it starts.
+        got: [u8; 8],
+    },
+    /// It is of a version that we do not know.
+    #[error("snapshot has version {got}, expected {expected}")]
+    Version {
+        /// Ours.
+        expected: u32,
+        /// What it says.
+        got: u32,
+    },
+    /// Its bytes are not those that were written.
+    #[error("snapshot is damaged: checksum {got:08x}, expected {expected:08x}, in {place}")]
+    Checksum {
+        /// What the stream says.
+        expected: u32,
+        /// What its content gives.
+        got: u32,
+        /// Where.
+        place: &'static str,
+    },
+    /// Its bytes are whole, but make no sense.
+    #[error("snapshot makes no sense: {what}")]
+    Malformed {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// It covers less than what was applied already, or more than it should.
+    #[error("snapshot covers the log up to {got}, expected {applied} to {last_included}")]
+    Coverage {
+        /// What was applied already.
+        applied: LogIndex,
+        /// What it should cover.
+        last_included: LogIndex,
+        /// What it says.
+        got: LogIndex,
+    },
+    /// The engine failed, or holds a damaged row.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// A state, frozen, ready to be written out.
+pub(crate) struct StoreView {
+    view: View,
+    progress: Progress,
+    cleaned: Option<Revision>,
+}
+
+impl StoreView {
+    pub(crate) fn of(state: &State) -> Self {
+        let (view, progress) = (state.view.clone(), state.progress);
+        Self { view, progress, cleaned: state.stored.scrub.done }
+    }
+
+    fn write(self, target: &mut dyn io::Write) -> Result<(), SnapshotError> {
+        let header = self.progress.encode();
+        target.write_all(&MAGIC)?;
+        target.write_all(&VERSION.to_le_bytes())?;
+        let mut chain = write_block(target, 0, &header)?;
+        let mut rows = LiveRows::new(self.view, self.cleaned)?;
+        let mut block = Vec::with_capacity(BLOCK_SIZE_BYTES);
+        let mut row_count: u64 = 0;
+        while let Some(row) = rows.next()? {
+            row_count += 1;
+            push_row(&mut block, &row)?;
+            if block.len() >= BLOCK_SIZE_BYTES {
+                chain = write_block(target, chain, &block)?;
+                block.clear();
+            }
+        }
+        if !block.is_empty() {
+            chain = write_block(target, chain, &block)?;
+        }
+        chain = write_block(target, chain, &[])?;
+        write_block(target, chain, &row_count.to_le_bytes())?;
+        Ok(())
+    }
+}
+
+impl SnapshotView for StoreView {
+    fn write_to(self: Box<Self>, target: &mut dyn io::Write) -> io::Result<()> {
+        let mut target = io::BufWriter::new(target);
+        self.write(&mut target).map_err(|error| {
+            if let SnapshotError::Io(error) = error { error } else { io::Error::other(error) }
+        })?;
+        target.flush()
+    }
+}
+
+fn push_row(block: &mut Vec<u8>, row: &LiveRow) -> Result<(), SnapshotError> {
+    block.extend_from_slice(&row::row_key(row.id));
+    block.extend_from_slice(&size(&row.value)?.to_le_bytes());
+    block.extend_from_slice(&row.value);
+    Ok(())
+}
+
+/// Writes size, checksum, content. The checksum goes over all content up to here, so that a block
+/// that is missing, doubled or out of place shows. Returns the checksum.
+fn write_block(target: &mut dyn io::Write, chain: u32, block: &[u8]) -> Result<u32, SnapshotError> {
+    let size = size(block)?.to_le_bytes();
+    let chain = crc32c::crc32c_append(crc32c::crc32c_append(chain, &size), block);
+    target.write_all(&size)?;
+    target.write_all(&chain.to_le_bytes())?;
+    target.write_all(block)?;
+    Ok(chain)
+}
+
+fn size(bytes: &[u8]) -> Result<u32, SnapshotError> {
+    u32::try_from(bytes.len()).map_err(|_| SnapshotError::Malformed { what: "a row above 4 GiB" })
+}
+
+/// Replaces the whole store by what `source` holds.
+pub(crate) fn restore(
+    shared: &Arc<Shared>,
+    last_included: LogId,
+    source: &mut dyn Read,
+) -> Result<(), SnapshotError> {
+    let mut incoming = Incoming::open(source)?;
+    shared.replace(|engine, applied| {
+        let got = incoming.progress.applied.index;
+        if last_included.index < applied.index || got > last_included.index {
+            let (applied, last_included) = (applied.index, last_included.index);
+            return Err(SnapshotError::Coverage { applied, last_included, got });
+        }
+        // What follows up to `last_included` changed nothing: no-ops, configurations.
+        incoming.progress.applied = last_included;
+        let outcome = engine.replace(&mut || incoming.feed());
+        match (incoming.failure.take(), outcome) {
+            (Some(failure), _) => Err(failure),
+            (None, outcome) => Ok(outcome?),
+        }
+    })
+}
+
+/// A snapshot that is being read, checked row by row.
+struct Incoming<'a> {
+    blocks: Blocks<'a>,
+    progress: Progress,
+    block: Bytes,
+    last: ChangeId,
+    row_count: u64,
+    stored_bytes: u64,
+    /// Writes that come next.
+    queue: VecDeque<Write>,
+    /// All rows were read.
+    ended: bool,
+    failure: Option<SnapshotError>,
+}
+
+impl<'a> Incoming<'a> {
+    fn open(source: &'a mut dyn Read) -> Result<Self, SnapshotError> {
+        let mut blocks = Blocks { source: io::BufReader::new(source), chain: 0 };
+        blocks.check_head()?;
+        let progress = Progress::decode(blocks.next("header")?)
+            .ok_or(SnapshotError::Malformed { what: "header" })?;
+        Ok(Self {
+            blocks,
+            progress,
+            block: Bytes::new(),
+            last: ChangeId::default(),
+            row_count: 0,
+            stored_bytes: 0,
+            queue: VecDeque::new(),
+            ended: false,
+            failure: None,
+        })
+    }
+
+    fn feed(&mut self) -> Feed {
+        loop {
+            if let Some(write) = self.queue.pop_front() {
+                return Feed::Write(write);
+            }
+            if self.ended {
+                return Feed::End;
+            }
+            if let Err(failure) = self.read_more() {
+                self.failure = Some(failure);
+                return Feed::Abort;
+            }
+        }
+    }
+
+    fn read_more(&mut self) -> Result<(), SnapshotError> {
+        if self.block.is_empty() {
+            self.block = self.blocks.next("rows")?;
+            if self.block.is_empty() {
+                return self.finish();
+            }
+        }
+        self.read_row()
+    }
+
+    fn read_row(&mut self) -> Result<(), SnapshotError> {
+        const MALFORMED: SnapshotError = SnapshotError::Malformed { what: "row" };
+        const HEAD_BYTES: usize = 16;
+        let head = (self.block.len() >= HEAD_BYTES).then(|| self.block.split_to(HEAD_BYTES));
+        let head = head.ok_or(MALFORMED)?;
+        let (key, size) = head.split_first_chunk::<12>().ok_or(MALFORMED)?;
+        let size: [u8; 4] = size.try_into().map_err(|_| MALFORMED)?;
+        let size = usize::try_from(u32::from_le_bytes(size)).map_err(|_| MALFORMED)?;
+        let value = (self.block.len() >= size).then(|| self.block.split_to(size));
+        let value = value.ok_or(MALFORMED)?;
+        let row = row::parse_row(key, value.clone()).map_err(|_| MALFORMED)?;
+        let id = row.version.id;
+        if id <= self.last || id.main > self.progress.revision {
+            return Err(SnapshotError::Malformed { what: "rows out of order" });
+        }
+        self.last = id;
+        self.row_count += 1;
+        self.enqueue(Space::Rows, key.to_vec(), value.to_vec());
+        let index_key = row::index_key(&row.key, id);
+        self.enqueue(Space::Index, index_key, row::index_value(&row.version));
+        Ok(())
+    }
+
+    fn enqueue(&mut self, space: Space, key: Vec<u8>, value: Vec<u8>) {
+        self.stored_bytes += (key.len() + value.len()) as u64;
+        self.queue.push_back(Write::Put { space, key, value });
+    }
+
+    /// All rows are there: what is left is the store's knowledge of itself.
+    fn finish(&mut self) -> Result<(), SnapshotError> {
+        let trailer = self.blocks.next("trailer")?;
+        if trailer.as_ref() != self.row_count.to_le_bytes() {
+            return Err(SnapshotError::Malformed { what: "row count" });
+        }
+        self.ended = true;
+        // The writer left superfluous changes out.
+        let done = self.progress.compacted;
+        let next = done.map_or_else(ChangeId::default, |done| ChangeId::new(done, 0));
+        self.queue.push_back(meta::write_format());
+        self.queue.push_back(self.progress.write());
+        self.queue.push_back(Scrub { next, done }.write());
+        self.queue.push_back(meta::write_stored_bytes(self.stored_bytes));
+        Ok(())
+    }
+}
+
+struct Blocks<'a> {
+    source: io::BufReader<&'a mut dyn Read>,
+    chain: u32,
+}
+
+impl Blocks<'_> {
+    fn check_head(&mut self) -> Result<(), SnapshotError> {
+        let got: [u8; 8] = self.read_array()?;
+        if got != MAGIC {
+            return Err(SnapshotError::Magic { got });
+        }
+        let got = u32::from_le_bytes(self.read_array()?);
+        if got != VERSION {
+            return Err(SnapshotError::Version { expected: VERSION, got });
+        }
+        Ok(())
+    }
+
+    fn next(&mut self, place: &'static str) -> Result<Bytes, SnapshotError> {
+        let size: [u8; 4] = self.read_array()?;
+        let expected = u32::from_le_bytes(self.read_array()?);
+        let wanted = u64::from(u32::from_le_bytes(size));
+        // Memory grows with what really arrives, not with what the stream claims.
+        let mut block = Vec::new();
+        let got = (&mut self.source).take(wanted).read_to_end(&mut block)?;
+        if got as u64 != wanted {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        let got = crc32c::crc32c_append(crc32c::crc32c_append(self.chain, &size), &block);
+        if got != expected {
+            return Err(SnapshotError::Checksum { expected, got, place });
+        }
+        self.chain = got;
+        Ok(block.into())
+    }
+
+    fn read_array<const N: usize>(&mut self) -> Result<[u8; N], SnapshotError> {
+        let mut array = [0; N];
+        self.source.read_exact(&mut array)?;
+        Ok(array)
+    }
+}

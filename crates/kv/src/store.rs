@@ -1,0 +1,243 @@
+//! The state that apply, readers and background jobs share, and when it changes hands: publishing,
+//! freezing an overlay, putting a flushed engine view in its place. Knows no requests.
+//!
+//! One short lock guards it all. A reader takes a [`View`] under the lock and works without it; the
+//! apply thread works on the active overlay without it and publishes the new revision under it. A
+//! frozen overlay is dropped in the same breath as the engine view that contains it appears, so
+//! that every view holds every change once.
+
+use crate::background::Background;
+use crate::engine::{Engine, EngineError};
+use crate::meta::{Meta, Progress};
+use crate::view::View;
+use crate::work;
+use quorate::core::LogId;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// How much the store holds in memory before it asks the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// An overlay of this size is moved into the engine.
+    pub flush_size_bytes: usize,
+    /// While an overlay is being moved, the next one may grow to this size; then apply waits.
+    pub overlay_size_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const MIB: usize = 1 << 20;
+        Self { flush_size_bytes: 32 * MIB, overlay_size_bytes_max: 96 * MIB }
+    }
+}
+
+/// See the module.
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<dyn Engine>,
+    background: Arc<dyn Background>,
+    limits: Limits,
+    state: Mutex<State>,
+    /// Signalled when the background finished a step.
+    changed: Condvar,
+}
+
+/// What the lock guards.
+pub(crate) struct State {
+    /// What a reader gets.
+    pub(crate) view: View,
+    /// What `view` contains.
+    pub(crate) progress: Progress,
+    /// What `view.frozen` and the engine contain together.
+    pub(crate) frozen_progress: Option<Progress>,
+    /// What the engine contains, durably.
+    pub(crate) stored: Meta,
+    /// The active overlay shall be moved as soon as that is possible, whatever its size.
+    pub(crate) flush_wanted: bool,
+    /// The apply thread is adding to the active overlay: nobody else may freeze it.
+    applying: bool,
+    /// A background job is running, or on its way.
+    working: bool,
+    /// The first failure. Nothing is written after it.
+    failed: Option<Arc<str>>,
+}
+
+impl Shared {
+    pub(crate) fn open(
+        engine: Arc<dyn Engine>,
+        background: Arc<dyn Background>,
+        limits: Limits,
+    ) -> Result<Arc<Self>, EngineError> {
+        let state = State::load(engine.as_ref())?;
+        let state = Mutex::new(state);
+        let shared = Arc::new(Self { engine, background, limits, state, changed: Condvar::new() });
+        // A compaction that a restart interrupted goes on.
+        shared.start_work(shared.lock());
+        Ok(shared)
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // Under the lock only fields are assigned; a panic in a job is recorded as `failed`.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a reader may see now.
+    pub(crate) fn view(&self) -> View {
+        self.lock().view.clone()
+    }
+
+    /// Starts a batch: waits until there is room for it, and returns what it starts from.
+    pub(crate) fn begin(&self) -> Result<(View, Progress), EngineError> {
+        let mut state = self.lock();
+        while state.failed.is_none()
+            && state.view.frozen.is_some()
+            && state.view.active.size_bytes() >= self.limits.overlay_size_bytes_max
+        {
+            state = self.wait(state);
+        }
+        state.check()?;
+        state.applying = true;
+        Ok((state.view.clone(), state.progress))
+    }
+
+    /// Ends a batch: everything up to `progress` becomes visible.
+    pub(crate) fn publish(self: &Arc<Self>, progress: Progress) {
+        let mut state = self.lock();
+        let compacted = state.progress.compacted != progress.compacted;
+        state.applying = false;
+        state.progress = progress;
+        state.view.revision = progress.revision;
+        state.view.compacted = progress.compacted;
+        // Space is freed only behind what the engine holds.
+        state.flush_wanted |= compacted;
+        self.start_work(state);
+    }
+
+    /// Whether the active overlay is due: a long batch publishes then, and starts anew.
+    pub(crate) fn is_due(&self, view: &View) -> bool {
+        view.active.size_bytes() >= self.limits.flush_size_bytes
+    }
+
+    /// Makes sure that nothing is written any more.
+    pub(crate) fn fail(&self, error: &dyn std::fmt::Display) {
+        let mut state = self.lock();
+        state.failed.get_or_insert_with(|| error.to_string().into());
+        state.applying = false;
+        self.changed.notify_all();
+    }
+
+    /// Asks for the active overlay to be moved, without waiting for it.
+    pub(crate) fn want_flush(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.flush_wanted = true;
+        self.start_work(state);
+    }
+
+    /// Waits until the engine holds everything up to `target`.
+    pub(crate) fn wait_stored(&self, target: Progress) -> Result<(), EngineError> {
+        let mut state = self.lock();
+        while state.failed.is_none() && state.stored.progress.applied < target.applied {
+            state = self.wait(state);
+        }
+        state.check()
+    }
+
+    /// Lets `replace` put something else into the engine, while no job runs, then starts over from
+    /// there. Readers see the old state until then, and for good if it fails.
+    pub(crate) fn replace<E: From<EngineError>>(
+        self: &Arc<Self>,
+        replace: impl FnOnce(&dyn Engine, LogId) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let applied = self.claim()?;
+        let outcome = replace(self.engine.as_ref(), applied);
+        let fresh = outcome.and_then(|()| Ok(State::load(self.engine.as_ref())?));
+        let mut state = self.lock();
+        state.working = false;
+        let outcome = fresh.map(|fresh| *state = fresh);
+        self.start_work(state);
+        outcome
+    }
+
+    /// Waits until no job runs, and keeps others from starting one.
+    fn claim(&self) -> Result<LogId, EngineError> {
+        let mut state = self.lock();
+        while state.working {
+            state = self.wait(state);
+        }
+        state.check()?;
+        state.working = true;
+        Ok(state.progress.applied)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the background if there is something to do and it is not at it already.
+    fn start_work(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        state.freeze_if_due(self.limits.flush_size_bytes);
+        if state.working || state.failed.is_some() || !work::has_work(&state) {
+            return;
+        }
+        state.working = true;
+        drop(state);
+        let shared = Arc::clone(self);
+        self.background.spawn(Box::new(move || work::run(&shared)));
+    }
+
+    /// A background job did something; says whether there is more to do.
+    pub(crate) fn finish_step(&self, change: impl FnOnce(&mut State)) -> bool {
+        let mut state = self.lock();
+        change(&mut state);
+        state.freeze_if_due(self.limits.flush_size_bytes);
+        state.working = state.failed.is_none() && work::has_work(&state);
+        self.changed.notify_all();
+        state.working
+    }
+}
+
+impl State {
+    /// What the engine holds, with nothing on top.
+    pub(crate) fn load(engine: &dyn Engine) -> Result<Self, EngineError> {
+        let engine_view = engine.view()?;
+        let stored = Meta::read(engine_view.as_ref())?;
+        let view = View {
+            revision: stored.progress.revision,
+            compacted: stored.progress.compacted,
+            active: Arc::default(),
+            frozen: None,
+            engine: engine_view,
+        };
+        Ok(Self {
+            view,
+            progress: stored.progress,
+            frozen_progress: None,
+            stored,
+            flush_wanted: false,
+            applying: false,
+            working: false,
+            failed: None,
+        })
+    }
+
+    fn check(&self) -> Result<(), EngineError> {
+        match &self.failed {
+            Some(first) => Err(EngineError::FailedEarlier { first: Arc::clone(first) }),
+            None => Ok(()),
+        }
+    }
+
+    /// Turns the active overlay into the frozen one, if it is time and nothing is in the way.
+    fn freeze_if_due(&mut self, flush_size_bytes: usize) {
+        if self.applying || self.view.frozen.is_some() || self.failed.is_some() {
+            return;
+        }
+        if self.progress == self.stored.progress {
+            self.flush_wanted = false;
+            return;
+        }
+        if self.flush_wanted || self.view.active.size_bytes() >= flush_size_bytes {
+            self.flush_wanted = false;
+            self.view.frozen = Some(std::mem::take(&mut self.view.active));
+            self.frozen_progress = Some(self.progress);
+        }
+    }
+}
