@@ -12,12 +12,15 @@
 
 mod client;
 mod cluster;
+mod etcdctl;
+pub(crate) mod http;
 mod ports;
 mod rng;
 mod server;
 
 pub(crate) use client::{Client, message_of};
 pub(crate) use cluster::{Cluster, Options, scratch_folder};
+pub(crate) use etcdctl::{etcdctl, etcdctl_with_input};
 pub(crate) use ports::Port;
 pub(crate) use rng::{Rng, seed};
 pub(crate) use server::{Server, processes_mentioning};
