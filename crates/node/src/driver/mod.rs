@@ -7,6 +7,8 @@ mod compaction;
 mod io;
 mod options;
 mod proposals;
+#[cfg(test)]
+mod tests;
 
 pub use io::{
     Applied, ApplyBatch, Forwarded, Input, Output, PeerMessage, RemoteFate, Requester, Ticket,
