@@ -15,6 +15,7 @@ mod configuration;
 mod effect;
 mod entry;
 mod event;
+pub mod invariants;
 mod log;
 mod message;
 mod options;

@@ -1,0 +1,478 @@
+//! What must hold of every server and every cluster (Figure 3.2 and a little more), for simulators
+//! and tests, in release builds too. Knows the servers only from outside, through [`View`].
+
+use crate::{Configuration, Entry, LogId, LogIndex, NodeId, Payload, Raft, Role, Term};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What the checks look at. [`View::refresh`] costs a handful of copies unless the log's terms
+/// changed; it never touches entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Who.
+    pub id: NodeId,
+    /// What it is.
+    pub role: Role,
+    /// The latest term it has seen.
+    pub current_term: Term,
+    /// Everything up to here is known to be committed.
+    pub commit_index: LogIndex,
+    /// The state machine has applied everything up to here.
+    pub applied: LogIndex,
+    /// The log is on its disk up to here.
+    pub durable_index: LogIndex,
+    /// What the log starts after.
+    pub base: LogId,
+    /// The last entry of the log.
+    pub last_log: LogId,
+    /// The first index of each run of entries with one term.
+    pub term_runs: Vec<(LogIndex, Term)>,
+    /// The configuration in force.
+    pub configuration: Arc<Configuration>,
+}
+
+/// A property that does not hold, with the evidence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Election Safety (Figure 3.2): at most one leader in a term.
+    #[error("election safety: {first} and {second} both lead term {term}")]
+    TwoLeaders {
+        /// The term.
+        term: Term,
+        /// The leader seen first.
+        first: NodeId,
+        /// The other one.
+        second: NodeId,
+    },
+    /// Leader Append-Only (Figure 3.2): a leader never overwrites or deletes entries of its log.
+    #[error("leader append-only: {id} led term {term} with {before}, and now ends with {after}")]
+    LeaderOverwrote {
+        /// The leader.
+        id: NodeId,
+        /// Its term.
+        term: Term,
+        /// The last entry that it had.
+        before: LogId,
+        /// The last entry that it has.
+        after: LogId,
+    },
+    /// Log Matching (Figure 3.2): one equal entry means that all before it are equal.
+    #[error("log matching: {first} and {second} agree on {agreed} but not on {index}")]
+    LogsDiffer {
+        /// One server.
+        first: NodeId,
+        /// The other.
+        second: NodeId,
+        /// An entry that both have.
+        agreed: LogId,
+        /// An earlier index at which they differ.
+        index: LogIndex,
+    },
+    /// Log Matching (Figure 3.2): one index and term name one entry.
+    #[error("log matching: {id} has another entry {log_id} than was seen before")]
+    EntryDiffers {
+        /// The server.
+        id: NodeId,
+        /// The entry.
+        log_id: LogId,
+    },
+    /// Leader Completeness (Figure 3.2): a leader has every entry committed in earlier terms.
+    #[error("leader completeness: {id} leads term {term} without the committed entry {committed}")]
+    LeaderIncomplete {
+        /// The leader.
+        id: NodeId,
+        /// Its term.
+        term: Term,
+        /// What it lacks.
+        committed: LogId,
+    },
+    /// State Machine Safety (Figure 3.2): nobody commits or applies another entry at an index.
+    #[error("state machine safety: {id} has {got:?} committed at {index}, others {expected}")]
+    CommittedDiffers {
+        /// The server.
+        id: NodeId,
+        /// The index.
+        index: LogIndex,
+        /// The term that others committed there.
+        expected: Term,
+        /// The term that this one has there.
+        got: Option<Term>,
+    },
+    /// What is committed is durable on a quorum.
+    #[error("{id} committed {log_id}, which is not durable on a quorum")]
+    CommittedWithoutQuorum {
+        /// The leader that committed it.
+        id: NodeId,
+        /// The entry.
+        log_id: LogId,
+    },
+    /// Something went backwards within one life of a server.
+    #[error("the {what} of {id} fell from {before} to {after}")]
+    WentBack {
+        /// The server.
+        id: NodeId,
+        /// What fell.
+        what: &'static str,
+        /// From.
+        before: u64,
+        /// To.
+        after: u64,
+    },
+    /// A server contradicts itself: of two numbers the first must not exceed the second.
+    #[error("{id}: {what} ({low} > {high})")]
+    OutOfOrder {
+        /// The server.
+        id: NodeId,
+        /// What must hold.
+        what: &'static str,
+        /// The number that should be low.
+        low: u64,
+        /// The number that should be high.
+        high: u64,
+    },
+    /// Entries reached the state machine with a gap, or twice.
+    #[error("{id} applied {got} where {expected} was due")]
+    AppliedOutOfOrder {
+        /// The server.
+        id: NodeId,
+        /// The index due.
+        expected: LogIndex,
+        /// The index applied.
+        got: LogIndex,
+    },
+}
+
+impl View {
+    /// A picture of `raft`.
+    #[must_use]
+    pub fn of(raft: &Raft) -> Self {
+        Self {
+            id: raft.id(),
+            role: raft.role(),
+            current_term: raft.current_term(),
+            commit_index: raft.commit_index(),
+            applied: raft.applied(),
+            durable_index: raft.durable_index(),
+            base: raft.base().last_included,
+            last_log: raft.last_log(),
+            term_runs: raft.term_runs().collect(),
+            configuration: Arc::clone(raft.configuration()),
+        }
+    }
+
+    /// Brings the picture up to date. Cheap if no term started in the log, and none was removed.
+    pub fn refresh(&mut self, raft: &Raft) {
+        let term_runs = std::mem::take(&mut self.term_runs);
+        let same_shape = self.base == raft.base().last_included
+            && term_runs.last().copied() == raft.term_runs().next_back()
+            && raft.last_log().term == self.last_log.term;
+        *self = Self {
+            id: raft.id(),
+            role: raft.role(),
+            current_term: raft.current_term(),
+            commit_index: raft.commit_index(),
+            applied: raft.applied(),
+            durable_index: raft.durable_index(),
+            base: raft.base().last_included,
+            last_log: raft.last_log(),
+            term_runs: if same_shape { term_runs } else { raft.term_runs().collect() },
+            configuration: Arc::clone(raft.configuration()),
+        };
+    }
+
+    /// The term of the entry at `index`; `None` outside of the log.
+    #[must_use]
+    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
+        if index <= self.base.index || index > self.last_log.index {
+            return (index == self.base.index).then_some(self.base.term);
+        }
+        let after = self.term_runs.partition_point(|(first, _)| *first <= index);
+        self.term_runs.get(after.checked_sub(1)?).map(|(_, term)| *term)
+    }
+
+    /// Whether a restart would find this entry, or a snapshot that covers it.
+    #[must_use]
+    pub fn is_durable(&self, log_id: LogId) -> bool {
+        let is_covered = log_id.index < self.base.index;
+        let is_written = log_id.index <= self.durable_index;
+        is_written && (is_covered || self.term_at(log_id.index) == Some(log_id.term))
+    }
+}
+
+/// Checks one state of one server.
+///
+/// # Errors
+///
+/// [`Violation::OutOfOrder`] if its indexes or terms contradict each other.
+pub fn check_state(view: &View) -> Result<(), Violation> {
+    let rules = [
+        ("the base is committed", view.base.index.get(), view.commit_index.get()),
+        ("what is committed is in the log", view.commit_index.get(), view.last_log.index.get()),
+        ("only committed entries are applied", view.applied.get(), view.commit_index.get()),
+        ("only the log is durable", view.durable_index.get(), view.last_log.index.get()),
+        ("no entry is of a future term", view.last_log.term.get(), view.current_term.get()),
+    ];
+    match rules.into_iter().find(|(_, low, high)| low > high) {
+        Some((what, low, high)) => Err(Violation::OutOfOrder { id: view.id, what, low, high }),
+        None => Ok(()),
+    }
+}
+
+/// Checks two successive states of one server within one life.
+///
+/// # Errors
+///
+/// [`Violation::WentBack`] if term, commit index or applied index fell;
+/// [`Violation::LeaderOverwrote`] if a leader changed its log other than by appending.
+pub fn check_transition(before: &View, after: &View) -> Result<(), Violation> {
+    let id = after.id;
+    let rules = [
+        ("current term", before.current_term.get(), after.current_term.get()),
+        ("commit index", before.commit_index.get(), after.commit_index.get()),
+        ("applied index", before.applied.get(), after.applied.get()),
+        ("base index", before.base.index.get(), after.base.index.get()),
+    ];
+    if let Some((what, before, after)) = rules.into_iter().find(|(_, low, high)| low > high) {
+        return Err(Violation::WentBack { id, what, before, after });
+    }
+    let leads = |view: &View| view.role == Role::Leader;
+    let is_one_office = leads(before) && leads(after) && before.current_term == after.current_term;
+    let kept = before.last_log;
+    let has_kept = after.base.index >= kept.index || after.term_at(kept.index) == Some(kept.term);
+    if is_one_office && !has_kept {
+        let (term, before, after) = (after.current_term, kept, after.last_log);
+        return Err(Violation::LeaderOverwrote { id, term, before, after });
+    }
+    Ok(())
+}
+
+/// Checks the logs of two servers against each other: below the last entry that both have, they
+/// are equal. Costs as much as there are runs of terms, not entries.
+///
+/// # Errors
+///
+/// [`Violation::LogsDiffer`], with the last entry that both have and an index where they differ.
+pub fn check_log_matching(first: &View, second: &View) -> Result<(), Violation> {
+    let mut agreed: Option<LogId> = None;
+    let mut end = first.last_log.index.min(second.last_log.index);
+    let floor = first.base.index.max(second.base.index);
+    while end >= floor {
+        let (a, b) = (first.term_at(end), second.term_at(end));
+        match (a == b, agreed) {
+            (true, None) => agreed = a.map(|term| LogId::new(term, end)),
+            (false, Some(agreed)) => {
+                let (first, second) = (first.id, second.id);
+                return Err(Violation::LogsDiffer { first, second, agreed, index: end });
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+        // Between two starts of runs nothing changes in either log.
+        let start = run_start(first, end).max(run_start(second, end));
+        match start.max(floor).previous() {
+            Some(before) if start > floor => end = before,
+            Some(_) | None => break,
+        }
+    }
+    Ok(())
+}
+
+fn run_start(view: &View, index: LogIndex) -> LogIndex {
+    let after = view.term_runs.partition_point(|(first, _)| *first <= index);
+    let run = after.checked_sub(1).and_then(|run| view.term_runs.get(run));
+    run.map_or(view.base.index, |(first, _)| *first)
+}
+
+/// Watches a cluster: show it every server after each of its steps, and what it persists and
+/// applies. Keeps one [`View`] per server and the terms of what was committed; an observation
+/// costs about as much as there are servers, and no more for long logs.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterChecker {
+    views: BTreeMap<NodeId, View>,
+    /// Servers whose last view is of an earlier life.
+    down: BTreeSet<NodeId>,
+    leaders: BTreeMap<Term, NodeId>,
+    /// The first index of each run of one term among the committed entries.
+    committed_runs: Vec<(LogIndex, Term)>,
+    committed: LogId,
+    /// A term in which `committed` was known to be committed.
+    committed_in: Term,
+    entries: BTreeMap<LogId, u64>,
+    applied: BTreeMap<NodeId, LogIndex>,
+}
+
+impl ClusterChecker {
+    /// Starts with a cluster that has committed nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A server crashed: its volatile state may be less when it comes back.
+    pub fn crashed(&mut self, id: NodeId) {
+        self.down.insert(id);
+        self.applied.remove(&id);
+    }
+
+    /// Looks at a server after a step, or after its start.
+    ///
+    /// # Errors
+    ///
+    /// The first [`Violation`] that this state shows.
+    pub fn observe(&mut self, raft: &Raft) -> Result<(), Violation> {
+        let id = raft.id();
+        let old = self.views.remove(&id);
+        let is_new_life = self.down.remove(&id);
+        let mut view = old.clone().unwrap_or_else(|| View::of(raft));
+        view.refresh(raft);
+        check_state(&view)?;
+        let log_changed = old
+            .as_ref()
+            .is_none_or(|old| old.last_log != view.last_log || old.term_runs != view.term_runs);
+        let commit_changed = old.as_ref().is_none_or(|old| old.commit_index != view.commit_index);
+        let role_changed = old
+            .as_ref()
+            .is_none_or(|old| (old.role, old.current_term) != (view.role, view.current_term));
+        if let Some(old) = old.filter(|_| !is_new_life) {
+            check_transition(&old, &view)?;
+        }
+        if log_changed {
+            self.views.values().try_for_each(|other| check_log_matching(&view, other))?;
+        }
+        if role_changed {
+            self.check_leader(&view)?;
+        }
+        self.views.insert(id, view);
+        if commit_changed { self.check_commit(id) } else { Ok(()) }
+    }
+
+    /// Looks at an entry that a server is about to write: one `LogId`, one content.
+    ///
+    /// # Errors
+    ///
+    /// [`Violation::EntryDiffers`] if another content was seen under the same `LogId`.
+    pub fn observe_entry(&mut self, id: NodeId, entry: &Entry) -> Result<(), Violation> {
+        let digest = digest(&entry.payload);
+        if *self.entries.entry(entry.log_id).or_insert(digest) == digest {
+            return Ok(());
+        }
+        Err(Violation::EntryDiffers { id, log_id: entry.log_id })
+    }
+
+    /// Looks at an entry that a server hands to its state machine.
+    ///
+    /// # Errors
+    ///
+    /// [`Violation::AppliedOutOfOrder`] for gaps and repetitions;
+    /// [`Violation::CommittedDiffers`] if another entry is committed there.
+    pub fn observe_apply(&mut self, id: NodeId, entry: &Entry) -> Result<(), Violation> {
+        let got = entry.log_id.index;
+        let expected = self.applied.get(&id).map_or(got, |applied| applied.next());
+        if got != expected {
+            return Err(Violation::AppliedOutOfOrder { id, expected, got });
+        }
+        self.applied.insert(id, got);
+        self.observe_entry(id, entry)?;
+        self.check_committed_at(id, got, Some(entry.log_id.term))
+    }
+
+    /// A server's state machine was replaced by a snapshot, or started, as of `index`.
+    pub fn observe_restore(&mut self, id: NodeId, index: LogIndex) {
+        self.applied.insert(id, index);
+    }
+
+    /// The last entry that any server knows to be committed.
+    #[must_use]
+    pub fn committed(&self) -> LogId {
+        self.committed
+    }
+
+    fn check_leader(&mut self, view: &View) -> Result<(), Violation> {
+        if view.role != Role::Leader {
+            return Ok(());
+        }
+        let (id, term) = (view.id, view.current_term);
+        let first = *self.leaders.entry(term).or_insert(id);
+        if first != id {
+            return Err(Violation::TwoLeaders { term, first, second: id });
+        }
+        let committed = self.committed;
+        let has_it = view.base.index > committed.index
+            || view.term_at(committed.index) == Some(committed.term);
+        if term > self.committed_in && !has_it {
+            return Err(Violation::LeaderIncomplete { id, term, committed });
+        }
+        Ok(())
+    }
+
+    /// A commit index moved: it agrees with what others committed, or adds to it.
+    fn check_commit(&mut self, id: NodeId) -> Result<(), Violation> {
+        let Some(view) = self.views.get(&id) else { return Ok(()) };
+        let index = view.commit_index;
+        let term = view.term_at(index);
+        if index <= self.committed.index {
+            return self.check_committed_at(id, index, term);
+        }
+        let Some(term) = term else { return Ok(()) };
+        let log_id = LogId::new(term, index);
+        let is_leader = view.role == Role::Leader;
+        let holds = |id| self.views.get(&id).is_some_and(|view| view.is_durable(log_id));
+        if is_leader && !view.configuration.has_quorum(holds) {
+            return Err(Violation::CommittedWithoutQuorum { id, log_id });
+        }
+        let known = self.committed.index;
+        let known_term = (known >= view.base.index).then(|| view.term_at(known)).flatten();
+        self.committed_in = view.current_term;
+        let added = view.term_runs.iter().filter(|(first, _)| *first <= index);
+        let added: Vec<_> =
+            added.map(|(first, term)| ((*first).max(known.next()), *term)).collect();
+        for (first, term) in added {
+            let is_later = self.committed_runs.last().is_none_or(|(_, last)| term > *last);
+            if is_later {
+                self.committed_runs.push((first, term));
+            }
+        }
+        self.committed = log_id;
+        self.check_committed_at(id, known, known_term)
+    }
+
+    fn check_committed_at(
+        &self,
+        id: NodeId,
+        index: LogIndex,
+        got: Option<Term>,
+    ) -> Result<(), Violation> {
+        let after = self.committed_runs.partition_point(|(first, _)| *first <= index);
+        let run = after.checked_sub(1).and_then(|run| self.committed_runs.get(run));
+        match (run, got) {
+            (Some((_, expected)), Some(got)) if *expected != got => {
+                let (expected, got) = (*expected, Some(got));
+                Err(Violation::CommittedDiffers { id, index, expected, got })
+            }
+            (Some(_) | None, Some(_) | None) => Ok(()),
+        }
+    }
+}
+
+/// FNV-1a over the payload's content; enough to notice a difference.
+fn digest(payload: &Payload) -> u64 {
+    let fold = |state: u64, bytes: &[u8]| {
+        bytes
+            .iter()
+            .fold(state, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    };
+    let start = 0xcbf2_9ce4_8422_2325;
+    match payload {
+        Payload::Noop => start,
+        Payload::Command(bytes) => fold(start ^ 1, bytes),
+        Payload::Configuration(configuration) => {
+            let members = configuration.members.iter();
+            members.fold(start ^ configuration.version, |hash, (id, member)| {
+                let hash = fold(hash, &id.get().to_le_bytes());
+                fold(
+                    fold(hash, format!("{:?}{}", member.role, member.rank).as_bytes()),
+                    &member.context,
+                )
+            })
+        }
+    }
+}

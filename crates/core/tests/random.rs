@@ -1,0 +1,221 @@
+//! Thousands of random schedules, judged by the invariants after every step: loss, duplication,
+//! reordering, crashes that lose unfinished writes, slow disks, compaction, transfers, reads.
+//! A failure prints the seed; `SEED=n cargo test -p quorate-core --test random` repeats it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod harness;
+
+use harness::{Cluster, configuration, node};
+use quorate_core::{Event, LogIndex, MemberRole, NodeId, Options, ReadId};
+use std::time::Duration;
+
+/// A tiny generator of our own, so that a schedule is a function of its seed.
+struct Dice(u64);
+
+/// How rough a schedule is.
+#[derive(Clone, Copy)]
+struct Weather {
+    /// Of a hundred chances for trouble, how many are taken.
+    fault_rate: u64,
+    /// How far time jumps at most, in milliseconds.
+    jump_ms: u64,
+}
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// Limits small enough that every one of them is met all the time.
+fn tight_options(dice: &mut Dice) -> Options {
+    let roomy = dice.roll(3) == 0;
+    let small = |bytes: usize| if roomy { bytes * 100 } else { bytes };
+    Options {
+        append_bytes_max: small(150),
+        in_flight_count_max: small(3),
+        in_flight_bytes_max: small(400),
+        uncommitted_bytes_max: small(1500),
+        log_cache_bytes_max: small(300),
+        applying_bytes_max: small(200),
+        load_bytes_max: small(200),
+        snapshot_chunk_bytes_max: 40,
+        waiting_reads_count_max: 3,
+        ..Options::default()
+    }
+}
+
+fn random_configuration(dice: &mut Dice) -> quorate_core::Configuration {
+    let size = 1 + dice.roll(5);
+    let ranked = dice.roll(3) == 0;
+    let learner = size > 2 && dice.roll(4) == 0;
+    configuration((1..=size).map(|id| {
+        let role = if learner && id == size { MemberRole::Learner } else { MemberRole::Voter };
+        (id, role, if ranked { u32::try_from(dice.roll(3)).unwrap() } else { 0 })
+    }))
+}
+
+fn any_server(cluster: &Cluster, dice: &mut Dice) -> NodeId {
+    node(1 + dice.roll(u64::try_from(cluster.servers.len()).unwrap()))
+}
+
+/// One thing happens.
+fn happen(cluster: &mut Cluster, dice: &mut Dice, weather: Weather) {
+    let id = any_server(cluster, dice);
+    match dice.roll(100) {
+        0..50 => network(cluster, dice, weather),
+        50..80 => {
+            cluster.work(id);
+        }
+        80..84 => {
+            let commands: Vec<&str> = (0..=dice.roll(4)).map(|_| "command").collect();
+            let leader = cluster.leader().unwrap_or(id);
+            if cluster.servers[&leader].raft.is_some() {
+                cluster.propose(leader.get(), &commands);
+            }
+        }
+        84 => cluster.step(id, Event::Read { id: ReadId::new(dice.roll(1000)) }),
+        85..96 => time(cluster, dice, id, weather),
+        96 => compact(cluster, dice, id),
+        97 if dice.roll(10) == 0 => cluster.step(id, Event::TransferLeadership { to: None }),
+        98..100 if dice.roll(100) < weather.fault_rate => fault(cluster, dice, id),
+        _ => {}
+    }
+}
+
+fn network(cluster: &mut Cluster, dice: &mut Dice, weather: Weather) {
+    let count = u64::try_from(cluster.network.len()).unwrap();
+    if count == 0 {
+        return;
+    }
+    let reorders = dice.roll(100) < weather.fault_rate;
+    let place = if reorders { usize::try_from(dice.roll(count)).unwrap() } else { 0 };
+    if dice.roll(200) < weather.fault_rate && cluster.network.len() < 500 {
+        let copy = cluster.network[place].clone();
+        cluster.network.push_back(copy);
+    }
+    let envelope = cluster.network.remove(place).unwrap();
+    if dice.roll(200) >= weather.fault_rate {
+        cluster.deliver(envelope);
+    }
+}
+
+/// Time passes, and whoever is due is told, sometimes late.
+fn time(cluster: &mut Cluster, dice: &mut Dice, id: NodeId, weather: Weather) {
+    cluster.now = cluster.now.after(Duration::from_millis(dice.roll(weather.jump_ms)));
+    let now = cluster.now;
+    let due: Vec<NodeId> = cluster
+        .servers
+        .iter()
+        .filter(|(_, server)| {
+            let deadline = server.raft.as_ref().and_then(quorate_core::Raft::next_deadline);
+            deadline.is_some_and(|at| at <= now)
+        })
+        .map(|(id, _)| *id)
+        .collect();
+    for due in due {
+        if due != id || dice.roll(3) == 0 {
+            cluster.step(due, Event::Deadline);
+        }
+    }
+}
+
+fn compact(cluster: &mut Cluster, dice: &mut Dice, id: NodeId) {
+    let Some(raft) = &cluster.servers[&id].raft else { return };
+    let through = LogIndex::new(raft.applied().get().saturating_sub(dice.roll(6)));
+    cluster.step(id, Event::Compact { through });
+}
+
+fn fault(cluster: &mut Cluster, dice: &mut Dice, id: NodeId) {
+    match dice.roll(8) {
+        0 | 1 => crash(cluster, dice, id),
+        2 => cluster.server(id.get()).disk_held = true,
+        3 => {
+            let other = any_server(cluster, dice);
+            cluster.cut.insert((id, other));
+        }
+        4 => cluster.isolate(id.get()),
+        5 => cluster.heal(),
+        6 => cluster.servers.values_mut().for_each(|server| server.disk_held = false),
+        _ => restart_all(cluster),
+    }
+}
+
+fn crash(cluster: &mut Cluster, dice: &mut Dice, id: NodeId) {
+    if cluster.servers[&id].raft.is_some() {
+        let writes = u64::try_from(cluster.servers[&id].writes.len()).unwrap();
+        let written = usize::try_from(dice.roll(writes + 1)).unwrap();
+        cluster.crash(id, written);
+        cluster.server(id.get()).tail_count = usize::try_from(dice.roll(8)).unwrap();
+    }
+    if dice.roll(2) == 0 {
+        cluster.start(id);
+    }
+}
+
+fn restart_all(cluster: &mut Cluster) {
+    let ids: Vec<NodeId> = cluster.servers.keys().copied().collect();
+    for id in ids {
+        if cluster.servers[&id].raft.is_none() {
+            cluster.start(id);
+        }
+    }
+}
+
+/// After the faults: everything heals, and the cluster must elect, commit and agree.
+fn converge(cluster: &mut Cluster, seed: u64) {
+    cluster.heal();
+    restart_all(cluster);
+    cluster.servers.values_mut().for_each(|server| server.disk_held = false);
+    cluster.advance(Duration::from_secs(30));
+    let leader = cluster.leader().unwrap_or_else(|| panic!("seed {seed}: nobody leads"));
+    cluster.propose(leader.get(), &["the last word"]);
+    cluster.advance(Duration::from_secs(5));
+    let leader = cluster.leader().unwrap();
+    let expected = cluster.raft(leader.get()).last_log().index;
+    for (id, server) in &cluster.servers {
+        let applied = server.machine.index();
+        assert_eq!(applied, expected, "seed {seed}: n{id} has not caught up with n{leader}");
+        let uncommitted = server.raft.as_ref().unwrap().status().uncommitted_bytes;
+        assert_eq!(uncommitted, 0, "seed {seed}: n{id} forgets to release bytes");
+    }
+}
+
+fn run(seed: u64, steps: u32) {
+    let mut dice = Dice(seed);
+    let options = tight_options(&mut dice);
+    let mut cluster = Cluster::new(&random_configuration(&mut dice), options, seed);
+    let weather = Weather {
+        fault_rate: [0, 5, 15, 30][usize::try_from(dice.roll(4)).unwrap()],
+        jump_ms: [20, 60, 200, 600][usize::try_from(dice.roll(4)).unwrap()],
+    };
+    for step in 0..steps {
+        happen(&mut cluster, &mut dice, weather);
+        assert_eq!(cluster.violation, None, "seed {seed}, step {step}");
+    }
+    converge(&mut cluster, seed);
+    assert_eq!(cluster.violation, None, "seed {seed}, at the end");
+    cluster.assert_safe();
+}
+
+fn seeds(default: std::ops::Range<u64>) -> std::ops::Range<u64> {
+    match std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => seed..seed + 1,
+        None => default,
+    }
+}
+
+#[test]
+fn every_random_schedule_is_safe_and_converges_after_healing() {
+    let count = std::env::var("SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(500);
+    for seed in seeds(0..count) {
+        let result = std::panic::catch_unwind(|| run(seed, 3000));
+        if let Err(panic) = result {
+            println!("SEED={seed} cargo test -p quorate-core --test random");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
