@@ -8,6 +8,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+/// Written to the log before each start.
+const STARTS: &str = "--- the server is started ---";
+
 /// A server that may or may not be running.
 pub(crate) struct Server {
     /// Its `--name`.
@@ -49,7 +52,9 @@ impl Server {
             return Command::new(program);
         }
         let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
-        command.arg("serve");
+        // Its standard input is a pipe that this process holds: should a test be killed, its servers
+        // end too.
+        command.args(["serve", "--exit-with-parent"]);
         command
     }
 
@@ -57,10 +62,10 @@ impl Server {
     pub(crate) fn start(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let mut log = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
-        writeln!(log, "--- {} starts ---", self.name).unwrap();
+        writeln!(log, "{STARTS}").unwrap();
         let child = Self::command()
             .args(&self.flags)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
@@ -118,14 +123,32 @@ impl Server {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Waits until the log holds one of these words, in whatever case.
-    pub(crate) async fn logged(&self, words: &[&str]) {
-        let what = format!("{} to log one of {words:?}", self.name);
-        eventually(&what, async || {
-            let log = self.log_text().to_lowercase();
-            words.iter().any(|word| log.contains(&word.to_lowercase())).then_some(())
-        })
-        .await;
+    /// What it has written since it was last started.
+    pub(crate) fn log_of_last_life(&self) -> String {
+        let text = self.log_text();
+        text.rsplit_once(STARTS).map_or(text.clone(), |(_, life)| life.to_owned())
+    }
+
+    /// Starts the process, which must refuse to serve, and returns what it says.
+    pub(crate) async fn start_in_vain(&mut self) -> String {
+        self.start();
+        let status = self.ended().await;
+        let said = self.log_of_last_life();
+        assert!(status.code().is_some_and(|code| code != 0), "{status} is no refusal: {said}");
+        assert!(!said.contains("panicked at"), "a refusal is no panic: {said}");
+        said
+    }
+
+    /// Waits until the log holds these words.
+    pub(crate) async fn logged(&self, words: &str) {
+        let what = format!("{} to log `{words}`", self.name);
+        eventually(&what, async || self.log_text().contains(words).then_some(())).await;
+    }
+
+    /// Replaces the value of a flag.
+    pub(crate) fn set_flag(&mut self, flag: &str, value: &str) {
+        let at = self.flags.iter().position(|it| it == flag).expect("the flag is there");
+        value.clone_into(&mut self.flags[at + 1]);
     }
 
     /// The last lines of the log, for a person.
