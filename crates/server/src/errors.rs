@@ -331,3 +331,114 @@ pub(crate) fn reply_of(fate: Fate) -> Result<bytes::Bytes, Rejection> {
         Fate::Unknown(doubt) => Err(doubt.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate::core::{LogId, LogIndex, NodeId};
+
+    #[track_caller]
+    fn assert_says(rejection: impl Into<Rejection>, code: Code, text: &str) {
+        let (found_code, found_text) = rejection.into().status();
+        assert_eq!((found_code, found_text.as_ref()), (code, text));
+    }
+
+    #[test]
+    fn wrong_requests_are_refused_in_etcds_words() {
+        let code = Code::InvalidArgument;
+        assert_says(RequestError::EmptyKey, code, "etcdserver: key is not provided");
+        assert_says(RequestError::EmptyOperation, code, "etcdserver: key not found");
+        assert_says(RequestError::ValueProvided, code, "etcdserver: value is provided");
+        assert_says(RequestError::LeaseProvided, code, "etcdserver: lease is provided");
+        let text = "etcdserver: too many operations in txn request";
+        assert_says(RequestError::TooManyOps, code, text);
+        let text = "etcdserver: duplicate key given in txn request";
+        assert_says(RequestError::DuplicateKey, code, text);
+        assert_says(RequestError::InvalidSortOption, code, "etcdserver: invalid sort option");
+        assert_says(Rejection::RequestTooLarge, code, "etcdserver: request is too large");
+    }
+
+    #[test]
+    fn the_stores_refusals_are_in_etcds_words() {
+        assert_says(OpError::KeyNotFound, Code::InvalidArgument, "etcdserver: key not found");
+        let text = "etcdserver: requested lease not found";
+        assert_says(OpError::LeaseNotFound, Code::NotFound, text);
+        let text = "etcdserver: mvcc: required revision has been compacted";
+        assert_says(OpError::Compacted, Code::OutOfRange, text);
+        let text = "etcdserver: mvcc: required revision is a future revision";
+        assert_says(OpError::FutureRevision, Code::OutOfRange, text);
+    }
+
+    #[test]
+    fn every_fate_but_success_has_etcds_code_and_words() {
+        let node = NodeId::new(1);
+        let log_id = LogId::ORIGIN;
+        let overloaded = Refusal::Overloaded { what: "requests", limit: 1, unit: "requests" };
+        let cases = [
+            (Fate::NotAppended(Refusal::NoLeader), Code::Unavailable, "no leader"),
+            (
+                Fate::NotAppended(Refusal::Transferring { to: node }),
+                Code::Unavailable,
+                "leader changed",
+            ),
+            (Fate::NotAppended(overloaded), Code::ResourceExhausted, "too many requests"),
+            (Fate::NotAppended(Refusal::Stopped), Code::Unavailable, "server stopped"),
+            (Fate::Lost { log_id }, Code::Unavailable, "leader changed"),
+            (Fate::Unknown(Doubt::Deadline), Code::Unavailable, "request timed out"),
+            (
+                Fate::Unknown(Doubt::ConnectionLost { leader: node }),
+                Code::Unavailable,
+                "request timed out, possibly due to connection lost",
+            ),
+            (
+                Fate::Unknown(Doubt::Superseded),
+                Code::Unavailable,
+                "request timed out, possibly due to previous leader failure",
+            ),
+            (Fate::Unknown(Doubt::Stopped), Code::Unavailable, "server stopped"),
+        ];
+        for (fate, code, text) in cases {
+            let rejection = reply_of(fate).unwrap_err();
+            assert_says(rejection, code, &format!("etcdserver: {text}"));
+        }
+    }
+
+    #[test]
+    fn refused_reads_have_etcds_code_and_words() {
+        let index = LogIndex::new(7);
+        let cases = [
+            (ReadError::NoLeader, Code::Unavailable, "no leader"),
+            (ReadError::NotConfirmed, Code::Unavailable, "request timed out"),
+            (
+                ReadError::NotApplied { index },
+                Code::Unavailable,
+                "request timed out, waiting for the applied index took too long",
+            ),
+            (
+                ReadError::Overloaded { limit_count: 1 },
+                Code::ResourceExhausted,
+                "too many requests",
+            ),
+            (ReadError::Stopped, Code::Unavailable, "server stopped"),
+        ];
+        for (error, code, text) in cases {
+            assert_says(error, code, &format!("etcdserver: {text}"));
+        }
+    }
+
+    #[test]
+    fn an_oversized_message_is_refused_in_grpc_gos_words() {
+        assert_says(
+            Rejection::MessageTooLarge { size: 3_000_008, limit: 2_097_152 },
+            Code::ResourceExhausted,
+            "grpc: received message larger than max (3000008 vs. 2097152)",
+        );
+    }
+
+    #[test]
+    fn codes_stand_in_the_order_of_their_numbers() {
+        for (number, code) in (0..).zip(Code::ALL) {
+            assert_eq!(code.number(), number);
+        }
+    }
+}

@@ -10,12 +10,13 @@ pub(crate) enum Method {
     Txn,
     Compact,
     Status,
+    Alarm,
     MemberList,
     HealthCheck,
 }
 
 impl Method {
-    pub(crate) const COUNT: usize = 8;
+    pub(crate) const COUNT: usize = 9;
 
     pub(crate) const ALL: [Self; Self::COUNT] = [
         Self::Range,
@@ -24,6 +25,7 @@ impl Method {
         Self::Txn,
         Self::Compact,
         Self::Status,
+        Self::Alarm,
         Self::MemberList,
         Self::HealthCheck,
     ];
@@ -49,7 +51,7 @@ impl Method {
             Self::Range | Self::Put | Self::DeleteRange | Self::Txn | Self::Compact => {
                 "etcdserverpb.KV"
             }
-            Self::Status => "etcdserverpb.Maintenance",
+            Self::Status | Self::Alarm => "etcdserverpb.Maintenance",
             Self::MemberList => "etcdserverpb.Cluster",
             Self::HealthCheck => "grpc.health.v1.Health",
         }
@@ -63,6 +65,7 @@ impl Method {
             Self::Txn => "Txn",
             Self::Compact => "Compact",
             Self::Status => "Status",
+            Self::Alarm => "Alarm",
             Self::MemberList => "MemberList",
             Self::HealthCheck => "Check",
         }
@@ -76,6 +79,7 @@ impl Method {
             Self::Txn => Some("/v3/kv/txn"),
             Self::Compact => Some("/v3/kv/compaction"),
             Self::Status => Some("/v3/maintenance/status"),
+            Self::Alarm => Some("/v3/maintenance/alarm"),
             Self::MemberList => Some("/v3/cluster/member/list"),
             Self::HealthCheck => None,
         }
@@ -83,7 +87,7 @@ impl Method {
 }
 
 /// The gateway paths of etcd's methods that are not served yet, with the methods' full names.
-const NOT_SERVED: [(&str, &str); 44] = [
+const NOT_SERVED: [(&str, &str); 43] = [
     ("/v3/watch", "etcdserverpb.Watch/Watch"),
     ("/v3/lease/grant", "etcdserverpb.Lease/LeaseGrant"),
     ("/v3/lease/revoke", "etcdserverpb.Lease/LeaseRevoke"),
@@ -97,7 +101,6 @@ const NOT_SERVED: [(&str, &str); 44] = [
     ("/v3/cluster/member/remove", "etcdserverpb.Cluster/MemberRemove"),
     ("/v3/cluster/member/update", "etcdserverpb.Cluster/MemberUpdate"),
     ("/v3/cluster/member/promote", "etcdserverpb.Cluster/MemberPromote"),
-    ("/v3/maintenance/alarm", "etcdserverpb.Maintenance/Alarm"),
     ("/v3/maintenance/defragment", "etcdserverpb.Maintenance/Defragment"),
     ("/v3/maintenance/hash", "etcdserverpb.Maintenance/Hash"),
     ("/v3/maintenance/hashkv", "etcdserverpb.Maintenance/HashKV"),

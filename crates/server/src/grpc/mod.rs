@@ -35,7 +35,11 @@ pub(crate) async fn answer(
             asked.min(service.options().request_timeout)
         });
     service.metrics().started(method);
-    let outcome = call(service, method, &mut body, patience).await;
+    let outcome = if headers::requires_leader(&head.headers) && !service.has_leader() {
+        Err(Rejection::NoLeader)
+    } else {
+        call(service, method, &mut body, patience).await
+    };
     let code = match outcome {
         Ok(frame) => {
             service.metrics().sent(frame.len());

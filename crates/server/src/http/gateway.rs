@@ -82,6 +82,9 @@ async fn call(service: &Service, method: Method, json: &[u8]) -> Result<Vec<u8>,
         Method::Status => {
             translate::<pb::StatusRequest, pb::StatusResponse>(service, method, json).await
         }
+        Method::Alarm => {
+            translate::<pb::AlarmRequest, pb::AlarmResponse>(service, method, json).await
+        }
         Method::MemberList => {
             translate::<pb::MemberListRequest, pb::MemberListResponse>(service, method, json).await
         }

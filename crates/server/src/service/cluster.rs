@@ -8,7 +8,7 @@ use crate::member::MemberContext;
 use bytes::Bytes;
 use prost::Message;
 use quorate::core::{Member, MemberRole, NodeId};
-use quorate_etcd_api::etcdserverpb as pb;
+use quorate_etcd_api::etcdserverpb::{self as pb, alarm_request};
 use quorate_etcd_api::health::{HealthCheckRequest, HealthCheckResponse, health_check_response};
 use tokio::time::Instant;
 
@@ -26,7 +26,7 @@ impl Service {
             leader: status.leader.map_or(0, NodeId::get),
             raft_index: status.commit_index.get(),
             raft_term: status.current_term.get(),
-            raft_applied_index: status.last_applied.get(),
+            raft_applied_index: status.applied.get(),
             errors,
             db_size_in_use: size_to_wire(self.reader.size_in_use_bytes()),
             is_learner: self.is_learner(),
@@ -35,6 +35,18 @@ impl Service {
             downgrade_info: None,
         };
         frame::encode(&response)
+    }
+
+    /// No alarm is ever raised yet, so that a question for them has an answer, and health checks
+    /// that ask it work; raising and clearing them is not offered.
+    pub(super) fn alarm(&self, message: Bytes) -> Result<Bytes, Rejection> {
+        let request = pb::AlarmRequest::decode(message)?;
+        if request.action() != alarm_request::AlarmAction::Get {
+            let method = "etcdserverpb.Maintenance/Alarm to raise or clear".into();
+            return Err(Rejection::NotServed { method });
+        }
+        let header = Some(self.header(self.reader.revision().to_wire()));
+        Ok(frame::encode(&pb::AlarmResponse { header, alarms: Vec::new() }))
     }
 
     pub(super) async fn member_list(
@@ -46,8 +58,8 @@ impl Service {
         if request.linearizable {
             self.confirm(deadline).await?;
         }
-        let configuration = self.node.status().configuration;
-        let members = configuration.members.iter().map(|(id, member)| describe(*id, member));
+        let status = self.node.status();
+        let members = status.configuration.members.iter().map(|(id, member)| describe(*id, member));
         let response = pb::MemberListResponse {
             // etcd leaves the revision out here.
             header: Some(self.header(0)),

@@ -88,9 +88,15 @@ impl Service {
             Method::Txn => self.txn(message, deadline).await,
             Method::Compact => self.compact(message, deadline).await,
             Method::Status => Ok(self.member_status()),
+            Method::Alarm => self.alarm(message),
             Method::MemberList => self.member_list(message, deadline).await,
             Method::HealthCheck => Self::health_check(message),
         }
+    }
+
+    /// Whether a leader is known.
+    pub(crate) fn has_leader(&self) -> bool {
+        self.node.status().leader.is_some()
     }
 
     /// Whether this member serves: it knows a leader, and, unless stale reads are enough, can prove
@@ -99,7 +105,7 @@ impl Service {
         if serializable {
             return Health::Healthy;
         }
-        if self.node.status().leader.is_none() {
+        if !self.has_leader() {
             return Health::Unhealthy { reason: "RAFT NO LEADER".to_owned() };
         }
         let deadline = Instant::now() + self.options.request_timeout;
@@ -122,7 +128,7 @@ impl Service {
             is_learner: self.is_learner(),
             leader_changes: metrics.leader_changes.get(),
             committed: status.commit_index.get(),
-            applied: status.last_applied.get(),
+            applied: status.applied.get(),
             revision: self.reader.revision().get(),
             db_size_bytes: self.reader.size_bytes(),
             db_size_in_use_bytes: self.reader.size_in_use_bytes(),
@@ -143,7 +149,7 @@ impl Service {
     fn origin(&self) -> Origin {
         let status = self.node.status();
         Origin {
-            cluster_id: self.node.cluster_id(),
+            cluster_id: status.cluster_id,
             member_id: status.id.get(),
             raft_term: status.current_term.get(),
         }
