@@ -1,17 +1,36 @@
 //! A Raft library: driver, runtime, transport and the API that people import.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+
 mod applier;
 mod driver;
+mod failure;
 mod fate;
+mod metrics;
+mod node;
+mod runtime;
 mod state_machine;
+mod status;
+mod transport;
+pub mod wire;
 
 pub use applier::{Applier, Outcome};
 pub use driver::{
     Applied, ApplyBatch, Driver, DriverOptions, Forwarded, Input, Output, PeerMessage, RemoteFate,
     Requester, Ticket, Waiter,
 };
+pub use failure::{NodeFailure, StartError};
 pub use fate::{Consistency, Doubt, Fate, ReadError, Refusal};
-pub use state_machine::{
-    Committed, Fatal, QueryError, Replies, SnapshotView, StateMachine,
-};
+pub use metrics::{Counter, Gauge, Histogram, Metrics, PeerMetrics};
+pub use node::{Node, NodeBuilder, NodeOptions, TransferError};
+pub use state_machine::{Committed, Fatal, QueryError, Replies, SnapshotView, StateMachine};
+pub use status::NodeStatus;
+pub use transport::TransportOptions;
+
+// What users of the library need of the rooms below.
 pub use quorate_core as core;
+pub use quorate_core::{
+    Configuration, LogId, LogIndex, Member, MemberRole, NodeId, Options, Role, Term,
+};
+pub use quorate_wal as wal;
+pub use quorate_wal::WalOptions;

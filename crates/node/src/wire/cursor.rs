@@ -3,6 +3,7 @@
 
 use bytes::{Buf, Bytes};
 use quorate_core::{LogId, LogIndex, NodeId, Term};
+use quorate_wal::codec::DecodeError;
 
 /// A body that does not say what its kind promises. The connection that brought it is closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,11 +71,8 @@ pub enum WireError {
         got: Term,
     },
     /// An entry or a configuration inside cannot be decoded.
-    #[error("an entry cannot be decoded: {reason}")]
-    Entry {
-        /// What the log's codec says.
-        reason: String,
-    },
+    #[error("an entry or configuration cannot be decoded: {0}")]
+    Entry(#[from] DecodeError),
 }
 
 /// Indexes, terms and offsets above this are refused: nothing real comes near, and whatever is
@@ -127,6 +125,11 @@ impl Cursor {
     pub(crate) fn u64(&mut self, field: &'static str) -> Result<u64, WireError> {
         self.need(field, 8)?;
         Ok(self.rest.get_u64_le())
+    }
+
+    pub(crate) fn u128(&mut self, field: &'static str) -> Result<u128, WireError> {
+        self.need(field, 16)?;
+        Ok(self.rest.get_u128_le())
     }
 
     /// A number that will be calculated with.

@@ -1,0 +1,118 @@
+//! Why a node does not start, and why one that ran has stopped.
+
+use crate::Fatal;
+use quorate_core::{LogId, LogIndex, NodeId};
+use quorate_wal::WalError;
+use std::io;
+
+/// Why a node ended. The others of its cluster are not affected.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeFailure {
+    /// It was asked to.
+    #[error("the node was stopped")]
+    Stopped,
+    /// The state machine cannot go on.
+    #[error(transparent)]
+    StateMachine(#[from] Fatal),
+    /// The disk failed, or what it gave back is damaged. Nothing that was not durable was
+    /// acknowledged.
+    #[error("the log failed: {0}")]
+    Log(#[source] WalError),
+    /// A snapshot could not be written, read or stored.
+    #[error("a snapshot failed: {0}")]
+    Snapshot(#[source] WalError),
+    /// The state machine could not write its snapshot.
+    #[error("the state machine's snapshot could not be written: {0}")]
+    View(#[source] io::Error),
+    /// The protocol is provably broken, for instance by two nodes with one id. The node takes part
+    /// in nothing any more rather than do harm.
+    #[error("the protocol is broken: {evidence}")]
+    Poisoned {
+        /// What was seen.
+        evidence: String,
+    },
+    /// A thread of the node panicked: the state machine's code, or ours.
+    #[error("the {thread} thread panicked: {message}")]
+    Panicked {
+        /// Which thread.
+        thread: &'static str,
+        /// What it said.
+        message: String,
+    },
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address to listen on cannot be had: it is in use, or not this machine's.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The node is not among the members given for its new cluster.
+    #[error("node {id} is not among the {member_count} members given")]
+    NotAMember {
+        /// The node.
+        id: NodeId,
+        /// How many members were given.
+        member_count: usize,
+    },
+    /// Limits that exclude each other.
+    #[error("{smaller} must not exceed {larger}, which is {limit_bytes} bytes")]
+    Limits {
+        /// What is too large.
+        smaller: &'static str,
+        /// What it must fit into.
+        larger: &'static str,
+        /// How much that is.
+        limit_bytes: usize,
+    },
+    /// The data folder cannot be opened.
+    #[error(transparent)]
+    Log(#[from] WalError),
+    /// The log's settings and content do not make a server.
+    #[error(transparent)]
+    Core(#[from] quorate_core::StartError),
+    /// The state machine has less than the log leaves out, and no snapshot fills the gap.
+    #[error(
+        "the state machine has applied {applied}, the log starts after {base}, and no snapshot \
+         reaches so far; was the state machine's folder lost or replaced?"
+    )]
+    StateBehind {
+        /// What the state machine has.
+        applied: LogIndex,
+        /// What the log starts after.
+        base: LogId,
+    },
+    /// The state machine has more than the log: they do not belong together.
+    #[error(
+        "the state machine has applied {applied}, but the log ends at {last_log}; was the log's \
+         folder lost or replaced?"
+    )]
+    StateAhead {
+        /// What the state machine has.
+        applied: LogIndex,
+        /// The end of the log.
+        last_log: LogId,
+    },
+    /// The state machine could not be restored from a snapshot.
+    #[error("restoring snapshot {last_included}: {source}")]
+    Restore {
+        /// Which snapshot.
+        last_included: LogId,
+        /// What the state machine says.
+        source: Fatal,
+    },
+    /// The operating system gave no thread, or no event queue.
+    #[error("the node's threads cannot be started: {0}")]
+    Threads(#[source] io::Error),
+    /// The state machine panicked, or our code did.
+    #[error("starting panicked: {message}")]
+    Panicked {
+        /// What it said.
+        message: String,
+    },
+}

@@ -1,0 +1,255 @@
+//! Describes a node before it starts: who it is, where its data is, who the others are.
+
+use super::Node;
+use crate::runtime::{Launch, OpenRequest, launch};
+use crate::{DriverOptions, StartError, StateMachine, TransportOptions};
+use quorate_core::{Configuration, Member, MemberRole, NodeId, Options};
+use quorate_wal::WalOptions;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The cluster id of a cluster that was not given one.
+const DEFAULT_CLUSTER_ID: u64 = 1;
+/// What a frame holds beside commands.
+const FRAME_OVERHEAD_BYTES: usize = 64 << 10;
+
+/// The limits of a node's own calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeOptions {
+    /// Bytes of one command.
+    pub command_bytes_max: usize,
+    /// Requests that the event loop has not seen yet.
+    pub queued_requests_count_max: usize,
+    /// Bytes of such requests.
+    pub queued_requests_bytes_max: usize,
+    /// Requests that wait for an answer.
+    pub waiting_requests_count_max: usize,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        Self {
+            command_bytes_max: 16 << 20,
+            queued_requests_count_max: 65_536,
+            queued_requests_bytes_max: 64 << 20,
+            waiting_requests_count_max: 262_144,
+        }
+    }
+}
+
+/// See [`Node::builder`].
+#[derive(Debug)]
+#[must_use]
+pub struct NodeBuilder {
+    id: NodeId,
+    dir: PathBuf,
+    cluster_id: u64,
+    founders: Configuration,
+    listen: Option<String>,
+    listener: Option<TcpListener>,
+    options: Options,
+    driver_options: DriverOptions,
+    wal_options: WalOptions,
+    transport_options: TransportOptions,
+    node_options: NodeOptions,
+    seed: Option<u64>,
+}
+
+impl NodeBuilder {
+    pub(super) fn new(id: NodeId, dir: PathBuf) -> Self {
+        Self {
+            id,
+            dir,
+            cluster_id: DEFAULT_CLUSTER_ID,
+            founders: Configuration::default(),
+            listen: None,
+            listener: None,
+            options: Options::default(),
+            driver_options: DriverOptions::default(),
+            wal_options: WalOptions::default(),
+            transport_options: TransportOptions::default(),
+            node_options: NodeOptions::default(),
+            seed: None,
+        }
+    }
+
+    /// The cluster that the node belongs to: nodes of different clusters refuse each other, and
+    /// each other's folders. 1 unless set.
+    pub fn cluster_id(mut self, cluster_id: u64) -> Self {
+        self.cluster_id = cluster_id;
+        self
+    }
+
+    /// Adds a founding voter, and where its transport listens (`host:port`). The founders count
+    /// only if the folder is new; afterwards the log knows the members. Without any, the node
+    /// founds a cluster of its own.
+    pub fn member(mut self, id: impl Into<NodeId>, address: impl Into<String>) -> Self {
+        let member = Member {
+            role: MemberRole::Voter,
+            rank: 0,
+            address: address.into(),
+            context: bytes::Bytes::new(),
+        };
+        self.founders.members.insert(id.into(), member);
+        self
+    }
+
+    /// Sets all founding members at once, with their roles, ranks and contexts.
+    pub fn members(mut self, founders: Configuration) -> Self {
+        self.founders = founders;
+        self
+    }
+
+    /// Where to listen for the other nodes, `host:port`; the node's own address among the founders
+    /// unless set.
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.listen = Some(address.into());
+        self
+    }
+
+    /// Listens on a socket that is bound already.
+    pub fn listener(mut self, listener: TcpListener) -> Self {
+        self.listener = Some(listener);
+        self
+    }
+
+    /// The settings of the protocol.
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The settings of forwarding, reading and compaction.
+    pub fn driver_options(mut self, options: DriverOptions) -> Self {
+        self.driver_options = options;
+        self
+    }
+
+    /// The settings of the log.
+    pub fn wal_options(mut self, options: WalOptions) -> Self {
+        self.wal_options = options;
+        self
+    }
+
+    /// The settings of the connections between nodes.
+    pub fn transport_options(mut self, options: TransportOptions) -> Self {
+        self.transport_options = options;
+        self
+    }
+
+    /// The limits of the node's own calls.
+    pub fn node_options(mut self, options: NodeOptions) -> Self {
+        self.node_options = options;
+        self
+    }
+
+    /// What the node's chance comes from, for tests that shall repeat; the operating system's
+    /// entropy unless set.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Opens the folder or founds it, restores the state machine if that is needed, and starts the
+    /// node. It takes part from then on; wait for a leader with [`Node::status_changes`], or just
+    /// propose.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; no thread or socket is left then.
+    pub async fn start(self, machine: impl StateMachine) -> Result<Node, StartError> {
+        self.check_limits()?;
+        let listener = self.bind()?;
+        let founders = self.founders();
+        let address = match founders.members.get(&self.id) {
+            Some(member) => member.address.clone(),
+            None => self.listen.unwrap_or_default(),
+        };
+        let command_bytes_max = self.node_options.command_bytes_max;
+        let launched = launch(Launch {
+            open: OpenRequest {
+                id: self.id,
+                dir: self.dir,
+                cluster_id: self.cluster_id,
+                founders: Arc::new(founders),
+                options: self.options,
+                driver_options: self.driver_options,
+                wal_options: self.wal_options,
+                seed: self.seed.unwrap_or_else(entropy),
+                storage_id: u128::from(entropy()) << 64 | u128::from(entropy()),
+                incarnation: entropy(),
+            },
+            machine: Box::new(machine),
+            listener,
+            address,
+            options: self.node_options,
+            transport: self.transport_options,
+        });
+        Ok(Node::launched(launched.await?, command_bytes_max))
+    }
+
+    fn check_limits(&self) -> Result<(), StartError> {
+        let frame_bytes_max = self.transport_options.frame_bytes_max;
+        let limit_bytes = frame_bytes_max.saturating_sub(FRAME_OVERHEAD_BYTES);
+        let parts = [
+            ("NodeOptions::command_bytes_max", self.node_options.command_bytes_max),
+            ("Options::append_bytes_max", self.options.append_bytes_max),
+            ("Options::snapshot_chunk_bytes_max", self.options.snapshot_chunk_bytes_max),
+        ];
+        // A message may hold one command beyond what it should hold.
+        for (smaller, bytes) in parts {
+            if bytes.saturating_mul(2) > limit_bytes {
+                let larger = "half of TransportOptions::frame_bytes_max";
+                return Err(StartError::Limits { smaller, larger, limit_bytes: limit_bytes / 2 });
+            }
+        }
+        Ok(())
+    }
+
+    /// Binds on the caller's thread, so that a port in use is known before anything else happens.
+    fn bind(&self) -> Result<Option<TcpListener>, StartError> {
+        let bound = match (&self.listener, &self.listen) {
+            (Some(listener), _) => {
+                let address = listener.local_addr().map(|address| address.to_string());
+                (listener.try_clone(), address.unwrap_or_default())
+            }
+            (None, Some(address)) => (TcpListener::bind(address), address.clone()),
+            (None, None) if self.founders.members.len() < 2 => return Ok(None),
+            (None, None) => match self.founders.members.get(&self.id) {
+                Some(member) => (TcpListener::bind(&member.address), member.address.clone()),
+                None => return Ok(None),
+            },
+        };
+        let (listener, address) = bound;
+        let listener = listener.and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        });
+        listener.map(Some).map_err(|source| StartError::Listen { address, source })
+    }
+
+    /// The founders given, or the node alone.
+    fn founders(&self) -> Configuration {
+        if !self.founders.members.is_empty() {
+            return self.founders.clone();
+        }
+        let member = Member {
+            role: MemberRole::Voter,
+            rank: 0,
+            address: self.listen.clone().unwrap_or_default(),
+            context: bytes::Bytes::new(),
+        };
+        Configuration { version: 0, members: [(self.id, member)].into() }
+    }
+}
+
+/// A fresh hasher is seeded by the standard library from the operating system's entropy.
+fn entropy() -> u64 {
+    let state = RandomState::new();
+    let mut hasher = state.build_hasher();
+    hasher.write_u64(u64::from(std::process::id()));
+    hasher.finish()
+}

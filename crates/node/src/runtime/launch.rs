@@ -1,0 +1,243 @@
+//! Starts a node's threads and ends them. Whatever happens in between, every thread is joined and
+//! every caller answered.
+
+use super::apply_thread::ApplyThread;
+use super::event_loop::{EventLoop, Transfer};
+use super::files_thread::FilesThread;
+use super::open::{OpenRequest, Opened, open};
+use super::queue::Queue;
+use super::shared::{Shared, SharedParts, panic_message};
+use super::wal_thread::WalThread;
+use super::{CallerLimit, Mailbox};
+use crate::metrics::Metrics;
+use crate::node::NodeOptions;
+use crate::transport::{LocalIdentity, Transport, TransportOptions};
+use crate::{NodeFailure, NodeStatus, StartError, StateMachine};
+use std::io;
+use std::net::TcpListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+/// How long a name that is being resolved may hold up the end of a node.
+const RESOLVER_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a node is launched with.
+pub(crate) struct Launch {
+    pub(crate) open: OpenRequest,
+    pub(crate) machine: Box<dyn StateMachine>,
+    pub(crate) listener: Option<TcpListener>,
+    pub(crate) address: String,
+    pub(crate) options: NodeOptions,
+    pub(crate) transport: TransportOptions,
+}
+
+/// A node that runs.
+pub(crate) struct Launched {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) raft_thread: JoinHandle<()>,
+}
+
+type Started = oneshot::Sender<Result<Arc<Shared>, StartError>>;
+
+/// Starts a node; everything that blocks happens on its own threads.
+pub(crate) async fn launch(launch: Launch) -> Result<Launched, StartError> {
+    let (started, result) = oneshot::channel();
+    let name = format!("quorate-raft-{}", launch.open.id);
+    let thread = Builder::new().name(name).spawn(move || raft_thread(launch, started));
+    let raft_thread = thread.map_err(StartError::Threads)?;
+    let result = result.await;
+    match result {
+        Ok(Ok(shared)) => Ok(Launched { shared, raft_thread }),
+        Ok(Err(error)) => {
+            join(raft_thread);
+            Err(error)
+        }
+        Err(_) => {
+            let panic = raft_thread.join().err();
+            let message = panic.map(|panic| panic_message(panic.as_ref())).unwrap_or_default();
+            Err(StartError::Panicked { message })
+        }
+    }
+}
+
+/// The whole life of a node.
+fn raft_thread(launch: Launch, started: Started) {
+    match assemble(launch) {
+        Ok(assembled) => {
+            let shared = Arc::clone(&assembled.shared);
+            // A caller who has gone away has dropped the node before it began.
+            if started.send(Ok(Arc::clone(&shared))).is_err() {
+                shared.fail(NodeFailure::Stopped);
+            }
+            assembled.live();
+        }
+        Err(error) => {
+            let _gone = started.send(Err(error));
+        }
+    }
+}
+
+/// A node that is ready to live.
+struct Assembled {
+    shared: Arc<Shared>,
+    runtime: Runtime,
+    event_loop: EventLoop,
+    workers: Workers,
+}
+
+/// The other threads.
+struct Workers {
+    queues: Queues,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Clone)]
+struct Queues {
+    wal: Arc<Queue<super::wal_thread::WalJob>>,
+    files: Arc<Queue<super::files_thread::FileJob>>,
+}
+
+fn assemble(launch: Launch) -> Result<Assembled, StartError> {
+    let Launch { open: request, machine, listener, address, options, transport } = launch;
+    let cluster_id = request.cluster_id;
+    let opened = catch_unwind(AssertUnwindSafe(|| open(request, machine)));
+    let opened = opened
+        .map_err(|panic| StartError::Panicked { message: panic_message(panic.as_ref()) })??;
+    let status = first_status(&opened, cluster_id);
+    let identity =
+        LocalIdentity { cluster_id, node_id: status.id, storage_id: status.storage_id, address };
+    let limit = CallerLimit {
+        count_max: options.queued_requests_count_max,
+        bytes_max: options.queued_requests_bytes_max,
+    };
+    let shared = Arc::new(Shared::new(SharedParts {
+        mailbox: Mailbox::new(limit),
+        waiters_count_max: options.waiting_requests_count_max,
+        metrics: Arc::new(Metrics::default()),
+        status,
+    }));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(StartError::Threads)?;
+    let transport = {
+        let _inside = runtime.enter();
+        let listener = listener.map(tokio::net::TcpListener::from_std).transpose();
+        let listener = listener.map_err(StartError::Threads)?;
+        let (mailbox, metrics) = (Arc::clone(&shared.mailbox), Arc::clone(&shared.metrics));
+        Transport::new(identity, transport, listener, mailbox, metrics)
+    };
+    let Opened { wal, store, applier, snapshots, driver } = opened;
+    let store = Arc::new(Mutex::new(store));
+    let queues = Queues { wal: Arc::new(Queue::new()), files: Arc::new(Queue::new()) };
+    let mut workers = Workers { queues: queues.clone(), threads: Vec::new() };
+    let files = FilesThread {
+        store: Arc::clone(&store),
+        queue: Arc::clone(&queues.files),
+        shared: Arc::clone(&shared),
+        open: None,
+    };
+    let apply = ApplyThread { applier, store, shared: Arc::clone(&shared), snapshots };
+    let wal = WalThread {
+        wal,
+        queue: Arc::clone(&queues.wal),
+        files: Arc::clone(&queues.files),
+        shared: Arc::clone(&shared),
+    };
+    let started = workers
+        .spawn(&shared, "files", move || files.run())
+        .and_then(|()| workers.spawn(&shared, "apply", move || apply.run()))
+        .and_then(|()| workers.spawn(&shared, "log", move || wal.run()));
+    if let Err(error) = started {
+        workers.end(&shared);
+        return Err(StartError::Threads(error));
+    }
+    let event_loop = EventLoop {
+        shared: Arc::clone(&shared),
+        driver,
+        transport,
+        wal: queues.wal,
+        files: queues.files,
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        transfer: Transfer::default(),
+    };
+    Ok(Assembled { shared, runtime, event_loop, workers })
+}
+
+fn first_status(opened: &Opened, cluster_id: u64) -> NodeStatus {
+    let raft = opened.driver.raft();
+    NodeStatus {
+        id: raft.id(),
+        cluster_id,
+        storage_id: opened.wal.identity().storage_id,
+        role: raft.role(),
+        current_term: raft.current_term(),
+        leader: None,
+        commit_index: raft.commit_index(),
+        applied: opened.driver.applied(),
+        durable_index: raft.durable_index(),
+        last_log: raft.last_log(),
+        base: raft.base().last_included,
+        configuration: Arc::clone(raft.configuration()),
+        pending_count: 0,
+        transferring: None,
+        transfers_ended: 0,
+    }
+}
+
+impl Assembled {
+    /// Runs the event loop to its end, and then everything else.
+    fn live(self) {
+        let Self { shared, runtime, event_loop, workers } = self;
+        shared.guard("raft", || {
+            // As a task of its own: the runtime wakes a task without a system call when the news
+            // comes from one of its own sockets.
+            let ended = runtime.block_on(async { tokio::spawn(event_loop.run()).await });
+            ended.map_err(|error| NodeFailure::Panicked {
+                thread: "raft",
+                message: match error.try_into_panic() {
+                    Ok(panic) => panic_message(panic.as_ref()),
+                    Err(error) => error.to_string(),
+                },
+            })
+        });
+        // Closes the sockets.
+        runtime.shutdown_timeout(RESOLVER_PATIENCE);
+        workers.end(&shared);
+        shared.fail(NodeFailure::Stopped);
+        shared.waiters.close();
+        shared.ended.send_replace(true);
+    }
+}
+
+impl Workers {
+    fn spawn(
+        &mut self,
+        shared: &Arc<Shared>,
+        name: &'static str,
+        body: impl FnOnce() -> Result<(), NodeFailure> + Send + 'static,
+    ) -> io::Result<()> {
+        let id = shared.status.borrow().id;
+        let shared = Arc::clone(shared);
+        let thread = Builder::new().name(format!("quorate-{name}-{id}"));
+        self.threads.push(thread.spawn(move || shared.guard(name, body))?);
+        Ok(())
+    }
+
+    /// Lets the threads finish what they were given, and ends them. The log comes first, so that
+    /// what it makes durable last is known to nobody but the disk.
+    fn end(self, shared: &Shared) {
+        self.queues.wal.close();
+        shared.apply.close();
+        self.queues.files.close();
+        self.threads.into_iter().for_each(join);
+    }
+}
+
+/// Joins a thread whose panics were dealt with inside it.
+fn join(thread: JoinHandle<()>) {
+    let _ended = thread.join();
+}

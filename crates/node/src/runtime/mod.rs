@@ -1,0 +1,37 @@
+//! The threads of a node and what they share.
+//!
+//! ```text
+//!            callers                       peers
+//!               |                            |
+//!            mailbox <--------------------- raft thread: event loop, sockets
+//!               ^                            |  |  |
+//!               |   Persisted, Loaded        |  |  |
+//!               +---- wal thread <-----------+  |  |
+//!               |   Applied                     |  |
+//!               +---- apply thread <------------+  |   (answers callers by itself)
+//!               |   SnapshotChunk, ...             |
+//!               +---- files thread <---------------+
+//! ```
+//!
+//! Architecture invariant: the raft thread never waits for a disk or for the state machine, and
+//! nobody else touches the driver.
+
+mod apply_thread;
+mod clock;
+mod event_loop;
+mod files_thread;
+mod launch;
+mod mailbox;
+mod open;
+mod queue;
+mod shared;
+mod waiters;
+mod wal_thread;
+
+pub(crate) use apply_thread::ApplyJob;
+pub(crate) use launch::{Launch, Launched, launch};
+pub(crate) use mailbox::{CallerLimit, Mailbox};
+pub(crate) use open::OpenRequest;
+pub(crate) use queue::lock;
+pub(crate) use shared::Shared;
+pub(crate) use waiters::Waiting;

@@ -1,0 +1,90 @@
+//! What the threads of a node and its handles share. Knows how a node ends; not how it works.
+
+use super::apply_thread::ApplyJob;
+use super::clock::Clock;
+use super::mailbox::Mailbox;
+use super::queue::Queue;
+use super::waiters::Waiters;
+use crate::metrics::Metrics;
+use crate::{NodeFailure, NodeStatus};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::watch;
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) waiters: Waiters,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) apply: Queue<ApplyJob>,
+    pub(crate) status: watch::Sender<Arc<NodeStatus>>,
+    /// Set once every thread but the raft thread is gone.
+    pub(crate) ended: watch::Sender<bool>,
+    failure: OnceLock<Arc<NodeFailure>>,
+}
+
+/// What [`Shared`] is made of.
+#[derive(Debug)]
+pub(crate) struct SharedParts {
+    pub(crate) mailbox: Mailbox,
+    pub(crate) waiters_count_max: usize,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) status: NodeStatus,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: SharedParts) -> Self {
+        Self {
+            clock: Clock::new(),
+            mailbox: Arc::new(parts.mailbox),
+            waiters: Waiters::new(parts.waiters_count_max),
+            metrics: parts.metrics,
+            apply: Queue::new(),
+            status: watch::Sender::new(Arc::new(parts.status)),
+            ended: watch::Sender::new(false),
+            failure: OnceLock::new(),
+        }
+    }
+
+    /// Ends the node. The first reason is the one that is kept.
+    pub(crate) fn fail(&self, failure: NodeFailure) {
+        let id = self.status.borrow().id;
+        if !matches!(failure, NodeFailure::Stopped) && self.failure.get().is_none() {
+            tracing::error!(node = %id, "the node stops: {failure}");
+        }
+        // A later reason is a consequence of the first.
+        let _kept = self.failure.set(Arc::new(failure));
+        self.mailbox.stop();
+    }
+
+    /// Why the node ends or has ended.
+    pub(crate) fn failure(&self) -> Option<Arc<NodeFailure>> {
+        self.failure.get().cloned()
+    }
+
+    /// Runs the body of a thread; whatever ends it badly ends the node.
+    pub(crate) fn guard(
+        &self,
+        thread: &'static str,
+        body: impl FnOnce() -> Result<(), NodeFailure>,
+    ) {
+        match catch_unwind(AssertUnwindSafe(body)) {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => self.fail(failure),
+            Err(panic) => {
+                let message = panic_message(panic.as_ref());
+                self.fail(NodeFailure::Panicked { thread, message });
+            }
+        }
+    }
+}
+
+/// What a panic said, if it said something in words.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}

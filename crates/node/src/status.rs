@@ -1,0 +1,53 @@
+//! How a node is doing, as of the last turn of its event loop.
+
+use quorate_core::{Configuration, LogId, LogIndex, Member, NodeId, Role, Term};
+use std::sync::Arc;
+
+/// See the head of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Who.
+    pub id: NodeId,
+    /// The cluster it belongs to.
+    pub cluster_id: u64,
+    /// The identity of its disk.
+    pub storage_id: u128,
+    /// What it is.
+    pub role: Role,
+    /// The latest term it has seen.
+    pub current_term: Term,
+    /// The leader of that term, if known.
+    pub leader: Option<NodeId>,
+    /// Everything up to here is known to be committed.
+    pub commit_index: LogIndex,
+    /// The state machine has applied everything up to here.
+    pub applied: LogIndex,
+    /// The log is on this node's disk up to here.
+    pub durable_index: LogIndex,
+    /// The last entry of the log.
+    pub last_log: LogId,
+    /// What the log starts after.
+    pub base: LogId,
+    /// The configuration in force.
+    pub configuration: Arc<Configuration>,
+    /// Proposals and reads whose outcome is open.
+    pub pending_count: usize,
+    /// On a leader that is handing over, to whom.
+    pub transferring: Option<NodeId>,
+    /// How many attempts to hand over have ended, one way or the other.
+    pub(crate) transfers_ended: u64,
+}
+
+impl NodeStatus {
+    /// Whether this node leads.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.role == Role::Leader
+    }
+
+    /// The leader's address and context, if one is known.
+    #[must_use]
+    pub fn leader_member(&self) -> Option<&Member> {
+        self.configuration.members.get(&self.leader?)
+    }
+}

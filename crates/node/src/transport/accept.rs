@@ -1,0 +1,154 @@
+//! The listening side: lets in who belongs here, turns away everybody else with a reason, and
+//! reads what peers send.
+
+use super::frames::FrameReader;
+use super::hub::{Hub, Peer};
+use super::link::LinkError;
+use crate::wire::{
+    Channel, HELLO_BYTES_MAX, Hello, LinkFrame, is_link_kind, put_frame, put_link_frame,
+    take_link_frame,
+};
+use bytes::BytesMut;
+use quorate_core::NodeId;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+
+/// How long to leave the listener alone after it failed: it is out of file descriptors, and asking
+/// again at once would not help.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Never ends; is aborted when the node stops.
+pub(super) async fn keep_accepting(hub: Arc<Hub>, listener: TcpListener) {
+    let places = Arc::new(Semaphore::new(hub.options.handshakes_count_max));
+    loop {
+        match listener.accept().await {
+            Ok((stream, from)) => match Arc::clone(&places).try_acquire_owned() {
+                Ok(place) => {
+                    tokio::spawn(receive(Arc::clone(&hub), stream, from, place));
+                }
+                Err(_) => {
+                    let node = hub.identity.node_id;
+                    tracing::debug!(%node, %from, "hung up: too many callers at once");
+                }
+            },
+            Err(error) => {
+                let node = hub.identity.node_id;
+                tracing::warn!(%node, "no connection accepted: {error}");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn receive(hub: Arc<Hub>, stream: TcpStream, from: SocketAddr, place: OwnedSemaphorePermit) {
+    let node = hub.identity.node_id;
+    let limit = hub.options.handshake_timeout;
+    let admitted = match timeout(limit, admit(&hub, stream)).await {
+        Ok(admitted) => admitted,
+        Err(_) => Err(LinkError::HandshakeTimeout(limit)),
+    };
+    drop(place);
+    match admitted {
+        Ok(inbound) => {
+            let (peer, channel) = (inbound.from, inbound.channel);
+            // A task of its own, so that a newer connection can end it.
+            let task = tokio::spawn(serve(Arc::clone(&hub), inbound));
+            hub.inbound_opened(peer, channel, task.abort_handle());
+            if let Ok(error) = task.await {
+                match error {
+                    LinkError::Closed => {
+                        tracing::debug!(%node, %peer, %channel, "the peer hung up");
+                    }
+                    error => tracing::warn!(%node, %peer, %channel, %from, "hung up: {error}"),
+                }
+            }
+            hub.lost(peer, channel);
+        }
+        Err(LinkError::Closed) => tracing::debug!(%node, %from, "a caller left without a word"),
+        Err(error) => tracing::warn!(%node, %from, "a caller was not let in: {error}"),
+    }
+}
+
+/// A connection from a peer that was let in.
+struct Inbound {
+    from: NodeId,
+    channel: Channel,
+    reader: FrameReader,
+    write: OwnedWriteHalf,
+}
+
+async fn admit(hub: &Arc<Hub>, stream: TcpStream) -> Result<Inbound, LinkError> {
+    stream.set_nodelay(true)?;
+    let (read, write) = stream.into_split();
+    let mut reader = FrameReader::for_stranger(read, HELLO_BYTES_MAX);
+    let hello = take_hello(&mut reader).await?;
+    let peer: Arc<Peer> = match hub.judge(&hello) {
+        Ok(peer) => peer,
+        Err(reject) => {
+            reply(&write, &LinkFrame::Reject(reject.clone())).await?;
+            return Err(reject.into());
+        }
+    };
+    reader.admit(&hub.options, Arc::clone(&peer.control.metrics));
+    reply(&write, &LinkFrame::Welcome { storage_id: hub.identity.storage_id }).await?;
+    Ok(Inbound { from: hello.from, channel: hello.channel, reader, write })
+}
+
+async fn take_hello(reader: &mut FrameReader) -> Result<Hello, LinkError> {
+    let body = reader.next().await?;
+    let kind = body.first().copied().unwrap_or_default();
+    match take_link_frame(body)? {
+        LinkFrame::Hello(hello) => Ok(hello),
+        LinkFrame::Welcome { .. }
+        | LinkFrame::Reject(_)
+        | LinkFrame::Ping { .. }
+        | LinkFrame::Pong { .. } => Err(LinkError::OutOfPlace { kind }),
+    }
+}
+
+/// Writes a small frame whole.
+async fn reply(write: &OwnedWriteHalf, frame: &LinkFrame) -> Result<(), LinkError> {
+    let mut out = BytesMut::new();
+    put_frame(&mut out, |out| put_link_frame(frame, out));
+    let mut rest = out.as_ref();
+    while !rest.is_empty() {
+        write.writable().await?;
+        match write.try_write(rest) {
+            Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+async fn serve(hub: Arc<Hub>, mut inbound: Inbound) -> LinkError {
+    loop {
+        if inbound.channel == Channel::Bulk {
+            hub.gate.passed().await;
+        }
+        if let Err(error) = step(&hub, &mut inbound).await {
+            return error;
+        }
+    }
+}
+
+async fn step(hub: &Hub, inbound: &mut Inbound) -> Result<(), LinkError> {
+    let body = inbound.reader.next().await?;
+    let kind = body.first().copied().unwrap_or_default();
+    if !is_link_kind(kind) {
+        return hub.received(inbound.from, body);
+    }
+    match take_link_frame(body)? {
+        LinkFrame::Ping { token } => reply(&inbound.write, &LinkFrame::Pong { token }).await,
+        LinkFrame::Hello(_)
+        | LinkFrame::Welcome { .. }
+        | LinkFrame::Reject(_)
+        | LinkFrame::Pong { .. } => Err(LinkError::OutOfPlace { kind }),
+    }
+}

@@ -1,0 +1,81 @@
+//! Reads a connection frame by frame. Knows nothing of what is in them.
+
+use super::link::LinkError;
+use crate::metrics::PeerMetrics;
+use crate::wire::{Taken, take_frame};
+use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::OwnedReadHalf;
+
+/// Room for what a peer says in one go. Commands stay slices of this buffer for as long as the log
+/// keeps them in memory, so a bigger one would only be held longer.
+const BUFFER_BYTES: usize = 64 << 10;
+/// Less room than this is not worth a system call.
+const ROOM_BYTES_MIN: usize = 8 << 10;
+
+/// The receiving half of a connection.
+#[derive(Debug)]
+pub(crate) struct FrameReader {
+    read: OwnedReadHalf,
+    received: BytesMut,
+    frame_bytes_max: usize,
+    turn_bytes_max: usize,
+    /// Read without a pause for others.
+    turn_bytes: usize,
+    metrics: Option<Arc<PeerMetrics>>,
+}
+
+impl FrameReader {
+    /// A reader for a stranger: frames larger than a handshake's are refused.
+    pub(super) fn for_stranger(read: OwnedReadHalf, frame_bytes_max: usize) -> Self {
+        Self {
+            read,
+            received: BytesMut::with_capacity(frame_bytes_max * 2),
+            frame_bytes_max,
+            turn_bytes_max: frame_bytes_max,
+            turn_bytes: 0,
+            metrics: None,
+        }
+    }
+
+    /// The other side is one of us.
+    pub(super) fn admit(&mut self, options: &super::TransportOptions, metrics: Arc<PeerMetrics>) {
+        self.frame_bytes_max = options.frame_bytes_max;
+        self.turn_bytes_max = options.turn_bytes_max;
+        self.metrics = Some(metrics);
+    }
+
+    /// The next frame's body.
+    pub(super) async fn next(&mut self) -> Result<Bytes, LinkError> {
+        loop {
+            match take_frame(&mut self.received, self.frame_bytes_max)? {
+                Taken::Body(body) => return Ok(body),
+                Taken::Need { total_bytes } => self.fill(total_bytes).await?,
+            }
+        }
+    }
+
+    async fn fill(&mut self, total_bytes: usize) -> Result<(), LinkError> {
+        if self.turn_bytes >= self.turn_bytes_max {
+            self.turn_bytes = 0;
+            tokio::task::yield_now().await;
+        }
+        let missing_bytes = total_bytes.saturating_sub(self.received.len());
+        let room_bytes = self.received.capacity() - self.received.len();
+        if self.metrics.is_none() {
+            self.received.reserve(missing_bytes);
+        } else if room_bytes < missing_bytes.max(ROOM_BYTES_MIN) {
+            self.received.reserve(missing_bytes.max(BUFFER_BYTES));
+        }
+        let count = self.read.read_buf(&mut self.received).await?;
+        if count == 0 {
+            return Err(LinkError::Closed);
+        }
+        self.turn_bytes += count;
+        if let Some(metrics) = &self.metrics {
+            metrics.received_bytes.add(count);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! One connection that we dial: what waits to be sent on it, and writing it out. The event loop
+//! writes by itself as long as the kernel takes everything, which is one system call a turn and
+//! no hand-off; what the kernel does not take is left to the connection's own task.
+
+use crate::metrics::PeerMetrics;
+use crate::runtime::lock;
+use crate::wire::{Channel, FrameError, Reject, WireError};
+use bytes::{Buf, BytesMut};
+use quorate_core::NodeId;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::Notify;
+
+/// A buffer that has grown beyond this for a large frame is given back once it is empty.
+const KEPT_BUFFER_BYTES: usize = 1 << 20;
+
+/// Why a connection ended, or never began.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the other side closed the connection")]
+    Closed,
+    #[error("not established within {0:?}")]
+    ConnectTimeout(Duration),
+    #[error("no handshake within {0:?}")]
+    HandshakeTimeout(Duration),
+    #[error("no answer to a ping within {0:?}")]
+    Silent(Duration),
+    #[error("the control connection to the same node fell silent")]
+    ControlSilent,
+    #[error("malformed frame: {0}")]
+    Frame(#[from] FrameError),
+    #[error("malformed message: {0}")]
+    Wire(#[from] WireError),
+    #[error("a frame of kind {kind:#04x} where none such belongs")]
+    OutOfPlace { kind: u8 },
+    #[error("refused: {0}")]
+    Rejected(#[from] Reject),
+    #[error("{waiting_bytes} bytes wait to be sent, and a forwarded request may not be dropped")]
+    QueueFull { waiting_bytes: usize },
+}
+
+/// A connection that we dial, up or down.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) peer: NodeId,
+    pub(crate) channel: Channel,
+    pub(crate) metrics: Arc<PeerMetrics>,
+    queue_bytes_max: usize,
+    frame_bytes_max: usize,
+    turn_bytes_max: usize,
+    state: Mutex<State>,
+    /// There is something for the connection's own task to write, or to find out.
+    pub(crate) more: Notify,
+    /// The peer has shown itself: try again at once.
+    pub(crate) kick: Notify,
+    /// The connection is to be given up.
+    pub(crate) hang_up: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: BytesMut,
+    write: Option<Arc<OwnedWriteHalf>>,
+    /// Something on its way may not be lost silently: the driver is told if the connection breaks.
+    owes: bool,
+    ping: Option<(u64, Instant)>,
+    /// When the kernel last took something.
+    progress: Option<Instant>,
+    failure: Option<LinkError>,
+}
+
+/// What became of an attempt to write everything.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    /// Nothing is left.
+    All,
+    /// This turn's share is written.
+    Share,
+    /// The kernel takes no more now.
+    Blocked,
+    /// The connection is broken, or there is none.
+    Broken,
+}
+
+impl Link {
+    pub(super) fn new(
+        peer: NodeId,
+        channel: Channel,
+        options: &super::TransportOptions,
+        metrics: Arc<PeerMetrics>,
+    ) -> Self {
+        Self {
+            peer,
+            channel,
+            metrics,
+            queue_bytes_max: options.queue_bytes_max,
+            frame_bytes_max: options.frame_bytes_max,
+            turn_bytes_max: options.turn_bytes_max,
+            state: Mutex::default(),
+            more: Notify::new(),
+            kick: Notify::new(),
+            hang_up: Notify::new(),
+        }
+    }
+
+    /// Queues frames that `write` appends. `owes`: a reply is owed for them, or they are one. Such
+    /// wait for a connection; others are dropped without one. Returns whether to flush.
+    pub(super) fn put(&self, owes: bool, write: impl FnOnce(&mut BytesMut)) -> bool {
+        let mut state = lock(&self.state);
+        let is_up = state.write.is_some();
+        let waiting_bytes = state.waiting.len();
+        if waiting_bytes > self.queue_bytes_max {
+            if owes {
+                state.failure = Some(LinkError::QueueFull { waiting_bytes });
+                self.more.notify_one();
+            }
+            self.metrics.dropped_messages.add(1);
+            return false;
+        }
+        if !is_up && !owes {
+            self.metrics.dropped_messages.add(1);
+            return false;
+        }
+        write(&mut state.waiting);
+        let frame_bytes = state.waiting.len() - waiting_bytes;
+        if frame_bytes > self.frame_bytes_max {
+            // The peer would hang up on it, now and at every new attempt.
+            tracing::error!(
+                peer = %self.peer, frame_bytes, limit_bytes = self.frame_bytes_max,
+                "a message was dropped: it exceeds the limit on frames"
+            );
+            state.waiting.truncate(waiting_bytes);
+            self.metrics.dropped_messages.add(1);
+            return is_up;
+        }
+        state.owes |= owes;
+        is_up
+    }
+
+    /// Writes as much as the kernel takes, up to one turn's share.
+    pub(super) fn flush(&self) -> Flushed {
+        let mut state = lock(&self.state);
+        let Some(write) = state.write.clone() else {
+            return Flushed::Broken;
+        };
+        let mut written = 0;
+        while !state.waiting.is_empty() {
+            if written >= self.turn_bytes_max {
+                return Flushed::Share;
+            }
+            let share = state.waiting.len().min(self.turn_bytes_max);
+            match write.try_write(state.waiting.get(..share).unwrap_or_default()) {
+                Ok(count) => {
+                    state.waiting.advance(count);
+                    state.progress = Some(Instant::now());
+                    self.metrics.sent_bytes.add(count);
+                    written += count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flushed::Blocked,
+                Err(error) => {
+                    state.failure = Some(error.into());
+                    return Flushed::Broken;
+                }
+            }
+        }
+        if state.waiting.capacity() > KEPT_BUFFER_BYTES {
+            state.waiting = BytesMut::new();
+        }
+        Flushed::All
+    }
+
+    /// Flushes from the event loop; what remains is left to the connection's own task.
+    pub(super) fn flush_or_leave(&self) {
+        if self.flush() != Flushed::All {
+            self.more.notify_one();
+        }
+    }
+
+    /// Writes whatever the event loop left, until the connection breaks.
+    pub(super) async fn keep_writing(&self, write: &OwnedWriteHalf) -> LinkError {
+        loop {
+            match self.flush() {
+                Flushed::All => self.more.notified().await,
+                Flushed::Share => tokio::task::yield_now().await,
+                Flushed::Blocked => {
+                    if let Err(error) = write.writable().await {
+                        return error.into();
+                    }
+                }
+                Flushed::Broken => return self.take_failure().unwrap_or(LinkError::Closed),
+            }
+            if let Some(failure) = self.take_failure() {
+                return failure;
+            }
+        }
+    }
+
+    fn take_failure(&self) -> Option<LinkError> {
+        lock(&self.state).failure.take()
+    }
+
+    /// The connection is up; what waited for it is sent.
+    pub(super) fn up(&self, write: Arc<OwnedWriteHalf>) {
+        lock(&self.state).write = Some(write);
+        self.metrics.connects.add(1);
+    }
+
+    /// The connection is down, or did not come up. Returns whether something that may not be lost
+    /// silently was lost.
+    pub(super) fn down(&self) -> bool {
+        let lost = std::mem::take(&mut *lock(&self.state));
+        lost.owes
+    }
+
+    /// Notes a ping to be sent, unless one is unanswered; returns for how long it has been, or, if
+    /// that is shorter, for how long the kernel has taken nothing: a ping behind much bulk is slow
+    /// to arrive.
+    pub(super) fn ping(&self, token: u64) -> Option<Duration> {
+        let mut state = lock(&self.state);
+        let is_behind = !state.waiting.is_empty();
+        let progress = state.progress.filter(|_| is_behind);
+        let unanswered = state.ping.map(|(_, sent)| sent.max(progress.unwrap_or(sent)).elapsed());
+        if unanswered.is_none() {
+            state.ping = Some((token, Instant::now()));
+        }
+        unanswered
+    }
+
+    pub(super) fn pong(&self, token: u64) {
+        let mut state = lock(&self.state);
+        if let Some((_, sent)) = state.ping.take_if(|(awaited, _)| *awaited == token) {
+            let micros = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.metrics.round_trip_micros.set(micros);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! TCP between nodes. To each peer we keep two connections, one for what must not wait and one for
+//! bulk; on them we only send, and what the peer says comes on those that it keeps to us. Knows
+//! nothing of what messages mean, beyond which of them are bulk.
+
+mod accept;
+mod backoff;
+mod dial;
+mod frames;
+mod gate;
+mod hub;
+mod link;
+mod options;
+
+pub(crate) use hub::LocalIdentity;
+pub use options::TransportOptions;
+
+use crate::metrics::Metrics;
+use crate::runtime::Mailbox;
+use crate::wire::{Channel, encode_peer_message, put_frame};
+use crate::{Forwarded, PeerMessage};
+use bytes::BytesMut;
+use hub::Hub;
+use link::Link;
+use quorate_core::{AppendEntries, Configuration, LogId, LogIndex, Message, NodeId, Term};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// Forwarded commands and their replies travel in frames of about this size, however many there
+/// are: a batch of any size passes the limit on frames.
+const FORWARD_FRAME_BYTES: usize = 1 << 20;
+
+/// The last encoded frame is given back if it made its buffer larger than this.
+const KEPT_FRAME_BYTES: usize = 4 << 20;
+
+/// What the event loop sends with. Lives on the raft thread.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    hub: Arc<Hub>,
+    configuration: Arc<Configuration>,
+    /// Links with something to flush at the end of the turn.
+    dirty: Vec<Arc<Link>>,
+    encoded: EncodedAppend,
+}
+
+/// The last `AppendEntries` as a frame. Peers that are equally far get the same entries in the
+/// same turn: they are encoded and checksummed once.
+#[derive(Debug, Default)]
+struct EncodedAppend {
+    key: Option<AppendKey>,
+    frame: BytesMut,
+}
+
+/// Two messages with the same key are the same: a log id stands for all entries up to it (§3.5).
+#[derive(Debug, PartialEq, Eq)]
+struct AppendKey {
+    term: Term,
+    prev_log: LogId,
+    last: LogId,
+    leader_commit: LogIndex,
+}
+
+impl Transport {
+    /// A transport that accepts on `listener`, if there is one. To be called on the raft thread,
+    /// inside its runtime.
+    pub(crate) fn new(
+        identity: LocalIdentity,
+        options: TransportOptions,
+        listener: Option<TcpListener>,
+        mailbox: Arc<Mailbox>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let hub = Arc::new(Hub::new(identity, options, mailbox, metrics));
+        if let Some(listener) = listener {
+            tokio::spawn(accept::keep_accepting(Arc::clone(&hub), listener));
+        }
+        let configuration = Arc::default();
+        Self { hub, configuration, dirty: Vec::new(), encoded: EncodedAppend::default() }
+    }
+
+    /// The members are these. Cheap if nothing changed.
+    pub(crate) fn set_configuration(&mut self, configuration: &Arc<Configuration>) {
+        if !Arc::ptr_eq(&self.configuration, configuration) {
+            self.configuration = Arc::clone(configuration);
+            self.hub.set_configuration(configuration);
+        }
+    }
+
+    /// Tells how much is on its way to the disk and the state machine.
+    pub(crate) fn set_intake(&self, bytes: usize) {
+        self.hub.gate.set_shut(bytes > self.hub.options.intake_bytes_max);
+    }
+
+    /// Queues a message for the end of the turn.
+    pub(crate) fn send(&mut self, to: NodeId, message: PeerMessage) {
+        let Some(peer) = self.hub.peer(to) else {
+            // Whoever waits for a reply to this must not wait for ever.
+            if is_owed(&message) {
+                self.hub.lost(to, Channel::Bulk);
+            }
+            return;
+        };
+        let link = peer.link(channel_of(&message));
+        let flush = match message {
+            PeerMessage::Raft(Message::AppendEntries(append)) if !append.entries.is_empty() => {
+                self.encoded.encode(append);
+                let frame = &self.encoded.frame;
+                link.put(false, |out| out.extend_from_slice(frame))
+            }
+            PeerMessage::Forward { term, incarnation, requests } => {
+                let pieces = pieces(requests, |request: &Forwarded| request.command.len());
+                pieces.into_iter().fold(false, |_, requests| {
+                    put(link, true, &PeerMessage::Forward { term, incarnation, requests })
+                })
+            }
+            PeerMessage::ForwardReplies { incarnation, replies } => {
+                pieces(replies, |(_, fate)| fate_bytes(fate)).into_iter().fold(
+                    false,
+                    |_, replies| {
+                        put(link, true, &PeerMessage::ForwardReplies { incarnation, replies })
+                    },
+                )
+            }
+            PeerMessage::Raft(_) => put(link, false, &message),
+        };
+        if flush && !self.dirty.iter().any(|dirty| Arc::ptr_eq(dirty, link)) {
+            self.dirty.push(Arc::clone(link));
+        }
+    }
+
+    /// Writes what the turn has queued: one system call for each connection.
+    pub(crate) fn flush(&mut self) {
+        for link in self.dirty.drain(..) {
+            link.flush_or_leave();
+        }
+        if self.encoded.frame.capacity() > KEPT_FRAME_BYTES {
+            self.encoded = EncodedAppend::default();
+        }
+    }
+}
+
+impl EncodedAppend {
+    fn encode(&mut self, append: AppendEntries) {
+        let last = append.entries.last().map_or(append.prev_log, |entry| entry.log_id);
+        let AppendEntries { term, prev_log, leader_commit, .. } = append;
+        let key = Some(AppendKey { term, prev_log, last, leader_commit });
+        if self.key != key {
+            let message = PeerMessage::Raft(Message::AppendEntries(append));
+            self.frame.clear();
+            put_frame(&mut self.frame, |out| encode_peer_message(&message, out));
+            self.key = key;
+        }
+    }
+}
+
+fn put(link: &Link, owes: bool, message: &PeerMessage) -> bool {
+    link.put(owes, |out| put_frame(out, |out| encode_peer_message(message, out)))
+}
+
+/// What may be large, or is only of use to callers, must not delay what keeps the cluster together.
+fn channel_of(message: &PeerMessage) -> Channel {
+    match message {
+        PeerMessage::Forward { .. } | PeerMessage::ForwardReplies { .. } => Channel::Bulk,
+        PeerMessage::Raft(message) => match message {
+            Message::AppendEntries(append) if append.entries.is_empty() => Channel::Control,
+            Message::AppendEntries(_) | Message::InstallSnapshot(_) => Channel::Bulk,
+            Message::RequestVote(_)
+            | Message::RequestVoteResponse(_)
+            | Message::AppendEntriesResponse(_)
+            | Message::Heartbeat(_)
+            | Message::HeartbeatResponse(_)
+            | Message::InstallSnapshotResponse(_)
+            | Message::TimeoutNow(_)
+            | Message::ReadIndex(_)
+            | Message::ReadIndexResponse(_) => Channel::Control,
+        },
+    }
+}
+
+fn is_owed(message: &PeerMessage) -> bool {
+    match message {
+        PeerMessage::Forward { .. } | PeerMessage::ForwardReplies { .. } => true,
+        PeerMessage::Raft(_) => false,
+    }
+}
+
+fn fate_bytes(fate: &crate::Fate) -> usize {
+    match fate {
+        crate::Fate::Applied { reply, .. } => reply.len(),
+        crate::Fate::NotAppended(_) | crate::Fate::Lost { .. } | crate::Fate::Unknown(_) => 0,
+    }
+}
+
+/// Cuts a batch into pieces of about [`FORWARD_FRAME_BYTES`], each of at least one item.
+fn pieces<T>(items: Vec<T>, size_bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    const ITEM_BYTES: usize = 32;
+    let mut pieces = Vec::with_capacity(1);
+    let (mut piece, mut piece_bytes) = (Vec::new(), 0);
+    for item in items {
+        let item_bytes = size_bytes(&item) + ITEM_BYTES;
+        if piece_bytes + item_bytes > FORWARD_FRAME_BYTES && !piece.is_empty() {
+            pieces.push(std::mem::take(&mut piece));
+            piece_bytes = 0;
+        }
+        piece_bytes += item_bytes;
+        piece.push(item);
+    }
+    pieces.push(piece);
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_cut_so_that_no_piece_exceeds_a_frame_and_nothing_is_lost() {
+        let sizes = vec![400_000, 400_000, 400_000, 3_000_000, 10, 10];
+        let cut = pieces(sizes.clone(), |size| *size);
+        assert_eq!(cut.concat(), sizes);
+        assert_eq!(cut, [vec![400_000, 400_000], vec![400_000], vec![3_000_000], vec![10, 10]]);
+    }
+}

@@ -1,0 +1,236 @@
+//! The first words on a connection: who calls whom, and whether they belong together. Decides
+//! nothing; the acceptor does.
+
+use super::cursor::{Cursor, WireError};
+use bytes::{BufMut, Bytes, BytesMut};
+use quorate_core::NodeId;
+
+/// The first bytes that a caller sends, so that a stranger's are known at once.
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"QUORATE\n");
+/// The protocol that this build speaks. A build that speaks several offers a range.
+pub(crate) const PROTOCOL_VERSION: u16 = 1;
+/// A handshake frame is never larger: a stranger cannot make us set memory aside.
+pub(crate) const HELLO_BYTES_MAX: usize = 1024;
+/// An address in a handshake is never longer.
+pub(crate) const ADDRESS_BYTES_MAX: usize = 512;
+
+const HELLO: u8 = 0x60;
+const WELCOME: u8 = 0x61;
+const REJECT: u8 = 0x62;
+const PING: u8 = 0x63;
+const PONG: u8 = 0x64;
+
+/// What travels on a connection beside its handshake; see `docs/wire-format.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Channel {
+    /// Votes, heartbeats, acknowledgements, read indexes: small, and never kept waiting.
+    Control,
+    /// Entries, snapshots, forwarded commands and their replies.
+    Bulk,
+}
+
+impl std::fmt::Display for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Control => "control",
+            Self::Bulk => "bulk",
+        })
+    }
+}
+
+/// A caller introduces itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hello {
+    pub(crate) version: u16,
+    pub(crate) cluster_id: u64,
+    pub(crate) from: NodeId,
+    /// Whom the caller believes to reach.
+    pub(crate) to: NodeId,
+    /// The identity of the caller's disk.
+    pub(crate) storage_id: u128,
+    pub(crate) channel: Channel,
+    /// The version of the caller's configuration: a caller that we do not know may be a member
+    /// that was added while we were away.
+    pub(crate) configuration_version: u64,
+    /// Where the caller listens, for the answers of a node that does not know it yet.
+    pub(crate) address: String,
+}
+
+/// Why a caller was turned away.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reject {
+    /// It speaks another protocol.
+    #[error("protocol version {expected} expected, got {got}")]
+    Version {
+        /// The acceptor's.
+        expected: u16,
+        /// The caller's.
+        got: u16,
+    },
+    /// It belongs to another cluster.
+    #[error("cluster id {expected:#x} expected, got {got:#x}")]
+    Cluster {
+        /// The acceptor's.
+        expected: u64,
+        /// The caller's.
+        got: u64,
+    },
+    /// It wanted to reach another node: an address in the configuration is wrong.
+    #[error("node {expected} lives here, not node {got}")]
+    Target {
+        /// The acceptor.
+        expected: NodeId,
+        /// Whom the caller wanted.
+        got: NodeId,
+    },
+    /// It is no member of the cluster, as far as the acceptor knows, and knows of none newer.
+    #[error("node {from} is no member in configuration version {configuration_version}")]
+    Sender {
+        /// The caller.
+        from: NodeId,
+        /// The version of the acceptor's configuration.
+        configuration_version: u64,
+    },
+    /// It calls itself by the acceptor's own name.
+    #[error("node {node} is called by another node {node}")]
+    SameNode {
+        /// The name.
+        node: NodeId,
+    },
+}
+
+/// The small frames of the connection itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LinkFrame {
+    Hello(Hello),
+    /// The acceptor is content; it says which disk it has.
+    Welcome {
+        storage_id: u128,
+    },
+    Reject(Reject),
+    /// "Are you there?"
+    Ping {
+        token: u64,
+    },
+    /// "I am."
+    Pong {
+        token: u64,
+    },
+}
+
+/// Whether a body of this kind belongs to the connection rather than to the drivers.
+pub(crate) const fn is_link_kind(kind: u8) -> bool {
+    matches!(kind, HELLO..=PONG)
+}
+
+pub(crate) fn put_link_frame(frame: &LinkFrame, out: &mut BytesMut) {
+    match frame {
+        LinkFrame::Hello(hello) => put_hello(hello, out),
+        LinkFrame::Welcome { storage_id } => {
+            out.put_u8(WELCOME);
+            out.put_u128_le(*storage_id);
+        }
+        LinkFrame::Reject(reject) => put_reject(reject, out),
+        LinkFrame::Ping { token } => {
+            out.put_u8(PING);
+            out.put_u64_le(*token);
+        }
+        LinkFrame::Pong { token } => {
+            out.put_u8(PONG);
+            out.put_u64_le(*token);
+        }
+    }
+}
+
+fn put_hello(hello: &Hello, out: &mut BytesMut) {
+    out.put_u8(HELLO);
+    out.put_u64_le(MAGIC);
+    out.put_u16_le(hello.version);
+    out.put_u64_le(hello.cluster_id);
+    out.put_u64_le(hello.from.get());
+    out.put_u64_le(hello.to.get());
+    out.put_u128_le(hello.storage_id);
+    out.put_u8(match hello.channel {
+        Channel::Control => 0,
+        Channel::Bulk => 1,
+    });
+    out.put_u64_le(hello.configuration_version);
+    super::put_bytes(hello.address.as_bytes(), out);
+}
+
+fn put_reject(reject: &Reject, out: &mut BytesMut) {
+    let (reason, expected, got) = match reject {
+        Reject::Version { expected, got } => (0, u64::from(*expected), u64::from(*got)),
+        Reject::Cluster { expected, got } => (1, *expected, *got),
+        Reject::Target { expected, got } => (2, expected.get(), got.get()),
+        Reject::Sender { from, configuration_version } => (3, from.get(), *configuration_version),
+        Reject::SameNode { node } => (4, node.get(), node.get()),
+    };
+    out.put_u8(REJECT);
+    out.put_u8(reason);
+    out.put_u64_le(expected);
+    out.put_u64_le(got);
+}
+
+pub(crate) fn take_link_frame(body: Bytes) -> Result<LinkFrame, WireError> {
+    let mut cursor = Cursor::new(body);
+    let frame = match cursor.u8("kind")? {
+        HELLO => LinkFrame::Hello(take_hello(&mut cursor)?),
+        WELCOME => LinkFrame::Welcome { storage_id: cursor.u128("storage id")? },
+        REJECT => LinkFrame::Reject(take_reject(&mut cursor)?),
+        PING => LinkFrame::Ping { token: cursor.u64("token")? },
+        PONG => LinkFrame::Pong { token: cursor.u64("token")? },
+        kind => return Err(WireError::UnknownKind { kind }),
+    };
+    cursor.finish()?;
+    Ok(frame)
+}
+
+fn take_hello(cursor: &mut Cursor) -> Result<Hello, WireError> {
+    let magic = cursor.u64("magic")?;
+    if magic != MAGIC {
+        return Err(WireError::Meaningless { field: "magic", got: magic });
+    }
+    let version = cursor.u16("protocol version")?;
+    let cluster_id = cursor.u64("cluster id")?;
+    let from = cursor.node_id()?;
+    let to = cursor.node_id()?;
+    let storage_id = cursor.u128("storage id")?;
+    let channel = match cursor.u8("channel")? {
+        0 => Channel::Control,
+        1 => Channel::Bulk,
+        got => return Err(WireError::Meaningless { field: "channel", got: u64::from(got) }),
+    };
+    let configuration_version = cursor.u64("configuration version")?;
+    let address = cursor.text("address")?;
+    let hello = Hello {
+        version,
+        cluster_id,
+        from,
+        to,
+        storage_id,
+        channel,
+        configuration_version,
+        address,
+    };
+    Ok(hello)
+}
+
+fn take_reject(cursor: &mut Cursor) -> Result<Reject, WireError> {
+    let reason = cursor.u8("reason")?;
+    let expected = cursor.u64("expected")?;
+    let got = cursor.u64("got")?;
+    let small = |field, value| {
+        u16::try_from(value).map_err(|_| WireError::Meaningless { field, got: value })
+    };
+    match reason {
+        0 => {
+            Ok(Reject::Version { expected: small("expected", expected)?, got: small("got", got)? })
+        }
+        1 => Ok(Reject::Cluster { expected, got }),
+        2 => Ok(Reject::Target { expected: NodeId::new(expected), got: NodeId::new(got) }),
+        3 => Ok(Reject::Sender { from: NodeId::new(expected), configuration_version: got }),
+        4 => Ok(Reject::SameNode { node: NodeId::new(expected) }),
+        reason => Err(WireError::Meaningless { field: "reason", got: u64::from(reason) }),
+    }
+}

@@ -1,0 +1,332 @@
+//! Whatever is said arrives as it was said, and what nobody said harms nobody.
+
+use super::hello::{Hello, LinkFrame, put_link_frame, take_link_frame};
+use super::{Channel, Reject, WireError, decode_peer_message, encode_peer_message};
+use crate::{Doubt, Fate, Forwarded, PeerMessage, Refusal};
+use bytes::{BufMut, Bytes, BytesMut};
+use proptest::prelude::*;
+use quorate_core::{
+    AppendEntries, AppendEntriesResponse, AppendOutcome, Configuration, ConflictHint, Entry,
+    Heartbeat, HeartbeatResponse, InstallSnapshot, InstallSnapshotResponse, LogId, LogIndex,
+    Member, MemberRole, Message, NodeId, Payload, ReadId, ReadIndex, ReadIndexResponse,
+    RequestVote, RequestVoteResponse, SnapshotMeta, Term, TimeoutNow, VotePhase,
+};
+use std::sync::Arc;
+
+const NUMBERS: std::ops::Range<u64> = 0..1 << 61;
+
+fn encoded(message: &PeerMessage) -> Bytes {
+    let mut out = BytesMut::new();
+    encode_peer_message(message, &mut out);
+    out.freeze()
+}
+
+fn term() -> impl Strategy<Value = Term> {
+    NUMBERS.prop_map(Term::new)
+}
+
+fn index() -> impl Strategy<Value = LogIndex> {
+    NUMBERS.prop_map(LogIndex::new)
+}
+
+fn log_id() -> impl Strategy<Value = LogId> {
+    (term(), index()).prop_map(|(term, index)| LogId::new(term, index))
+}
+
+fn bytes() -> impl Strategy<Value = Bytes> {
+    prop::collection::vec(any::<u8>(), 0..50).prop_map(Bytes::from)
+}
+
+fn phase() -> impl Strategy<Value = VotePhase> {
+    prop_oneof![Just(VotePhase::PreVote), Just(VotePhase::Vote), Just(VotePhase::Transfer)]
+}
+
+fn member() -> impl Strategy<Value = Member> {
+    let role = prop_oneof![
+        Just(MemberRole::Voter),
+        Just(MemberRole::Incoming),
+        Just(MemberRole::Outgoing),
+        Just(MemberRole::Learner),
+    ];
+    (role, any::<u32>(), "[a-z0-9.:]{0,20}", bytes())
+        .prop_map(|(role, rank, address, context)| Member { role, rank, address, context })
+}
+
+fn configuration() -> impl Strategy<Value = Arc<Configuration>> {
+    let members = prop::collection::btree_map(any::<u64>().prop_map(NodeId::new), member(), 0..4);
+    (any::<u64>(), members)
+        .prop_map(|(version, members)| Arc::new(Configuration { version, members }))
+}
+
+fn payload() -> impl Strategy<Value = Payload> {
+    prop_oneof![
+        Just(Payload::Noop),
+        bytes().prop_map(Payload::Command),
+        configuration().prop_map(Payload::Configuration),
+    ]
+}
+
+/// Entries as a leader sends them: no gap, terms never falling.
+fn append_entries() -> impl Strategy<Value = Message> {
+    let steps = prop::collection::vec((0..3_u64, payload()), 0..8);
+    (log_id(), steps, index()).prop_map(|(prev_log, steps, leader_commit)| {
+        let mut log_id = prev_log;
+        let mut entries = Vec::new();
+        for (newer, payload) in steps {
+            log_id = LogId::new(Term::new(log_id.term.get() + newer), log_id.index.next());
+            entries.push(Entry { log_id, payload });
+        }
+        Message::AppendEntries(AppendEntries {
+            term: log_id.term,
+            prev_log,
+            entries,
+            leader_commit,
+        })
+    })
+}
+
+fn outcome() -> impl Strategy<Value = AppendOutcome> {
+    prop_oneof![
+        index().prop_map(|matched| AppendOutcome::Accepted { matched }),
+        (index(), log_id()).prop_map(|(prev_index, candidate)| AppendOutcome::Rejected {
+            prev_index,
+            hint: ConflictHint { candidate },
+        }),
+        Just(AppendOutcome::StaleTerm),
+    ]
+}
+
+fn install_snapshot() -> impl Strategy<Value = Message> {
+    (term(), log_id(), configuration(), NUMBERS, bytes(), any::<bool>()).prop_map(
+        |(term, last_included, configuration, offset, chunk, done)| {
+            let meta = SnapshotMeta { last_included, configuration };
+            Message::InstallSnapshot(InstallSnapshot { term, meta, offset, chunk, done })
+        },
+    )
+}
+
+fn small_message() -> impl Strategy<Value = Message> {
+    prop_oneof![
+        (term(), log_id(), phase()).prop_map(|(term, last_log, phase)| {
+            Message::RequestVote(RequestVote { term, last_log, phase })
+        }),
+        (term(), phase(), any::<bool>()).prop_map(|(term, phase, granted)| {
+            Message::RequestVoteResponse(RequestVoteResponse { term, phase, granted })
+        }),
+        (term(), outcome()).prop_map(|(term, outcome)| {
+            Message::AppendEntriesResponse(AppendEntriesResponse { term, outcome })
+        }),
+        (term(), index(), prop::option::of(NUMBERS)).prop_map(|(term, leader_commit, round)| {
+            Message::Heartbeat(Heartbeat { term, leader_commit, round })
+        }),
+        (term(), NUMBERS).prop_map(|(term, round)| {
+            Message::HeartbeatResponse(HeartbeatResponse { term, round })
+        }),
+        (term(), log_id(), NUMBERS, any::<bool>()).prop_map(
+            |(term, last_included, next_offset, installed)| {
+                let response =
+                    InstallSnapshotResponse { term, last_included, next_offset, installed };
+                Message::InstallSnapshotResponse(response)
+            }
+        ),
+        term().prop_map(|term| Message::TimeoutNow(TimeoutNow { term })),
+        (term(), any::<u64>())
+            .prop_map(|(term, id)| { Message::ReadIndex(ReadIndex { term, id: ReadId::new(id) }) }),
+        (term(), any::<u64>(), prop::option::of(index())).prop_map(|(term, id, index)| {
+            Message::ReadIndexResponse(ReadIndexResponse { term, id: ReadId::new(id), index })
+        }),
+    ]
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    let node = any::<u64>().prop_map(NodeId::new);
+    prop_oneof![
+        (log_id(), bytes()).prop_map(|(log_id, reply)| Fate::Applied { log_id, reply }),
+        log_id().prop_map(|log_id| Fate::Lost { log_id }),
+        Just(Fate::NotAppended(Refusal::NoLeader)),
+        Just(Fate::NotAppended(Refusal::Stopped)),
+        node.clone().prop_map(|to| Fate::NotAppended(Refusal::Transferring { to })),
+        any::<u32>().prop_map(|limit| Fate::NotAppended(Refusal::Overloaded {
+            what: "uncommitted proposals",
+            limit: limit as usize,
+            unit: "bytes",
+        })),
+        Just(Fate::Unknown(Doubt::Deadline)),
+        Just(Fate::Unknown(Doubt::Superseded)),
+        Just(Fate::Unknown(Doubt::Stopped)),
+        node.prop_map(|leader| Fate::Unknown(Doubt::ConnectionLost { leader })),
+    ]
+}
+
+fn forward() -> impl Strategy<Value = PeerMessage> {
+    let request =
+        (any::<u64>(), bytes()).prop_map(|(request, command)| Forwarded { request, command });
+    (term(), any::<u64>(), prop::collection::vec(request, 0..5)).prop_map(
+        |(term, incarnation, requests)| PeerMessage::Forward { term, incarnation, requests },
+    )
+}
+
+fn peer_message() -> impl Strategy<Value = PeerMessage> {
+    let replies = prop::collection::vec((any::<u64>(), fate()), 0..5);
+    prop_oneof![
+        small_message().prop_map(PeerMessage::Raft),
+        append_entries().prop_map(PeerMessage::Raft),
+        install_snapshot().prop_map(PeerMessage::Raft),
+        forward(),
+        (any::<u64>(), replies).prop_map(|(incarnation, replies)| {
+            PeerMessage::ForwardReplies { incarnation, replies }
+        }),
+    ]
+}
+
+fn hello() -> impl Strategy<Value = Hello> {
+    let channel = prop_oneof![Just(Channel::Control), Just(Channel::Bulk)];
+    (any::<(u16, u64, u64, u64, u128, u64)>(), channel, ".{0,40}").prop_map(
+        |((version, cluster_id, from, to, storage_id, configuration_version), channel, address)| {
+            Hello {
+                version,
+                cluster_id,
+                from: NodeId::new(from),
+                to: NodeId::new(to),
+                storage_id,
+                channel,
+                configuration_version,
+                address,
+            }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn every_message_arrives_as_it_was_sent(message in peer_message()) {
+        prop_assert_eq!(decode_peer_message(encoded(&message)), Ok(message));
+    }
+
+    #[test]
+    fn a_message_cut_short_is_refused(message in peer_message(), at in any::<prop::sample::Index>()) {
+        let whole = encoded(&message);
+        let part = whole.slice(..at.index(whole.len()));
+        prop_assert!(decode_peer_message(part).is_err(), "a part passed for the whole");
+    }
+
+    #[test]
+    fn a_message_with_a_byte_too_many_is_refused(message in peer_message(), byte in any::<u8>()) {
+        let mut body = BytesMut::from(&encoded(&message)[..]);
+        body.put_u8(byte);
+        prop_assert!(decode_peer_message(body.freeze()).is_err(), "trailing bytes passed");
+    }
+
+    #[test]
+    fn random_bytes_are_never_worse_than_an_error(
+        kind in 0..0x40_u8,
+        rest in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let mut body = vec![kind];
+        body.extend(rest);
+        let _ = decode_peer_message(Bytes::from(body));
+    }
+
+    #[test]
+    fn a_damaged_message_is_never_worse_than_an_error(
+        message in peer_message(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let mut body = BytesMut::from(&encoded(&message)[..]);
+        let at = at.index(body.len());
+        body[at] = byte;
+        let _ = decode_peer_message(body.freeze());
+    }
+
+    #[test]
+    fn a_handshake_arrives_as_it_was_sent(hello in hello()) {
+        let mut out = BytesMut::new();
+        put_link_frame(&LinkFrame::Hello(hello.clone()), &mut out);
+        prop_assert_eq!(take_link_frame(out.freeze()), Ok(LinkFrame::Hello(hello)));
+    }
+
+    #[test]
+    fn random_handshakes_are_never_worse_than_an_error(
+        kind in 0x60..0x66_u8,
+        rest in prop::collection::vec(any::<u8>(), 0..100),
+    ) {
+        let mut body = vec![kind];
+        body.extend(rest);
+        let _ = take_link_frame(Bytes::from(body));
+    }
+}
+
+#[test]
+fn every_reject_arrives_as_it_was_sent() {
+    let node = NodeId::new;
+    let rejects = [
+        Reject::Version { expected: 1, got: 2 },
+        Reject::Cluster { expected: 7, got: u64::MAX },
+        Reject::Target { expected: node(1), got: node(2) },
+        Reject::Sender { from: node(3), configuration_version: 4 },
+        Reject::SameNode { node: node(5) },
+    ];
+    let frames = rejects.map(LinkFrame::Reject).into_iter().chain([
+        LinkFrame::Welcome { storage_id: 9 },
+        LinkFrame::Ping { token: 1 },
+        LinkFrame::Pong { token: 1 },
+    ]);
+    for frame in frames {
+        let mut out = BytesMut::new();
+        put_link_frame(&frame, &mut out);
+        assert_eq!(take_link_frame(out.freeze()), Ok(frame));
+    }
+}
+
+#[test]
+fn entries_with_a_gap_are_refused_at_the_gate() {
+    let entry = |index| Entry {
+        log_id: LogId::new(Term::new(1), LogIndex::new(index)),
+        payload: Payload::Noop,
+    };
+    let message = PeerMessage::Raft(Message::AppendEntries(AppendEntries {
+        term: Term::new(1),
+        prev_log: LogId::ORIGIN,
+        entries: vec![entry(1), entry(3)],
+        leader_commit: LogIndex::ORIGIN,
+    }));
+    let refused = decode_peer_message(encoded(&message));
+    let (previous, got) = (entry(1).log_id, entry(3).log_id);
+    assert_eq!(refused, Err(WireError::Gap { previous, got }));
+}
+
+#[test]
+fn entries_from_after_the_message_s_term_are_refused_at_the_gate() {
+    let log_id = LogId::new(Term::new(2), LogIndex::new(1));
+    let message = PeerMessage::Raft(Message::AppendEntries(AppendEntries {
+        term: Term::new(1),
+        prev_log: LogId::ORIGIN,
+        entries: vec![Entry { log_id, payload: Payload::Noop }],
+        leader_commit: LogIndex::ORIGIN,
+    }));
+    let refused = decode_peer_message(encoded(&message));
+    let expected = WireError::EntryFromTheFuture { term: Term::new(1), got: Term::new(2) };
+    assert_eq!(refused, Err(expected));
+}
+
+#[test]
+fn an_index_near_the_end_of_numbers_is_refused_at_the_gate() {
+    let message = PeerMessage::Raft(Message::Heartbeat(Heartbeat {
+        term: Term::new(1),
+        leader_commit: LogIndex::new(u64::MAX),
+        round: None,
+    }));
+    assert!(matches!(decode_peer_message(encoded(&message)), Err(WireError::TooLarge { .. })));
+}
+
+#[test]
+fn a_claim_of_four_billion_entries_sets_no_memory_aside() {
+    let mut body = BytesMut::new();
+    body.put_u8(0x03);
+    for _ in 0..4 {
+        body.put_u64_le(1);
+    }
+    body.put_u32_le(u32::MAX);
+    assert!(matches!(decode_peer_message(body.freeze()), Err(WireError::Entry(_))));
+}
