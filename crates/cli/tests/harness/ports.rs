@@ -30,6 +30,17 @@ impl Port {
             .expect("some port is free")
     }
 
+    /// Reserves ports at these distances from the first one.
+    pub(crate) fn reserve_block(offsets: &[u16]) -> Vec<Self> {
+        loop {
+            let base = Self::reserve().number;
+            let block = offsets.iter().map(|offset| Self::try_reserve(base + offset));
+            if let Some(block) = block.collect() {
+                return block;
+            }
+        }
+    }
+
     fn try_reserve(number: u16) -> Option<Self> {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ports");
         fs::create_dir_all(&folder).expect("the target folder can be written");
