@@ -1,7 +1,7 @@
 //! The key-value methods: validate, then read from the store or propose to the log. Must not know
 //! how a request came or what a revision means.
 
-use super::Service;
+use super::{Service, time_left};
 use crate::errors::{self, Rejection};
 use crate::grpc::frame;
 use bytes::Bytes;
@@ -102,7 +102,7 @@ impl Service {
             return Err(Rejection::RequestTooLarge);
         }
         let in_progress = self.metrics.proposal();
-        let fate = self.node.propose(Command::wrap(tag, request), deadline.into_std()).await;
+        let fate = self.node.propose(Command::wrap(tag, request), time_left(deadline)).await;
         drop(in_progress);
         let reply = errors::reply_of(fate).inspect_err(|_| self.metrics.proposal_failed())?;
         let outcome =

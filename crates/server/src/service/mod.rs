@@ -10,10 +10,12 @@ use crate::method::Method;
 use crate::metrics::{Figures, Histogram, Metrics, ProcessFigures};
 use crate::options::ServerOptions;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use quorate::{Consistency, Node};
 use quorate_kv::Reader;
 use quorate_kv::api::ResponseHeader;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -102,6 +104,9 @@ impl Service {
     /// Whether this member serves: it knows a leader, and, unless stale reads are enough, can prove
     /// that a read from it is up to date.
     pub(crate) async fn health(&self, serializable: bool) -> Health {
+        if self.node.failure().now_or_never().is_some() {
+            return Health::Unhealthy { reason: "SERVER STOPPED".to_owned() };
+        }
         if serializable {
             return Health::Healthy;
         }
@@ -141,7 +146,7 @@ impl Service {
 
     /// Returns once the store is as new as any acknowledged write.
     async fn confirm(&self, deadline: Instant) -> Result<(), Rejection> {
-        self.node.read_barrier(Consistency::Linearizable, deadline.into_std()).await?;
+        self.node.read_barrier(Consistency::Linearizable, time_left(deadline)).await?;
         Ok(())
     }
 
@@ -154,6 +159,11 @@ impl Service {
             raft_term: status.current_term.get(),
         }
     }
+}
+
+/// How long a request may still take.
+fn time_left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
 }
 
 /// The parts of a response's header that are not the store's.
