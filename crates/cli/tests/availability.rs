@@ -180,3 +180,29 @@ async fn a_paused_leader_is_replaced_and_follows_when_it_wakes() {
     assert_eq!(cluster.assert_equal_replicas().await, 40);
     cluster.finish();
 }
+
+#[tokio::test]
+async fn after_a_kill_of_all_at_once_everything_acknowledged_is_there() {
+    let mut cluster = Cluster::started("all-killed", 3).await;
+    let mut acknowledged = Acknowledged::default();
+    for life in 0..3 {
+        acknowledged.write(&cluster, &[0, 1, 2], &format!("life-{life}")).await;
+        // Writes that are in progress when the kill comes are a part of it.
+        let mut writes = tokio::task::JoinSet::new();
+        for number in 0..50 {
+            let (client, key) =
+                (cluster.client(number % 3).clone(), format!("cut-{life}/{number}"));
+            writes.spawn(async move { client.put(&key, "off").await.is_ok().then_some(key) });
+        }
+        let first = writes.join_next().await.unwrap().unwrap();
+        for index in cluster.indexes() {
+            cluster.server(index).kill();
+        }
+        let completed = writes.join_all().await.into_iter().chain([first]).flatten();
+        acknowledged.0.extend(completed.map(|key| (key, "off".to_owned())));
+        cluster.start_all().await;
+        acknowledged.assert_served_by(&cluster, life).await;
+    }
+    cluster.assert_equal_replicas().await;
+    cluster.finish();
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// How many operations must be acknowledged before the fault, without the victim, and after it is
 /// back.
-const OPERATION_COUNT: u64 = 60;
+const OPERATION_COUNT: u64 = 100;
 
 /// What was done.
 pub(crate) struct Fault {
