@@ -214,11 +214,12 @@ fn describe_indexes(indexes: Option<&(LogIndex, Option<LogIndex>)>) -> String {
 impl WalError {
     /// Turns the operating system's answer into an error that says what was tried, and where.
     pub(crate) fn io(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::DiskFull { op, path: path.to_owned() }
+        move |source| {
+            let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+            if full.contains(&source.kind()) {
+                return Self::DiskFull { op, path: path.to_owned() };
             }
-            _ => Self::Io { op, path: path.to_owned(), source },
+            Self::Io { op, path: path.to_owned(), source }
         }
     }
 

@@ -256,11 +256,11 @@ fn read_copy(disk: &dyn Disk, path: &Path) -> Result<ReadCopy, WalError> {
     Ok(ReadCopy { copy: Copy { path: path.to_owned(), file: Some(file) }, meta })
 }
 
-/// Two whole copies are of one folder, and the same if of one generation.
+/// Two whole copies are of one folder, and the same if of one generation. They may be any number
+/// of generations apart: a sync that failed can leave one of them behind, start after start.
 fn check_agreement(dir: &Path, a: &Meta, b: &Meta) -> Result<(), WalError> {
     let is_same_folder = a.identity == b.identity;
-    let is_near = a.generation.abs_diff(b.generation) <= 1;
-    if is_same_folder && is_near && (a.generation != b.generation || a == b) {
+    if is_same_folder && (a.generation != b.generation || a == b) {
         Ok(())
     } else {
         Err(WalError::damaged(dir, 0, Damage::CopiesContradict))

@@ -56,7 +56,7 @@ impl<'a> Scanner<'a> {
         if length > left {
             return Ok(None);
         }
-        if let Some(bytes) = self.from_window(position, length) {
+        if let Some(bytes) = self.window_slice(position, length) {
             return Ok(Some(bytes));
         }
         let mut window = vec![0; length.max(self.step_bytes).min(left)];
@@ -65,10 +65,10 @@ impl<'a> Scanner<'a> {
         window.truncate(count);
         self.window = Bytes::from(window);
         self.window_start = position;
-        Ok(self.from_window(position, length))
+        Ok(self.window_slice(position, length))
     }
 
-    fn from_window(&self, position: u64, length: usize) -> Option<Bytes> {
+    fn window_slice(&self, position: u64, length: usize) -> Option<Bytes> {
         let start = usize::try_from(position.checked_sub(self.window_start)?).ok()?;
         let end = start.checked_add(length)?;
         (end <= self.window.len()).then(|| self.window.slice(start..end))
@@ -129,7 +129,7 @@ impl<'a> Scanner<'a> {
             return Ok(None);
         };
         let is_blank = bytes.iter().all(|&byte| byte == 0);
-        Ok(is_blank.then(|| (BLANK_STEP_BYTES - RECORD_HEADER_SIZE) as u64))
+        Ok(is_blank.then_some((BLANK_STEP_BYTES - RECORD_HEADER_SIZE) as u64))
     }
 }
 
