@@ -1,7 +1,7 @@
 //! Applies one command of the log to the store: what happens, and the reply. Everything here is
 //! decided by the command and the state, the same on every replica.
 
-use crate::api::{CompactionRequest, CompactionResponse, PutRequest, TxnRequest};
+use crate::api::{CompactionRequest, CompactionResponse, PutRequest};
 use crate::command::{Command, CommandKind, CommandReply, Outcome};
 use crate::engine::EngineError;
 use crate::error::{OpError, ReadError};
@@ -34,24 +34,37 @@ fn execute(view: &View, progress: &mut Progress, command: &Bytes) -> Result<Outc
     // `Bytes` are decoded without a copy: keys and values stay slices of the log entry.
     let command = Command::decode(command.clone()).map_err(|_| OpError::MalformedCommand)?;
     let mut writer = Writer::new(view);
-    let outcome = match command.kind.ok_or(OpError::UnknownCommand)? {
-        CommandKind::Put(request) => put(&mut writer, &request)?,
-        CommandKind::DeleteRange(request) => Outcome::DeleteRange(writer.delete_range(&request)?),
-        CommandKind::Txn(request) => txn(view, &mut writer, &request)?,
-        CommandKind::Compact(request) => compact(progress, request)?,
+    let outcome = match run(view, &mut writer, progress, command) {
+        Ok(outcome) => outcome,
+        Err(refused) => {
+            // A transaction may fail half-way: it deletes a key, then puts it with its old value.
+            writer.undo();
+            return Err(refused);
+        }
     };
     progress.revision = writer.now();
     progress.key_count = writer.key_count(progress.key_count);
     Ok(outcome)
 }
 
-fn put(writer: &mut Writer<'_>, request: &PutRequest) -> Result<Outcome, ReadError> {
-    txn::check_lease(request.lease)?;
-    Ok(Outcome::Put(writer.put(request)?))
+fn run(
+    view: &View,
+    writer: &mut Writer<'_>,
+    progress: &mut Progress,
+    command: Command,
+) -> Result<Outcome, ReadError> {
+    Ok(match command.kind.ok_or(OpError::UnknownCommand)? {
+        CommandKind::Put(request) => put(writer, &request)?,
+        CommandKind::DeleteRange(request) => Outcome::DeleteRange(writer.delete_range(&request)?),
+        CommandKind::Txn(request) => Outcome::Txn(txn::execute(view, writer, &request)?),
+        CommandKind::Compact(request) => compact(progress, request)?,
+    })
 }
 
-fn txn(view: &View, writer: &mut Writer<'_>, request: &TxnRequest) -> Result<Outcome, ReadError> {
-    Ok(Outcome::Txn(txn::execute(view, writer, request)?))
+fn put(writer: &mut Writer<'_>, request: &PutRequest) -> Result<Outcome, ReadError> {
+    txn::check_key(request)?;
+    txn::check_lease(request.lease)?;
+    Ok(Outcome::Put(writer.put(request)?))
 }
 
 /// Marks the revision; what it makes superfluous is deleted in the background.

@@ -61,8 +61,8 @@ pub use api::{
 pub use background::{Background, BackgroundThread, Inline, Job};
 pub use command::{Command, CommandKind, CommandReply, CommandTag, Outcome};
 pub use engine::{
-    Cursor, Direction, Durability, Engine, EngineError, EngineView, Feed, MemoryEngine, Space,
-    Write,
+    CACHE_SIZE_BYTES_DEFAULT, Cursor, Direction, Durability, Engine, EngineError, EngineView, Feed,
+    MemoryEngine, RedbEngine, Space, Write,
 };
 pub use error::{OpError, ReadError, RequestError, WireError};
 pub use hash::StoreHash;

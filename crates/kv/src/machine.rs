@@ -80,6 +80,7 @@ impl KvStateMachine {
             }
             let reply = apply::apply(&mut view, &mut progress, &committed.command)?;
             progress.applied = committed.log_id;
+            progress.covered = committed.log_id.index;
             replies.push(reply.encode_to_vec());
         }
         self.shared.publish(progress);
@@ -89,7 +90,7 @@ impl KvStateMachine {
 
 impl StateMachine for KvStateMachine {
     fn applied(&self) -> LogIndex {
-        self.shared.lock().stored.progress.applied.index
+        self.shared.lock().stored.progress.covered
     }
 
     fn apply(&mut self, batch: &[Committed], replies: &mut Replies) -> Result<(), Fatal> {

@@ -18,6 +18,8 @@ const STORED_KEY: &[u8] = b"stored_bytes";
 pub(crate) struct Progress {
     /// The last command that is contained.
     pub(crate) applied: LogId,
+    /// The log up to here is contained. Above `applied` only after a snapshot: no-ops followed.
+    pub(crate) covered: LogIndex,
     pub(crate) revision: Revision,
     pub(crate) compacted: Option<Revision>,
     /// How many keys exist.
@@ -27,7 +29,13 @@ pub(crate) struct Progress {
 impl Default for Progress {
     /// A fresh store.
     fn default() -> Self {
-        Self { applied: LogId::ORIGIN, revision: Revision::FIRST, compacted: None, key_count: 0 }
+        Self {
+            applied: LogId::ORIGIN,
+            covered: LogIndex::ORIGIN,
+            revision: Revision::FIRST,
+            compacted: None,
+            key_count: 0,
+        }
     }
 }
 
@@ -61,6 +69,8 @@ struct ProgressMessage {
     compacted: Option<u64>,
     #[prost(uint64, tag = "5")]
     key_count: u64,
+    #[prost(uint64, tag = "6")]
+    covered: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -88,9 +98,9 @@ impl Progress {
         Ok(get::<ProgressMessage>(view, PROGRESS_KEY)?.map(Self::from_message))
     }
 
-    /// As it stands at the head of a snapshot.
+    /// As it stands at the head of a snapshot. A store that was restored itself says the same.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        self.to_message().encode_to_vec()
+        Self { covered: self.applied.index, ..*self }.to_message().encode_to_vec()
     }
 
     /// The inverse of [`Progress::encode`]; `None` if the bytes are something else.
@@ -102,6 +112,7 @@ impl Progress {
         ProgressMessage {
             applied_term: self.applied.term.get(),
             applied_index: self.applied.index.get(),
+            covered: self.covered.get(),
             revision: self.revision.get(),
             compacted: self.compacted.map(Revision::get),
             key_count: self.key_count,
@@ -112,6 +123,7 @@ impl Progress {
         let (term, index) = (Term::new(message.applied_term), LogIndex::new(message.applied_index));
         Self {
             applied: LogId::new(term, index),
+            covered: LogIndex::new(message.covered),
             revision: Revision::new(message.revision),
             compacted: message.compacted.map(Revision::new),
             key_count: message.key_count,

@@ -59,6 +59,23 @@ impl Overlay {
         }
     }
 
+    /// Takes the last `count` changes back. No reader may have been told of them.
+    pub(crate) fn undo(&self, count: usize) {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..count {
+            let Some(row) = tables.rows.pop() else { return };
+            self.size_bytes.fetch_sub(row.size_bytes(), Ordering::Relaxed);
+            match tables.keys.get_mut(&row.key).map(|versions| versions.older.pop()) {
+                Some(Some(previous)) => {
+                    if let Some(versions) = tables.keys.get_mut(&row.key) {
+                        versions.newest = previous;
+                    }
+                }
+                Some(None) | None => drop(tables.keys.remove(&row.key)),
+            }
+        }
+    }
+
     pub(crate) fn size_bytes(&self) -> usize {
         self.size_bytes.load(Ordering::Relaxed)
     }

@@ -80,7 +80,7 @@ impl Reader {
     /// The last command whose effect survives a crash without the log.
     #[must_use]
     pub fn stored_applied(&self) -> LogIndex {
-        self.shared.lock().stored.progress.applied.index
+        self.shared.lock().stored.progress.covered
     }
 
     /// What the store takes up on disk and in its overlays, in bytes. Differs between replicas.

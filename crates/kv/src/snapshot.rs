@@ -151,12 +151,12 @@ pub(crate) fn restore(
     let mut incoming = Incoming::open(source)?;
     shared.replace(|engine, applied| {
         let got = incoming.progress.applied.index;
-        if last_included.index < applied.index || got > last_included.index {
-            let (applied, last_included) = (applied.index, last_included.index);
+        let last_included = last_included.index;
+        if last_included < applied || got > last_included {
             return Err(SnapshotError::Coverage { applied, last_included, got });
         }
         // What follows up to `last_included` changed nothing: no-ops, configurations.
-        incoming.progress.applied = last_included;
+        incoming.progress.covered = last_included;
         let outcome = engine.replace(&mut || incoming.feed());
         match (incoming.failure.take(), outcome) {
             (Some(failure), _) => Err(failure),

@@ -11,7 +11,7 @@ use crate::engine::{Engine, EngineError};
 use crate::meta::{Meta, Progress};
 use crate::view::View;
 use crate::work;
-use quorate::core::LogId;
+use quorate::core::LogIndex;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How much the store holds in memory before it asks the engine.
@@ -134,7 +134,7 @@ impl Shared {
     /// Waits until the engine holds everything up to `target`.
     pub(crate) fn wait_stored(&self, target: Progress) -> Result<(), EngineError> {
         let mut state = self.lock();
-        while state.failed.is_none() && state.stored.progress.applied < target.applied {
+        while state.failed.is_none() && state.stored.progress.covered < target.covered {
             state = self.wait(state);
         }
         state.check()
@@ -144,7 +144,7 @@ impl Shared {
     /// there. Readers see the old state until then, and for good if it fails.
     pub(crate) fn replace<E: From<EngineError>>(
         self: &Arc<Self>,
-        replace: impl FnOnce(&dyn Engine, LogId) -> Result<(), E>,
+        replace: impl FnOnce(&dyn Engine, LogIndex) -> Result<(), E>,
     ) -> Result<(), E> {
         let applied = self.claim()?;
         let outcome = replace(self.engine.as_ref(), applied);
@@ -157,14 +157,14 @@ impl Shared {
     }
 
     /// Waits until no job runs, and keeps others from starting one.
-    fn claim(&self) -> Result<LogId, EngineError> {
+    fn claim(&self) -> Result<LogIndex, EngineError> {
         let mut state = self.lock();
         while state.working {
             state = self.wait(state);
         }
         state.check()?;
         state.working = true;
-        Ok(state.progress.applied)
+        Ok(state.progress.covered)
     }
 
     fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {

@@ -136,6 +136,7 @@ fn check_range(view: &View, request: &RangeRequest) -> Result<(), OpError> {
 }
 
 fn check_put(view: &View, request: &PutRequest) -> Result<(), ReadError> {
+    check_key(request)?;
     if request.ignore_value || request.ignore_lease {
         let at = ChangeId::last_of(view.revision);
         if view.living(&request.key, at)?.is_none() {
@@ -143,6 +144,11 @@ fn check_put(view: &View, request: &PutRequest) -> Result<(), ReadError> {
         }
     }
     Ok(check_lease(request.lease)?)
+}
+
+/// Whoever proposed an empty key did not ask [`crate::validate`].
+pub(crate) const fn check_key(request: &PutRequest) -> Result<(), OpError> {
+    if request.key.is_empty() { Err(OpError::MalformedCommand) } else { Ok(()) }
 }
 
 /// No lease exists yet: leases are a later issue.

@@ -38,6 +38,11 @@ impl<'a> Writer<'a> {
         (before + self.created_count).saturating_sub(self.deleted_count)
     }
 
+    /// Takes back what was written: the command is refused after all.
+    pub(crate) fn undo(&self) {
+        self.view.active.undo(self.change_count as usize);
+    }
+
     pub(crate) fn range(&self, request: &RangeRequest) -> Result<RangeResponse, ReadError> {
         range::range(self.view, self.now(), request)
     }

@@ -2,8 +2,10 @@
 //! atomic. Knows nothing of keys, revisions or Raft.
 
 mod memory;
+mod redb;
 
 pub use memory::MemoryEngine;
+pub use redb::{CACHE_SIZE_BYTES_DEFAULT, RedbEngine};
 
 use bytes::Bytes;
 use std::sync::Arc;

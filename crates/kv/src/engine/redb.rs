@@ -1,0 +1,223 @@
+//! The engine on disk: one redb file, one table per space. Must not know what it stores; durability
+//! between batches is the log's business.
+
+use super::{Cursor, Direction, Durability, Engine, EngineError, EngineView, Feed, Space, Write};
+use ::redb::{
+    AccessGuard, Database, Range, ReadOnlyTable, ReadTransaction, ReadableDatabase, Table,
+    TableDefinition, WriteTransaction,
+};
+use bytes::Bytes;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+type ReadTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
+type WriteTable<'a> = Table<'a, &'static [u8], &'static [u8]>;
+type Guard = AccessGuard<'static, &'static [u8]>;
+
+/// How much of the file redb keeps in memory, beside the system's own cache.
+pub const CACHE_SIZE_BYTES_DEFAULT: usize = 256 << 20;
+
+/// See the module.
+pub struct RedbEngine {
+    database: Database,
+    path: PathBuf,
+}
+
+const fn definition(space: Space) -> Definition {
+    TableDefinition::new(match space {
+        Space::Meta => "meta",
+        Space::Index => "index",
+        Space::Rows => "rows",
+    })
+}
+
+fn failed<E: Into<::redb::Error>>(doing: &'static str) -> impl FnOnce(E) -> EngineError {
+    move |error| EngineError::Failed { doing, source: Box::new(error.into()) }
+}
+
+impl RedbEngine {
+    /// Opens the file, or makes it, with [`CACHE_SIZE_BYTES_DEFAULT`] of cache.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Failed`] if the file cannot be opened, or is none of redb's.
+    pub fn open(path: &Path) -> Result<Self, EngineError> {
+        Self::open_with_cache(path, CACHE_SIZE_BYTES_DEFAULT)
+    }
+
+    /// Opens the file, or makes it.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedbEngine::open`].
+    pub fn open_with_cache(path: &Path, cache_size_bytes: usize) -> Result<Self, EngineError> {
+        let database = Database::builder()
+            .set_cache_size(cache_size_bytes)
+            .create(path)
+            .map_err(failed("opened its file"))?;
+        let engine = Self { database, path: path.to_owned() };
+        // A view can only be taken of tables that exist.
+        engine.write_batch(Vec::new(), Durability::Now)?;
+        Ok(engine)
+    }
+
+    fn begin(&self, durability: Durability) -> Result<WriteTransaction, EngineError> {
+        let mut transaction = self.database.begin_write().map_err(failed("began a batch"))?;
+        let durability = match durability {
+            Durability::Now => ::redb::Durability::Immediate,
+            Durability::Later => ::redb::Durability::None,
+        };
+        transaction.set_durability(durability).map_err(failed("began a batch"))?;
+        Ok(transaction)
+    }
+}
+
+/// The tables of a batch that is being written.
+struct Tables<'a> {
+    meta: WriteTable<'a>,
+    index: WriteTable<'a>,
+    rows: WriteTable<'a>,
+}
+
+impl<'a> Tables<'a> {
+    fn open(transaction: &'a WriteTransaction) -> Result<Self, EngineError> {
+        let open =
+            |space| transaction.open_table(definition(space)).map_err(failed("opened a table"));
+        Ok(Self { meta: open(Space::Meta)?, index: open(Space::Index)?, rows: open(Space::Rows)? })
+    }
+
+    const fn get(&mut self, space: Space) -> &mut WriteTable<'a> {
+        match space {
+            Space::Meta => &mut self.meta,
+            Space::Index => &mut self.index,
+            Space::Rows => &mut self.rows,
+        }
+    }
+
+    fn write(&mut self, write: &Write) -> Result<(), EngineError> {
+        match write {
+            Write::Put { space, key, value } => {
+                let table = self.get(*space);
+                table.insert(key.as_slice(), value.as_slice()).map_err(failed("stored a row"))?;
+            }
+            Write::Delete { space, key } => {
+                self.get(*space).remove(key.as_slice()).map_err(failed("deleted a row"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Engine for RedbEngine {
+    fn view(&self) -> Result<Arc<dyn EngineView>, EngineError> {
+        let transaction = self.database.begin_read().map_err(failed("took a view"))?;
+        Ok(Arc::new(RedbView::new(&transaction)?))
+    }
+
+    fn write_batch(&self, batch: Vec<Write>, durability: Durability) -> Result<(), EngineError> {
+        let transaction = self.begin(durability)?;
+        let mut tables = Tables::open(&transaction)?;
+        for write in &batch {
+            tables.write(write)?;
+        }
+        drop(tables);
+        transaction.commit().map_err(failed("committed a batch"))
+    }
+
+    fn replace(&self, next: &mut dyn FnMut() -> Feed) -> Result<(), EngineError> {
+        let transaction = self.begin(Durability::Now)?;
+        for space in Space::ALL {
+            transaction.delete_table(definition(space)).map_err(failed("dropped a table"))?;
+        }
+        let mut tables = Tables::open(&transaction)?;
+        loop {
+            match next() {
+                Feed::Write(write) => tables.write(&write)?,
+                Feed::End => break,
+                // Dropping the transaction undoes it.
+                Feed::Abort => return Err(EngineError::Aborted),
+            }
+        }
+        drop(tables);
+        transaction.commit().map_err(failed("committed a replacement"))
+    }
+
+    fn size_bytes(&self) -> u64 {
+        // Only for people and quotas: a file that cannot be asked counts as empty.
+        std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
+    }
+}
+
+/// The open tables keep the snapshot alive.
+struct RedbView {
+    meta: ReadTable,
+    index: ReadTable,
+    rows: ReadTable,
+}
+
+impl RedbView {
+    fn new(transaction: &ReadTransaction) -> Result<Self, EngineError> {
+        let open =
+            |space| transaction.open_table(definition(space)).map_err(failed("opened a table"));
+        Ok(Self { meta: open(Space::Meta)?, index: open(Space::Index)?, rows: open(Space::Rows)? })
+    }
+
+    const fn table(&self, space: Space) -> &ReadTable {
+        match space {
+            Space::Meta => &self.meta,
+            Space::Index => &self.index,
+            Space::Rows => &self.rows,
+        }
+    }
+}
+
+impl EngineView for RedbView {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        let value = self.table(space).get(key).map_err(failed("read a row"))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+        direction: Direction,
+    ) -> Result<Box<dyn Cursor>, EngineError> {
+        let table = self.table(space);
+        let range = match to {
+            // Such a range is empty, and redb need not be asked what it thinks of it.
+            Some(to) if to <= from => None,
+            Some(to) => Some(table.range::<&[u8]>(from..to)),
+            None => Some(table.range::<&[u8]>(from..)),
+        };
+        let range = range.transpose().map_err(failed("began a scan"))?;
+        Ok(Box::new(RedbCursor { range, direction, row: None }))
+    }
+}
+
+struct RedbCursor {
+    range: Option<Range<'static, &'static [u8], &'static [u8]>>,
+    direction: Direction,
+    row: Option<(Guard, Guard)>,
+}
+
+impl Cursor for RedbCursor {
+    fn advance(&mut self) -> Result<bool, EngineError> {
+        let row = self.range.as_mut().and_then(|range| match self.direction {
+            Direction::Forward => range.next(),
+            Direction::Backward => range.next_back(),
+        });
+        self.row = row.transpose().map_err(failed("went on with a scan"))?;
+        Ok(self.row.is_some())
+    }
+
+    fn key(&self) -> &[u8] {
+        self.row.as_ref().map_or(&[], |(key, _)| key.value())
+    }
+
+    fn value(&self) -> &[u8] {
+        self.row.as_ref().map_or(&[], |(_, value)| value.value())
+    }
+}

@@ -1,0 +1,60 @@
+//! What the tests of the store share. Each of them uses a part.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+pub(crate) mod model;
+pub(crate) mod ops;
+
+use bytes::Bytes;
+use prost::Message;
+use quorate::core::{LogId, LogIndex, Term};
+use quorate::{Committed, Replies, StateMachine};
+use quorate_kv::*;
+
+/// A log entry at `index`.
+pub(crate) fn committed(index: u64, kind: CommandKind) -> Committed {
+    let log_id = LogId::new(Term::new(1), LogIndex::new(index));
+    Committed { log_id, command: Command::new(kind).encode_to_vec().into() }
+}
+
+/// Applies one entry and decodes the reply.
+pub(crate) fn apply(store: &mut KvStateMachine, entry: Committed) -> CommandReply {
+    let mut replies = Replies::default();
+    store.apply(&[entry], &mut replies).unwrap();
+    let replies = replies.into_vec();
+    assert_eq!(replies.len(), 1, "one reply for each command");
+    CommandReply::decode(replies[0].clone()).unwrap()
+}
+
+/// The bytes of a snapshot of `store`.
+pub(crate) fn snapshot(store: &KvStateMachine) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    store.view().unwrap().write_to(&mut bytes).unwrap();
+    bytes
+}
+
+pub(crate) fn put(key: &'static str, value: &'static str) -> CommandKind {
+    CommandKind::Put(PutRequest { key: key.into(), value: value.into(), ..Default::default() })
+}
+
+pub(crate) fn delete(key: &'static str) -> CommandKind {
+    CommandKind::DeleteRange(DeleteRangeRequest { key: key.into(), ..Default::default() })
+}
+
+pub(crate) fn compact(revision: i64) -> CommandKind {
+    CommandKind::Compact(CompactionRequest { revision, physical: false })
+}
+
+/// Everything there is.
+pub(crate) fn everything() -> RangeRequest {
+    let (key, range_end) = (Bytes::from_static(b"\0"), Bytes::from_static(b"\0"));
+    RangeRequest { key, range_end, ..Default::default() }
+}
+
+pub(crate) fn get(key: &'static str) -> RangeRequest {
+    RangeRequest { key: key.into(), ..Default::default() }
+}
+
+/// Limits so small that everything moves all the time.
+pub(crate) fn tiny_limits() -> Limits {
+    Limits { flush_size_bytes: 2048, overlay_size_bytes_max: 8192 }
+}
