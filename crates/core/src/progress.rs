@@ -29,8 +29,8 @@ pub(crate) struct Progress {
 pub(crate) enum ProgressState {
     /// Where the logs agree is not known: one message at a time.
     Probe {
-        /// It is under way.
-        sent: bool,
+        /// The one under way: the last index that it carries, and its size.
+        sent: Option<(LogIndex, usize)>,
     },
     /// The logs agree: messages are pipelined within a window.
     Replicate(Window),
@@ -94,7 +94,7 @@ impl Progress {
         Self {
             match_index: LogIndex::ORIGIN,
             next_index,
-            state: ProgressState::Probe { sent: false },
+            state: ProgressState::Probe { sent: None },
             heard_at: now,
             sent_at: now,
             confirmed_round: 0,
@@ -107,7 +107,7 @@ impl Progress {
     pub(crate) fn probe_from(&mut self, next_index: LogIndex) {
         assert!(next_index > self.match_index, "what matches is not sent again");
         self.next_index = next_index;
-        self.state = ProgressState::Probe { sent: false };
+        self.state = ProgressState::Probe { sent: None };
     }
 
     /// The follower durably matches up to `matched`. Returns whether that is news.
@@ -116,9 +116,10 @@ impl Progress {
         self.match_index = self.match_index.max(matched);
         let after_match = self.match_index.next();
         match &mut self.state {
-            ProgressState::Probe { .. } => {
-                self.next_index = after_match;
-                self.state = ProgressState::Replicate(Window::default());
+            // What the probe carries may still be on its way to the follower's disk.
+            ProgressState::Probe { sent } => {
+                let under_way = sent.filter(|(last, _)| *last > self.match_index);
+                self.replicate_after_match(under_way);
             }
             ProgressState::Replicate(window) => {
                 window.release_through(self.match_index);
@@ -127,6 +128,16 @@ impl Progress {
             ProgressState::Snapshot(_) => {}
         }
         is_news
+    }
+
+    /// Pipelines from what matches on, or from behind a message that is under way.
+    pub(crate) fn replicate_after_match(&mut self, under_way: Option<(LogIndex, usize)>) {
+        let mut window = Window::default();
+        if let Some((last_index, bytes)) = under_way {
+            window.push(last_index, bytes);
+        }
+        self.next_index = under_way.map_or(self.match_index, |(last, _)| last).next();
+        self.state = ProgressState::Replicate(window);
     }
 
     /// Whether a refusal of the message after `prev_index` says something new. Late and repeated
@@ -145,7 +156,7 @@ impl Progress {
     pub(crate) fn record_sent(&mut self, last_index: LogIndex, bytes: usize, now: Time) {
         self.sent_at = now;
         match &mut self.state {
-            ProgressState::Probe { sent } => *sent = true,
+            ProgressState::Probe { sent } => *sent = Some((last_index, bytes)),
             ProgressState::Replicate(window) => {
                 if last_index >= self.next_index {
                     window.push(last_index, bytes);
@@ -159,7 +170,7 @@ impl Progress {
     /// Whether entries may be sent now.
     pub(crate) fn may_send(&self, options: &Options) -> bool {
         match &self.state {
-            ProgressState::Probe { sent } => !sent,
+            ProgressState::Probe { sent } => sent.is_none(),
             ProgressState::Replicate(window) => !window.is_full(options),
             ProgressState::Snapshot(_) => false,
         }

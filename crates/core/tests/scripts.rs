@@ -11,8 +11,8 @@ mod harness;
 
 use harness::{Cluster, Disk, command, configuration, describe, index, log_id, node};
 use quorate_core::{
-    AppendEntries, Configuration, Entry, Event, LogId, MemberRole, Message, NodeId, Options,
-    Payload, PeerState, Raft, Role, Term,
+    AppendEntries, Configuration, Entry, Event, InstallSnapshot, LogId, MemberRole, Message,
+    NodeId, Options, Payload, PeerState, Raft, Role, SnapshotMeta, Term,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -220,6 +220,21 @@ impl Stage {
             "append" => {
                 let (from, to) = link(words[1]);
                 let message = Message::AppendEntries(forged_append(&words[2..]));
+                self.cluster.step(to, Event::Message { from, message });
+            }
+            // install 1->3 term=1 last=5@1 offset=0 done=true
+            "install" => {
+                let (from, to) = link(words[1]);
+                let configuration = Arc::clone(self.cluster.raft(to.get()).configuration());
+                let settings = settings(words);
+                let last_included = parse_log_id(settings["last"]);
+                let message = Message::InstallSnapshot(InstallSnapshot {
+                    term: Term::new(number(settings["term"])),
+                    meta: SnapshotMeta { last_included, configuration },
+                    offset: number(settings["offset"]),
+                    chunk: bytes::Bytes::from_static(b"forged"),
+                    done: settings["done"] == "true",
+                });
                 self.cluster.step(to, Event::Message { from, message });
             }
             other => panic!("an unknown command: {other}"),

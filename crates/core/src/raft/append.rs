@@ -46,8 +46,12 @@ impl Raft {
         }
         // Figure 3.1, AppendEntries rule 5: never beyond what this request has proven equal.
         self.common.commit_through(leader_commit.min(last_new));
+        let durable_index = self.common.persistence.durable_index();
         if let RoleState::Follower(follower) = &mut self.role {
             follower.matched = follower.matched.max(last_new);
+            // One answer a request: the part that is durable already is told with the rest.
+            let durable = follower.matched.min(durable_index);
+            follower.acknowledged = follower.acknowledged.max(durable);
             follower.owes_append_answer = true;
         }
     }

@@ -14,7 +14,7 @@ pub(crate) struct Follower {
     pub(crate) leader: Option<NodeId>,
     /// Our log is known to match the leader's up to here, durably or not.
     pub(crate) matched: LogIndex,
-    /// The leader has been told that we durably match up to here.
+    /// The leader has been told that we durably match up to here, or will be with the next answer.
     pub(crate) acknowledged: LogIndex,
     /// The leader awaits an answer even if there is nothing new to tell.
     pub(crate) owes_append_answer: bool,

@@ -74,7 +74,7 @@ fn recover_lost_messages(common: &mut Common, peer: NodeId, progress: &mut Progr
         return;
     }
     match &mut progress.state {
-        ProgressState::Probe { sent } => *sent = false,
+        ProgressState::Probe { sent } => *sent = None,
         ProgressState::Replicate(window) if window.is_empty() => {}
         ProgressState::Replicate(_) => ask_for_last_sent(common, peer, progress),
         ProgressState::Snapshot(sending) => {

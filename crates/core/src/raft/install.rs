@@ -63,6 +63,7 @@ impl Raft {
         }
         if let RoleState::Follower(follower) = &mut self.role {
             follower.matched = follower.matched.max(last_included.index);
+            follower.acknowledged = follower.acknowledged.max(last_included.index);
         }
         self.common.answer_snapshot(to, last_included, 0, true);
     }

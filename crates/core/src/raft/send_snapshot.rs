@@ -124,7 +124,8 @@ impl Raft {
             // What a snapshot covers is durable there, and replication goes on behind it.
             let matched = response.last_included.index.min(common.log.last().index);
             progress.match_index = progress.match_index.max(matched);
-            progress.probe_from(progress.match_index.next());
+            progress.commit_told = progress.commit_told.max(matched);
+            progress.replicate_after_match(None);
         }
     }
 }

@@ -111,7 +111,7 @@ impl Raft {
 
     fn progress_status(&self, progress: &Progress) -> ProgressStatus {
         let (state, in_flight_count, in_flight_bytes) = match &progress.state {
-            State::Probe { sent } => (ProgressState::Probe, usize::from(*sent), 0),
+            State::Probe { sent } => (ProgressState::Probe, usize::from(sent.is_some()), 0),
             State::Replicate(window) => (ProgressState::Replicate, window.count(), window.bytes()),
             State::Snapshot(sending) => {
                 let under_way = usize::from(sending.sent_at.is_some());
