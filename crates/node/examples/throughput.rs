@@ -66,8 +66,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     assert!(matches!(fate, Fate::Applied { .. }), "{fate:?}");
     println!("clients     put/s   p50 us   p99 us   fsyncs/put   turns/put   CPU s/1M puts");
     for count in client_counts {
-        let led: Vec<Node> =
-            nodes.iter().filter(|node| !only_leader || node.status().is_leader()).cloned().collect();
+        let led: Vec<Node> = nodes
+            .iter()
+            .filter(|node| !only_leader || node.status().is_leader())
+            .cloned()
+            .collect();
         measure(&nodes, &led, count).await?;
     }
     for node in nodes {
@@ -146,7 +149,8 @@ fn counted(nodes: &[Node]) -> (u64, u64) {
 fn cpu_seconds() -> Result<f64, Box<dyn Error>> {
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let fields: Vec<&str> =
+        stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
     Ok(ticks / TICKS_PER_SECOND)
 }

@@ -27,6 +27,12 @@ pub use state_machine::{Committed, Fatal, QueryError, Replies, SnapshotView, Sta
 pub use status::NodeStatus;
 pub use transport::TransportOptions;
 
+/// The parts of a node before threads, sockets and clocks are put around them: for those who bring
+/// their own, such as the simulator.
+pub mod parts {
+    pub use crate::runtime::{OpenRequest, Opened, open};
+}
+
 // What users of the library need of the rooms below.
 pub use quorate_core as core;
 pub use quorate_core::{

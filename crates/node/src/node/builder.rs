@@ -3,7 +3,7 @@
 use super::Node;
 use crate::runtime::{Launch, OpenRequest, launch};
 use crate::{DriverOptions, StartError, StateMachine, TransportOptions};
-use quorate_core::{Configuration, Member, MemberRole, NodeId, Options};
+use quorate_core::{Configuration, Member, MemberRole, NodeId, Options, Time};
 use quorate_wal::WalOptions;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -171,6 +171,7 @@ impl NodeBuilder {
         let command_bytes_max = self.node_options.command_bytes_max;
         let launched = launch(Launch {
             open: OpenRequest {
+                disk: Arc::new(quorate_wal::RealDisk),
                 id: self.id,
                 dir: self.dir,
                 cluster_id: self.cluster_id,
@@ -181,6 +182,7 @@ impl NodeBuilder {
                 seed: self.seed.unwrap_or_else(entropy),
                 storage_id: u128::from(entropy()) << 64 | u128::from(entropy()),
                 incarnation: entropy(),
+                now: Time::ZERO,
             },
             machine: Box::new(machine),
             listener,

@@ -1,7 +1,7 @@
 //! Starts a node's threads and ends them. Whatever happens in between, every thread is joined and
 //! every caller answered.
 
-use super::apply_thread::ApplyThread;
+use super::apply_thread::{ApplyThread, Snapshots};
 use super::event_loop::{EventLoop, Transfer};
 use super::files_thread::FilesThread;
 use super::open::{OpenRequest, Opened, open};
@@ -46,7 +46,7 @@ type Started = oneshot::Sender<Result<Arc<Shared>, StartError>>;
 /// Starts a node; everything that blocks happens on its own threads.
 pub(crate) async fn launch(launch: Launch) -> Result<Launched, StartError> {
     let (started, result) = oneshot::channel();
-    let name = format!("quorate-raft-{}", launch.open.id);
+    let name = format!("quorate-{}-raft", launch.open.id);
     let thread = Builder::new().name(name).spawn(move || raft_thread(launch, started));
     let raft_thread = thread.map_err(StartError::Threads)?;
     let result = result.await;
@@ -129,7 +129,8 @@ fn assemble(launch: Launch) -> Result<Assembled, StartError> {
         let (mailbox, metrics) = (Arc::clone(&shared.mailbox), Arc::clone(&shared.metrics));
         Transport::new(identity, transport, listener, mailbox, metrics)
     };
-    let Opened { wal, store, applier, snapshots, driver } = opened;
+    let Opened { wal, store, applier, latest, driver } = opened;
+    let snapshots = Snapshots::starting_with(latest);
     let store = Arc::new(Mutex::new(store));
     let queues = Queues { wal: Arc::new(Queue::new()), files: Arc::new(Queue::new()) };
     let mut workers = Workers { queues: queues.clone(), threads: Vec::new() };
@@ -222,7 +223,7 @@ impl Workers {
     ) -> io::Result<()> {
         let id = shared.status.borrow().id;
         let shared = Arc::clone(shared);
-        let thread = Builder::new().name(format!("quorate-{name}-{id}"));
+        let thread = Builder::new().name(format!("quorate-{id}-{name}"));
         self.threads.push(thread.spawn(move || shared.guard(name, body))?);
         Ok(())
     }

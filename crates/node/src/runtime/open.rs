@@ -1,45 +1,63 @@
 //! Makes the log, the snapshots and the state machine agree before a node starts (§3.8, §5.1).
 //! Blocks on the disk; knows nothing of threads and connections.
 
-use super::apply_thread::Snapshots;
 use crate::{Applier, Driver, DriverOptions, StartError, StateMachine};
 use quorate_core::{
     Configuration, LogId, LogIndex, NodeId, Options, Persist, Raft, SnapshotMeta, Time,
 };
-use quorate_wal::{Disk, Identity, RealDisk, Recovered, SnapshotStore, Wal, WalOptions};
+use quorate_wal::{Disk, Identity, Recovered, SnapshotStore, Wal, WalOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What a node is opened with.
-pub(crate) struct OpenRequest {
-    pub(crate) id: NodeId,
-    pub(crate) dir: PathBuf,
-    pub(crate) cluster_id: u64,
+pub struct OpenRequest {
+    /// Where its files are.
+    pub disk: Arc<dyn Disk>,
+    /// Who it is.
+    pub id: NodeId,
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Its cluster.
+    pub cluster_id: u64,
     /// Who founds the cluster, if the folder is new.
-    pub(crate) founders: Arc<Configuration>,
-    pub(crate) options: Options,
-    pub(crate) driver_options: DriverOptions,
-    pub(crate) wal_options: WalOptions,
-    pub(crate) seed: u64,
-    pub(crate) storage_id: u128,
-    pub(crate) incarnation: u64,
+    pub founders: Arc<Configuration>,
+    /// Settings of the core.
+    pub options: Options,
+    /// Settings of the driver.
+    pub driver_options: DriverOptions,
+    /// Settings of the log.
+    pub wal_options: WalOptions,
+    /// Decides what the core leaves to chance.
+    pub seed: u64,
+    /// The identity of a new folder.
+    pub storage_id: u128,
+    /// Differs from that of every earlier life of this node.
+    pub incarnation: u64,
+    /// The time at which it begins, on the clock that its driver will be given.
+    pub now: Time,
 }
 
 /// The parts of a node, in agreement.
-pub(crate) struct Opened {
-    pub(crate) wal: Wal,
-    pub(crate) store: SnapshotStore,
-    pub(crate) applier: Applier,
-    pub(crate) snapshots: Snapshots,
-    pub(crate) driver: Driver,
+pub struct Opened {
+    /// The log.
+    pub wal: Wal,
+    /// The snapshot files.
+    pub store: SnapshotStore,
+    /// The state machine.
+    pub applier: Applier,
+    /// The newest snapshot at hand.
+    pub latest: Option<SnapshotMeta>,
+    /// The driver, around a core that begins where the log ends.
+    pub driver: Driver,
 }
 
-/// See the head of the file.
-pub(crate) fn open(
-    request: OpenRequest,
-    machine: Box<dyn StateMachine>,
-) -> Result<Opened, StartError> {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+/// Opens the parts of a node; see the head of the file.
+///
+/// # Errors
+///
+/// [`StartError`], by what has to be done about it.
+pub fn open(request: OpenRequest, machine: Box<dyn StateMachine>) -> Result<Opened, StartError> {
+    let disk = Arc::clone(&request.disk);
     let store = SnapshotStore::open(Arc::clone(&disk), &request.dir.join("snapshots"))?;
     let snapshots = store.list()?;
     let (wal, recovered) = open_log(&request, &disk)?;
@@ -52,12 +70,11 @@ pub(crate) fn open(
         request.options,
         request.seed,
         recovered.into_restored(applied),
-        Time::ZERO,
+        request.now,
     )?;
     let (durable, incarnation) = (applier.durable(), request.incarnation);
     let driver = Driver::new(raft, request.driver_options, durable, applied, incarnation);
-    let snapshots = Snapshots::starting_with(snapshots.into_iter().next());
-    Ok(Opened { wal, store, applier, snapshots, driver })
+    Ok(Opened { wal, store, applier, latest: snapshots.into_iter().next(), driver })
 }
 
 fn open_log(request: &OpenRequest, disk: &Arc<dyn Disk>) -> Result<(Wal, Recovered), StartError> {

@@ -1,0 +1,191 @@
+//! Real nodes with real disks and sockets, for tests: a list of strings as the replicated state,
+//! and a cluster that can be taken apart.
+
+#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+use bytes::Bytes;
+use quorate::{
+    Committed, DriverOptions, Fatal, Fate, LogId, LogIndex, Node, NodeBuilder, NodeStatus, Options,
+    QueryError, Replies, SnapshotView, StateMachine,
+};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Remembers every command. Commands that begin with "die" or "panic" do what they say.
+#[derive(Clone, Default)]
+pub struct Words(Vec<Bytes>);
+
+impl StateMachine for Words {
+    fn applied(&self) -> LogIndex {
+        LogIndex::ORIGIN
+    }
+
+    fn apply(&mut self, batch: &[Committed], replies: &mut Replies) -> Result<(), Fatal> {
+        for Committed { command, .. } in batch {
+            if command.starts_with(b"die") {
+                return Err(Fatal::new("told to die"));
+            }
+            assert!(!command.starts_with(b"panic"), "told to panic");
+            self.0.push(command.clone());
+            replies.push(self.0.len().to_string());
+        }
+        Ok(())
+    }
+
+    fn query(&self, query: &[u8]) -> Result<Bytes, QueryError> {
+        match query {
+            b"all" => Ok(self.0.join(&b' ').into()),
+            b"count" => Ok(self.0.len().to_string().into()),
+            _ => Err(QueryError { reason: "ask for all, or count".to_owned() }),
+        }
+    }
+
+    fn view(&self) -> Result<Box<dyn SnapshotView>, Fatal> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn restore(&mut self, _: LogId, source: &mut dyn Read) -> Result<(), Fatal> {
+        let mut text = Vec::new();
+        source.read_to_end(&mut text).map_err(|error| Fatal::caused_by("read", error))?;
+        self.0.clear();
+        let mut rest = Bytes::from(text);
+        while !rest.is_empty() {
+            let length = u32::from_le_bytes(rest.split_to(4)[..].try_into().unwrap());
+            self.0.push(rest.split_to(length as usize));
+        }
+        Ok(())
+    }
+}
+
+impl SnapshotView for Words {
+    fn write_to(self: Box<Self>, target: &mut dyn Write) -> std::io::Result<()> {
+        for word in self.0 {
+            target.write_all(&u32::try_from(word.len()).unwrap().to_le_bytes())?;
+            target.write_all(&word)?;
+        }
+        Ok(())
+    }
+}
+
+/// Three nodes, some of them up.
+pub struct Cluster {
+    pub dir: tempfile::TempDir,
+    pub members: BTreeMap<u64, String>,
+    pub up: BTreeMap<u64, Node>,
+    pub driver_options: DriverOptions,
+}
+
+impl Cluster {
+    /// Three nodes, all down, their ports chosen.
+    pub fn prepared() -> Self {
+        let listeners: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let addresses = listeners.iter().map(|l| l.local_addr().unwrap().to_string());
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            members: (1..).zip(addresses).collect(),
+            up: BTreeMap::new(),
+            driver_options: DriverOptions::default(),
+        }
+    }
+
+    /// Three nodes, all up.
+    pub async fn started() -> Self {
+        let mut cluster = Self::prepared();
+        cluster.start_all().await;
+        cluster
+    }
+
+    pub async fn start_all(&mut self) {
+        for id in 1..=3 {
+            self.start(id).await;
+        }
+    }
+
+    pub async fn start(&mut self, id: u64) -> &Node {
+        let node = self.builder(id).start(Words::default()).await.unwrap();
+        self.up.insert(id, node);
+        &self.up[&id]
+    }
+
+    pub fn folder(&self, id: u64) -> PathBuf {
+        self.dir.path().join(id.to_string())
+    }
+
+    pub fn builder(&self, id: u64) -> NodeBuilder {
+        let options = Options {
+            heartbeat_interval: Duration::from_millis(30),
+            election_timeout: Duration::from_millis(300),
+            ..Options::default()
+        };
+        let mut builder = Node::builder(id, self.folder(id))
+            .options(options)
+            .driver_options(self.driver_options.clone());
+        for (member, address) in &self.members {
+            builder = builder.member(*member, address.clone());
+        }
+        builder
+    }
+
+    pub async fn stop(&mut self, id: u64) {
+        self.up.remove(&id).unwrap().stop().await;
+    }
+
+    pub async fn stop_all(&mut self) {
+        for (_, node) in std::mem::take(&mut self.up) {
+            node.stop().await;
+        }
+    }
+
+    /// Waits until a node that is up leads, and all that are up know it.
+    pub async fn leader(&self) -> u64 {
+        loop {
+            let first = self.up.values().next().unwrap();
+            let leader = wait(first, |status| status.leader.is_some()).await.leader.unwrap();
+            let mut agreed = self.up.contains_key(&leader.get());
+            for node in self.up.values() {
+                let status = wait(node, |status| status.leader.is_some()).await;
+                agreed &= status.leader == Some(leader);
+            }
+            if agreed {
+                return leader.get();
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until every node that is up has applied as much as the leader has committed now.
+    pub async fn settle(&self) -> LogIndex {
+        let leader = self.leader().await;
+        let commit_index = self.up[&leader].status().commit_index;
+        for node in self.up.values() {
+            wait(node, |status| status.applied >= commit_index).await;
+        }
+        commit_index
+    }
+}
+
+/// Waits until a node's status is as wished.
+pub async fn wait(
+    node: &Node,
+    mut is_as_wished: impl FnMut(&NodeStatus) -> bool,
+) -> std::sync::Arc<NodeStatus> {
+    let mut changes = node.status_changes();
+    let waited = changes.wait_for(|status| is_as_wished(status));
+    let status = tokio::time::timeout(PATIENCE, waited).await;
+    let status = status.unwrap_or_else(|_| panic!("not as wished: {:?}", node.status())).unwrap();
+    std::sync::Arc::clone(&status)
+}
+
+/// Proposes a word, which must be applied; returns how many there are then.
+pub async fn say(node: &Node, word: impl Into<Bytes>) -> u64 {
+    match node.propose(word, PATIENCE).await {
+        Fate::Applied { reply, .. } => std::str::from_utf8(&reply).unwrap().parse().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
