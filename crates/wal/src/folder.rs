@@ -87,7 +87,7 @@ pub(crate) fn open(
         });
     }
     let replay = recovery::replay(disk.as_ref(), dir, &meta)?;
-    clear_leftovers(disk.as_ref(), dir, &meta)?;
+    check_unannounced(disk.as_ref(), dir, &meta)?;
     let end_bytes = make_durable(disk.as_ref(), dir, &replay, &meta)?;
     // From here on nothing that was cut off can come back: later records are of a later era.
     meta.era =
@@ -101,6 +101,9 @@ pub(crate) fn open(
         meta.hard_state = HardState { current_term: last_term, voted_for: None };
     }
     meta_files.store(meta)?;
+    // Not earlier: what was read may have been a copy that never reached the disk, and the one
+    // that did still needs the segments that this one has released.
+    clear_leftovers(disk.as_ref(), dir, meta_files.meta())?;
     build(disk, dir, options, meta_files, replay, lock)
 }
 
@@ -236,18 +239,25 @@ fn make_durable(
     Ok(active.end_bytes)
 }
 
-/// Removes what a crash left: half-made files, segments already released, and one that was made
-/// and not yet announced. Refuses if that last one holds records, for then it was announced.
-fn clear_leftovers(disk: &dyn Disk, dir: &Path, meta: &Meta) -> Result<(), WalError> {
-    let names = disk.list(dir).map_err(WalError::io("list", dir))?;
-    for name in names {
+/// Refuses if a segment beyond the last announced one holds records: it was announced once.
+fn check_unannounced(disk: &dyn Disk, dir: &Path, meta: &Meta) -> Result<(), WalError> {
+    for name in disk.list(dir).map_err(WalError::io("list", dir))? {
         let path = dir.join(&name);
-        let number = number_of(&name);
-        if number.is_some_and(|number| number > meta.last_segment) && holds_records(disk, &path)? {
+        let is_beyond = number_of(&name).is_some_and(|number| number > meta.last_segment);
+        if is_beyond && holds_records(disk, &path)? {
             return Err(WalError::damaged(&path, RECORDS_START, Damage::Unannounced));
         }
-        let is_outside =
-            number.is_some_and(|number| number < meta.first_segment || number > meta.last_segment);
+    }
+    Ok(())
+}
+
+/// Removes what a crash left: half-made files, segments already released, and one that was made
+/// and not yet announced.
+fn clear_leftovers(disk: &dyn Disk, dir: &Path, meta: &Meta) -> Result<(), WalError> {
+    for name in disk.list(dir).map_err(WalError::io("list", dir))? {
+        let path = dir.join(&name);
+        let is_outside = number_of(&name)
+            .is_some_and(|number| number < meta.first_segment || number > meta.last_segment);
         if is_outside || is_temporary(&name) {
             disk.remove(&path).map_err(WalError::io("remove", &path))?;
         }

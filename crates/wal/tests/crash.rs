@@ -172,10 +172,11 @@ fn live(seed: u64) {
     let mut is_created = false;
     for round in 0..12 {
         let context = format!("seed {seed}, round {round}");
-        if rng.chance(3) {
-            disk.stop_at(disk.count() + rng.below(25));
-        } else if rng.chance(4) {
-            disk.fail_at(disk.count() + rng.below(25), io::ErrorKind::Other);
+        let at = disk.count() + rng.below(25);
+        match rng.below(6) {
+            0 | 1 => disk.stop_at(at),
+            2 => disk.fail_at(at, io::ErrorKind::Other),
+            _ => {}
         }
         let exists = Wal::exists(disk.arc().as_ref(), Path::new(DIR)).unwrap();
         assert!(exists || !is_created, "{context}");
@@ -199,10 +200,11 @@ fn work(mut run: Run, rng: &mut Rng, context: &str) -> Vec<Model> {
     let entries = run.model.entries.clone();
     assert_eq!(read_all(run.wal.as_mut().unwrap()).unwrap(), entries, "{context}");
     run.allowed = vec![run.model.clone()];
-    if rng.chance(2) {
-        run.disk.stop_at(run.disk.count() + rng.below(60));
-    } else if rng.chance(2) {
-        run.disk.fail_at(run.disk.count() + rng.below(60), io::ErrorKind::StorageFull);
+    let at = run.disk.count() + rng.below(60);
+    match rng.below(4) {
+        0 | 1 => run.disk.stop_at(at),
+        2 => run.disk.fail_at(at, io::ErrorKind::StorageFull),
+        _ => {}
     }
     for _ in 0..rng.below(30) {
         let op = match rng.below(12) {
