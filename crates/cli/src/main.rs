@@ -3,9 +3,12 @@
 
 mod bench;
 mod client;
+mod cluster;
 mod output;
+mod serve;
 
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
@@ -29,6 +32,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Runs a cluster on this machine, until Ctrl-C
+    Cluster(cluster::Options),
+    /// Runs one node of a cluster
+    Serve(serve::Flags),
     /// Stores a value under a key
     Put(client::Put),
     /// Shows a key, or a range of keys
@@ -46,7 +53,26 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().verb {
+    let matches = Arguments::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    // etcd's rules ask whether a flag was given, not only what it says.
+    let is_set = |flag: &str| {
+        let source = matches.subcommand().and_then(|(_, verb)| verb.value_source(flag));
+        source.is_some_and(|source| source != ValueSource::DefaultValue)
+    };
+    match run(arguments.verb, is_set) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb, is_set: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+    match verb {
+        Verb::Cluster(options) => cluster::run(&options),
+        Verb::Serve(flags) => serve::run(&flags, is_set),
         Verb::Put(verb) => client::run(verb),
         Verb::Get(verb) => client::run(verb),
         Verb::Del(verb) => client::run(verb),
@@ -54,12 +80,5 @@ fn main() -> ExitCode {
         Verb::Compaction(verb) => client::run(verb),
         Verb::Status(verb) => client::run(verb),
         Verb::Bench(options) => bench::run(&options),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            output::complain(&error);
-            ExitCode::FAILURE
-        }
     }
 }

@@ -88,17 +88,28 @@ impl FromStr for Address {
 }
 
 impl Address {
+    /// Connects to it when first used, and again whenever the connection is lost.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for a person, if it is no address after all.
+    pub(crate) fn connect_lazy(&self, timeout: Duration) -> Result<Channel, String> {
+        Ok(self.endpoint(timeout)?.connect_lazy())
+    }
+
+    fn endpoint(&self, timeout: Duration) -> Result<Endpoint, String> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.0))
+            .map_err(|error| format!("not an address: {error}"))?;
+        Ok(endpoint.connect_timeout(timeout).tcp_nodelay(true))
+    }
+
     /// Connects to it.
     ///
     /// # Errors
     ///
     /// A sentence for a person: refused, timed out, unknown host.
     pub(crate) async fn connect(&self, timeout: Duration) -> Result<Channel, String> {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.0))
-            .map_err(|error| format!("not an address: {error}"))?
-            .connect_timeout(timeout)
-            .tcp_nodelay(true);
-        match tokio::time::timeout(timeout, endpoint.connect()).await {
+        match tokio::time::timeout(timeout, self.endpoint(timeout)?.connect()).await {
             Ok(Ok(channel)) => Ok(channel),
             Ok(Err(error)) => Err(root_cause(&error)),
             Err(_) => Err(format!("did not accept a connection within {timeout:?}")),

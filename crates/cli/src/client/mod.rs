@@ -17,7 +17,7 @@ pub(crate) use connection::{Address, DEFAULT_ENDPOINTS, parse_duration};
 pub(crate) use del::Del;
 pub(crate) use get::Get;
 pub(crate) use put::Put;
-pub(crate) use status::Status;
+pub(crate) use status::{Status, member_status};
 pub(crate) use txn::Txn;
 
 use anyhow::Context;

@@ -1,0 +1,313 @@
+//! The flags of `quorate serve`: etcd's names, etcd's defaults. Turned into settings and checked
+//! once, before anything on the disk or the network is touched.
+
+use super::initial_cluster::{InitialCluster, InitialClusterError};
+use super::url::HttpUrl;
+use clap::ValueEnum;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const EXAMPLES: &str = "\
+Examples:
+  One node:
+    quorate serve
+
+  One of three (run the others with their own name and ports):
+    quorate serve --name n1 \\
+      --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379 \\
+      --listen-peer-urls http://127.0.0.1:2380 --initial-advertise-peer-urls http://127.0.0.1:2380 \\
+      --initial-cluster n1=http://127.0.0.1:2380,n2=http://127.0.0.1:22380,n3=http://127.0.0.1:32380
+
+  All three on this machine, for trying out:
+    quorate cluster
+
+SIGTERM or Ctrl-C stops it cleanly; after a kill -9 it recovers from its log.";
+
+/// Runs one node of a cluster.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Flags {
+    /// What this node is called
+    #[arg(long, default_value = "default", env = "ETCD_NAME")]
+    pub(crate) name: String,
+    /// Where it keeps its data [default: NAME.quorate]
+    #[arg(long, env = "ETCD_DATA_DIR", value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Where it listens for clients
+    #[arg(
+        long,
+        env = "ETCD_LISTEN_CLIENT_URLS",
+        value_delimiter = ',',
+        value_name = "URL,...",
+        default_value = "http://localhost:2379"
+    )]
+    pub(crate) listen_client_urls: Vec<HttpUrl>,
+    /// Where clients reach it
+    #[arg(
+        long,
+        env = "ETCD_ADVERTISE_CLIENT_URLS",
+        value_delimiter = ',',
+        value_name = "URL,...",
+        default_value = "http://localhost:2379"
+    )]
+    pub(crate) advertise_client_urls: Vec<HttpUrl>,
+    /// Where it listens for its peers
+    #[arg(
+        long,
+        env = "ETCD_LISTEN_PEER_URLS",
+        value_delimiter = ',',
+        value_name = "URL,...",
+        default_value = "http://localhost:2380"
+    )]
+    pub(crate) listen_peer_urls: Vec<HttpUrl>,
+    /// Where its peers reach it
+    #[arg(
+        long,
+        env = "ETCD_INITIAL_ADVERTISE_PEER_URLS",
+        value_delimiter = ',',
+        value_name = "URL,...",
+        default_value = "http://localhost:2380"
+    )]
+    pub(crate) initial_advertise_peer_urls: Vec<HttpUrl>,
+    /// The members of a new cluster, this node among them [default: this node alone]
+    #[arg(long, env = "ETCD_INITIAL_CLUSTER", value_name = "NAME=URL,...")]
+    pub(crate) initial_cluster: Option<String>,
+    /// Whether the cluster is new; a folder with data goes on where it was, whatever this says
+    #[arg(long, env = "ETCD_INITIAL_CLUSTER_STATE", value_enum, default_value_t = ClusterState::New)]
+    pub(crate) initial_cluster_state: ClusterState,
+    /// Tells clusters with equal addresses apart
+    #[arg(long, env = "ETCD_INITIAL_CLUSTER_TOKEN", default_value = "etcd-cluster")]
+    pub(crate) initial_cluster_token: String,
+    /// How often a leader shows that it leads, in milliseconds
+    #[arg(long, env = "ETCD_HEARTBEAT_INTERVAL", default_value_t = 100, value_name = "MS")]
+    pub(crate) heartbeat_interval: u64,
+    /// After how long without a leader a node campaigns, in milliseconds
+    #[arg(long, env = "ETCD_ELECTION_TIMEOUT", default_value_t = 1000, value_name = "MS")]
+    pub(crate) election_timeout: u64,
+    /// After how many entries the log is compacted
+    #[arg(long, env = "ETCD_SNAPSHOT_COUNT", default_value_t = 100_000, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) snapshot_count: u64,
+    /// How large the data may grow, in bytes; 0 for 2 GiB
+    #[arg(
+        long,
+        env = "ETCD_QUOTA_BACKEND_BYTES",
+        default_value_t = 0,
+        value_name = "BYTES",
+        allow_negative_numbers = true
+    )]
+    pub(crate) quota_backend_bytes: i64,
+    /// How large a request may be, in bytes
+    #[arg(long, env = "ETCD_MAX_REQUEST_BYTES", default_value_t = 1_572_864, value_name = "BYTES")]
+    pub(crate) max_request_bytes: usize,
+    /// How many operations a transaction may have
+    #[arg(long, env = "ETCD_MAX_TXN_OPS", default_value_t = 128, value_name = "COUNT")]
+    pub(crate) max_txn_ops: usize,
+    /// What is logged to standard error
+    #[arg(long, env = "ETCD_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
+    pub(crate) log_level: LogLevel,
+    /// Stop when standard input ends, as it does when the process that started this one is gone
+    #[arg(long, hide = true)]
+    pub(crate) exit_with_parent: bool,
+}
+
+/// Whether the cluster exists already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClusterState {
+    New,
+    Existing,
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    Debug,
+    Info,
+    Warn,
+    Error,
+    /// As error: what etcd calls the levels above it
+    #[value(alias = "panic")]
+    Fatal,
+}
+
+/// What the flags mean, checked.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) cluster: InitialCluster,
+    pub(crate) heartbeat_interval: Duration,
+    pub(crate) election_timeout: Duration,
+    pub(crate) quota_bytes: u64,
+}
+
+/// Flags that contradict each other or what this program can do.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FlagsError {
+    /// Clients could not find this node.
+    #[error(
+        "--advertise-client-urls is required when --listen-client-urls is set: clients are sent \
+         there"
+    )]
+    NotAdvertised,
+    /// Followers would campaign between two heartbeats.
+    #[error(
+        "--election-timeout ({election_ms} ms) must be at least five times --heartbeat-interval \
+         ({heartbeat_ms} ms)"
+    )]
+    ElectionTimeoutTooShort {
+        /// The one.
+        election_ms: u64,
+        /// The other.
+        heartbeat_ms: u64,
+    },
+    /// A dead leader would not be noticed.
+    #[error("--election-timeout must be at most 50000 ms, found {election_ms}")]
+    ElectionTimeoutTooLong {
+        /// The setting.
+        election_ms: u64,
+    },
+    /// A time of nothing.
+    #[error("--heartbeat-interval must be at least 1 ms, found 0")]
+    NoHeartbeat,
+    /// One address is enough for peers.
+    #[error("{flag}: expected one URL, found {count}: more are not supported yet")]
+    OnePeerUrl {
+        /// Which flag.
+        flag: &'static str,
+        /// How many there are.
+        count: usize,
+    },
+    /// The name is part of a file's name and of other flags.
+    #[error("--name: expected a name without `,`, `=`, `/` and spaces, found `{found}`")]
+    Name {
+        /// The name.
+        found: String,
+    },
+    /// The members make no sense.
+    #[error(transparent)]
+    InitialCluster(#[from] InitialClusterError),
+}
+
+/// etcd's limit.
+const ELECTION_TIMEOUT_MS_MAX: u64 = 50_000;
+/// What a quota of 0 stands for.
+const QUOTA_DEFAULT_BYTES: u64 = 2 << 30;
+
+impl Flags {
+    /// Checks the flags. `is_set` tells whether a flag was given.
+    ///
+    /// # Errors
+    ///
+    /// [`FlagsError`].
+    pub(crate) fn settings(&self, is_set: impl Fn(&str) -> bool) -> Result<Settings, FlagsError> {
+        if is_set("listen_client_urls") && !is_set("advertise_client_urls") {
+            return Err(FlagsError::NotAdvertised);
+        }
+        if self.name.is_empty() || self.name.contains([',', '=', '/', ' ']) {
+            return Err(FlagsError::Name { found: self.name.clone() });
+        }
+        self.check_times()?;
+        one_url("--listen-peer-urls", &self.listen_peer_urls)?;
+        one_url("--initial-advertise-peer-urls", &self.initial_advertise_peer_urls)?;
+        Ok(Settings {
+            data_dir: self.data_dir(),
+            cluster: self.cluster()?,
+            heartbeat_interval: Duration::from_millis(self.heartbeat_interval),
+            election_timeout: Duration::from_millis(self.election_timeout),
+            quota_bytes: match self.quota_backend_bytes {
+                0 => QUOTA_DEFAULT_BYTES,
+                // A negative quota is none.
+                bytes => u64::try_from(bytes).unwrap_or(u64::MAX),
+            },
+        })
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        let default = || PathBuf::from(format!("{}.quorate", self.name));
+        self.data_dir.clone().unwrap_or_else(default)
+    }
+
+    fn check_times(&self) -> Result<(), FlagsError> {
+        let (heartbeat_ms, election_ms) = (self.heartbeat_interval, self.election_timeout);
+        if heartbeat_ms == 0 {
+            return Err(FlagsError::NoHeartbeat);
+        }
+        if election_ms < heartbeat_ms.saturating_mul(5) {
+            return Err(FlagsError::ElectionTimeoutTooShort { election_ms, heartbeat_ms });
+        }
+        if election_ms > ELECTION_TIMEOUT_MS_MAX {
+            return Err(FlagsError::ElectionTimeoutTooLong { election_ms });
+        }
+        Ok(())
+    }
+
+    fn cluster(&self) -> Result<InitialCluster, InitialClusterError> {
+        let advertised = &self.initial_advertise_peer_urls;
+        let alone = || {
+            let member = |url: &HttpUrl| format!("{}={url}", self.name);
+            advertised.iter().map(member).collect::<Vec<_>>().join(",")
+        };
+        let text = self.initial_cluster.clone().unwrap_or_else(alone);
+        InitialCluster::parse(&text, &self.initial_cluster_token, &self.name, advertised)
+    }
+}
+
+fn one_url(flag: &'static str, urls: &[HttpUrl]) -> Result<(), FlagsError> {
+    match urls.len() {
+        1 => Ok(()),
+        count => Err(FlagsError::OnePeerUrl { flag, count }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, FromArgMatches, Parser};
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    fn settings(arguments: &[&str]) -> Result<Settings, FlagsError> {
+        let words = std::iter::once(&"serve").chain(arguments);
+        let matches = Program::command().get_matches_from(words);
+        let flags = Program::from_arg_matches(&matches).unwrap().flags;
+        let given =
+            |id: &str| matches.value_source(id) != Some(clap::parser::ValueSource::DefaultValue);
+        flags.settings(given)
+    }
+
+    #[test]
+    fn without_flags_a_node_is_a_cluster_of_its_own() {
+        let settings = settings(&[]).unwrap();
+        assert_eq!(settings.data_dir, PathBuf::from("default.quorate"));
+        assert_eq!(settings.cluster.members.len(), 1);
+        assert_eq!(settings.quota_bytes, 2 << 30);
+    }
+
+    #[test]
+    fn listening_elsewhere_without_saying_so_is_refused() {
+        let error = settings(&["--listen-client-urls", "http://127.0.0.1:1"]).unwrap_err();
+        assert_eq!(error, FlagsError::NotAdvertised);
+    }
+
+    #[test]
+    fn timeouts_that_cannot_work_are_refused() {
+        let error = settings(&["--heartbeat-interval", "300"]).unwrap_err();
+        assert!(error.to_string().contains("(1000 ms) must be at least five times"), "{error}");
+        let error = settings(&["--election-timeout", "50001"]).unwrap_err();
+        assert_eq!(error, FlagsError::ElectionTimeoutTooLong { election_ms: 50_001 });
+        assert_eq!(settings(&["--heartbeat-interval", "0"]).unwrap_err(), FlagsError::NoHeartbeat);
+    }
+
+    #[test]
+    fn unknown_flags_are_refused() {
+        assert!(Program::try_parse_from(["serve", "--experimental-anything"]).is_err());
+    }
+
+    #[test]
+    fn a_name_that_would_break_other_flags_is_refused() {
+        assert!(matches!(settings(&["--name", "a/b"]), Err(FlagsError::Name { .. })));
+    }
+}

@@ -1,0 +1,202 @@
+//! `--initial-cluster`: who the first members are. Read and checked once, here; knows nothing of
+//! how a cluster works.
+
+use super::ids;
+use super::url::{HttpUrl, UrlError};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A member that the flag names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InitialMember {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) peer_urls: Vec<HttpUrl>,
+}
+
+/// The first members of a cluster, this node among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InitialCluster {
+    pub(crate) cluster_id: u64,
+    pub(crate) own_id: u64,
+    pub(crate) members: Vec<InitialMember>,
+}
+
+/// Why the flag was refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InitialClusterError {
+    /// An element is not of the form that the flag has.
+    #[error(
+        "--initial-cluster: expected NAME=http://HOST:PORT,NAME=http://HOST:PORT, found `{found}`"
+    )]
+    Form {
+        /// The element.
+        found: String,
+    },
+    /// A URL in it is none.
+    #[error("--initial-cluster: member {name}: {source}")]
+    Url {
+        /// Whose.
+        name: String,
+        /// What is wrong with it.
+        source: UrlError,
+    },
+    /// Two members have one URL.
+    #[error("--initial-cluster: {url} belongs to two members, {first} and {second}")]
+    SameUrl {
+        /// The URL.
+        url: HttpUrl,
+        /// One of them.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// This node is not among them.
+    #[error(
+        "--initial-cluster names {}, but not this node: add `{name}=PEER-URL` to it, or give one \
+         of these names with --name", found.join(", ")
+    )]
+    NotAMember {
+        /// This node's name.
+        name: String,
+        /// Who is.
+        found: Vec<String>,
+    },
+    /// The flag and the advertised URLs contradict each other.
+    #[error(
+        "--initial-cluster says that {name} is at {}, but --initial-advertise-peer-urls says {}: \
+         they must be equal",
+        join(in_cluster),
+        join(advertised)
+    )]
+    OtherUrls {
+        /// This node's name.
+        name: String,
+        /// The one.
+        in_cluster: Vec<HttpUrl>,
+        /// The other.
+        advertised: Vec<HttpUrl>,
+    },
+}
+
+fn join(urls: &[HttpUrl]) -> String {
+    urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+impl InitialCluster {
+    /// Reads `name=url,name=url`; a name given twice has two URLs. `name` is this node.
+    ///
+    /// # Errors
+    ///
+    /// [`InitialClusterError`].
+    pub(crate) fn parse(
+        text: &str,
+        token: &str,
+        name: &str,
+        advertised: &[HttpUrl],
+    ) -> Result<Self, InitialClusterError> {
+        let by_name = urls_by_name(text)?;
+        check_distinct(&by_name)?;
+        let found = || by_name.keys().cloned().collect();
+        let own = by_name.get(name).ok_or_else(|| InitialClusterError::NotAMember {
+            name: name.to_owned(),
+            found: found(),
+        })?;
+        let set = |urls: &[HttpUrl]| urls.iter().cloned().collect::<BTreeSet<_>>();
+        if set(own) != set(advertised) {
+            return Err(InitialClusterError::OtherUrls {
+                name: name.to_owned(),
+                in_cluster: own.clone(),
+                advertised: advertised.to_vec(),
+            });
+        }
+        let own_id = ids::member_id(own, token);
+        let members = by_name.into_iter().map(|(name, peer_urls)| InitialMember {
+            id: ids::member_id(&peer_urls, token),
+            name,
+            peer_urls,
+        });
+        let members: Vec<InitialMember> = members.collect();
+        let member_ids: Vec<u64> = members.iter().map(|member| member.id).collect();
+        Ok(Self { cluster_id: ids::cluster_id(&member_ids), own_id, members })
+    }
+}
+
+fn urls_by_name(text: &str) -> Result<BTreeMap<String, Vec<HttpUrl>>, InitialClusterError> {
+    let mut by_name: BTreeMap<String, Vec<HttpUrl>> = BTreeMap::new();
+    for element in text.split(',') {
+        let parts = element.split_once('=').map(|(name, url)| (name.trim(), url));
+        let Some((name, url)) = parts.filter(|(name, _)| !name.is_empty()) else {
+            return Err(InitialClusterError::Form { found: element.to_owned() });
+        };
+        let url = url
+            .parse()
+            .map_err(|source| InitialClusterError::Url { name: name.to_owned(), source })?;
+        by_name.entry(name.to_owned()).or_default().push(url);
+    }
+    Ok(by_name)
+}
+
+fn check_distinct(by_name: &BTreeMap<String, Vec<HttpUrl>>) -> Result<(), InitialClusterError> {
+    let mut owners: BTreeMap<&HttpUrl, &String> = BTreeMap::new();
+    for (name, urls) in by_name {
+        for url in urls {
+            if let Some(first) = owners.insert(url, name) {
+                return Err(InitialClusterError::SameUrl {
+                    url: url.clone(),
+                    first: first.clone(),
+                    second: name.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THREE: &str =
+        "a=http://127.0.0.1:34102,b=http://127.0.0.1:34112,c=http://127.0.0.1:34122";
+
+    fn parse(text: &str, name: &str, url: &str) -> Result<InitialCluster, InitialClusterError> {
+        InitialCluster::parse(text, "etcd-cluster", name, &[url.parse().unwrap()])
+    }
+
+    #[test]
+    fn every_member_gets_the_id_that_etcd_gives_it() {
+        let cluster = parse(THREE, "b", "http://127.0.0.1:34112").unwrap();
+        assert_eq!(cluster.cluster_id, 14_195_544_604_942_765_426);
+        assert_eq!(cluster.own_id, 0xba02_961d_d552_6fd1);
+        let names: Vec<&str> = cluster.members.iter().map(|m| m.name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_node_that_is_not_named_is_told_who_is() {
+        let error = parse(THREE, "d", "http://127.0.0.1:1").unwrap_err();
+        assert!(error.to_string().contains("names a, b, c, but not this node"), "{error}");
+    }
+
+    #[test]
+    fn a_node_at_another_url_than_the_flag_says_is_refused() {
+        let error = parse(THREE, "a", "http://127.0.0.1:1").unwrap_err();
+        assert!(matches!(error, InitialClusterError::OtherUrls { .. }), "{error}");
+    }
+
+    #[test]
+    fn two_members_at_one_url_are_refused() {
+        let error = parse("a=http://h:1,b=http://h:1", "a", "http://h:1").unwrap_err();
+        assert!(error.to_string().contains("http://h:1 belongs to two members, a and b"));
+        assert!(parse("a=http://h:1,a=http://h:1", "a", "http://h:1").is_err());
+    }
+
+    #[test]
+    fn what_is_no_member_is_shown() {
+        for (text, shown) in [("", "``"), ("a", "`a`"), ("a=http://h:1,,", "``"), ("=x", "`=x`")] {
+            let error = parse(text, "a", "http://h:1").unwrap_err();
+            assert!(error.to_string().contains(&format!("found {shown}")), "{error}");
+        }
+        assert!(matches!(parse("a=h:1", "a", "http://h:1"), Err(InitialClusterError::Url { .. })));
+    }
+}

@@ -1,0 +1,203 @@
+//! `quorate serve`: one node. Turns etcd's flags into settings, puts the rooms together, and stops
+//! them in order. Holds no rule of any of them.
+
+mod flags;
+mod folder;
+mod ids;
+mod initial_cluster;
+mod url;
+
+pub(crate) use flags::Flags;
+pub(crate) use initial_cluster::{InitialCluster, InitialClusterError};
+pub(crate) use url::HttpUrl;
+
+use crate::client::runtime;
+use anyhow::{Context, bail};
+use flags::{LogLevel, Settings};
+use initial_cluster::InitialMember;
+use quorate::{Configuration, DriverOptions, Member, MemberRole, Node, NodeFailure, Options};
+use quorate_kv::{BackgroundThread, Reader, RedbEngine};
+use quorate_server::{MemberContext, ServerOptions};
+use std::io::{IsTerminal, Read};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::level_filters::LevelFilter;
+
+/// The state's file below the data folder, beside `wal` and `snapshots`.
+const STATE_FILE: &str = "state";
+/// etcd gives a request this long, and two election timeouts.
+const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
+
+/// Runs a node until it is told to stop. `is_set` tells whether a flag was given.
+///
+/// # Errors
+///
+/// If the flags make no sense, an address or the folder cannot be had, or the node fails.
+pub(crate) fn run(flags: &Flags, is_set: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+    let settings = flags.settings(is_set)?;
+    log_to_stderr(flags.log_level);
+    // Everything that can be refused is refused before the folder is touched.
+    let clients = flags.listen_client_urls.iter().map(|url| listen(url, "--listen-client-urls"));
+    let clients = clients.collect::<anyhow::Result<Vec<_>>>()?;
+    let peer_url = flags.listen_peer_urls.first().context("one peer URL was checked")?;
+    let peers = listen(peer_url, "--listen-peer-urls")?;
+    folder::claim(&settings.data_dir, &settings.cluster, &flags.name)?;
+    runtime()?.block_on(serve(flags, &settings, clients, peers))
+}
+
+async fn serve(
+    flags: &Flags,
+    settings: &Settings,
+    clients: Vec<TcpListener>,
+    peers: TcpListener,
+) -> anyhow::Result<()> {
+    // Signals are caught from here on, so that a stop during recovery is a clean one too.
+    let stop_wish = stop_wish(flags.exit_with_parent)?;
+    let (node, reader) = start_node(flags, settings, peers).await?;
+    let clients = clients.into_iter().map(tokio::net::TcpListener::from_std);
+    let clients = clients.collect::<Result<Vec<_>, _>>().context("listening for clients")?;
+    let failing = node.clone();
+    let stop = async move {
+        tokio::select! {
+            why = stop_wish => tracing::info!("stopping: {why}"),
+            // The reason is told below.
+            _ = failing.failure() => {}
+        }
+    };
+    let served =
+        quorate_server::serve(clients, node.clone(), reader, server_options(flags, settings), stop)
+            .await;
+    let failure = stop_node(node).await;
+    served.context("serving clients")?;
+    match failure.as_deref() {
+        None | Some(NodeFailure::Stopped) => Ok(()),
+        Some(failure) => bail!("the node failed: {failure}"),
+    }
+}
+
+/// Stops the node if it still runs; returns why it failed otherwise.
+async fn stop_node(node: Node) -> Option<Arc<NodeFailure>> {
+    // A failure that came first is the one that counts.
+    let failed = tokio::select! {
+        biased;
+        failure = node.failure() => Some(failure),
+        () = std::future::ready(()) => None,
+    };
+    node.stop().await;
+    failed
+}
+
+async fn start_node(
+    flags: &Flags,
+    settings: &Settings,
+    peers: TcpListener,
+) -> anyhow::Result<(Node, Reader)> {
+    let path = settings.data_dir.join(STATE_FILE);
+    let engine = RedbEngine::open(&path)
+        .with_context(|| format!("opening the state in {}", path.display()))?;
+    let background = BackgroundThread::start().context("starting the state's thread")?;
+    let (machine, reader) = quorate_kv::open(Arc::new(engine), Arc::new(background))
+        .with_context(|| format!("reading the state in {}", path.display()))?;
+    let node = Node::builder(settings.cluster.own_id, &settings.data_dir)
+        .cluster_id(settings.cluster.cluster_id)
+        .members(founders(flags, settings))
+        .listener(peers)
+        .options(Options {
+            heartbeat_interval: settings.heartbeat_interval,
+            election_timeout: settings.election_timeout,
+            ..Options::default()
+        })
+        .driver_options(DriverOptions {
+            compact_log_count: flags.snapshot_count,
+            ..DriverOptions::default()
+        })
+        .start(machine)
+        .await
+        .with_context(|| format!("starting from {}", settings.data_dir.display()))?;
+    Ok((node, reader))
+}
+
+/// The first configuration. The others' client URLs are theirs to tell.
+fn founders(flags: &Flags, settings: &Settings) -> Configuration {
+    let member = |member: &InitialMember| {
+        let is_own = member.id == settings.cluster.own_id;
+        let client_urls = if is_own { flags.advertise_client_urls.as_slice() } else { &[] };
+        let context = MemberContext {
+            name: member.name.clone(),
+            client_urls: client_urls.iter().map(ToString::to_string).collect(),
+            peer_urls: member.peer_urls.iter().map(ToString::to_string).collect(),
+        };
+        let address = member.peer_urls.first().map(HttpUrl::authority).unwrap_or_default();
+        let member_id = member.id.into();
+        let context = context.to_bytes();
+        (member_id, Member { role: MemberRole::Voter, rank: 0, address, context })
+    };
+    Configuration { version: 0, members: settings.cluster.members.iter().map(member).collect() }
+}
+
+fn server_options(flags: &Flags, settings: &Settings) -> ServerOptions {
+    ServerOptions {
+        request_bytes_max: flags.max_request_bytes,
+        txn_ops_max: flags.max_txn_ops,
+        request_timeout: REQUEST_TIMEOUT_BASE + settings.election_timeout * 2,
+        quota_bytes: settings.quota_bytes,
+        ..ServerOptions::default()
+    }
+}
+
+/// Listens, or says what to do.
+fn listen(url: &HttpUrl, flag: &str) -> anyhow::Result<TcpListener> {
+    let address = url.resolve().with_context(|| flag.to_owned())?;
+    let listener = TcpListener::bind(address).with_context(|| {
+        format!("{flag}: cannot listen on {url}; is another node running there?")
+    })?;
+    listener.set_nonblocking(true).with_context(|| format!("{flag}: listening on {url}"))?;
+    Ok(listener)
+}
+
+/// Comes with a reason once the process should stop.
+fn stop_wish(
+    exit_with_parent: bool,
+) -> anyhow::Result<impl Future<Output = &'static str> + Send + 'static> {
+    let mut terminate = signal(SignalKind::terminate()).context("catching SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("catching SIGINT")?;
+    let (sender, parent_is_gone) = oneshot::channel::<()>();
+    if exit_with_parent {
+        std::thread::Builder::new()
+            .name("parent-watch".to_owned())
+            .spawn(move || {
+                // Nothing is ever written there; the end comes when the parent does not hold it
+                // any more.
+                let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
+                drop(sender);
+            })
+            .context("watching the parent")?;
+    } else {
+        // Kept forever, so that the channel stays open.
+        std::mem::forget(sender);
+    }
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+            _ = parent_is_gone => "the process that started this one is gone",
+        }
+    })
+}
+
+fn log_to_stderr(level: LogLevel) {
+    let level = match level {
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Error | LogLevel::Fatal => LevelFilter::ERROR,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}

@@ -1,0 +1,134 @@
+//! The URLs of etcd's flags. Only plain HTTP to a host and a port: what is not built yet is refused
+//! here, by name. Knows nothing of what listens where.
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
+
+/// `http://host:port`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct HttpUrl {
+    host: String,
+    port: u16,
+}
+
+/// Why a URL was refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UrlError {
+    /// TLS and sockets of the file system are for later.
+    #[error("expected http://HOST:PORT, found `{found}`: {scheme} is not supported yet")]
+    Scheme {
+        /// The URL.
+        found: String,
+        /// Its scheme.
+        scheme: &'static str,
+    },
+    /// It is no such URL.
+    #[error("expected http://HOST:PORT, found `{found}`")]
+    Form {
+        /// The URL.
+        found: String,
+    },
+    /// The host has no address.
+    #[error("the host of `{url}` has no address: {reason}")]
+    Unresolved {
+        /// The URL.
+        url: String,
+        /// What the resolver said.
+        reason: String,
+    },
+}
+
+impl FromStr for HttpUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        let text = text.trim();
+        for scheme in ["https", "unix", "unixs"] {
+            if text.starts_with(&format!("{scheme}://")) {
+                return Err(UrlError::Scheme { found: text.to_owned(), scheme });
+            }
+        }
+        let form = || UrlError::Form { found: text.to_owned() };
+        let rest = text.strip_prefix("http://").ok_or_else(form)?;
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = rest.rsplit_once(':').ok_or_else(form)?;
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(form)?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        // Colons belong in brackets, as in [::1]; nothing but a host belongs before the port.
+        let is_host = !bare.is_empty() && (bare.len() < host.len() || !bare.contains(':'));
+        if !is_host || bare.contains(['/', '@', ' ', '[', ']', ',', '=']) {
+            return Err(form());
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}:{}", self.host, self.port)
+    }
+}
+
+impl HttpUrl {
+    /// `host:port`.
+    pub(crate) fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// The first address of the host; of the fourth version of the protocol, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`UrlError::Unresolved`] if there is none.
+    pub(crate) fn resolve(&self) -> Result<SocketAddr, UrlError> {
+        let unresolved = |reason: String| UrlError::Unresolved { url: self.to_string(), reason };
+        let found = self.authority().to_socket_addrs();
+        let mut found: Vec<_> = found.map_err(|error| unresolved(error.to_string()))?.collect();
+        found.sort_by_key(SocketAddr::is_ipv6);
+        found.first().copied().ok_or_else(|| unresolved("no address".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_http_a_host_and_a_port() {
+        for right in ["http://127.0.0.1:2379", "http://[::1]:2379", "http://node-1.example:80/"] {
+            let url: HttpUrl = right.parse().unwrap();
+            assert_eq!(url.to_string(), right.trim_end_matches('/'));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_and_shown() {
+        let wrong = [
+            "",
+            "127.0.0.1:2379",
+            "http://",
+            "http://a",
+            "http://:1",
+            "http://a:0",
+            "http://a:b",
+            "http://a:1/path",
+            "http://::1:2379",
+            "http://a:70000",
+            "ftp://a:1",
+            "http://u@a:1",
+            "https://a:1",
+            "unix://sock",
+        ];
+        for text in wrong {
+            let error = text.parse::<HttpUrl>().unwrap_err();
+            assert!(error.to_string().contains(&format!("found `{text}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn localhost_is_found_at_the_older_protocols_address() {
+        let url: HttpUrl = "http://localhost:2379".parse().unwrap();
+        assert_eq!(url.resolve().unwrap().port(), 2379);
+    }
+}
