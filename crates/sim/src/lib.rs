@@ -1,1 +1,32 @@
-//! Whole clusters in one thread and virtual time, under faults, with judges.
+//! Whole clusters in one thread and virtual time: the shipped core, driver, log and store run here
+//! unchanged; only disk, network, clock and schedule are simulated, and one seed decides them all.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+
+mod application;
+mod campaign;
+mod cluster;
+mod disk;
+mod faults;
+mod hash;
+pub mod judge;
+pub mod kv;
+mod network;
+mod queue;
+mod rng;
+mod run;
+mod trace;
+
+pub use application::{
+    Application, Complaint, Findings, Machine, OpId, Outcome, Request,
+};
+pub use campaign::{SimError, SimOptions, run};
+pub use cluster::{Cluster, ClusterOptions, seconds};
+pub use disk::{CrashStyle, DiskFaults, SimDisk, Task, Work};
+pub use faults::{Crashes, DiskPace, Faults, NetworkFaults, Rhythm};
+pub use hash::{TraceHash, hash_of};
+pub use judge::Breach;
+pub use network::MessageCounts;
+pub use rng::{Chance, Rng};
+pub use run::{Summary, Violation, World};
+pub use trace::Counts;

@@ -1,0 +1,129 @@
+//! What a world needs to know of the program that it replicates: the state machine itself, what
+//! clients ask of it, and what they may be told. Implement [`Application`] to run your own state
+//! machine under every fault; the simulator's own is [`crate::kv::KvApplication`].
+
+use crate::rng::Rng;
+use bytes::Bytes;
+use quorate::{Committed, Fatal, QueryError, Replies, SnapshotView, StateMachine};
+use quorate_core::{LogId, LogIndex, NodeId};
+use std::io::Read;
+
+/// A replicated program and its judge.
+///
+/// The world calls [`Self::request`] whenever a client is free, and [`Self::answered`] exactly once
+/// for each request. Moments count up over both, so that "A was answered before B was asked" is
+/// `a_moment < b_moment`.
+pub trait Application {
+    /// The state machine of a node that starts: empty, or with what its own storage kept.
+    fn machine(&mut self, node: NodeId) -> Machine;
+
+    /// What a client does next.
+    fn request(&mut self, op: OpId, moment: u64, rng: &mut Rng) -> Request;
+
+    /// What became of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Complaint`] if no correct program can have answered so.
+    fn answered(&mut self, op: OpId, moment: u64, outcome: Outcome) -> Result<(), Complaint>;
+
+    /// The world is healed and quiet: requests that look at everything that was ever acknowledged.
+    /// They go through [`Self::answered`] like all others, with the ids that `next_op` gives.
+    fn scan(&mut self, next_op: &mut dyn FnMut() -> (OpId, u64)) -> Vec<(OpId, Request)>;
+
+    /// The last word, after the scan.
+    ///
+    /// # Errors
+    ///
+    /// [`Complaint`] if the history as a whole is not one that a correct program can have.
+    fn verdict(&mut self) -> Result<Findings, Complaint>;
+}
+
+/// The client's name for one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OpId(pub u64);
+
+/// A state machine, and a way to compare it with its replicas.
+pub struct Machine {
+    /// The state machine.
+    pub machine: Box<dyn StateMachine>,
+    /// A hash of its state, equal on all replicas that applied the same. If absent, the bytes of
+    /// its snapshot are hashed.
+    pub digest: Option<Box<dyn Fn() -> u64>>,
+}
+
+impl Machine {
+    /// A node whose state machine cannot be opened: it fails at the first touch, and says why.
+    #[must_use]
+    pub fn broken(reason: &str) -> Self {
+        Self { machine: Box::new(Broken(reason.to_owned())), digest: None }
+    }
+}
+
+struct Broken(String);
+
+impl StateMachine for Broken {
+    fn applied(&self) -> LogIndex {
+        LogIndex::ORIGIN
+    }
+
+    fn apply(&mut self, _: &[Committed], _: &mut Replies) -> Result<(), Fatal> {
+        Err(Fatal::new(self.0.clone()))
+    }
+
+    fn query(&self, _: &[u8]) -> Result<Bytes, QueryError> {
+        Err(QueryError { reason: self.0.clone() })
+    }
+
+    fn view(&self) -> Result<Box<dyn SnapshotView>, Fatal> {
+        Err(Fatal::new(self.0.clone()))
+    }
+
+    fn restore(&mut self, _: LogId, _: &mut dyn Read) -> Result<(), Fatal> {
+        Err(Fatal::new(self.0.clone()))
+    }
+}
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A command for the log.
+    Command(Bytes),
+    /// A linearizable read.
+    Query(Bytes),
+}
+
+/// What a client learns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The command was applied.
+    Applied {
+        /// Where it stands in the log.
+        log_id: LogId,
+        /// The state machine's reply.
+        reply: Bytes,
+    },
+    /// The query was answered.
+    Read {
+        /// The answer.
+        reply: Bytes,
+    },
+    /// It had no effect and never will.
+    NoEffect,
+    /// A command may or may not have had an effect, now or later.
+    Unknown,
+}
+
+/// Why a history cannot be right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Complaint(pub String);
+
+/// What the application's judge looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Operations in checked histories.
+    pub checked_count: u64,
+    /// Histories that were too entangled to decide within the bound.
+    pub undecided_count: u64,
+}

@@ -1,0 +1,173 @@
+//! The clients: they think, ask any node, wait, and hand what they learn to the judges. What they
+//! ask is the application's part.
+
+use super::happening::Happening;
+use super::node::Caller;
+use super::Cluster;
+use crate::application::{Application, OpId, Outcome, Request};
+use crate::judge::Breach;
+use crate::rng::Rng;
+use quorate::{Consistency, Fate, Input, Ticket};
+use quorate_core::NodeId;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What the world knows of its clients.
+#[derive(Debug)]
+pub(super) struct Clients {
+    pub(super) rng: Rng,
+    op_count: u64,
+    moment: u64,
+    /// Requests without an answer: whose (a client, or a story's), and whether it is a command.
+    pub(super) waiting: BTreeMap<OpId, Waiting>,
+    /// Answers to a story's own requests.
+    pub(super) told: BTreeMap<OpId, Outcome>,
+}
+
+/// A request without an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    pub(super) client: Option<usize>,
+    /// The hash of the command, if it is one.
+    pub(super) command: Option<u64>,
+}
+
+impl Clients {
+    pub(super) fn new(rng: Rng) -> Self {
+        Self { rng, op_count: 0, moment: 0, waiting: BTreeMap::new(), told: BTreeMap::new() }
+    }
+
+    pub(super) fn next_moment(&mut self) -> u64 {
+        // Two apart, so that a judge can put something of its own between two moments.
+        self.moment += 2;
+        self.moment
+    }
+
+    pub(super) fn next_op(&mut self) -> OpId {
+        self.op_count += 1;
+        OpId(self.op_count)
+    }
+}
+
+impl<A: Application> Cluster<A> {
+    /// A client will think of something.
+    pub(super) fn plan_thought(&mut self, client: usize) {
+        let delay = self.clients.rng.wait(self.options.think_mean);
+        self.queue.push(self.now.after(delay), Happening::Think { client });
+    }
+
+    /// A client asks some node, be it up or not.
+    pub(super) fn think(&mut self, client: usize) {
+        if !self.is_troubled {
+            return;
+        }
+        let (op, moment) = (self.clients.next_op(), self.clients.next_moment());
+        let request = self.application.request(op, moment, &mut self.clients.rng);
+        let node = NodeId::new(self.clients.rng.below(self.options.node_count) + 1);
+        self.post(op, Some(client), node, request);
+    }
+
+    /// A request is on its way to a node.
+    pub(super) fn post(&mut self, op: OpId, client: Option<usize>, node: NodeId, request: Request) {
+        let command = match &request {
+            Request::Command(command) => Some(self.safety.proposed(command)),
+            Request::Query(_) => None,
+        };
+        self.clients.waiting.insert(op, Waiting { client, command });
+        let at = self.network.one_way(self.now);
+        self.queue.push(at, Happening::Ask { op, node, request });
+    }
+
+    /// A request reaches its node.
+    pub(super) fn ask(&mut self, op: OpId, id: NodeId, request: Request) {
+        let deadline = self.now.after(self.options.patience);
+        let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) else {
+            return self.send_answer(op, Outcome::NoEffect);
+        };
+        let ticket = Ticket(op.0);
+        let (caller, input) = match request {
+            Request::Command(command) => {
+                (Caller::Command, Input::Propose { ticket, command, deadline })
+            }
+            Request::Query(query) => {
+                let consistency = Consistency::Linearizable;
+                (Caller::Query(query), Input::Barrier { ticket, consistency, deadline })
+            }
+        };
+        running.callers.insert(ticket, caller);
+        self.tell(id, input);
+    }
+
+    /// The fate of a command is known on the node that was asked.
+    pub(super) fn fate(&mut self, id: NodeId, ticket: Ticket, fate: Fate) {
+        let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) else {
+            return;
+        };
+        if running.callers.remove(&ticket).is_some() {
+            let outcome = match fate {
+                Fate::Applied { log_id, reply } => Outcome::Applied { log_id, reply },
+                Fate::NotAppended(_) | Fate::Lost { .. } => Outcome::NoEffect,
+                Fate::Unknown(_) => Outcome::Unknown,
+            };
+            self.send_answer(OpId(ticket.0), outcome);
+        }
+    }
+
+    /// A read may go on, or not.
+    pub(super) fn may_read(&mut self, id: NodeId, ticket: Ticket, may_read: bool) {
+        let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) else {
+            return;
+        };
+        let Some(Caller::Query(query)) = running.callers.remove(&ticket) else { return };
+        let reply = may_read.then(|| running.applier.machine().query(&query));
+        let outcome = match reply {
+            Some(Ok(reply)) => Outcome::Read { reply },
+            Some(Err(_)) | None => Outcome::NoEffect,
+        };
+        self.send_answer(OpId(ticket.0), outcome);
+    }
+
+    /// Their node died under these callers.
+    pub(super) fn forsake(&mut self, callers: BTreeMap<Ticket, Caller>) {
+        for (ticket, caller) in callers {
+            let outcome = match caller {
+                Caller::Command => Outcome::Unknown,
+                Caller::Query(_) => Outcome::NoEffect,
+            };
+            let delay = self.rng.duration(Duration::ZERO, Duration::from_secs(1));
+            let answer = Happening::Answer { op: OpId(ticket.0), outcome };
+            self.queue.push(self.now.after(delay), answer);
+        }
+    }
+
+    /// An answer reaches its client.
+    pub(super) fn answer(&mut self, op: OpId, outcome: Outcome) -> Result<(), Breach> {
+        let Some(Waiting { client, command }) = self.clients.waiting.remove(&op) else {
+            return Ok(());
+        };
+        let counts = &mut self.trace.counts;
+        match &outcome {
+            Outcome::Applied { log_id, .. } => {
+                counts.ops_ok += 1;
+                self.safety.told_applied(*log_id)?;
+            }
+            Outcome::Read { .. } => counts.ops_ok += 1,
+            Outcome::NoEffect => {
+                counts.ops_refused += 1;
+                if let Some(command) = command {
+                    self.safety.told_no_effect(command)?;
+                }
+            }
+            Outcome::Unknown => counts.ops_unknown += 1,
+        }
+        let moment = self.clients.next_moment();
+        match client {
+            Some(client) => self.plan_thought(client),
+            None => {
+                self.clients.told.insert(op, outcome.clone());
+            }
+        }
+        self.application.answered(op, moment, outcome)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! Everything that can be due in a world. Each happening names the life of the node that it is
+//! meant for: what was on its way to a node that crashed finds nobody.
+
+use super::lanes::LaneName;
+use crate::application::{OpId, Outcome, Request};
+use bytes::Bytes;
+use quorate_core::NodeId;
+
+/// Something that is due at some time.
+#[derive(Clone, Debug)]
+pub(super) enum Happening {
+    /// A message reaches a node.
+    Deliver { from: NodeId, to: NodeId, bytes: Bytes },
+    /// A node notices that the connection to a peer broke.
+    Disconnected { node: NodeId, peer: NodeId },
+    /// A node's loop looks at what has happened.
+    Turn { node: NodeId, life: u64 },
+    /// A stretch of work is done.
+    LaneDone { node: NodeId, life: u64, lane: LaneName },
+    /// A node has read its disk and begins.
+    Started { node: NodeId, life: u64 },
+    /// A node that is down starts.
+    Start { node: NodeId, life: u64 },
+    /// A node that was stopped goes on.
+    Resume { node: NodeId },
+    /// A client thinks of something to ask.
+    Think { client: usize },
+    /// A request reaches a node.
+    Ask { op: OpId, node: NodeId, request: Request },
+    /// An answer reaches its client.
+    Answer { op: OpId, outcome: Outcome },
+    /// Something goes wrong.
+    Trouble(Trouble),
+    /// Links are mended.
+    Mend { links: Vec<(NodeId, NodeId)> },
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    Crash,
+    Partition,
+    Pause,
+    Transfer,
+}
+
+impl Happening {
+    /// Numbers for the trace hash: the kind, the node, and the content.
+    pub(super) fn fingerprint(&self) -> (u64, u64, u64) {
+        match self {
+            Self::Deliver { from, to, bytes } => {
+                (1, to.get(), from.get() ^ crate::hash::hash_of(bytes))
+            }
+            Self::Disconnected { node, peer } => (2, node.get(), peer.get()),
+            Self::Turn { node, life } => (3, node.get(), *life),
+            Self::LaneDone { node, life, lane } => (4, node.get(), (*life << 8) | lane.number()),
+            Self::Started { node, life } => (5, node.get(), *life),
+            Self::Start { node, life } => (6, node.get(), *life),
+            Self::Resume { node } => (7, node.get(), 0),
+            Self::Think { client } => (8, 0, u64::try_from(*client).unwrap_or(0)),
+            Self::Ask { op, node, request } => {
+                let (Request::Command(bytes) | Request::Query(bytes)) = request;
+                (9, node.get(), op.0 ^ crate::hash::hash_of(bytes))
+            }
+            Self::Answer { op, outcome } => (10, 0, op.0 ^ outcome_number(outcome)),
+            Self::Trouble(trouble) => (11, 0, u64::from(*trouble as u8)),
+            Self::Mend { links } => (12, 0, u64::try_from(links.len()).unwrap_or(0)),
+        }
+    }
+}
+
+fn outcome_number(outcome: &Outcome) -> u64 {
+    match outcome {
+        Outcome::Applied { log_id, reply } => {
+            log_id.index.get().rotate_left(32) ^ crate::hash::hash_of(reply)
+        }
+        Outcome::Read { reply } => crate::hash::hash_of(reply),
+        Outcome::NoEffect => 1 << 62,
+        Outcome::Unknown => 1 << 63,
+    }
+}

@@ -1,0 +1,162 @@
+//! Birth, death and sleep of nodes. Knows no reasons: those are in the story or in the trouble.
+
+use super::happening::Happening;
+use super::node::{self, Reading, State};
+use super::Cluster;
+use crate::application::{Application, Machine};
+use crate::disk::{CrashStyle, DiskFaults};
+use crate::judge::{Breach, Look};
+use crate::rng::Chance;
+use quorate_core::{NodeId, Time};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl<A: Application> Cluster<A> {
+    /// A machine that is down begins to read its disk.
+    pub(super) fn start(&mut self, id: NodeId) {
+        let Machine { machine, digest } = self.application.machine(id);
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.life += 1;
+        let life = node.life;
+        let founders = Arc::clone(&self.founders);
+        let (disk, options, now) = (node.disk.clone(), &self.options, self.now);
+        let (read, task, work) =
+            disk.run(|| node::read_disk(node, options, now, founders, machine));
+        match read {
+            Ok(opened) => {
+                node.state = State::Starting(Box::new(Reading { task, opened, digest }));
+                let done = self.disk_time(work.sync_count + 1);
+                self.queue.push(done, Happening::Started { node: id, life });
+            }
+            Err(error) if self.is_simulated_failure(id) => {
+                self.trace.headline(self.now, Some(id), format!("does not start: {error}"));
+                self.crash_node(id, CrashStyle::KeepAll);
+                self.plan_start(id, Duration::from_millis(200));
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                self.breach = Some(Breach::DoesNotStart { node: id, reason });
+            }
+        }
+    }
+
+    /// Whether a failing disk, not the code, may be why this node does not start.
+    pub(super) fn is_simulated_failure(&self, id: NodeId) -> bool {
+        self.nodes.get(&id).is_some_and(|node| node.disk.take_failure())
+    }
+
+    /// A node has read its disk and begins.
+    pub(super) fn started(&mut self, id: NodeId, life: u64) -> Result<(), Breach> {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
+        if node.life != life {
+            return Ok(());
+        }
+        let State::Starting(reading) = std::mem::replace(&mut node.state, State::Down) else {
+            return Ok(());
+        };
+        node.disk.finish(reading.task);
+        let found = node::found(&reading.opened);
+        let applied = reading.opened.applier.applied().index;
+        self.safety.started(id, found, applied)?;
+        self.invariants.observe_restore(id, applied);
+        let running = node::begin(*reading, now);
+        let look = look_at(id, &running.driver);
+        let text = format!("starts with log to {}, term {}", look.last_log, look.term);
+        node.state = State::Up(Box::new(running));
+        self.trace.headline(now, Some(id), text);
+        self.trace.counts.restarts += u64::from(life > 1);
+        self.plan_turn(id, now);
+        Ok(())
+    }
+
+    /// A node stops here and now; what it had not synced suffers as `style` says.
+    pub(super) fn crash_node(&mut self, id: NodeId, style: CrashStyle) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.life += 1;
+        node.paused = false;
+        node.crash_after_outputs = None;
+        let state = std::mem::replace(&mut node.state, State::Down);
+        // The disk dies first: what the node still wants to write while it is dropped is lost.
+        node.disk = node.disk.crash(style);
+        self.invariants.crashed(id);
+        if let State::Up(running) = state {
+            self.forsake(running.callers);
+        }
+        self.tell_of_broken_connections(id);
+        self.set_disk_faults(id);
+    }
+
+    fn tell_of_broken_connections(&mut self, id: NodeId) {
+        let peers: Vec<NodeId> = self.nodes.keys().copied().filter(|peer| *peer != id).collect();
+        for peer in peers {
+            if self.rng.happens(Chance::percent(80)) {
+                let delay = self.rng.duration(Duration::ZERO, Duration::from_millis(100));
+                let notice = Happening::Disconnected { node: peer, peer: id };
+                self.queue.push(self.now.after(delay), notice);
+            }
+        }
+    }
+
+    /// A machine that is down will start after this time.
+    pub(super) fn plan_start(&mut self, id: NodeId, after: Duration) {
+        if let Some(node) = self.nodes.get(&id) {
+            let start = Happening::Start { node: id, life: node.life };
+            self.queue.push(self.now.after(after), start);
+        }
+    }
+
+    /// A process is stopped; the world goes on without it.
+    pub(super) fn pause_node(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.paused = true;
+        }
+    }
+
+    /// A stopped process goes on, and finds what has piled up.
+    pub(super) fn resume(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.paused = false;
+            self.plan_turn(id, self.now);
+        }
+    }
+
+    /// The disk misbehaves as the options say, while there is trouble at all.
+    pub(super) fn set_disk_faults(&mut self, id: NodeId) {
+        let faults = if self.is_troubled {
+            self.options.faults.disk.faults
+        } else {
+            DiskFaults { sync_fails: Chance::NEVER, ..self.options.faults.disk.faults }
+        };
+        if let Some(node) = self.nodes.get(&id) {
+            node.disk.set_faults(faults);
+        }
+    }
+
+    /// When a stretch of disk work that begins now is done.
+    pub(super) fn disk_time(&mut self, sync_count: u32) -> Time {
+        let pace = self.options.faults.disk;
+        let mut at = self.now.after(Duration::from_micros(10));
+        for _ in 0..sync_count {
+            at = at.after(pace.sync_min).after(self.rng.wait(pace.sync_mean));
+            if self.is_troubled && self.rng.happens(pace.stall) {
+                at = at.after(self.rng.duration(Duration::ZERO, pace.stall_max));
+            }
+        }
+        self.trace.counts.syncs += u64::from(sync_count);
+        at
+    }
+}
+
+/// What the judges see of a node.
+pub(super) fn look_at(node: NodeId, driver: &quorate::Driver) -> Look {
+    let raft = driver.raft();
+    Look {
+        node,
+        role: raft.role(),
+        term: raft.current_term(),
+        commit: raft.commit_index(),
+        applied: driver.applied(),
+        last_log: raft.last_log(),
+    }
+}

@@ -1,0 +1,303 @@
+//! A whole cluster in one thread and virtual time: the shipped nodes on simulated machines, their
+//! clients, their troubles and their judges. The seed decides everything; no clock, thread or
+//! randomly ordered map may have a say.
+
+mod clients;
+mod happening;
+mod healing;
+mod lanes;
+mod life;
+mod node;
+mod story;
+mod trouble;
+mod turn;
+mod work;
+
+use crate::application::Application;
+use crate::faults::Faults;
+use crate::judge::{Breach, Safety};
+use crate::network::{MessageCounts, Network};
+use crate::queue::Queue;
+use crate::rng::Rng;
+use crate::trace::{Counts, Trace};
+use clients::Clients;
+use happening::Happening;
+use node::SimNode;
+use quorate::DriverOptions;
+use quorate_core::invariants::ClusterChecker;
+use quorate_core::{Configuration, Member, MemberRole, NodeId, Options, Role, Time};
+use quorate_wal::WalOptions;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use story::seconds;
+
+/// Everything that a world is made from.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// Decides everything that is left to chance.
+    pub seed: u64,
+    /// How many nodes, all of them voters.
+    pub node_count: u64,
+    /// Settings of the cores.
+    pub raft: Options,
+    /// Settings of the drivers.
+    pub driver: DriverOptions,
+    /// Settings of the logs.
+    pub wal: WalOptions,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// How many clients ask at the same time.
+    pub client_count: usize,
+    /// How long a client thinks between two requests, on average.
+    pub think_mean: Duration,
+    /// How long a client waits for an answer.
+    pub patience: Duration,
+}
+
+impl ClusterOptions {
+    /// A quiet world without clients: for stories that bring their own troubles.
+    #[must_use]
+    pub fn calm(seed: u64, node_count: u64) -> Self {
+        Self {
+            seed,
+            node_count,
+            raft: Options::default(),
+            driver: DriverOptions {
+                compact_log_count: 200,
+                compact_log_bytes: 64 << 10,
+                retain_log_count: 50,
+                ..DriverOptions::default()
+            },
+            wal: WalOptions {
+                segment_size_bytes: 32 << 10,
+                first_segment_size_bytes: 8 << 10,
+                tail_bytes_max: 16 << 10,
+            },
+            faults: Faults::none(),
+            client_count: 0,
+            think_mean: Duration::from_millis(250),
+            patience: Duration::from_secs(5),
+        }
+    }
+
+    /// A world whose troubles, limits and clients are drawn from the seed.
+    #[must_use]
+    pub fn swarm(seed: u64, node_count: u64) -> Self {
+        let mut rng = Rng::new(seed).fork("options");
+        let mut options = Self::calm(seed, node_count);
+        options.faults = Faults::draw(&mut rng);
+        options.client_count = rng.index(10) + 1;
+        options.think_mean = rng.duration(Duration::from_millis(20), Duration::from_secs(1));
+        options.patience = rng.duration(Duration::from_secs(1), Duration::from_secs(8));
+        options.driver.compact_log_count = rng.between(10, 400);
+        options.driver.retain_log_count = rng.between(0, 60);
+        options.wal.segment_size_bytes = rng.between(4 << 10, 64 << 10);
+        options.wal.first_segment_size_bytes = rng.between(2 << 10, 8 << 10);
+        options.wal.tail_bytes_max = rng.index(16 << 10);
+        options.raft.append_bytes_max = rng.index(8 << 10) + 64;
+        options.raft.in_flight_count_max = rng.index(16) + 1;
+        options.raft.log_cache_bytes_max = rng.index(32 << 10) + 1;
+        options.raft.load_bytes_max = rng.index(4 << 10) + 1;
+        options.raft.snapshot_chunk_bytes_max = rng.index(2 << 10) + 64;
+        options
+    }
+}
+
+/// A world.
+pub struct Cluster<A: Application> {
+    options: ClusterOptions,
+    application: A,
+    now: Time,
+    queue: Queue<Happening>,
+    nodes: BTreeMap<NodeId, SimNode>,
+    founders: Arc<Configuration>,
+    network: Network,
+    clients: Clients,
+    safety: Safety,
+    invariants: ClusterChecker,
+    trace: Trace,
+    rng: Rng,
+    steps: u64,
+    /// Whether things go wrong by themselves and clients ask.
+    is_troubled: bool,
+    breach: Option<Breach>,
+}
+
+impl<A: Application> Cluster<A> {
+    /// A world in which every node is about to start for the first time.
+    #[must_use]
+    pub fn new(options: ClusterOptions, application: A) -> Self {
+        let mut rng = Rng::new(options.seed).fork("world");
+        let ids: Vec<NodeId> = (1..=options.node_count).map(NodeId::new).collect();
+        let network = Network::new(options.faults.network, rng.fork("network"));
+        let clients = Clients::new(rng.fork("clients"));
+        let nodes =
+            ids.iter().map(|id| (*id, SimNode::new(*id, rng.fork("node")))).collect();
+        let founders = Arc::new(founders(&ids));
+        let mut cluster = Self {
+            options,
+            application,
+            now: Time::ZERO,
+            queue: Queue::default(),
+            nodes,
+            founders,
+            network,
+            clients,
+            safety: Safety::default(),
+            invariants: ClusterChecker::new(),
+            trace: Trace::default(),
+            rng,
+            steps: 0,
+            is_troubled: true,
+            breach: None,
+        };
+        for id in ids {
+            cluster.set_disk_faults(id);
+            cluster.start(id);
+        }
+        cluster.plan_troubles();
+        for client in 0..cluster.options.client_count {
+            cluster.plan_thought(client);
+        }
+        cluster
+    }
+
+    /// Lets the next thing happen; false if nothing is left to happen or a judge has spoken.
+    pub(crate) fn step(&mut self) -> bool {
+        if self.breach.is_some() {
+            return false;
+        }
+        let Some((at, happening)) = self.queue.pop() else { return false };
+        self.now = self.now.max(at);
+        self.steps += 1;
+        let (kind, node, content) = happening.fingerprint();
+        self.trace.event(self.now, kind, node, content);
+        if let Err(breach) = self.happen(happening) {
+            self.breach = Some(breach);
+        }
+        self.breach.is_none()
+    }
+
+    fn happen(&mut self, happening: Happening) -> Result<(), Breach> {
+        match happening {
+            Happening::Deliver { from, to, bytes } => self.deliver(from, to, bytes),
+            Happening::Disconnected { node, peer } => {
+                self.tell(node, quorate::Input::Disconnected { peer });
+                Ok(())
+            }
+            Happening::Turn { node, life } => self.turn_if_due(node, life),
+            Happening::LaneDone { node, life, lane } => self.lane_done(node, life, lane),
+            Happening::Started { node, life } => self.started(node, life),
+            Happening::Start { node, life } => {
+                if self.nodes.get(&node).is_some_and(|node| node.life == life && node.is_down()) {
+                    self.start(node);
+                }
+                Ok(())
+            }
+            Happening::Resume { node } => {
+                self.resume(node);
+                Ok(())
+            }
+            Happening::Think { client } => {
+                self.think(client);
+                Ok(())
+            }
+            Happening::Ask { op, node, request } => {
+                self.ask(op, node, request);
+                Ok(())
+            }
+            Happening::Answer { op, outcome } => self.answer(op, outcome),
+            Happening::Trouble(trouble) => {
+                self.trouble(trouble);
+                Ok(())
+            }
+            Happening::Mend { links } => {
+                self.mend(&links);
+                Ok(())
+            }
+        }
+    }
+
+    /// The time in this world.
+    #[must_use]
+    pub const fn now(&self) -> Time {
+        self.now
+    }
+
+    /// How many things have happened.
+    #[must_use]
+    pub const fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The hash over everything that has happened.
+    #[must_use]
+    pub const fn trace_hash(&self) -> u64 {
+        self.trace.hash()
+    }
+
+    /// How often things have happened.
+    #[must_use]
+    pub const fn counts(&self) -> Counts {
+        self.trace.counts
+    }
+
+    /// What became of the messages.
+    #[must_use]
+    pub const fn message_counts(&self) -> MessageCounts {
+        self.network.counts()
+    }
+
+    /// What a judge said, if one has.
+    #[must_use]
+    pub const fn breach(&self) -> Option<&Breach> {
+        self.breach.as_ref()
+    }
+
+    /// The last lines of the story.
+    #[must_use]
+    pub fn story(&self) -> Vec<String> {
+        self.trace.story()
+    }
+
+    /// The program that is replicated, and its judge.
+    #[must_use]
+    pub const fn application(&self) -> &A {
+        &self.application
+    }
+
+    /// How many entries are known to be committed.
+    #[must_use]
+    pub fn committed_count(&self) -> usize {
+        self.safety.committed_count()
+    }
+
+    /// How many terms had a leader.
+    #[must_use]
+    pub fn leader_count(&self) -> usize {
+        self.safety.leader_count()
+    }
+
+    /// The node that leads the highest term at this moment, if one believes to lead.
+    #[must_use]
+    pub fn leader(&self) -> Option<u64> {
+        let leaders = self.nodes.values().filter_map(|node| {
+            let raft = node.running()?.driver.raft();
+            (raft.role() == Role::Leader).then_some((raft.current_term(), node.id.get()))
+        });
+        leaders.max().map(|(_, id)| id)
+    }
+}
+
+/// The configuration that every log begins with: these voters.
+fn founders(ids: &[NodeId]) -> Configuration {
+    let member = |id: NodeId| Member {
+        role: MemberRole::Voter,
+        rank: 0,
+        address: format!("sim:{id}"),
+        context: bytes::Bytes::new(),
+    };
+    Configuration { version: 0, members: ids.iter().map(|id| (*id, member(*id))).collect() }
+}

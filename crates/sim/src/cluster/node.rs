@@ -1,0 +1,183 @@
+//! One simulated machine: its disk, and the shipped node that runs on it while it is up. Knows how
+//! a node starts from what its disk holds; what it does then is in the rooms beside this one.
+
+use super::ClusterOptions;
+use super::lanes::{FileJob, Lane, LogJob, MachineJob, WriterJob};
+use crate::disk::SimDisk;
+use crate::judge::Found;
+use crate::rng::Rng;
+use quorate::parts::{OpenRequest, Opened};
+use quorate::{Applier, Driver, Input, StartError, StateMachine, Ticket};
+use quorate_core::{Configuration, LogIndex, NodeId, Role, SnapshotMeta, Term, Time};
+use quorate_wal::{SnapshotStore, Wal};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// The cluster's id; there is only one in a world.
+const CLUSTER_ID: u64 = 0x51;
+
+/// Where a node keeps its files.
+const DATA_DIR: &str = "/data";
+
+/// A machine.
+pub(super) struct SimNode {
+    pub(super) id: NodeId,
+    pub(super) disk: SimDisk,
+    /// Counts crashes and starts; what is due for an earlier life is void.
+    pub(super) life: u64,
+    pub(super) state: State,
+    pub(super) paused: bool,
+    /// It crashes after carrying out this many more outputs.
+    pub(super) crash_after_outputs: Option<u32>,
+    pub(super) rng: Rng,
+}
+
+/// What a machine is doing.
+pub(super) enum State {
+    Down,
+    /// It has read its disk, and the time that takes is not over.
+    Starting(Box<Reading>),
+    Up(Box<Running>),
+}
+
+/// What a node read from its disk, and the work that this was.
+pub(super) struct Reading {
+    pub(super) task: crate::disk::Task,
+    pub(super) opened: Opened,
+    pub(super) digest: Option<Box<dyn Fn() -> u64>>,
+}
+
+/// A node that is up.
+pub(super) struct Running {
+    pub(super) driver: Driver,
+    pub(super) wal: Wal,
+    pub(super) snapshots: SnapshotStore,
+    pub(super) applier: Applier,
+    pub(super) digest: Option<Box<dyn Fn() -> u64>>,
+    pub(super) inbox: Vec<Input>,
+    /// When the loop looks next, if that is planned.
+    pub(super) turn_at: Option<Time>,
+    pub(super) log: Lane<LogJob>,
+    pub(super) files: Lane<FileJob>,
+    pub(super) machine: Lane<MachineJob>,
+    pub(super) writer: Lane<WriterJob>,
+    /// The newest snapshot at hand.
+    pub(super) latest: Option<SnapshotMeta>,
+    /// A snapshot that is wanted and not begun: what it must cover.
+    pub(super) wanted: Option<LogIndex>,
+    /// Callers who wait, and what for.
+    pub(super) callers: BTreeMap<Ticket, Caller>,
+    /// The role and term last noted in the story.
+    pub(super) noted: (Role, Term),
+    /// Deadlines in a row at the same time.
+    pub(super) deadline_streak: u32,
+    pub(super) turned_at: Time,
+}
+
+/// What a caller waits for.
+#[derive(Clone, Debug)]
+pub(super) enum Caller {
+    Command,
+    Query(bytes::Bytes),
+}
+
+impl SimNode {
+    pub(super) fn new(id: NodeId, mut rng: Rng) -> Self {
+        let disk = SimDisk::new(rng.fork("disk"));
+        Self {
+            id,
+            disk,
+            life: 0,
+            state: State::Down,
+            paused: false,
+            crash_after_outputs: None,
+            rng,
+        }
+    }
+
+    pub(super) fn running(&self) -> Option<&Running> {
+        match &self.state {
+            State::Up(running) => Some(running),
+            State::Down | State::Starting(_) => None,
+        }
+    }
+
+    pub(super) fn running_mut(&mut self) -> Option<&mut Running> {
+        match &mut self.state {
+            State::Up(running) => Some(running),
+            State::Down | State::Starting(_) => None,
+        }
+    }
+
+    pub(super) const fn is_down(&self) -> bool {
+        matches!(self.state, State::Down)
+    }
+}
+
+/// Reads the disk as a starting node does, by the shipped code.
+///
+/// # Errors
+///
+/// What keeps the node from starting.
+pub(super) fn read_disk(
+    node: &mut SimNode,
+    options: &ClusterOptions,
+    now: Time,
+    founders: Arc<Configuration>,
+    machine: Box<dyn StateMachine>,
+) -> Result<Opened, StartError> {
+    let request = OpenRequest {
+        disk: Arc::new(node.disk.clone()),
+        id: node.id,
+        dir: DATA_DIR.into(),
+        cluster_id: CLUSTER_ID,
+        founders,
+        options: options.raft.clone(),
+        driver_options: options.driver.clone(),
+        wal_options: options.wal,
+        seed: node.rng.word(),
+        storage_id: node.id.get().into(),
+        incarnation: node.life,
+        now,
+    };
+    quorate::parts::open(request, machine)
+}
+
+/// What recovery found, for the judges.
+pub(super) fn found(opened: &Opened) -> Found {
+    let raft = opened.driver.raft();
+    let base = raft.base().last_included;
+    let mut terms = VecDeque::new();
+    let mut index = base.index.next();
+    while index <= raft.last_log().index {
+        terms.push_back(raft.term_at(index).unwrap_or_default());
+        index = index.next();
+    }
+    Found { hard_state: opened.wal.hard_state(), base, terms }
+}
+
+/// The node that it has read.
+pub(super) fn begin(reading: Reading, now: Time) -> Running {
+    let Reading { opened, digest, .. } = reading;
+    let Opened { wal, store, applier, latest, driver } = opened;
+    let noted = (driver.raft().role(), driver.raft().current_term());
+    Running {
+        driver,
+        wal,
+        snapshots: store,
+        applier,
+        digest,
+        inbox: Vec::new(),
+        turn_at: None,
+        log: Lane::default(),
+        files: Lane::default(),
+        writer: Lane::default(),
+        machine: Lane::default(),
+        latest,
+        wanted: None,
+        callers: BTreeMap::new(),
+        noted,
+        deadline_streak: 0,
+        turned_at: now,
+    }
+}

@@ -1,0 +1,277 @@
+//! One turn of a node's loop: everything that has happened goes in, and what comes out is carried
+//! out piece by piece, in any order that the contract allows. Between two pieces the node may die.
+
+use super::happening::Happening;
+use super::lanes::{FileJob, LogJob, MachineJob};
+use super::life::look_at;
+use super::Cluster;
+use crate::application::{Application, Outcome};
+use crate::judge::Breach;
+use crate::trace::{Note, What, kind_of};
+use bytes::{Bytes, BytesMut};
+use quorate::wire::{decode_peer_message, encode_peer_message};
+use quorate::{Input, Output, PeerMessage};
+use quorate_core::{NodeId, Role, Time};
+
+/// A node that asks for a deadline this often without time going on is spinning.
+const DEADLINE_STREAK_MAX: u32 = 20;
+
+impl<A: Application> Cluster<A> {
+    /// A message reaches a node: here it becomes a message again.
+    pub(super) fn deliver(&mut self, from: NodeId, to: NodeId, bytes: Bytes) -> Result<(), Breach> {
+        if self.network.is_cut(from, to) || self.running(to).is_none() {
+            return Ok(());
+        }
+        self.trace.counts.delivered += 1;
+        let message = decode_peer_message(bytes)
+            .map_err(|error| Breach::WireBroken { from, reason: error.to_string() })?;
+        if let PeerMessage::Raft(message) = &message {
+            let what = What::Received { from, kind: kind_of(message), term: message.term() };
+            self.trace.note(Note { at: self.now, node: Some(to), what });
+        }
+        self.tell(to, Input::Peer { from, message });
+        Ok(())
+    }
+
+    /// Puts something into a node's inbox; it looks after a moment.
+    pub(super) fn tell(&mut self, id: NodeId, input: Input) {
+        let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) else {
+            return;
+        };
+        running.inbox.push(input);
+        let reaction = self.rng.duration(std::time::Duration::ZERO, self.options.faults.reaction_max);
+        self.plan_turn(id, self.now.after(reaction));
+    }
+
+    /// The node's loop looks at this time at the latest.
+    pub(super) fn plan_turn(&mut self, id: NodeId, at: Time) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let life = node.life;
+        let Some(running) = node.running_mut() else { return };
+        if running.turn_at.is_none_or(|planned| at < planned) {
+            running.turn_at = Some(at);
+            self.queue.push(at, Happening::Turn { node: id, life });
+        }
+    }
+
+    /// A turn was planned for now, or for a time that has since been moved.
+    pub(super) fn turn_if_due(&mut self, id: NodeId, life: u64) -> Result<(), Breach> {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
+        if node.life != life || node.paused {
+            return Ok(());
+        }
+        let Some(running) = node.running_mut() else { return Ok(()) };
+        if running.turn_at.is_none_or(|planned| planned > now) {
+            return Ok(());
+        }
+        running.turn_at = None;
+        let is_due = running.driver.next_deadline().is_some_and(|deadline| deadline <= now);
+        if is_due {
+            running.inbox.push(Input::Deadline);
+        }
+        if running.inbox.is_empty() {
+            let next = running.driver.next_deadline();
+            if let Some(deadline) = next {
+                self.plan_turn(id, deadline);
+            }
+            return Ok(());
+        }
+        self.turn(id, is_due)
+    }
+
+    fn turn(&mut self, id: NodeId, is_due: bool) -> Result<(), Breach> {
+        let now = self.now;
+        let mut outputs = Vec::new();
+        if let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) {
+            let inputs = std::mem::take(&mut running.inbox);
+            running.driver.turn(now, inputs, &mut outputs);
+        }
+        self.look(id, is_due)?;
+        if self.rng.happens(self.options.faults.shuffled_outputs) {
+            outputs = shuffled(outputs, &mut self.rng);
+        }
+        for output in outputs {
+            if self.dies_before_output(id) {
+                return Ok(());
+            }
+            self.carry_out(id, output)?;
+        }
+        self.pump(id)?;
+        let deadline = self.running(id).and_then(|running| running.driver.next_deadline());
+        if let Some(deadline) = deadline {
+            self.plan_turn(id, deadline.max(now));
+        }
+        Ok(())
+    }
+
+    /// The judges look at a node after its step.
+    fn look(&mut self, id: NodeId, is_due: bool) -> Result<(), Breach> {
+        let now = self.now;
+        let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) else {
+            return Ok(());
+        };
+        let raft = running.driver.raft();
+        let look = look_at(id, &running.driver);
+        let is_streak = is_due && running.turned_at == now;
+        running.deadline_streak = if is_streak { running.deadline_streak + 1 } else { 0 };
+        running.turned_at = now;
+        if running.deadline_streak > DEADLINE_STREAK_MAX {
+            let deadline = running.driver.next_deadline().unwrap_or_default();
+            return Err(Breach::BusyLoop { node: id, role: look.role, deadline });
+        }
+        if raft.is_poisoned() {
+            return Err(Breach::Poisoned { node: id, reason: format!("{:?}", raft.status().poisoned) });
+        }
+        self.invariants.observe(raft)?;
+        self.safety.stepped(look, |index| raft.term_at(index))?;
+        if running.noted != (look.role, look.term) {
+            let is_elected = look.role == Role::Leader;
+            self.trace.counts.elections += u64::from(is_elected);
+            running.noted = (look.role, look.term);
+            let what = What::Became { role: look.role, term: look.term };
+            self.trace.note(Note { at: now, node: Some(id), what });
+        }
+        Ok(())
+    }
+
+    fn dies_before_output(&mut self, id: NodeId) -> bool {
+        let Some(node) = self.nodes.get_mut(&id) else { return true };
+        match node.crash_after_outputs {
+            Some(0) => {
+                self.trace.counts.crashes_mid_turn += 1;
+                self.crash_by_trouble(id);
+                true
+            }
+            Some(left) => {
+                node.crash_after_outputs = Some(left - 1);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn carry_out(&mut self, id: NodeId, output: Output) -> Result<(), Breach> {
+        if let Output::Send { to, message } = output {
+            return self.send(id, to, &message);
+        }
+        if let Output::Apply(batch) = &output
+            && let Some(node) = self.nodes.get(&id)
+            && let Some(running) = node.running()
+        {
+            let configuration = std::sync::Arc::clone(running.driver.raft().configuration());
+            self.safety.applies(id, &batch.entries, &configuration)?;
+            for entry in &batch.entries {
+                self.invariants.observe_apply(id, entry)?;
+            }
+            self.trace.counts.applied += u64::try_from(batch.entries.len()).unwrap_or(0);
+        }
+        let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) else {
+            return Ok(());
+        };
+        match output {
+            Output::Send { .. } => {}
+            Output::Persist(persist) => {
+                for entry in &persist.entries {
+                    self.invariants.observe_entry(id, entry)?;
+                }
+                self.safety.persist_asked(id, &persist);
+                running.log.waiting.push_back(LogJob::Persist(persist));
+            }
+            Output::Load(request) => running.log.waiting.push_back(LogJob::Load(request)),
+            Output::Apply(batch) => running.machine.waiting.push_back(MachineJob::Apply(batch)),
+            Output::Answer { ticket, fate } => self.fate(id, ticket, fate),
+            Output::Barrier { ticket, result } => {
+                let may_read = result.is_ok();
+                self.may_read(id, ticket, may_read);
+            }
+            Output::TakeSnapshot { at_least } => {
+                running.machine.waiting.push_back(MachineJob::TakeSnapshot { at_least });
+            }
+            Output::ReadSnapshotChunk { peer, last_included, offset, max_bytes } => {
+                let job = FileJob::Read { peer, last_included, offset, max_bytes };
+                running.files.waiting.push_back(job);
+            }
+            Output::WriteSnapshotChunk { meta, offset, chunk, done } => {
+                let job = FileJob::Store { meta, offset, chunk, done };
+                running.files.waiting.push_back(job);
+            }
+            Output::RestoreSnapshot { meta } => {
+                running.machine.waiting.push_back(MachineJob::Restore(meta));
+            }
+            Output::ReleasePrefix { base } => {
+                running.log.waiting.push_back(LogJob::Release(base));
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, from: NodeId, to: NodeId, message: &PeerMessage) -> Result<(), Breach> {
+        if let PeerMessage::Raft(message) = message {
+            self.safety.sends(from, to, message)?;
+        }
+        let mut encoded = BytesMut::new();
+        encode_peer_message(message, &mut encoded);
+        let bytes = encoded.freeze();
+        self.trace.counts.sent_bytes += u64::try_from(bytes.len()).unwrap_or(0);
+        let arrivals = self.network.send(self.now, from, to);
+        for at in arrivals.second.into_iter().chain(arrivals.first) {
+            self.queue.push(at, Happening::Deliver { from, to, bytes: bytes.clone() });
+        }
+        Ok(())
+    }
+
+    /// An answer leaves a node for its client.
+    pub(super) fn send_answer(&mut self, op: crate::application::OpId, outcome: Outcome) {
+        let at = self.network.one_way(self.now);
+        self.queue.push(at, Happening::Answer { op, outcome });
+    }
+
+    pub(super) fn running(&self, id: NodeId) -> Option<&super::node::Running> {
+        self.nodes.get(&id).and_then(|node| node.running())
+    }
+
+    pub(super) fn running_mut(&mut self, id: NodeId) -> Option<&mut super::node::Running> {
+        self.nodes.get_mut(&id).and_then(|node| node.running_mut())
+    }
+}
+
+/// Another order of the same outputs, in which those of one kind keep theirs as far as the contract
+/// demands: writes among themselves, applies and restores among themselves.
+fn shuffled(outputs: Vec<Output>, rng: &mut crate::rng::Rng) -> Vec<Output> {
+    let mut places: Vec<usize> = (0..outputs.len()).collect();
+    rng.shuffle(&mut places);
+    let mut ordered: [Vec<usize>; 3] = Default::default();
+    for (place, output) in places.iter().zip(&outputs) {
+        if let Some(list) = ordered.get_mut(order_of(output)) {
+            list.push(*place);
+        }
+    }
+    let [log, machine, free] = &mut ordered;
+    log.sort_unstable();
+    machine.sort_unstable();
+    let mut next = [log.iter(), machine.iter(), free.iter()];
+    let mut placed: Vec<(usize, Output)> = Vec::with_capacity(outputs.len());
+    for output in outputs {
+        let place = next.get_mut(order_of(&output)).and_then(Iterator::next);
+        placed.push((place.copied().unwrap_or(usize::MAX), output));
+    }
+    placed.sort_by_key(|(place, _)| *place);
+    placed.into_iter().map(|(_, output)| output).collect()
+}
+
+/// Which outputs keep their order among each other.
+const fn order_of(output: &Output) -> usize {
+    match output {
+        Output::Persist(_) => 0,
+        Output::Apply(_) | Output::RestoreSnapshot { .. } => 1,
+        Output::Send { .. }
+        | Output::Load(_)
+        | Output::Answer { .. }
+        | Output::Barrier { .. }
+        | Output::TakeSnapshot { .. }
+        | Output::ReadSnapshotChunk { .. }
+        | Output::WriteSnapshotChunk { .. }
+        | Output::ReleasePrefix { .. } => 2,
+    }
+}

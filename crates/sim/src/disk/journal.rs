@@ -1,0 +1,169 @@
+//! Which changes are durable, which are on their way, and what a crash leaves of them. Knows
+//! nothing of handles, errors or who writes.
+
+use super::image::{Change, Image, Inode, SECTOR_BYTES};
+use super::{CrashStyle, Task};
+use crate::rng::{Chance, Rng};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+/// The changes since the last state that is durable for sure, in the order in which they were made.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    steps: Vec<Step>,
+    /// What survives any crash.
+    pub(super) durable: Image,
+}
+
+#[derive(Debug)]
+struct Step {
+    task: Task,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Change(Change),
+    Sync(Inode),
+    SyncFolder(PathBuf),
+}
+
+impl Journal {
+    /// Notes a change that is visible and not yet durable.
+    pub(super) fn change(&mut self, task: Task, change: Change) {
+        self.steps.push(Step { task, what: What::Change(change) });
+    }
+
+    /// Notes that a file was synced.
+    pub(super) fn sync(&mut self, task: Task, inode: Inode) {
+        self.steps.push(Step { task, what: What::Sync(inode) });
+    }
+
+    /// Notes that a folder was synced.
+    pub(super) fn sync_folder(&mut self, task: Task, folder: PathBuf) {
+        self.steps.push(Step { task, what: What::SyncFolder(folder) });
+    }
+
+    /// A sync of this file failed: what it should have made durable may never become so, although
+    /// it stays visible until the crash, and although a later sync succeeds.
+    pub(super) fn lose_dirty(&mut self, inode: Inode, rng: &mut Rng) {
+        self.steps.retain(|step| match &step.what {
+            What::Change(change) => change.inode() != Some(inode) || rng.coin(),
+            What::Sync(_) | What::SyncFolder(_) => true,
+        });
+    }
+
+    /// Makes durable what is behind the syncs of tasks that are done.
+    pub(super) fn settle(&mut self, is_done: impl Fn(Task) -> bool) {
+        let mut files: BTreeMap<Inode, usize> = BTreeMap::new();
+        let mut folders: BTreeMap<PathBuf, usize> = BTreeMap::new();
+        for (position, step) in self.steps.iter().enumerate().filter(|(_, step)| is_done(step.task)) {
+            match &step.what {
+                What::Sync(inode) => {
+                    files.insert(*inode, position);
+                }
+                What::SyncFolder(folder) => {
+                    folders.insert(folder.clone(), position);
+                }
+                What::Change(_) => {}
+            }
+        }
+        if files.is_empty() && folders.is_empty() {
+            return;
+        }
+        let steps = std::mem::take(&mut self.steps);
+        for (position, step) in steps.into_iter().enumerate() {
+            let is_behind = match &step.what {
+                What::Change(change) => match change.inode() {
+                    Some(inode) => files.get(&inode).is_some_and(|sync| position < *sync),
+                    None => folders
+                        .iter()
+                        .any(|(folder, sync)| position < *sync && change.is_name_in(folder)),
+                },
+                What::Sync(_) | What::SyncFolder(_) => is_done(step.task),
+            };
+            match step.what {
+                What::Change(change) if is_behind => self.durable.make(&change),
+                what @ (What::Change(_) | What::Sync(_) | What::SyncFolder(_)) => {
+                    if !is_behind {
+                        self.steps.push(Step { task: step.task, what });
+                    }
+                }
+            }
+        }
+    }
+
+    /// The power fails: of each unfinished task only a beginning has happened, and of what was not
+    /// synced anything may be missing.
+    pub(super) fn crash(&mut self, unfinished: &BTreeSet<Task>, style: CrashStyle, rng: &mut Rng) {
+        for task in unfinished {
+            self.cut_short(*task, rng);
+        }
+        self.settle(|_| true);
+        let survives = match style {
+            CrashStyle::LoseAll => Chance::NEVER,
+            CrashStyle::KeepAll => Chance::ALWAYS,
+            CrashStyle::Tear => Chance::percent(u32::try_from(rng.between(5, 95)).unwrap_or(50)),
+        };
+        for step in std::mem::take(&mut self.steps) {
+            if let What::Change(change) = step.what {
+                self.durable.survive(&change, survives, rng);
+            }
+        }
+        self.durable.drop_unreachable();
+    }
+
+    fn cut_short(&mut self, task: Task, rng: &mut Rng) {
+        let count = self.steps.iter().filter(|step| step.task == task).count();
+        let mut left = rng.index(count + 1);
+        self.steps.retain(|step| {
+            if step.task != task {
+                return true;
+            }
+            let happened = left > 0;
+            left = left.saturating_sub(1);
+            happened
+        });
+    }
+
+    /// The files that the journal still speaks of.
+    pub(super) fn mentions(&self, inode: Inode) -> bool {
+        self.steps.iter().any(|step| match &step.what {
+            What::Change(Change::Rename { inode: other, .. } | Change::Create { inode: other, .. }) => {
+                *other == inode
+            }
+            What::Change(change) => change.inode() == Some(inode),
+            What::Sync(other) => *other == inode,
+            What::SyncFolder(_) => false,
+        })
+    }
+}
+
+impl Image {
+    /// Carries out what survives of a change that was not synced: each sector of a write, and each
+    /// other change, for itself.
+    fn survive(&mut self, change: &Change, chance: Chance, rng: &mut Rng) {
+        match change {
+            Change::Write { inode, offset, bytes } => {
+                let mut start = 0;
+                while start < bytes.len() {
+                    let to_boundary = SECTOR_BYTES - (offset + start) % SECTOR_BYTES;
+                    let end = bytes.len().min(start + to_boundary);
+                    if let (true, Some(part)) = (rng.happens(chance), bytes.get(start..end)) {
+                        self.write(*inode, offset + start, part);
+                    }
+                    start = end;
+                }
+            }
+            Change::Size { .. }
+            | Change::Create { .. }
+            | Change::Rename { .. }
+            | Change::Remove { .. }
+            | Change::Folder { .. } => {
+                if rng.happens(chance) {
+                    self.make(change);
+                }
+            }
+        }
+    }
+}

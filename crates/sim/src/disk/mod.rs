@@ -1,0 +1,241 @@
+//! A disk in memory that can lose what was not synced: writes are visible at once, durable only
+//! when the sync behind them has had its time, and a crash leaves any part of the rest. It knows
+//! nothing of logs or of Raft; it must not do anything that a real disk could not do.
+
+mod handle;
+mod image;
+mod journal;
+
+use crate::rng::{Chance, Rng};
+use image::{Change, Image, Inode};
+use journal::Journal;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A simulated disk; clones are the same disk, as seen by the same life of its node.
+#[derive(Clone, Debug)]
+pub struct SimDisk {
+    shared: Arc<Mutex<State>>,
+    /// Which life of the node this handle belongs to; it is dead after the next crash.
+    life: u64,
+}
+
+/// One stretch of disk work, as one thread would do it: it takes time, and a crash may cut it short
+/// after any of its operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Task(u64);
+
+/// What a stretch of disk work asked of the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Files and folders synced.
+    pub sync_count: u32,
+    /// Bytes written.
+    pub written_bytes: usize,
+}
+
+/// What a crash does to changes that were not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrashStyle {
+    /// They are all gone, as if every cache had been empty of luck.
+    LoseAll,
+    /// They are all there: the process died, the machine did not.
+    KeepAll,
+    /// Each sector and each name has its own fate.
+    Tear,
+}
+
+/// How a disk misbehaves beyond losing what was not synced.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiskFaults {
+    /// A sync fails, and some of what it should have made durable never will be.
+    pub sync_fails: Chance,
+    /// A sync reports success and does nothing. No honest disk does this: it proves that the
+    /// judges notice.
+    pub sync_lies: Chance,
+}
+
+#[derive(Debug)]
+struct State {
+    life: u64,
+    visible: Image,
+    journal: Journal,
+    open: BTreeMap<Inode, u32>,
+    locks: BTreeSet<PathBuf>,
+    inode_count: u64,
+    task_count: u64,
+    current: Option<Task>,
+    unfinished: BTreeSet<Task>,
+    work: Work,
+    faults: DiskFaults,
+    has_failed: bool,
+    rng: Rng,
+}
+
+/// Work that belongs to no task happens at once.
+const IMMEDIATE: Task = Task(0);
+
+impl SimDisk {
+    /// An empty disk.
+    #[must_use]
+    pub fn new(rng: Rng) -> Self {
+        let state = State {
+            life: 0,
+            visible: Image::default(),
+            journal: Journal::default(),
+            open: BTreeMap::new(),
+            locks: BTreeSet::new(),
+            inode_count: 0,
+            task_count: 0,
+            current: None,
+            unfinished: BTreeSet::new(),
+            work: Work::default(),
+            faults: DiskFaults::default(),
+            has_failed: false,
+            rng,
+        };
+        Self { shared: Arc::new(Mutex::new(state)), life: 0 }
+    }
+
+    /// From now on the disk misbehaves like this.
+    pub fn set_faults(&self, faults: DiskFaults) {
+        self.state().faults = faults;
+    }
+
+    /// Does `work` as one task, which is under way until [`Self::finish`].
+    pub fn run<T>(&self, work: impl FnOnce() -> T) -> (T, Task, Work) {
+        let task = {
+            let mut state = self.state();
+            state.task_count += 1;
+            let task = Task(state.task_count);
+            state.current = Some(task);
+            state.unfinished.insert(task);
+            state.work = Work::default();
+            task
+        };
+        let result = work();
+        let mut state = self.state();
+        state.current = None;
+        (result, task, state.work)
+    }
+
+    /// The time that a task takes is over: everything that it synced is durable.
+    pub fn finish(&self, task: Task) {
+        let mut state = self.state();
+        state.unfinished.remove(&task);
+        state.settle();
+        state.forget_removed_files();
+    }
+
+    /// Power loss, or the death of the process. Every handle is dead afterwards; the returned one
+    /// sees what is left.
+    #[must_use]
+    pub fn crash(&self, style: CrashStyle) -> Self {
+        let mut state = self.state();
+        let mut rng = state.rng.fork("crash");
+        let unfinished = std::mem::take(&mut state.unfinished);
+        state.journal.crash(&unfinished, style, &mut rng);
+        state.visible = state.journal.durable.clone();
+        state.open.clear();
+        state.locks.clear();
+        state.current = None;
+        state.life += 1;
+        Self { shared: Arc::clone(&self.shared), life: state.life }
+    }
+
+    /// Whether an operation failed, as [`DiskFaults`] say, since this was last asked: what the
+    /// node does about it is then no fault of its own.
+    #[must_use]
+    pub fn take_failure(&self) -> bool {
+        std::mem::take(&mut self.state().has_failed)
+    }
+
+    /// How many bytes the visible files hold together.
+    #[must_use]
+    pub fn used_bytes(&self) -> usize {
+        let state = self.state();
+        let contents = &state.visible.contents;
+        state.visible.names.values().filter_map(|inode| contents.get(inode)).map(Vec::len).sum()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, unless the node of this handle has died since.
+    fn alive(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.state();
+        if state.life == self.life { Ok(state) } else { Err(io::Error::other("the node has crashed")) }
+    }
+}
+
+impl State {
+    fn change(&mut self, change: Change) {
+        if let Change::Write { bytes, .. } = &change {
+            self.work.written_bytes += bytes.len();
+        }
+        self.visible.make(&change);
+        let task = self.current.unwrap_or(IMMEDIATE);
+        self.journal.change(task, change);
+    }
+
+    fn sync(&mut self, inode: Inode) -> io::Result<()> {
+        self.work.sync_count += 1;
+        if self.rng.happens(self.faults.sync_fails) {
+            let mut rng = self.rng.fork("dirty");
+            self.journal.lose_dirty(inode, &mut rng);
+            self.has_failed = true;
+            return Err(io::Error::other("simulated failure of a sync"));
+        }
+        if !self.rng.happens(self.faults.sync_lies) {
+            self.journal.sync(self.current.unwrap_or(IMMEDIATE), inode);
+            self.settle_if_immediate();
+        }
+        Ok(())
+    }
+
+    fn sync_folder(&mut self, folder: &Path) {
+        self.work.sync_count += 1;
+        if !self.rng.happens(self.faults.sync_lies) {
+            self.journal.sync_folder(self.current.unwrap_or(IMMEDIATE), folder.to_path_buf());
+            self.settle_if_immediate();
+        }
+    }
+
+    fn settle_if_immediate(&mut self) {
+        if self.current.is_none() {
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        let unfinished = &self.unfinished;
+        self.journal.settle(|task| !unfinished.contains(&task));
+    }
+
+    /// Frees the bytes of files that no name, handle or pending change leads to.
+    fn forget_removed_files(&mut self) {
+        if self.visible.contents.len() == self.visible.names.len()
+            && self.journal.durable.contents.len() == self.journal.durable.names.len()
+        {
+            return;
+        }
+        let named: BTreeSet<Inode> =
+            self.visible.names.values().chain(self.journal.durable.names.values()).copied().collect();
+        let (open, journal) = (&self.open, &self.journal);
+        let is_needed = |inode: &Inode| {
+            named.contains(inode) || open.contains_key(inode) || journal.mentions(*inode)
+        };
+        let gone: Vec<Inode> =
+            self.visible.contents.keys().copied().filter(|inode| !is_needed(inode)).collect();
+        for inode in gone {
+            self.visible.contents.remove(&inode);
+            self.journal.durable.contents.remove(&inode);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! The judges: who looks at every step of every node, and what they call a breach. They believe
+//! nothing that a node says of itself where the world can know better.
+
+mod durable;
+pub mod linearizable;
+mod safety;
+
+pub(crate) use durable::Found;
+pub(crate) use safety::{Look, Safety};
+
+use crate::application::Complaint;
+use quorate_core::{HardState, LogId, LogIndex, NodeId, Role, Term, Time};
+
+/// A broken promise, with its evidence.
+#[derive(Debug, thiserror::Error)]
+pub enum Breach {
+    /// Election Safety (Figure 3.2).
+    #[error("two leaders in term {term}: node {one} and node {two}")]
+    TwoLeaders {
+        /// The term.
+        term: Term,
+        /// One leader.
+        one: NodeId,
+        /// The other.
+        two: NodeId,
+    },
+    /// State Machine Safety (Figure 3.2).
+    #[error("node {node} applies {got} where {expected} is committed")]
+    CommittedChanged {
+        /// Who.
+        node: NodeId,
+        /// What others applied at this index.
+        expected: LogId,
+        /// What it applies.
+        got: LogId,
+    },
+    /// The same log id, another content: Log Matching (Figure 3.2).
+    #[error("node {node} applies another content for {log_id} than others did")]
+    ContentDiffers {
+        /// Who.
+        node: NodeId,
+        /// Where.
+        log_id: LogId,
+    },
+    /// A gap, or an entry applied twice.
+    #[error("node {node} should apply entry {expected} next and applies {got}")]
+    AppliedOutOfOrder {
+        /// Who.
+        node: NodeId,
+        /// The entry after the last.
+        expected: LogIndex,
+        /// What it applies.
+        got: LogIndex,
+    },
+    /// Leader Completeness (Figure 3.2).
+    #[error("node {node} leads term {term} without the committed entry {missing}")]
+    LeaderIncomplete {
+        /// The leader.
+        node: NodeId,
+        /// Its term.
+        term: Term,
+        /// What it lacks.
+        missing: LogId,
+    },
+    /// An entry was applied although a crash could still take it away.
+    #[error("{log_id} is applied on node {node}, durable on {durable_count} of {voter_count} voters")]
+    NotOnQuorum {
+        /// Who applied it.
+        node: NodeId,
+        /// What.
+        log_id: LogId,
+        /// How many disks hold it.
+        durable_count: usize,
+        /// Of how many.
+        voter_count: usize,
+    },
+    /// A committed entry left a disk.
+    #[error("node {node} removed the committed entry {log_id} from its log")]
+    CommittedRemoved {
+        /// Who.
+        node: NodeId,
+        /// What.
+        log_id: LogId,
+    },
+    /// Something that only grows went back.
+    #[error("the {what} of node {node} fell from {from} to {to}")]
+    WentBack {
+        /// Who.
+        node: NodeId,
+        /// What.
+        what: &'static str,
+        /// Before.
+        from: u64,
+        /// After.
+        to: u64,
+    },
+    /// A vote left the node before it was durable.
+    #[error("node {node} granted its vote of term {term} to node {to} before that was durable")]
+    VoteNotDurable {
+        /// Who.
+        node: NodeId,
+        /// In which term.
+        term: Term,
+        /// To whom.
+        to: NodeId,
+    },
+    /// A second vote in one term.
+    #[error("node {node} changed its durable vote of term {term} from {first} to {second}")]
+    VotedTwice {
+        /// Who.
+        node: NodeId,
+        /// In which term.
+        term: Term,
+        /// The first vote.
+        first: NodeId,
+        /// The second.
+        second: NodeId,
+    },
+    /// An acknowledgement left the node before the entries were durable.
+    #[error("node {node} acknowledged index {claimed} with a durable log up to {durable}")]
+    AckNotDurable {
+        /// Who.
+        node: NodeId,
+        /// What it claimed.
+        claimed: LogIndex,
+        /// What was durable.
+        durable: LogIndex,
+    },
+    /// Recovery lost term or vote.
+    #[error("node {node} recovered {got:?}; durable was {expected:?}")]
+    HardStateLost {
+        /// Who.
+        node: NodeId,
+        /// What was durable.
+        expected: HardState,
+        /// What was found.
+        got: HardState,
+    },
+    /// Recovery lost an entry.
+    #[error("node {node} recovered without the durable entry {expected} (found there: {got:?})")]
+    DurableEntryLost {
+        /// Who.
+        node: NodeId,
+        /// What was durable.
+        expected: LogId,
+        /// The term found at its index.
+        got: Option<Term>,
+    },
+    /// A node could not start from what a crash left.
+    #[error("node {node} does not start after a crash: {reason}")]
+    DoesNotStart {
+        /// Who.
+        node: NodeId,
+        /// What it says.
+        reason: String,
+    },
+    /// A client was told "applied" of something that is not.
+    #[error("a client was told that its command stands at {told}; committed there is {committed:?}")]
+    FalseAnswer {
+        /// What it was told.
+        told: LogId,
+        /// What is committed at that index.
+        committed: Option<LogId>,
+    },
+    /// A command took effect more often than it may.
+    #[error(
+        "a command was proposed {proposed_count} times, {refused_count} times its client was told \
+         that it has no effect, and it was committed {committed_count} times"
+    )]
+    AppliedTwice {
+        /// How often it is in the log.
+        committed_count: u32,
+        /// How often clients were told that it has no effect.
+        refused_count: u32,
+        /// How often clients proposed it.
+        proposed_count: u32,
+    },
+    /// A node's deadline stays in the past.
+    #[error("node {node} asks for {deadline:?} again and again, as a {role}")]
+    BusyLoop {
+        /// Who.
+        node: NodeId,
+        /// What it is.
+        role: Role,
+        /// The deadline.
+        deadline: Time,
+    },
+    /// The core saw proof of a broken protocol.
+    #[error("node {node} poisoned itself: {reason}")]
+    Poisoned {
+        /// Who.
+        node: NodeId,
+        /// What it says.
+        reason: String,
+    },
+    /// One of the core's own invariants does not hold.
+    #[error("{0}")]
+    Invariant(#[from] quorate_core::invariants::Violation),
+    /// A message did not survive encoding.
+    #[error("a message of node {from} cannot be decoded: {reason}")]
+    WireBroken {
+        /// The sender.
+        from: NodeId,
+        /// What the decoder says.
+        reason: String,
+    },
+    /// The state machine gave up.
+    #[error("node {node} stopped: {reason}")]
+    NodeFailed {
+        /// Who.
+        node: NodeId,
+        /// What it says.
+        reason: String,
+    },
+    /// The code under test panicked.
+    #[error("a panic: {message}")]
+    Panicked {
+        /// What it said.
+        message: String,
+    },
+    /// The application's judge complains.
+    #[error("{0}")]
+    Application(#[from] Complaint),
+    /// Replicas that applied the same differ.
+    #[error("nodes {one} and {two} applied up to {applied} and differ: {first:016x}, {second:016x}")]
+    Diverged {
+        /// One replica.
+        one: NodeId,
+        /// The other.
+        two: NodeId,
+        /// What both applied.
+        applied: LogIndex,
+        /// The hash of the first.
+        first: u64,
+        /// The hash of the second.
+        second: u64,
+    },
+    /// After healing, the cluster does not come together.
+    #[error("{waited_s} s after healing: {what}")]
+    NotConverged {
+        /// How long the world waited, in seconds of virtual time.
+        waited_s: u64,
+        /// What is still missing.
+        what: String,
+    },
+}

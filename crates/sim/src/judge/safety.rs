@@ -1,0 +1,344 @@
+//! The five properties of the dissertation's Figure 3.2 and their neighbours, checked as the world
+//! goes on, in constant time per entry. Sees what nodes do, not how; knows nothing of the
+//! application.
+
+use super::durable::{Durable, Found};
+use super::Breach;
+use crate::hash::{TraceHash, hash_of};
+use quorate_core::{
+    AppendOutcome, Configuration, Entry, HardState, LogId, LogIndex, MemberRole, Message, NodeId,
+    Payload, Persist, Role, Term, VotePhase,
+};
+use std::collections::BTreeMap;
+
+/// What a judge sees of a node after each step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    pub(crate) node: NodeId,
+    pub(crate) role: Role,
+    pub(crate) term: Term,
+    pub(crate) commit: LogIndex,
+    pub(crate) applied: LogIndex,
+    pub(crate) last_log: LogId,
+}
+
+/// What the judges know of the whole cluster.
+#[derive(Debug, Default)]
+pub(crate) struct Safety {
+    leaders: BTreeMap<Term, NodeId>,
+    /// Everything that was ever applied anywhere, from index 1 on, with a hash of its content.
+    committed: Vec<(LogId, u64)>,
+    nodes: BTreeMap<NodeId, Watched>,
+    commands: BTreeMap<u64, Command>,
+}
+
+/// What is known of a command, by its hash.
+#[derive(Clone, Copy, Debug, Default)]
+struct Command {
+    /// How often clients proposed it.
+    proposed_count: u32,
+    /// How often they were told that it has no effect and never will.
+    refused_count: u32,
+    committed_count: u32,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    durable: Durable,
+    before: Option<Look>,
+    next_apply: LogIndex,
+}
+
+impl Safety {
+    /// A client proposed this command (again); returns its hash.
+    pub(crate) fn proposed(&mut self, command: &[u8]) -> u64 {
+        let hash = hash_of(command);
+        self.commands.entry(hash).or_default().proposed_count += 1;
+        hash
+    }
+
+    /// A client was told that its command has no effect and never will.
+    pub(crate) fn told_no_effect(&mut self, command: u64) -> Result<(), Breach> {
+        let known = self.commands.entry(command).or_default();
+        known.refused_count += 1;
+        known.check()
+    }
+
+    /// A node starts, its state machine having applied up to `applied`.
+    pub(crate) fn started(
+        &mut self,
+        node: NodeId,
+        found: Found,
+        applied: LogIndex,
+    ) -> Result<(), Breach> {
+        let watched = self.nodes.entry(node).or_default();
+        watched.before = None;
+        watched.next_apply = applied.next();
+        watched.durable.recovered(node, found)
+    }
+
+    /// How many entries are known to be committed.
+    pub(crate) fn committed_count(&self) -> usize {
+        self.committed.len()
+    }
+
+    /// Who led which term, in order.
+    pub(crate) fn leader_count(&self) -> usize {
+        self.leaders.len()
+    }
+
+    /// A node finished a step. `term_at` looks into its log.
+    pub(crate) fn stepped(
+        &mut self,
+        look: Look,
+        term_at: impl Fn(LogIndex) -> Option<Term>,
+    ) -> Result<(), Breach> {
+        let watched = self.nodes.entry(look.node).or_default();
+        let before = watched.before.replace(look);
+        if let Some(before) = before {
+            only_grows(look.node, "term", before.term.get(), look.term.get())?;
+            only_grows(look.node, "commit index", before.commit.get(), look.commit.get())?;
+            only_grows(look.node, "applied index", before.applied.get(), look.applied.get())?;
+        } else {
+            let durable = watched.durable.hard_state.current_term;
+            only_grows(look.node, "term", durable.get(), look.term.get())?;
+        }
+        let is_new = before.is_none_or(|before| (before.role, before.term) != (look.role, look.term));
+        if is_new && look.role == Role::Leader {
+            self.elected(look, term_at)?;
+        }
+        Ok(())
+    }
+
+    fn elected(
+        &mut self,
+        look: Look,
+        term_at: impl Fn(LogIndex) -> Option<Term>,
+    ) -> Result<(), Breach> {
+        let one = *self.leaders.entry(look.term).or_insert(look.node);
+        if one != look.node {
+            return Err(Breach::TwoLeaders { term: look.term, one, two: look.node });
+        }
+        let Some((missing, _)) = self.committed.last().copied() else { return Ok(()) };
+        // The last committed entry stands for all before it: logs that share it share those. A
+        // leader that released it has it in its state.
+        let holds = match term_at(missing.index) {
+            Some(term) => term == missing.term,
+            None => missing.index <= look.applied,
+        };
+        if holds || missing.term > look.term {
+            return Ok(());
+        }
+        Err(Breach::LeaderIncomplete { node: look.node, term: look.term, missing })
+    }
+
+    /// A node is given entries to apply.
+    pub(crate) fn applies(
+        &mut self,
+        node: NodeId,
+        entries: &[Entry],
+        configuration: &Configuration,
+    ) -> Result<(), Breach> {
+        for entry in entries {
+            let log_id = entry.log_id;
+            let watched = self.nodes.entry(node).or_default();
+            if watched.next_apply != log_id.index {
+                let expected = watched.next_apply;
+                return Err(Breach::AppliedOutOfOrder { node, expected, got: log_id.index });
+            }
+            watched.next_apply = log_id.index.next();
+            self.agrees(node, entry, configuration)?;
+        }
+        Ok(())
+    }
+
+    fn agrees(
+        &mut self,
+        node: NodeId,
+        entry: &Entry,
+        configuration: &Configuration,
+    ) -> Result<(), Breach> {
+        let log_id = entry.log_id;
+        let content = content_hash(&entry.payload);
+        match self.committed_at(log_id.index) {
+            Some((expected, _)) if expected != log_id => {
+                Err(Breach::CommittedChanged { node, expected, got: log_id })
+            }
+            Some((_, known)) if known != content => Err(Breach::ContentDiffers { node, log_id }),
+            Some(_) => Ok(()),
+            None => {
+                self.is_on_quorum(node, log_id, configuration)?;
+                self.committed.push((log_id, content));
+                self.committed_command(entry)
+            }
+        }
+    }
+
+    fn committed_at(&self, index: LogIndex) -> Option<(LogId, u64)> {
+        let place = usize::try_from(index.get()).ok()?.checked_sub(1)?;
+        self.committed.get(place).copied()
+    }
+
+    fn is_on_quorum(
+        &self,
+        node: NodeId,
+        log_id: LogId,
+        configuration: &Configuration,
+    ) -> Result<(), Breach> {
+        for half in [MemberRole::Incoming, MemberRole::Outgoing] {
+            let voters = configuration.members.iter().filter(|(_, member)| {
+                member.role == MemberRole::Voter || member.role == half
+            });
+            let holds = |node: &NodeId| {
+                self.nodes.get(node).is_some_and(|watched| watched.durable.holds(log_id))
+            };
+            let (mut voter_count, mut durable_count) = (0, 0);
+            for (voter, _) in voters {
+                voter_count += 1;
+                durable_count += usize::from(holds(voter));
+            }
+            if 2 * durable_count <= voter_count {
+                return Err(Breach::NotOnQuorum { node, log_id, durable_count, voter_count });
+            }
+        }
+        Ok(())
+    }
+
+    fn committed_command(&mut self, entry: &Entry) -> Result<(), Breach> {
+        let Payload::Command(command) = &entry.payload else { return Ok(()) };
+        let known = self.commands.entry(hash_of(command)).or_default();
+        known.committed_count += 1;
+        known.check()
+    }
+
+    /// A node's state machine was replaced by a snapshot.
+    pub(crate) fn restored(&mut self, node: NodeId, last_included: LogId) -> Result<(), Breach> {
+        let watched = self.nodes.entry(node).or_default();
+        watched.next_apply = last_included.index.next();
+        match self.committed_at(last_included.index) {
+            Some((expected, _)) if expected != last_included => {
+                Err(Breach::CommittedChanged { node, expected, got: last_included })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// A node asks its disk for a write.
+    pub(crate) fn persist_asked(&mut self, node: NodeId, persist: &Persist) {
+        self.nodes.entry(node).or_default().durable.asked(persist);
+    }
+
+    /// A node's oldest write is durable.
+    pub(crate) fn persisted(&mut self, node: NodeId) -> Result<(), Breach> {
+        let watched = self.nodes.entry(node).or_default();
+        let before = watched.durable.hard_state;
+        let removed = watched.durable.completed();
+        keeps_its_vote(node, before, watched.durable.hard_state)?;
+        let is_committed = |log_id: &LogId| {
+            self.committed_at(log_id.index).is_some_and(|(committed, _)| committed == *log_id)
+        };
+        match removed.into_iter().find(is_committed) {
+            Some(log_id) => Err(Breach::CommittedRemoved { node, log_id }),
+            None => Ok(()),
+        }
+    }
+
+    /// A node released its log up to here.
+    pub(crate) fn released(&mut self, node: NodeId, base: LogId) {
+        self.nodes.entry(node).or_default().durable.released(base);
+    }
+
+    /// A node sends a message: what it promises must be on its disk.
+    pub(crate) fn sends(&self, node: NodeId, to: NodeId, message: &Message) -> Result<(), Breach> {
+        let Some(watched) = self.nodes.get(&node) else { return Ok(()) };
+        let durable = &watched.durable;
+        match message {
+            Message::RequestVoteResponse(vote)
+                if vote.granted && vote.phase != VotePhase::PreVote =>
+            {
+                let held = HardState { current_term: vote.term, voted_for: Some(to) };
+                let is_past = durable.hard_state.current_term > vote.term;
+                if durable.hard_state == held || is_past {
+                    return Ok(());
+                }
+                Err(Breach::VoteNotDurable { node, term: vote.term, to })
+            }
+            Message::AppendEntriesResponse(response) => match response.outcome {
+                AppendOutcome::Accepted { matched } if matched > durable.last_index() => {
+                    let durable = durable.last_index();
+                    Err(Breach::AckNotDurable { node, claimed: matched, durable })
+                }
+                AppendOutcome::Accepted { .. }
+                | AppendOutcome::Rejected { .. }
+                | AppendOutcome::StaleTerm => Ok(()),
+            },
+            Message::RequestVote(_)
+            | Message::RequestVoteResponse(_)
+            | Message::AppendEntries(_)
+            | Message::Heartbeat(_)
+            | Message::HeartbeatResponse(_)
+            | Message::InstallSnapshot(_)
+            | Message::InstallSnapshotResponse(_)
+            | Message::TimeoutNow(_)
+            | Message::ReadIndex(_)
+            | Message::ReadIndexResponse(_) => Ok(()),
+        }
+    }
+
+    /// A client was told that its command stands at `told`.
+    pub(crate) fn told_applied(&self, told: LogId) -> Result<(), Breach> {
+        let committed = self.committed_at(told.index).map(|(log_id, _)| log_id);
+        if committed == Some(told) {
+            return Ok(());
+        }
+        Err(Breach::FalseAnswer { told, committed })
+    }
+}
+
+impl Command {
+    /// It may be in the log once for each time it was proposed and not refused.
+    fn check(self) -> Result<(), Breach> {
+        let Self { proposed_count, refused_count, committed_count } = self;
+        if committed_count + refused_count > proposed_count {
+            return Err(Breach::AppliedTwice { committed_count, refused_count, proposed_count });
+        }
+        Ok(())
+    }
+}
+
+fn only_grows(node: NodeId, what: &'static str, from: u64, to: u64) -> Result<(), Breach> {
+    if to < from { Err(Breach::WentBack { node, what, from, to }) } else { Ok(()) }
+}
+
+fn keeps_its_vote(node: NodeId, before: HardState, after: HardState) -> Result<(), Breach> {
+    only_grows(node, "durable term", before.current_term.get(), after.current_term.get())?;
+    match (before.voted_for, after.voted_for) {
+        (Some(first), second)
+            if before.current_term == after.current_term && second != Some(first) =>
+        {
+            let second = second.unwrap_or_default();
+            Err(Breach::VotedTwice { node, term: after.current_term, first, second })
+        }
+        (Some(_) | None, _) => Ok(()),
+    }
+}
+
+fn content_hash(payload: &Payload) -> u64 {
+    let mut hash = TraceHash::default();
+    match payload {
+        Payload::Noop => hash.number(0),
+        Payload::Command(command) => {
+            hash.number(1);
+            hash.bytes(command);
+        }
+        Payload::Configuration(configuration) => {
+            hash.number(2);
+            hash.number(configuration.version);
+            for (node, member) in &configuration.members {
+                hash.number(node.get());
+                hash.bytes(member.address.as_bytes());
+            }
+        }
+    }
+    hash.value()
+}

@@ -1,0 +1,372 @@
+//! The key-value store of crate `quorate-kv` as a simulated application: its clients, and the judge
+//! of what they are told. Knows nothing of nodes, faults or time.
+
+mod codec;
+mod model;
+mod revisions;
+
+pub use model::{KeyModel, KeyOp, KeyReply, Value};
+
+use crate::application::{Application, Complaint, Findings, Machine, OpId, Outcome, Request};
+use crate::judge::linearizable::{Operation, Verdict, check};
+use crate::rng::Rng;
+use bytes::Bytes;
+use codec::Told;
+use quorate_core::NodeId;
+use quorate_kv::{Inline, Limits, MemoryEngine};
+use revisions::Revisions;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Configurations that the linearizability checker may visit for one key.
+const VISITS_MAX: usize = 200_000;
+
+/// The store, its clients and its judge.
+pub struct KvApplication {
+    options: KvOptions,
+    engines: BTreeMap<NodeId, MemoryEngine>,
+    issued_count: u64,
+    open: BTreeMap<OpId, Asked>,
+    scans: BTreeSet<OpId>,
+    histories: BTreeMap<Bytes, History>,
+    revisions: Revisions,
+    findings: Findings,
+    /// Keys of closed histories with a deletion that nobody knows the outcome of.
+    doubtful: BTreeSet<Bytes>,
+}
+
+/// What the clients do with the store, and how the store keeps its data.
+#[derive(Clone, Copy, Debug)]
+pub struct KvOptions {
+    /// Keys in use at the same time.
+    pub key_count: u64,
+    /// Operations on a key before its place is taken by a new one. Short histories are quick to
+    /// check.
+    pub ops_per_key: u64,
+    /// Weights of gets, puts, deletes and swaps.
+    pub weights: [u64; 4],
+    /// Whether a restarted node finds its store empty and needs the log or a snapshot.
+    pub is_volatile: bool,
+    /// How much a store gathers in memory before it writes to its engine, in bytes.
+    pub flush_size_bytes: usize,
+}
+
+impl KvOptions {
+    /// Drawn from a seed.
+    #[must_use]
+    pub fn draw(rng: &mut Rng) -> Self {
+        Self {
+            key_count: rng.between(1, 12),
+            ops_per_key: rng.between(20, 80),
+            weights: [rng.between(1, 10), rng.between(1, 10), rng.below(5), rng.below(8)],
+            is_volatile: rng.coin(),
+            flush_size_bytes: rng.index(16 << 10) + 256,
+        }
+    }
+}
+
+impl Default for KvOptions {
+    fn default() -> Self {
+        Self {
+            key_count: 5,
+            ops_per_key: 40,
+            weights: [4, 4, 1, 2],
+            is_volatile: false,
+            flush_size_bytes: 4 << 10,
+        }
+    }
+}
+
+/// A request whose answer is open.
+#[derive(Clone, Debug)]
+struct Asked {
+    key: Bytes,
+    op: KeyOp,
+    want_previous: bool,
+    moment: u64,
+    floor: u64,
+}
+
+/// What clients did with one key.
+#[derive(Debug, Default)]
+struct History {
+    operations: Vec<Operation<KeyOp, KeyReply>>,
+    open_count: u64,
+    issued_count: u64,
+    /// Values worth expecting.
+    known_values: Vec<Value>,
+}
+
+impl KvApplication {
+    /// An application for one world.
+    #[must_use]
+    pub fn new(options: KvOptions) -> Self {
+        Self {
+            options,
+            engines: BTreeMap::new(),
+            issued_count: 0,
+            open: BTreeMap::new(),
+            scans: BTreeSet::new(),
+            histories: BTreeMap::new(),
+            revisions: Revisions::default(),
+            findings: Findings::default(),
+            doubtful: BTreeSet::new(),
+        }
+    }
+
+    /// An operation on a key, as [`Application::request`] would issue it; for stories.
+    pub fn ask(&mut self, op: OpId, moment: u64, key: &str, what: KeyOp) -> Request {
+        self.issue(op, moment, Bytes::copy_from_slice(key.as_bytes()), what, true)
+    }
+
+    fn issue(
+        &mut self,
+        id: OpId,
+        moment: u64,
+        key: Bytes,
+        op: KeyOp,
+        want_previous: bool,
+    ) -> Request {
+        let history = self.histories.entry(key.clone()).or_default();
+        history.open_count += 1;
+        history.issued_count += 1;
+        let request = codec::request(&key, op, want_previous);
+        let floor = self.revisions.floor();
+        self.open.insert(id, Asked { key, op, want_previous, moment, floor });
+        request
+    }
+
+    fn choose(&self, key: &Bytes, id: OpId, rng: &mut Rng) -> KeyOp {
+        let [gets, puts, deletes, swaps] = self.options.weights;
+        let at = rng.below(gets + puts + deletes + swaps);
+        let value = id.0;
+        if at < gets {
+            KeyOp::Get
+        } else if at < gets + puts {
+            KeyOp::Put { value }
+        } else if at < gets + puts + deletes {
+            KeyOp::Delete
+        } else {
+            let known = self.histories.get(key).map(|history| history.known_values.as_slice());
+            let recent = known.unwrap_or_default();
+            let recent = recent.get(recent.len().saturating_sub(3)..).unwrap_or_default();
+            let expected = if rng.below(4) == 0 { None } else { rng.pick(recent).copied() };
+            KeyOp::Swap { expected, value }
+        }
+    }
+
+    fn heard(&mut self, asked: Asked, moment: u64, told: &Told) -> Result<(), Complaint> {
+        self.revisions.told(&asked.key, asked.op, asked.floor, told)?;
+        let history = self.histories.entry(asked.key.clone()).or_default();
+        history.known_values.extend(told.seen.iter().map(|(value, _)| *value));
+        match (asked.op, told.reply) {
+            (KeyOp::Put { value }, _) | (KeyOp::Swap { value, .. }, KeyReply::Swapped) => {
+                history.known_values.push(value);
+            }
+            (KeyOp::Get | KeyOp::Delete | KeyOp::Swap { .. }, _) => {}
+        }
+        self.record(asked, Some((moment, told.reply)))
+    }
+
+    fn record(
+        &mut self,
+        asked: Asked,
+        returned: Option<(u64, KeyReply)>,
+    ) -> Result<(), Complaint> {
+        let history = self.histories.entry(asked.key.clone()).or_default();
+        let operation = Operation { invoked: asked.moment, returned, op: asked.op };
+        history.operations.push(operation);
+        self.closed(&asked.key)
+    }
+
+    /// One request less is open on this key. A history that nobody will add to is checked at once
+    /// and forgotten.
+    fn closed(&mut self, key: &Bytes) -> Result<(), Complaint> {
+        let is_over = self.histories.get_mut(key).is_some_and(|history| {
+            history.open_count = history.open_count.saturating_sub(1);
+            history.open_count == 0 && history.issued_count >= self.options.ops_per_key
+        });
+        if is_over && let Some(history) = self.histories.remove(key) {
+            return self.check(key, history);
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, key: &Bytes, mut history: History) -> Result<(), Complaint> {
+        let has_doubtful_delete = history
+            .operations
+            .iter()
+            .any(|operation| operation.op == KeyOp::Delete && operation.returned.is_none());
+        if has_doubtful_delete {
+            self.doubtful.insert(key.clone());
+        }
+        drop_unseen_writes(&mut history.operations);
+        self.findings.checked_count += u64::try_from(history.operations.len()).unwrap_or(0);
+        match check(&KeyModel, &history.operations, VISITS_MAX) {
+            Verdict::Linearizable => Ok(()),
+            Verdict::Undecided => {
+                self.findings.undecided_count += 1;
+                Ok(())
+            }
+            Verdict::Illegal { explained_count } => {
+                Err(Complaint(not_linearizable(key, &history.operations, explained_count)))
+            }
+        }
+    }
+
+    fn scanned(&mut self, moment: u64, reply: &[u8]) -> Result<(), Complaint> {
+        let scanned = codec::scan_reply(reply)?;
+        let rows: BTreeMap<Bytes, (Value, u64)> =
+            scanned.rows.into_iter().map(|(key, value, revision)| (key, (value, revision))).collect();
+        for key in self.revisions.keys() {
+            let doubtful_delete = |history: &History| {
+                history.operations.iter().any(|operation| {
+                    operation.op == KeyOp::Delete && operation.returned.is_none()
+                })
+            };
+            let may_be_deleted = self.doubtful.contains(&key)
+                || self.histories.get(&key).is_some_and(doubtful_delete);
+            self.revisions.holds(&key, rows.get(&key).copied(), may_be_deleted)?;
+        }
+        // To each history still open, the scan is one more read.
+        for (key, history) in &mut self.histories {
+            let held = rows.get(key).map(|(value, _)| *value);
+            let returned = Some((moment, KeyReply::Held(held)));
+            let invoked = moment.saturating_sub(1);
+            history.operations.push(Operation { invoked, returned, op: KeyOp::Get });
+        }
+        Ok(())
+    }
+}
+
+impl Application for KvApplication {
+    fn machine(&mut self, node: NodeId) -> Machine {
+        let engine = match self.engines.get(&node) {
+            Some(engine) if !self.options.is_volatile => engine.after_crash(),
+            Some(_) | None => MemoryEngine::new(),
+        };
+        self.engines.insert(node, engine.clone());
+        let limits = Limits {
+            flush_size_bytes: if self.options.is_volatile {
+                usize::MAX
+            } else {
+                self.options.flush_size_bytes
+            },
+            overlay_size_bytes_max: usize::MAX,
+        };
+        match quorate_kv::open_with(Arc::new(engine), Arc::new(Inline), limits) {
+            Ok((machine, reader)) => Machine {
+                machine: Box::new(machine),
+                digest: Some(Box::new(move || match reader.hash(None) {
+                    Ok(hash) => hash_number(&hash),
+                    Err(_) => 0,
+                })),
+            },
+            Err(error) => Machine::broken(&error.to_string()),
+        }
+    }
+
+    fn request(&mut self, op: OpId, moment: u64, rng: &mut Rng) -> Request {
+        self.issued_count += 1;
+        let KvOptions { key_count, ops_per_key, .. } = self.options;
+        let generation = self.issued_count / (key_count * ops_per_key).max(1);
+        let key = Bytes::from(format!("k{generation}-{}", rng.below(key_count)));
+        let what = self.choose(&key, op, rng);
+        self.issue(op, moment, key, what, rng.coin())
+    }
+
+    fn answered(&mut self, op: OpId, moment: u64, outcome: Outcome) -> Result<(), Complaint> {
+        if self.scans.remove(&op) {
+            return match outcome {
+                Outcome::Read { reply } => self.scanned(moment, &reply),
+                Outcome::Applied { .. } | Outcome::NoEffect | Outcome::Unknown => Ok(()),
+            };
+        }
+        let Some(asked) = self.open.remove(&op) else { return Ok(()) };
+        match outcome {
+            Outcome::Applied { reply, .. } => {
+                let told = codec::command_reply(asked.op, asked.want_previous, &reply)?;
+                self.heard(asked, moment, &told)
+            }
+            Outcome::Read { reply } => {
+                let told = codec::read_reply(&reply)?;
+                self.heard(asked, moment, &told)
+            }
+            Outcome::NoEffect => self.closed(&asked.key),
+            Outcome::Unknown => self.record(asked, None),
+        }
+    }
+
+    fn scan(&mut self, next_op: &mut dyn FnMut() -> (OpId, u64)) -> Vec<(OpId, Request)> {
+        let mut requests = Vec::new();
+        for _ in 0..3 {
+            let (op, moment) = next_op();
+            let put = KeyOp::Put { value: op.0 };
+            requests.push((op, self.issue(op, moment, Bytes::from_static(b"last"), put, true)));
+            let (op, _) = next_op();
+            self.scans.insert(op);
+            requests.push((op, codec::scan_request()));
+        }
+        requests
+    }
+
+    fn verdict(&mut self) -> Result<Findings, Complaint> {
+        for (key, history) in std::mem::take(&mut self.histories) {
+            self.check(&key, history)?;
+        }
+        Ok(self.findings)
+    }
+}
+
+/// Leaves out writes of unknown outcome whose value appears nowhere else: a legal order with such a
+/// write is also legal without it, since every answer that depends on a value names it. Without
+/// them the search stays short.
+fn drop_unseen_writes(operations: &mut Vec<Operation<KeyOp, KeyReply>>) {
+    let mut named: BTreeSet<Value> = BTreeSet::new();
+    for operation in operations.iter() {
+        if let KeyOp::Swap { expected: Some(value), .. } = operation.op {
+            named.insert(value);
+        }
+        match operation.returned {
+            Some((_, KeyReply::Held(Some(value)) | KeyReply::NotSwapped(Some(value)))) => {
+                named.insert(value);
+            }
+            Some((_, KeyReply::Held(None) | KeyReply::NotSwapped(None)))
+            | Some((_, KeyReply::Done | KeyReply::Swapped))
+            | None => {}
+        }
+    }
+    operations.retain(|operation| match operation.op {
+        KeyOp::Put { value } | KeyOp::Swap { value, .. } => {
+            operation.returned.is_some() || named.contains(&value)
+        }
+        KeyOp::Get | KeyOp::Delete => operation.returned.is_some() || operation.op != KeyOp::Get,
+    });
+}
+
+fn not_linearizable(
+    key: &Bytes,
+    operations: &[Operation<KeyOp, KeyReply>],
+    explained_count: usize,
+) -> String {
+    use std::fmt::Write;
+    let mut text = format!(
+        "the history of {key:?} is not linearizable ({explained_count} answers could be explained):"
+    );
+    let mut sorted: Vec<_> = operations.iter().collect();
+    sorted.sort_by_key(|operation| operation.invoked);
+    for Operation { invoked, returned, op } in sorted {
+        // Writing into a string does not fail.
+        let _ = match returned {
+            Some((returned, reply)) => {
+                write!(text, "\n    {invoked:>7} .. {returned:<7} {op:?} -> {reply:?}")
+            }
+            None => write!(text, "\n    {invoked:>7} ..         {op:?} -> unknown"),
+        };
+    }
+    text
+}
+
+fn hash_number(hash: &quorate_kv::StoreHash) -> u64 {
+    crate::hash::hash_of(format!("{hash:?}").as_bytes())
+}

@@ -1,0 +1,204 @@
+//! What happened, for people and for comparison: a hash over every event, counters, and the last
+//! notes of the story. Written to by the world; decides nothing.
+
+use crate::hash::TraceHash;
+use quorate_core::{Message, NodeId, Role, Term, Time};
+use std::collections::VecDeque;
+use std::fmt;
+
+/// How many notes of each kind are kept for the end of a story.
+const NOTES_KEPT: usize = 40;
+
+/// The record of one world.
+#[derive(Debug, Default)]
+pub(crate) struct Trace {
+    hash: TraceHash,
+    details: VecDeque<(u64, Note)>,
+    headlines: VecDeque<(u64, Note)>,
+    note_count: u64,
+    pub(crate) counts: Counts,
+}
+
+/// How often things happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Times that a node became leader.
+    pub elections: u64,
+    /// Nodes that lost power.
+    pub crashes: u64,
+    /// Of these, between two outputs of one turn.
+    pub crashes_mid_turn: u64,
+    /// Nodes that stopped because their disk failed.
+    pub disk_failures: u64,
+    /// Nodes that started again.
+    pub restarts: u64,
+    /// Partitions of any kind.
+    pub partitions: u64,
+    /// Processes that were stopped for a while.
+    pub pauses: u64,
+    /// Requests for another leader.
+    pub transfers: u64,
+    /// Messages that reached a node.
+    pub delivered: u64,
+    /// Bytes of messages sent.
+    pub sent_bytes: u64,
+    /// Writes that became durable.
+    pub persisted: u64,
+    /// Syncs of files and folders.
+    pub syncs: u64,
+    /// Entries applied, on all nodes together.
+    pub applied: u64,
+    /// Snapshots written.
+    pub snapshots_taken: u64,
+    /// Snapshots received and restored.
+    pub snapshots_restored: u64,
+    /// Requests of clients that were carried out.
+    pub ops_ok: u64,
+    /// Requests that provably had no effect.
+    pub ops_refused: u64,
+    /// Requests whose outcome the client does not know.
+    pub ops_unknown: u64,
+}
+
+/// One line of the story.
+#[derive(Clone, Debug)]
+pub(crate) struct Note {
+    pub(crate) at: Time,
+    pub(crate) node: Option<NodeId>,
+    pub(crate) what: What,
+}
+
+/// What a line tells.
+#[derive(Clone, Debug)]
+pub(crate) enum What {
+    /// Something that a reader looks for first.
+    Headline(String),
+    /// A message arrived.
+    Received { from: NodeId, kind: &'static str, term: Term },
+    /// A write became durable.
+    Persisted { seq: u64 },
+    /// Entries were applied.
+    Applied { through: u64 },
+    /// Another role or term.
+    Became { role: Role, term: Term },
+}
+
+impl Counts {
+    /// Adds another world's counts.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self {
+            elections,
+            crashes,
+            crashes_mid_turn,
+            disk_failures,
+            restarts,
+            partitions,
+            pauses,
+            transfers,
+            delivered,
+            sent_bytes,
+            persisted,
+            syncs,
+            applied,
+            snapshots_taken,
+            snapshots_restored,
+            ops_ok,
+            ops_refused,
+            ops_unknown,
+        } = *other;
+        self.elections += elections;
+        self.crashes += crashes;
+        self.crashes_mid_turn += crashes_mid_turn;
+        self.disk_failures += disk_failures;
+        self.restarts += restarts;
+        self.partitions += partitions;
+        self.pauses += pauses;
+        self.transfers += transfers;
+        self.delivered += delivered;
+        self.sent_bytes += sent_bytes;
+        self.persisted += persisted;
+        self.syncs += syncs;
+        self.applied += applied;
+        self.snapshots_taken += snapshots_taken;
+        self.snapshots_restored += snapshots_restored;
+        self.ops_ok += ops_ok;
+        self.ops_refused += ops_refused;
+        self.ops_unknown += ops_unknown;
+    }
+}
+
+impl Trace {
+    /// Adds an event to the hash.
+    pub(crate) fn event(&mut self, at: Time, kind: u64, node: u64, content: u64) {
+        self.hash.number(at.as_micros());
+        self.hash.number((kind << 32) | node);
+        self.hash.number(content);
+    }
+
+    pub(crate) const fn hash(&self) -> u64 {
+        self.hash.value()
+    }
+
+    /// Keeps a line.
+    pub(crate) fn note(&mut self, note: Note) {
+        self.note_count += 1;
+        let ring = match note.what {
+            What::Headline(_) | What::Became { .. } => &mut self.headlines,
+            What::Received { .. } | What::Persisted { .. } | What::Applied { .. } => {
+                &mut self.details
+            }
+        };
+        if ring.len() == NOTES_KEPT {
+            ring.pop_front();
+        }
+        ring.push_back((self.note_count, note));
+    }
+
+    /// Keeps a headline.
+    pub(crate) fn headline(&mut self, at: Time, node: Option<NodeId>, text: String) {
+        self.note(Note { at, node, what: What::Headline(text) });
+    }
+
+    /// The end of the story, in order.
+    pub(crate) fn story(&self) -> Vec<String> {
+        let mut notes: Vec<&(u64, Note)> = self.details.iter().chain(&self.headlines).collect();
+        notes.sort_by_key(|(order, _)| *order);
+        notes.into_iter().map(|(_, note)| note.to_string()).collect()
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = self.at.as_micros();
+        write!(f, "{:>5}.{:06}  ", micros / 1_000_000, micros % 1_000_000)?;
+        match self.node {
+            Some(node) => write!(f, "n{node}  ")?,
+            None => write!(f, "--  ")?,
+        }
+        match &self.what {
+            What::Headline(text) => f.write_str(text),
+            What::Received { from, kind, term } => write!(f, "<- n{from} {kind} (term {term})"),
+            What::Persisted { seq } => write!(f, "write {seq} is durable"),
+            What::Applied { through } => write!(f, "applied through {through}"),
+            What::Became { role, term } => write!(f, "** {role} in term {term}"),
+        }
+    }
+}
+
+/// The name of a message, for people.
+pub(crate) fn kind_of(message: &Message) -> &'static str {
+    match message {
+        Message::RequestVote(_) => "RequestVote",
+        Message::RequestVoteResponse(vote) if vote.granted => "RequestVoteResponse granted",
+        Message::RequestVoteResponse(_) => "RequestVoteResponse denied",
+        Message::AppendEntries(_) => "AppendEntries",
+        Message::AppendEntriesResponse(_) => "AppendEntriesResponse",
+        Message::Heartbeat(_) => "Heartbeat",
+        Message::HeartbeatResponse(_) => "HeartbeatResponse",
+        Message::InstallSnapshot(_) => "InstallSnapshot",
+        Message::InstallSnapshotResponse(_) => "InstallSnapshotResponse",
+        Message::TimeoutNow(_) => "TimeoutNow",
+        Message::ReadIndex(_) => "ReadIndex",
+        Message::ReadIndexResponse(_) => "ReadIndexResponse",
+    }
+}
