@@ -1,5 +1,7 @@
 //! What the tests of the store share. Each of them uses a part.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+// The numbers of a test are small.
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 pub(crate) mod model;
 pub(crate) mod ops;

@@ -34,8 +34,8 @@ fn contains(from: &Bytes, end: &Bytes, key: &Bytes) -> bool {
     }
 }
 
-fn head(revision: i64) -> Option<ResponseHeader> {
-    Some(ResponseHeader { revision, ..Default::default() })
+fn head(revision: i64) -> ResponseHeader {
+    ResponseHeader { revision, ..Default::default() }
 }
 
 impl Model {
@@ -81,7 +81,7 @@ impl Model {
                 let choices = self.choose(request);
                 self.check(request, &mut choices.iter())?;
                 let mut response = scratch.txn(request, &mut choices.iter())?;
-                response.header = head(scratch.now());
+                response.header = Some(head(scratch.now()));
                 Outcome::Txn(response)
             }
             CommandKind::Compact(_) => unreachable!(),
@@ -101,7 +101,7 @@ impl Model {
             return Err(OpError::FutureRevision);
         }
         self.compacted = Some(revision);
-        Ok(Outcome::Compact(CompactionResponse { header: head(self.revision()) }))
+        Ok(Outcome::Compact(CompactionResponse { header: Some(head(self.revision())) }))
     }
 
     /// The branches taken, in the order in which a walk meets the transactions.
@@ -267,7 +267,7 @@ impl Scratch<'_> {
         if request.keys_only {
             kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
         }
-        Ok(RangeResponse { header: head(self.now()), kvs, more, count })
+        Ok(RangeResponse { header: Some(head(self.now())), kvs, more, count })
     }
 
     fn put(&mut self, request: &PutRequest) -> Result<PutResponse, OpError> {
@@ -290,7 +290,7 @@ impl Scratch<'_> {
             lease: 0,
         };
         self.state.insert(request.key.clone(), kv);
-        Ok(PutResponse { header: head(now), prev_kv: old.filter(|_| request.prev_kv) })
+        Ok(PutResponse { header: Some(head(now)), prev_kv: old.filter(|_| request.prev_kv) })
     }
 
     fn delete(&mut self, request: &DeleteRangeRequest) -> DeleteRangeResponse {
@@ -305,7 +305,7 @@ impl Scratch<'_> {
             self.wrote = true;
         }
         DeleteRangeResponse {
-            header: head(self.now()),
+            header: Some(head(self.now())),
             deleted: doomed.len() as i64,
             prev_kvs: if request.prev_kv { doomed } else { Vec::new() },
         }
