@@ -78,20 +78,21 @@ async fn start(id: u64) -> Result<Node, Box<dyn Error>> {
     Ok(node.start(Counter::default()).await?)
 }
 
-/// Adds one through `node`, whoever leads, and says what every handle in `nodes` sees.
-async fn count_on(node: &Node, nodes: &[Node]) -> Result<(), Box<dyn Error>> {
+/// Adds one through `node`, whoever leads, and asks all of `nodes` for the count.
+async fn count_on(node: &Node, nodes: &[Node]) {
+    let id = node.status().id;
     match node.propose("add one", PATIENCE).await {
-        Fate::Applied { log_id, reply } => print!("{reply:?}, entry {log_id}, says node "),
-        Fate::NotAppended(refusal) => println!("not added: {refusal}"),
-        Fate::Lost { .. } => println!("not added: another leader came first"),
-        Fate::Unknown(doubt) => println!("perhaps added: {doubt}"),
+        Fate::Applied { log_id, reply } => println!("node {id}: added, {reply:?} at {log_id}"),
+        Fate::NotAppended(refusal) => println!("node {id}: not added: {refusal}"),
+        Fate::Lost { .. } => println!("node {id}: not added: another leader came first"),
+        Fate::Unknown(doubt) => println!("node {id}: perhaps added: {doubt}"),
     }
-    println!("{} (leader: {:?})", node.status().id, node.status().leader.map(|id| id.get()));
     for node in nodes {
-        let count = node.read("how many?", Consistency::Linearizable, PATIENCE).await?;
-        println!("    node {} reads {count:?}", node.status().id);
+        match node.read("how many?", Consistency::Linearizable, PATIENCE).await {
+            Ok(count) => println!("    node {} reads {count:?}", node.status().id),
+            Err(error) => println!("    node {} cannot read: {error}", node.status().id),
+        }
     }
-    Ok(())
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -99,13 +100,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if let Some(id) = std::env::args().nth(1) {
         let node = start(id.parse()?).await?;
         loop {
-            count_on(&node, &[]).await?;
+            count_on(&node, std::slice::from_ref(&node)).await;
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
     let nodes = [start(1).await?, start(2).await?, start(3).await?];
     for node in nodes.iter().cycle().take(9) {
-        count_on(node, &nodes).await?;
+        count_on(node, &nodes).await;
     }
     for node in nodes {
         node.stop().await;

@@ -92,7 +92,6 @@ impl Node {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # }).unwrap();
     /// ```
-    #[must_use]
     pub fn builder(id: impl Into<NodeId>, dir: impl AsRef<Path>) -> NodeBuilder {
         NodeBuilder::new(id.into(), dir.as_ref().to_owned())
     }
@@ -176,7 +175,7 @@ impl Node {
     /// A query that needs no barrier needs no way through the event loop either.
     fn query_now(&self, waiting: Waiting) -> Result<(), ReadError> {
         let shared = &self.inner.shared;
-        let ticket = shared.waiters.add(waiting).map_err(read_error)?;
+        let ticket = shared.waiters.add(waiting).map_err(|refusal| read_error(&refusal))?;
         let pushed = shared.apply.push(ApplyJob::Query(ticket), 0);
         pushed.map_err(|_| ReadError::Stopped)
     }
@@ -205,7 +204,7 @@ impl Node {
     ) -> Result<(), ReadError> {
         let deadline = self.inner.shared.clock.now().after(timeout);
         let input = |ticket| Input::Barrier { ticket, consistency, deadline };
-        self.request(waiting, 0, input).map_err(read_error)
+        self.request(waiting, 0, input).map_err(|refusal| read_error(&refusal))
     }
 
     /// How the node is doing, as of the last turn of its event loop. Cheap.
@@ -253,7 +252,7 @@ impl Node {
                 Some(_) | None => {}
             }
             tokio::select! {
-                changed = changes.changed() => changed.map_err(|_| TransferError::Stopped)?,
+                news = changes.changed() => news.map_err(|_| TransferError::Stopped)?,
                 _ = ended.wait_for(|ended| *ended) => return Err(TransferError::Stopped),
             }
         }
@@ -284,9 +283,9 @@ impl Node {
 }
 
 /// A read that was not let in.
-fn read_error(refusal: Refusal) -> ReadError {
+fn read_error(refusal: &Refusal) -> ReadError {
     match refusal {
-        Refusal::Overloaded { limit, .. } => ReadError::Overloaded { limit_count: limit },
+        Refusal::Overloaded { limit, .. } => ReadError::Overloaded { limit_count: *limit },
         Refusal::NoLeader => ReadError::NoLeader,
         Refusal::Transferring { .. } => ReadError::NotConfirmed,
         Refusal::Stopped => ReadError::Stopped,

@@ -79,7 +79,7 @@ impl ApplyThread {
                 match job {
                     ApplyJob::Batch(mut batch) => {
                         gather(&mut batch, &mut jobs);
-                        self.apply(batch)?;
+                        self.apply(&batch)?;
                     }
                     ApplyJob::Restore(meta) => self.restore(&meta)?,
                     ApplyJob::TakeSnapshot { at_least } => {
@@ -95,9 +95,9 @@ impl ApplyThread {
         Ok(())
     }
 
-    fn apply(&mut self, batch: ApplyBatch) -> Result<(), NodeFailure> {
+    fn apply(&mut self, batch: &ApplyBatch) -> Result<(), NodeFailure> {
         let entry_count = batch.entries.len();
-        let Outcome { applied, local } = self.applier.apply(&batch)?;
+        let Outcome { applied, local } = self.applier.apply(batch)?;
         let metrics = &self.shared.metrics;
         metrics.entries_applied.add(entry_count);
         metrics.proposals_applied.add(local.len());

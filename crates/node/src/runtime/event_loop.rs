@@ -86,19 +86,18 @@ impl EventLoop {
     /// First what others wait for longest: the network, then the disk, then the state machine.
     fn carry_out(&mut self) {
         let mut outputs = std::mem::take(&mut self.outputs);
-        let mut local = Vec::new();
-        for output in outputs.drain(..) {
-            match output {
-                Output::Send { to, message } => self.transport.send(to, message),
-                other => local.push(other),
+        let is_send = |output: &mut Output| matches!(output, Output::Send { .. });
+        for output in outputs.extract_if(.., is_send) {
+            if let Output::Send { to, message } = output {
+                self.transport.send(to, message);
             }
         }
-        self.outputs = outputs;
         self.transport.flush();
         let mut fates = Vec::new();
-        for output in local {
+        for output in outputs.drain(..) {
             self.carry_out_here(output, &mut fates);
         }
+        self.outputs = outputs;
         if !fates.is_empty() {
             self.shared.metrics.proposals_failed.add(fates.len());
             self.shared.waiters.answer_all(fates);

@@ -64,16 +64,16 @@ pub fn open(request: OpenRequest, machine: Box<dyn StateMachine>) -> Result<Open
     let (wal, recovered) =
         finish_install(&request, &disk, wal, recovered, machine.applied(), &snapshots)?;
     let applier = restore(machine, &recovered, &store, &snapshots)?;
-    let applied = applier.applied().index;
+    let reached = applier.applied().index;
     let raft = Raft::new(
         request.id,
         request.options,
         request.seed,
-        recovered.into_restored(applied),
+        recovered.into_restored(reached),
         request.now,
     )?;
     let (durable, incarnation) = (applier.durable(), request.incarnation);
-    let driver = Driver::new(raft, request.driver_options, durable, applied, incarnation);
+    let driver = Driver::new(raft, request.driver_options, durable, reached, incarnation);
     Ok(Opened { wal, store, applier, latest: snapshots.into_iter().next(), driver })
 }
 
@@ -148,10 +148,10 @@ fn restore(
     snapshots: &[SnapshotMeta],
 ) -> Result<Applier, StartError> {
     let base = recovered.base.last_included;
-    let applied = machine.applied();
-    let (at, configuration) = position(recovered, applied.max(base.index));
-    let mut applier = Applier::new(machine, LogId { index: applied, ..at }, configuration);
-    if applied >= base.index && applied > LogIndex::ORIGIN {
+    let own = machine.applied();
+    let (at, configuration) = position(recovered, own.max(base.index));
+    let mut applier = Applier::new(machine, LogId { index: own, ..at }, configuration);
+    if own >= base.index && own > LogIndex::ORIGIN {
         return Ok(applier);
     }
     let fits = |meta: &&SnapshotMeta| {
@@ -168,8 +168,8 @@ fn restore(
                 .map_err(|source| StartError::Restore { last_included, source })?;
             Ok(applier)
         }
-        None if applied >= base.index => Ok(applier),
-        None => Err(StartError::StateBehind { applied, base }),
+        None if own >= base.index => Ok(applier),
+        None => Err(StartError::StateBehind { applied: own, base }),
     }
 }
 

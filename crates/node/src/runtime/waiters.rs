@@ -51,7 +51,7 @@ pub(crate) struct Waiters {
 /// been answered finds nobody.
 #[derive(Debug, Default)]
 struct Slots {
-    slots: Vec<(u32, Option<Waiting>)>,
+    all: Vec<(u32, Option<Waiting>)>,
     free: Vec<u32>,
     is_closed: bool,
 }
@@ -69,13 +69,13 @@ impl Waiters {
         }
         let place = match slots.free.pop() {
             Some(place) => place,
-            None if slots.slots.len() < self.count_max => slots.grow(),
+            None if slots.all.len() < self.count_max => slots.grow(),
             None => {
                 let (what, unit) = ("waiting requests", "requests");
                 return Err(Refusal::Overloaded { what, limit: self.count_max, unit });
             }
         };
-        let uses = match slots.slots.get_mut(place as usize) {
+        let uses = match slots.all.get_mut(place as usize) {
             Some((uses, slot)) => {
                 *slot = Some(waiting);
                 *uses
@@ -140,7 +140,7 @@ impl Waiters {
     /// How many wait.
     pub(crate) fn count(&self) -> usize {
         let slots = lock(&self.slots);
-        slots.slots.len() - slots.free.len()
+        slots.all.len() - slots.free.len()
     }
 
     /// Lets nobody in any more and tells everybody that the node stopped.
@@ -148,7 +148,7 @@ impl Waiters {
         let mut slots = lock(&self.slots);
         slots.is_closed = true;
         slots.free.clear();
-        let all = std::mem::take(&mut slots.slots);
+        let all = std::mem::take(&mut slots.all);
         drop(slots);
         all.into_iter().filter_map(|(_, waiting)| waiting).for_each(Waiting::stopped);
     }
@@ -156,15 +156,15 @@ impl Waiters {
 
 impl Slots {
     fn grow(&mut self) -> u32 {
-        let place = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        self.slots.push((0, None));
+        let place = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
+        self.all.push((0, None));
         place
     }
 
     /// The slot that a ticket still stands for.
     fn slot(&mut self, Ticket(ticket): Ticket) -> Option<(u32, &mut u32, &mut Option<Waiting>)> {
         let place = u32::try_from(ticket & u64::from(u32::MAX)).ok()?;
-        let (uses, slot) = self.slots.get_mut(usize::try_from(place).ok()?)?;
+        let (uses, slot) = self.all.get_mut(usize::try_from(place).ok()?)?;
         (u64::from(*uses) == ticket >> 32).then_some((place, uses, slot))
     }
 

@@ -27,15 +27,14 @@ pub(super) async fn keep_accepting(hub: Arc<Hub>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(hub.options.handshakes_count_max));
     loop {
         match listener.accept().await {
-            Ok((stream, from)) => match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => {
+            Ok((stream, from)) => {
+                if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
                     tokio::spawn(receive(Arc::clone(&hub), stream, from, place));
-                }
-                Err(_) => {
+                } else {
                     let node = hub.identity.node_id;
                     tracing::debug!(%node, %from, "hung up: too many callers at once");
                 }
-            },
+            }
             Err(error) => {
                 let node = hub.identity.node_id;
                 tracing::warn!(%node, "no connection accepted: {error}");
@@ -60,16 +59,17 @@ async fn receive(hub: Arc<Hub>, stream: TcpStream, from: SocketAddr, place: Owne
             let task = tokio::spawn(serve(Arc::clone(&hub), inbound));
             hub.inbound_opened(peer, channel, task.abort_handle());
             if let Ok(error) = task.await {
-                match error {
-                    LinkError::Closed => {
-                        tracing::debug!(%node, %peer, %channel, "the peer hung up");
-                    }
-                    error => tracing::warn!(%node, %peer, %channel, %from, "hung up: {error}"),
+                if error.is_goodbye() {
+                    tracing::debug!(%node, %peer, %channel, "the peer hung up: {error}");
+                } else {
+                    tracing::warn!(%node, %peer, %channel, %from, "hung up on the peer: {error}");
                 }
             }
             hub.lost(peer, channel);
         }
-        Err(LinkError::Closed) => tracing::debug!(%node, %from, "a caller left without a word"),
+        Err(error) if error.is_goodbye() => {
+            tracing::debug!(%node, %from, "a caller left without a word: {error}");
+        }
         Err(error) => tracing::warn!(%node, %from, "a caller was not let in: {error}"),
     }
 }

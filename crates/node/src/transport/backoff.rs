@@ -28,7 +28,7 @@ impl Backoff {
         let doubled = self.min.saturating_mul(1 << self.failures.min(20));
         self.failures = self.failures.saturating_add(1);
         let whole = doubled.min(self.max);
-        whole - cut(whole)
+        whole.saturating_sub(cut(whole))
     }
 }
 

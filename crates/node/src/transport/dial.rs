@@ -37,10 +37,8 @@ pub(super) async fn keep_connected(hub: Arc<Hub>, link: Arc<Link>) {
             hub.lost(link.peer, link.channel);
         }
         complain(&hub, &link, &error, &mut complaint);
-        let pause = match error {
-            LinkError::Rejected(_) => options.reconnect_delay_max,
-            _ => backoff.pause(),
-        };
+        let is_rejected = matches!(error, LinkError::Rejected(_));
+        let pause = if is_rejected { options.reconnect_delay_max } else { backoff.pause() };
         tokio::select! {
             () = sleep(pause) => {}
             () = link.kick.notified() => backoff.reset(),

@@ -43,6 +43,13 @@ pub(crate) enum LinkError {
     QueueFull { waiting_bytes: usize },
 }
 
+impl LinkError {
+    /// Whether the other side went away, which is no fault of anybody's.
+    pub(super) fn is_goodbye(&self) -> bool {
+        matches!(self, Self::Closed | Self::Io(_))
+    }
+}
+
 /// A connection that we dial, up or down.
 #[derive(Debug)]
 pub(crate) struct Link {

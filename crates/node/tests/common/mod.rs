@@ -186,6 +186,6 @@ pub async fn wait(
 pub async fn say(node: &Node, word: impl Into<Bytes>) -> u64 {
     match node.propose(word, PATIENCE).await {
         Fate::Applied { reply, .. } => std::str::from_utf8(&reply).unwrap().parse().unwrap(),
-        other => panic!("{other:?}"),
+        fate @ (Fate::NotAppended(_) | Fate::Lost { .. } | Fate::Unknown(_)) => panic!("{fate:?}"),
     }
 }
