@@ -29,7 +29,7 @@ pub(crate) fn create(
     identity: Identity,
     initial: SnapshotMeta,
 ) -> Result<(Wal, Recovered), WalError> {
-    disk.create_dir_all(dir).map_err(WalError::io("create", dir))?;
+    make_folder(disk.as_ref(), dir)?;
     let lock = take_lock(disk.as_ref(), dir)?;
     if Wal::exists(disk.as_ref(), dir).map_err(WalError::io("list", dir))? {
         return Err(WalError::AlreadyExists { path: dir.to_owned() });
@@ -61,6 +61,29 @@ pub(crate) fn create(
     let meta = MetaFiles::create(disk.clone(), dir, meta)?;
     let replay = Replay::of_new_log(active, meta.meta().base.last_included);
     build(disk, dir, options, meta, replay, lock)
+}
+
+/// Makes a folder whose own name survives a power failure: everything in it is lost if only what
+/// it contains was synced. An earlier life may have made the folders and died before it synced
+/// them, so those that exist are synced too, as far as we may.
+pub(crate) fn make_folder(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
+    let is_missing =
+        |path: &Path| disk.list(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    // Below each of these a name is new, or may be.
+    let parents = dir.ancestors().skip(1).map(|path| match path.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => path,
+    });
+    let ours: Vec<(&Path, bool)> =
+        parents.zip(dir.ancestors()).map(|(parent, child)| (parent, is_missing(child))).collect();
+    disk.create_dir_all(dir).map_err(WalError::io("create", dir))?;
+    for (place, (parent, is_new)) in ours.into_iter().enumerate() {
+        let synced = disk.sync_dir(parent);
+        if is_new || place == 0 {
+            synced.map_err(WalError::io("sync", parent))?;
+        }
+    }
+    Ok(())
 }
 
 /// See [`Wal::open`].

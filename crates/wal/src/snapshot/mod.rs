@@ -8,7 +8,7 @@ mod writer;
 pub use reader::{SnapshotBody, SnapshotReader};
 pub use writer::SnapshotWriter;
 
-use crate::{Damage, Disk, DiskFile, WalError};
+use crate::{Damage, Disk, DiskFile, WalError, folder};
 use bytes::Bytes;
 use quorate_core::{LogId, LogIndex, SnapshotMeta, Term};
 use std::collections::BTreeSet;
@@ -55,7 +55,7 @@ impl SnapshotStore {
     ///
     /// [`WalError::Io`], [`WalError::DiskFull`].
     pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, WalError> {
-        disk.create_dir_all(dir).map_err(WalError::io("create", dir))?;
+        folder::make_folder(disk.as_ref(), dir)?;
         for name in disk.list(dir).map_err(WalError::io("list", dir))? {
             if name.ends_with(UNFINISHED_SUFFIX) {
                 let path = dir.join(name);
