@@ -1,2 +1,58 @@
-//! One entry for people and CI.
-fn main() {}
+//! One entry for people and CI: every check that CI runs is a command here, run the same way.
+//! Holds no rule of its own; each command's file does.
+
+mod arrows;
+mod bench_etcd;
+mod ci;
+mod figure_3_1;
+mod paper_map;
+mod servers;
+mod source;
+mod tidy;
+mod torture;
+mod torture;
+
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+
+/// The chores of the repository, for people and for CI.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Everything that CI runs, in CI's order; ends with `N passed, N failed`
+    Ci(ci::Options),
+    /// The rules of the house that clippy cannot see
+    Tidy,
+    /// Writes docs/paper-map.md: rule of the dissertation's Figure 3.1 -> code -> test
+    PaperMap(paper_map::Options),
+    /// Kills and pauses servers while clients write, at length, and judges what they saw
+    Torture(torture::Options),
+    /// Three real etcds and three of ours in turn, on the same disk, under the same load
+    BenchEtcd(bench_etcd::Options),
+    /// Kills and pauses nodes at random while clients write, and judges what they saw
+    Torture(torture::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    let root = root();
+    match Arguments::parse().chore {
+        Chore::Ci(options) => ci::run(&root, &options),
+        Chore::Tidy => tidy::run(&root),
+        Chore::PaperMap(options) => paper_map::run(&root, &options),
+        Chore::Torture(options) => torture::run(&root, &options),
+        Chore::BenchEtcd(options) => bench_etcd::run(&root, &options),
+        Chore::Torture(options) => torture::run(&root, &options),
+    }
+}
+
+/// The repository's root: the folder above this crate's.
+fn root() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own).to_path_buf()
+}

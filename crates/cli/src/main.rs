@@ -6,6 +6,7 @@ mod client;
 mod cluster;
 mod output;
 mod serve;
+mod sim;
 
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -50,6 +51,8 @@ enum Verb {
     Status(client::Status),
     /// Puts a cluster under load and measures it
     Bench(bench::Options),
+    /// Runs clusters in virtual time, under faults, with judges
+    Sim(sim::Options),
 }
 
 fn main() -> ExitCode {
@@ -80,5 +83,6 @@ fn run(verb: Verb, is_set: impl Fn(&str) -> bool) -> anyhow::Result<()> {
         Verb::Compaction(verb) => client::run(verb),
         Verb::Status(verb) => client::run(verb),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Sim(options) => sim::run(&options),
     }
 }

@@ -1,0 +1,260 @@
+//! `cargo xtask ci`: everything that CI runs, in an order that fails early. The tests are run by the
+//! command that README gives, read from README, so that people and CI cannot diverge.
+
+use crate::{paper_map, tidy};
+use anyhow::{Context, bail};
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// README's first command: it starts a cluster.
+const CLUSTER_COMMAND: &str = "cargo run --release -- cluster";
+/// README's second command begins so.
+const TEST_COMMAND: &str = "cargo test";
+/// How many seeds are simulated that no run has seen before.
+const FRESH_SEEDS: u64 = 50;
+/// How many steps each.
+const FRESH_STEPS: u64 = 20_000;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Only what is quick: format, lints, tidy, paper map
+    #[arg(long)]
+    quick: bool,
+}
+
+/// How many tests did what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Count {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+/// The cargo that runs us, or the one on the path.
+pub(crate) fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// Runs every step.
+///
+/// # Errors
+///
+/// At the first step that fails.
+pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
+    let run = Run { root, started: Instant::now() };
+    run.cargo("format", &["fmt", "--all", "--check"], &[])?;
+    run.step("the rules of the house", || tidy::run(root))?;
+    run.step("the paper map", || paper_map::check(root))?;
+    run.cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])?;
+    if options.quick {
+        return Ok(());
+    }
+    let documentation = ["doc", "--workspace", "--no-deps", "--document-private-items"];
+    run.cargo("documentation", &documentation, &[("RUSTDOCFLAGS", "-D warnings")])?;
+    let mut count = run.step("tests", || run_tests(root))?;
+    run.step("README's first command", || try_cluster(root))?;
+    run.step("fresh seeds", || simulate(root))?;
+    // The last two steps are one check each.
+    count.passed += 2;
+    run.say(&format!("everything passed in {}", minutes(run.started.elapsed())));
+    println!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.ignored);
+    Ok(())
+}
+
+struct Run<'a> {
+    root: &'a Path,
+    started: Instant,
+}
+
+impl Run<'_> {
+    fn say(&self, text: &str) {
+        println!("\n== {} == {text}", minutes(self.started.elapsed()));
+        // Our lines and those of the commands shall stay in order.
+        let _ = std::io::stdout().flush();
+    }
+
+    fn step<T>(&self, name: &str, run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        self.say(name);
+        run().with_context(|| format!("the step `{name}` failed"))
+    }
+
+    fn cargo(
+        &self,
+        name: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<()> {
+        self.step(name, || {
+            let mut command = Command::new(cargo());
+            command.args(arguments).current_dir(self.root).envs(environment.iter().copied());
+            succeed(&mut command)
+        })
+    }
+}
+
+fn minutes(time: Duration) -> String {
+    format!("{}:{:02} min", time.as_secs() / 60, time.as_secs() % 60)
+}
+
+pub(crate) fn succeed(command: &mut Command) -> anyhow::Result<()> {
+    let status = command.status().with_context(|| format!("running {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} ended with {status}");
+    }
+    Ok(())
+}
+
+/// The line of README that starts with `prefix`, without its comment.
+fn readme_command(readme: &str, prefix: &str) -> anyhow::Result<Vec<String>> {
+    let line = readme.lines().map(str::trim).find(|line| line.starts_with(prefix));
+    let line = line.with_context(|| format!("expected a line `{prefix}...` in README.md"))?;
+    let command = line.split('#').next().unwrap_or_default();
+    Ok(command.split_whitespace().map(str::to_owned).collect())
+}
+
+fn command_of_readme(root: &Path, prefix: &str) -> anyhow::Result<Command> {
+    let readme = fs::read_to_string(root.join("README.md")).context("reading README.md")?;
+    let words = readme_command(&readme, prefix)?;
+    let mut command = Command::new(cargo());
+    command.args(words.iter().skip(1)).current_dir(root);
+    Ok(command)
+}
+
+/// README's second command; counts what its test runners report.
+fn run_tests(root: &Path) -> anyhow::Result<Count> {
+    let mut command = command_of_readme(root, TEST_COMMAND)?;
+    let mut child = command.stdout(Stdio::piped()).spawn().context("running the tests")?;
+    let output = child.stdout.take().context("the tests' output")?;
+    let mut count = Count::default();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        println!("{line}");
+        count.add(&line);
+    }
+    let status = child.wait()?;
+    if !status.success() || count.failed > 0 {
+        bail!("{command:?} ended with {status}: {} passed, {} failed", count.passed, count.failed);
+    }
+    if count.passed == 0 {
+        bail!("{command:?} ran no test");
+    }
+    Ok(count)
+}
+
+impl Count {
+    /// Adds a line such as `test result: ok. 3 passed; 0 failed; 0 ignored; ...`.
+    fn add(&mut self, line: &str) {
+        let Some(rest) = line.strip_prefix("test result: ") else { return };
+        let parts = rest.split(['.', ';']);
+        for part in parts {
+            let mut words = part.split_whitespace();
+            let (Some(number), Some(what)) = (words.next(), words.next()) else { continue };
+            let Ok(number) = number.parse::<u64>() else { continue };
+            match what {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.ignored += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// README's first command, with a folder and ports that disturb nobody: builds the release, waits
+/// until the cluster serves, writes and reads, and stops it.
+fn try_cluster(root: &Path) -> anyhow::Result<()> {
+    let folder = root.join("target/ci-cluster");
+    let _ = fs::remove_dir_all(&folder);
+    let mut command = command_of_readme(root, CLUSTER_COMMAND)?;
+    let mut child = command
+        .args(["--base-client-port", "24790", "--data-dir"])
+        .arg(&folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("running README's first command")?;
+    let keyboard = child.stdin.take().context("the cluster's standard input")?;
+    let mut screen = child.stdout.take().context("the cluster's standard output")?;
+    let tried = try_running_cluster(root, &mut screen);
+    // Whatever came of it, the cluster ends: `quit`, and the end of its input.
+    let typed = writeln!(&keyboard, "quit");
+    std::io::copy(&mut screen, &mut std::io::stdout())?;
+    let status = child.wait()?;
+    tried?;
+    typed?;
+    if !status.success() {
+        bail!("the cluster ended with {status}");
+    }
+    Ok(())
+}
+
+fn try_running_cluster(root: &Path, screen: &mut impl Read) -> anyhow::Result<()> {
+    wait_for(screen, "Ctrl-C stops all nodes")?;
+    let endpoints = "127.0.0.1:24800,127.0.0.1:24790,127.0.0.1:24810";
+    let quorate = |words: &[&str]| {
+        let mut command = Command::new(release_binary(root));
+        succeed(command.args(words).args(["--endpoints", endpoints]))
+    };
+    quorate(&["put", "greeting", "hello"])?;
+    quorate(&["get", "greeting"])?;
+    quorate(&["status"])
+}
+
+/// Copies what is printed until a text comes.
+fn wait_for(screen: &mut impl Read, text: &str) -> anyhow::Result<()> {
+    let mut seen = Vec::new();
+    let mut byte = [0];
+    while screen.read(&mut byte)? > 0 {
+        seen.extend_from_slice(&byte);
+        std::io::stdout().write_all(&byte)?;
+        if seen.ends_with(text.as_bytes()) {
+            return Ok(());
+        }
+    }
+    bail!("expected `{text}` on the cluster's screen before its end");
+}
+
+/// Where cargo puts the release.
+pub(crate) fn release_binary(root: &Path) -> PathBuf {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    target.join("release/quorate")
+}
+
+/// Simulates seeds that depend on the time, so that every run looks where none has looked before.
+/// A seed that fails is printed by the simulator, with the command that repeats it.
+fn simulate(root: &Path) -> anyhow::Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let first = now.as_secs().wrapping_mul(1000).to_string();
+    let [seeds, steps] = [FRESH_SEEDS, FRESH_STEPS].map(|number| number.to_string());
+    println!("{seeds} seeds from {first} on");
+    let mut command = Command::new(release_binary(root));
+    command.args(["sim", "--nodes", "5", "--seed", &first]);
+    succeed(command.args(["--seeds", &seeds, "--steps", &steps]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_all_test_programs_add_up() {
+        let mut count = Count::default();
+        count.add("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out");
+        count.add("test result: FAILED. 4 passed; 2 failed; 0 ignored; 0 measured");
+        count.add("test something ... ok");
+        assert_eq!(count, Count { passed: 7, failed: 2, ignored: 1 });
+    }
+
+    #[test]
+    fn the_commands_are_those_of_the_readme() {
+        let readme = fs::read_to_string(crate::root().join("README.md")).unwrap();
+        let words = readme_command(&readme, TEST_COMMAND).unwrap();
+        assert_eq!(words, ["cargo", "test", "--workspace"]);
+        assert!(readme_command(&readme, CLUSTER_COMMAND).is_ok());
+    }
+}
