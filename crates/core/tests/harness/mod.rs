@@ -294,14 +294,12 @@ impl Cluster {
 
     /// Gives a server an event and carries out what it asks for, except what takes time.
     pub(crate) fn step(&mut self, id: NodeId, event: Event) {
-        let now = self.now;
-        let Some(raft) = self.servers.get_mut(&id).and_then(|server| server.raft.as_mut()) else {
-            return;
-        };
+        let taken = self.servers.get_mut(&id).and_then(|server| server.raft.take());
+        let Some(mut raft) = taken else { return };
         let mut effects = Vec::new();
-        raft.step(now, event, &mut effects);
-        let raft = raft.clone();
+        raft.step(self.now, event, &mut effects);
         self.note(|checker| checker.observe(&raft));
+        self.servers.get_mut(&id).unwrap().raft = Some(raft);
         for effect in effects {
             self.carry_out(id, effect);
         }
