@@ -10,7 +10,6 @@ mod servers;
 mod source;
 mod tidy;
 mod torture;
-mod torture;
 
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -35,8 +34,6 @@ enum Chore {
     Torture(torture::Options),
     /// Three real etcds and three of ours in turn, on the same disk, under the same load
     BenchEtcd(bench_etcd::Options),
-    /// Kills and pauses nodes at random while clients write, and judges what they saw
-    Torture(torture::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -47,7 +44,6 @@ fn main() -> anyhow::Result<()> {
         Chore::PaperMap(options) => paper_map::run(&root, &options),
         Chore::Torture(options) => torture::run(&root, &options),
         Chore::BenchEtcd(options) => bench_etcd::run(&root, &options),
-        Chore::Torture(options) => torture::run(&root, &options),
     }
 }
 
