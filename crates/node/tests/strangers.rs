@@ -81,7 +81,7 @@ async fn a_node_of_another_cluster_gets_no_vote_and_no_entry() {
 }
 
 #[tokio::test]
-async fn a_silent_caller_holds_up_nobody() {
+async fn a_hundred_callers_who_leave_without_a_word_hold_up_nobody() {
     let mut cluster = Cluster::prepared();
     cluster.start(1).await;
     let address = cluster.members[&1].clone();

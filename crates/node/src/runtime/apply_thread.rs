@@ -102,6 +102,7 @@ impl ApplyThread {
         metrics.entries_applied.add(entry_count);
         metrics.proposals_applied.add(local.len());
         self.shared.waiters.answer_all(local);
+        self.shared.apply.done();
         self.shared.mailbox.push(Input::Applied(applied));
         Ok(())
     }

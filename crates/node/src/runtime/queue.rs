@@ -77,6 +77,13 @@ impl<T> Queue<T> {
         state.taken_bytes = state.size_bytes;
     }
 
+    /// What was taken is done: it does not count any more. For a consumer that reports its work
+    /// before it comes back for more, so that whoever hears of it sees the size without it.
+    pub(crate) fn done(&self) {
+        let mut state = lock(&self.state);
+        state.size_bytes -= std::mem::take(&mut state.taken_bytes);
+    }
+
     /// The size of what is queued or being worked on.
     pub(crate) fn size_bytes(&self) -> usize {
         lock(&self.state).size_bytes
@@ -121,6 +128,16 @@ mod tests {
         assert_eq!(queue.size_bytes(), 110, "what is being worked on still counts");
         items.clear();
         queue.take(&mut items);
+        assert_eq!(queue.size_bytes(), 10);
+    }
+
+    #[test]
+    fn work_that_is_reported_done_counts_no_more() {
+        let queue = Queue::new();
+        queue.push((), 100).unwrap();
+        queue.take(&mut Vec::new());
+        queue.push((), 10).unwrap();
+        queue.done();
         assert_eq!(queue.size_bytes(), 10);
     }
 

@@ -74,6 +74,7 @@ impl WalThread {
     fn persist(&mut self, persists: &[Persist]) -> Result<(), NodeFailure> {
         let start = Instant::now();
         self.wal.persist(persists).map_err(NodeFailure::Log)?;
+        self.queue.done();
         if let Some(Persist { seq, .. }) = persists.last() {
             self.shared.mailbox.push(Input::Persisted { seq: *seq });
         }

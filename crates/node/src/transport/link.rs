@@ -122,6 +122,7 @@ impl Link {
         let waiting_bytes = state.waiting.len();
         if waiting_bytes > self.queue_bytes_max {
             if owes {
+                state.owes = true;
                 state.failure = Some(LinkError::QueueFull { waiting_bytes });
                 self.more.notify_one();
             }
@@ -194,7 +195,11 @@ impl Link {
                 Flushed::All => self.more.notified().await,
                 Flushed::Share => tokio::task::yield_now().await,
                 Flushed::Blocked => {
-                    if let Err(error) = write.writable().await {
+                    let writable = tokio::select! {
+                        writable = write.writable() => writable,
+                        () = self.more.notified() => Ok(()),
+                    };
+                    if let Err(error) = writable {
                         return error.into();
                     }
                 }

@@ -10,6 +10,8 @@ mod gate;
 mod hub;
 mod link;
 mod options;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use hub::LocalIdentity;
 pub use options::TransportOptions;
@@ -206,17 +208,4 @@ fn pieces<T>(items: Vec<T>, size_bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     }
     pieces.push(piece);
     pieces
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_batch_is_cut_so_that_no_piece_exceeds_a_frame_and_nothing_is_lost() {
-        let sizes = vec![400_000, 400_000, 400_000, 3_000_000, 10, 10];
-        let cut = pieces(sizes.clone(), |size| *size);
-        assert_eq!(cut.concat(), sizes);
-        assert_eq!(cut, [vec![400_000, 400_000], vec![400_000], vec![3_000_000], vec![10, 10]]);
-    }
 }

@@ -19,12 +19,10 @@ const STOPPED: u8 = 9;
 
 /// The limits that may be named on the wire, with their units: their places here are their
 /// numbers, so lines are only ever added.
-const LIMITS: [(&str, &str); 5] = [
+const LIMITS: [(&str, &str); 3] = [
     ("requests at the leader", "units"),
     ("uncommitted proposals", "bytes"),
     ("proposals on the way to the leader", "bytes"),
-    ("waiting requests", "requests"),
-    ("waiting requests", "bytes"),
 ];
 
 pub(super) fn put_fate(fate: &Fate, out: &mut BytesMut) {
