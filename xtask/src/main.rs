@@ -13,6 +13,7 @@ mod torture;
 
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// The chores of the repository, for people and for CI.
 #[derive(Parser)]
@@ -36,9 +37,19 @@ enum Chore {
     BenchEtcd(bench_etcd::Options),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run(Arguments::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> anyhow::Result<()> {
     let root = root();
-    match Arguments::parse().chore {
+    match chore {
         Chore::Ci(options) => ci::run(&root, &options),
         Chore::Tidy => tidy::run(&root),
         Chore::PaperMap(options) => paper_map::run(&root, &options),

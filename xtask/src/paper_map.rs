@@ -123,21 +123,12 @@ fn cites(line: &str, section: &str) -> bool {
     sections_in(line).iter().any(|found| found == section)
 }
 
-/// The test of a rule: the first whose documentation or name contains the rule's words.
+/// The test of a rule.
 fn test_of(rule: &Rule, files: &[SourceFile]) -> Option<String> {
     let file = files.iter().find(|file| file.path == TESTS)?;
-    let lines: Vec<&str> = file.text.lines().collect();
-    let words =
-        |line: &str| line.contains(&format!("[{}]", rule.test)) || is_named(line, rule.test);
-    let index = lines.iter().position(|line| words(line))?;
-    let rest = lines.iter().enumerate().skip(index);
-    let (number, line) = rest.into_iter().find(|(_, line)| line.trim_start().starts_with("fn "))?;
-    let name = line.trim_start().trim_start_matches("fn ").split('(').next()?;
-    Some(format!("[{name}](../{TESTS}#L{})", number + 1))
-}
-
-fn is_named(line: &str, name: &str) -> bool {
-    line.trim_start().strip_prefix("fn ").is_some_and(|rest| rest.starts_with(&format!("{name}(")))
+    let head = format!("fn {}(", rule.test);
+    let index = file.text.lines().position(|line| line.contains(&head))?;
+    Some(format!("[{}](../{TESTS}#L{})", rule.test, index + 1))
 }
 
 /// Sections in their own order: 3.10 comes after 3.9.

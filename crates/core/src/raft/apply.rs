@@ -1,5 +1,5 @@
-//! Hands committed entries to the state machine, in order and in bounded batches (Figure 3.1:
-//! while `commit_index > last_applied`). Knows nothing of how they came to be committed.
+//! Hands committed entries to the state machine, in order and in bounded batches (Figure 3.1,
+//! §3.5: while `commit_index > last_applied`). Knows nothing of how they came to be committed.
 
 use super::common::{Common, Poison};
 use crate::{Effect, Entry, LoadFor, LoadRequest, LogIndex};

@@ -136,7 +136,7 @@ impl Common {
         }
     }
 
-    /// The commit index never falls, and never leaves the log.
+    /// The commit index never falls (§3.5), and never leaves the log.
     pub(crate) fn commit_through(&mut self, index: LogIndex) {
         self.commit_index = self.commit_index.max(index.min(self.log.last().index));
     }
