@@ -11,7 +11,7 @@ use quorate_kv::*;
 use std::sync::Arc;
 
 struct Store {
-    store: KvStateMachine,
+    machine: KvStateMachine,
     reader: Reader,
     engine: MemoryEngine,
     next_index: u64,
@@ -24,15 +24,15 @@ impl Store {
 
     fn with(limits: Limits) -> Self {
         let engine = MemoryEngine::new();
-        let (store, reader) =
+        let (machine, reader) =
             open_with(Arc::new(engine.clone()), Arc::new(Inline), limits).unwrap();
-        Self { store, reader, engine, next_index: 1 }
+        Self { machine, reader, engine, next_index: 1 }
     }
 
     fn apply(&mut self, kind: CommandKind) -> Result<Outcome, OpError> {
         let entry = committed(self.next_index, kind);
         self.next_index += 1;
-        apply(&mut self.store, entry).into_result()
+        apply(&mut self.machine, entry).into_result()
     }
 
     fn revision(&self) -> u64 {
@@ -211,7 +211,7 @@ fn compaction_frees_what_it_made_superfluous() {
         store.apply(put(key, "1")).unwrap();
         store.apply(delete(key)).unwrap();
     }
-    store.store.flush().unwrap();
+    store.machine.flush().unwrap();
     let before = store.reader.size_in_use_bytes();
     store.apply(compact(5006)).unwrap();
     assert_eq!(store.reader.physically_compacted_revision(), Some(Revision::new(5006)));
@@ -225,7 +225,7 @@ fn bytes_that_are_no_command_get_a_reply_like_any_other() {
     let log_id = LogId::new(Term::new(1), LogIndex::new(1));
     let mut replies = Replies::default();
     for command in [Bytes::from_static(b"\xff\xff\xff"), Bytes::new()] {
-        store.store.apply(&[Committed { log_id, command }], &mut replies).unwrap();
+        store.machine.apply(&[Committed { log_id, command }], &mut replies).unwrap();
     }
     assert_eq!(replies.count(), 2);
     let empty = CommandKind::Put(PutRequest::default());
@@ -244,9 +244,9 @@ fn a_wrapped_request_is_the_command_around_it() {
 fn what_was_applied_becomes_durable_only_with_a_flush() {
     let mut store = Store::new();
     store.apply(put("a", "1")).unwrap();
-    assert_eq!(store.store.applied(), LogIndex::ORIGIN);
-    store.store.flush().unwrap();
-    assert_eq!(store.store.applied(), LogIndex::new(1));
+    assert_eq!(store.machine.applied(), LogIndex::ORIGIN);
+    store.machine.flush().unwrap();
+    assert_eq!(store.machine.applied(), LogIndex::new(1));
     let (again, reader) = open(Arc::new(store.engine.after_crash()), Arc::new(Inline)).unwrap();
     assert_eq!((again.applied(), reader.revision().get()), (LogIndex::new(1), 2));
     assert_eq!(reader.hash(None).unwrap(), store.reader.hash(None).unwrap());
@@ -264,7 +264,7 @@ fn an_interrupted_compaction_goes_on_after_a_restart() {
     let engine = MemoryEngine::new();
     let log_end = LogId::new(Term::new(1), LogIndex::new(101));
     let (mut other, _) = open(Arc::new(engine.clone()), Arc::new(Inline)).unwrap();
-    other.restore(log_end, &mut snapshot(&store.store).as_slice()).unwrap();
+    other.restore(log_end, &mut snapshot(&store.machine).as_slice()).unwrap();
     let forget = Write::Delete { space: Space::Meta, key: b"scrub".to_vec() };
     engine.write_batch(vec![forget], Durability::Now).unwrap();
     let (_store, reader) = open(Arc::new(engine.after_crash()), Arc::new(Inline)).unwrap();
@@ -278,28 +278,28 @@ fn a_snapshot_with_any_byte_damaged_or_missing_is_refused_and_the_old_state_stay
     for (key, value) in [("a", "1"), ("b", "2"), ("a", "3")] {
         source.apply(put(key, value)).unwrap();
     }
-    let whole = snapshot(&source.store);
+    let whole = snapshot(&source.machine);
     let mut target = Store::new();
     target.apply(put("old", "1")).unwrap();
     let log_end = LogId::new(Term::new(1), LogIndex::new(9));
     for place in 0..whole.len() {
         let mut damaged = whole.clone();
         damaged[place] ^= 0x40;
-        assert!(target.store.restore(log_end, &mut damaged.as_slice()).is_err(), "byte {place}");
-        assert!(target.store.restore(log_end, &mut &whole[..place]).is_err(), "cut at {place}");
+        assert!(target.machine.restore(log_end, &mut damaged.as_slice()).is_err(), "byte {place}");
+        assert!(target.machine.restore(log_end, &mut &whole[..place]).is_err(), "cut at {place}");
     }
     assert_eq!(target.one(&get("old")).value, "1");
-    target.store.restore(log_end, &mut whole.as_slice()).unwrap();
+    target.machine.restore(log_end, &mut whole.as_slice()).unwrap();
     assert_eq!(target.reader.hash(None).unwrap(), source.reader.hash(None).unwrap());
-    assert_eq!(target.store.applied(), log_end.index);
+    assert_eq!(target.machine.applied(), log_end.index);
 }
 
 #[test]
 fn a_snapshot_that_covers_less_than_was_applied_is_refused() {
-    let old = snapshot(&Store::new().store);
+    let old = snapshot(&Store::new().machine);
     let mut store = Store::new();
     store.apply(put("a", "1")).unwrap();
-    assert!(store.store.restore(LogId::ORIGIN, &mut old.as_slice()).is_err());
+    assert!(store.machine.restore(LogId::ORIGIN, &mut old.as_slice()).is_err());
     assert_eq!(store.one(&get("a")).value, "1");
 }
 
@@ -365,7 +365,9 @@ fn apply_waits_for_room_when_the_overlay_is_at_its_limit() {
         }
         overlays_size_bytes_max = overlays_size_bytes_max.max(reader.size_bytes());
         let jobs = std::mem::take(&mut *jobs);
-        jobs.into_iter().for_each(|job| job());
+        for job in jobs {
+            job();
+        }
     }
     writer.join().unwrap();
     assert_eq!(reader.revision().get(), 101);

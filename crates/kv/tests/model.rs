@@ -109,7 +109,7 @@ impl<D: Disk> World<D> {
         let before = self.reader().hash(None).unwrap();
         self.store = None;
         self.store = Some(open_with(self.disk.engine(), Arc::new(Inline), tiny_limits()).unwrap());
-        let applied = self.store().applied().get() as usize;
+        let applied = usize::try_from(self.store().applied().get()).unwrap();
         let log = std::mem::take(&mut self.log);
         for (index, (kind, reply)) in log.iter().enumerate().skip(applied) {
             let again = apply(self.store(), committed(index as u64 + 1, kind.clone()));

@@ -265,7 +265,9 @@ impl Scratch<'_> {
             kvs.truncate(limit);
         }
         if request.keys_only {
-            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+            for kv in &mut kvs {
+                kv.value = Bytes::new();
+            }
         }
         Ok(RangeResponse { header: Some(head(self.now())), kvs, more, count })
     }
