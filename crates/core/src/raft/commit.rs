@@ -9,6 +9,10 @@ impl Leader {
     /// is durable, and is not waited for if others make up a quorum (§10.2.1).
     pub(crate) fn advance_commit_index(&mut self, common: &mut Common) {
         let durable_index = common.persistence.durable_index();
+        self.uncommitted.release_through(common.commit_index.min(durable_index));
+        if common.commit_index == common.log.last().index {
+            return;
+        }
         let reached = common.log.configuration().committed_index(|id| {
             if id == common.id {
                 return Some(durable_index);
