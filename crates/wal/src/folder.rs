@@ -70,17 +70,21 @@ pub(crate) fn make_folder(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
     let is_missing =
         |path: &Path| disk.list(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     // Below each of these a name is new, or may be.
-    let parents = dir.ancestors().skip(1).map(|path| match path.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => path,
-    });
+    let parents = dir
+        .ancestors()
+        .skip(1)
+        .map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
     let ours: Vec<(&Path, bool)> =
         parents.zip(dir.ancestors()).map(|(parent, child)| (parent, is_missing(child))).collect();
     disk.create_dir_all(dir).map_err(WalError::io("create", dir))?;
     for (place, (parent, is_new)) in ours.into_iter().enumerate() {
-        let synced = disk.sync_dir(parent);
-        if is_new || place == 0 {
-            synced.map_err(WalError::io("sync", parent))?;
+        let Err(error) = disk.sync_dir(parent) else {
+            continue;
+        };
+        // A folder that was given to us may stand where we may not look.
+        let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+        if is_new || (place == 0 && !is_denied) {
+            return Err(WalError::io("sync", parent)(error));
         }
     }
     Ok(())

@@ -302,3 +302,59 @@ fn a_truncated_suffix_never_comes_back() {
         assert_eq!(read_all(&mut wal).unwrap(), run.model.entries);
     }
 }
+
+/// Opens the log with the power failing at every operation of the opening, in several ways, and
+/// expects `model` each time.
+fn open_with_power_failing(disk: &FaultDisk, model: &Model, context: &str) {
+    for stop_after in 0.. {
+        let stopping = disk.fork();
+        stopping.stop_at(stopping.count() + stop_after);
+        let is_open = open(&stopping.arc(), Path::new(DIR)).is_ok();
+        for seed in 0..8 {
+            let after = stopping.random_power_loss(&mut Rng::new(seed));
+            let context = format!("{context}, stopped after {stop_after}, seed {seed}");
+            let opened = open(&after.arc(), Path::new(DIR));
+            let (_, recovered) = opened.unwrap_or_else(|error| panic!("{context}: {error}"));
+            assert_allowed(&Model::of(&recovered), std::slice::from_ref(model), &context);
+        }
+        if is_open {
+            return;
+        }
+    }
+}
+
+#[test]
+fn one_bad_copy_of_the_hard_state_survives_power_loss_during_the_repair() {
+    let run = run_script(FaultDisk::default()).unwrap();
+    for name in ["meta-a", "meta-b"] {
+        let disk = run.disk.power_loss(|_, _| false);
+        disk.edit(&Path::new(DIR).join(name), |bytes| bytes[30] ^= 1);
+        open_with_power_failing(&disk, &run.model.restarted(), name);
+    }
+}
+
+/// A release whose first copy of the hard state is readable after a restart and was never durable:
+/// the segments that it released are still needed. Found by seed 1245 of the long lives.
+#[test]
+fn a_release_that_never_reached_the_disk_has_removed_nothing() {
+    let disk = FaultDisk::default();
+    let mut run = Run::start(disk.clone()).unwrap();
+    run.act(&Op::Persist(vec![commands(1, 1..=9)])).unwrap();
+    run.act(&Op::Persist(vec![commands(1, 10..=20)])).unwrap();
+    // Its first operation writes the first copy, the second syncs it.
+    disk.fail_at(disk.count() + 1, io::ErrorKind::Other);
+    run.act(&Op::Release(base(1, 15))).unwrap_err();
+    let disk = disk.process_crash();
+    for stop_after in 0..20 {
+        let stopping = disk.fork();
+        stopping.stop_at(stopping.count() + stop_after);
+        drop(open(&stopping.arc(), Path::new(DIR)));
+        for seed in 0..8 {
+            let after = stopping.random_power_loss(&mut Rng::new(seed));
+            let context = format!("stopped after {stop_after}, seed {seed}");
+            let opened = open(&after.arc(), Path::new(DIR));
+            let (_, recovered) = opened.unwrap_or_else(|error| panic!("{context}: {error}"));
+            assert_allowed(&Model::of(&recovered), &run.allowed, &context);
+        }
+    }
+}

@@ -21,7 +21,7 @@ fn segment(number: u64) -> PathBuf {
     dir().join(format!("log-{number:020}.wal"))
 }
 
-/// A log of two segments, of which the last holds two batches.
+/// A log of two segments; nothing but the last batch vouches for the one before it.
 fn small_log() -> (FaultDisk, Model) {
     let disk = FaultDisk::default();
     let (mut wal, _) = create(&disk.arc(), dir()).unwrap();
@@ -34,6 +34,7 @@ fn small_log() -> (FaultDisk, Model) {
         vec![Persist { truncate_after: Some(index(2)), ..commands(2, 3..=4) }],
         vec![Persist { hard_state: Some(vote), ..commands(2, 5..=8) }],
         vec![commands(2, 9..=10)],
+        vec![commands(2, 11..=12)],
     ];
     for batch in &batches {
         wal.persist(batch).unwrap();
@@ -213,7 +214,7 @@ fn an_older_copy_of_the_hard_state_beside_a_newer_log_is_refused() {
     let (disk, _) = small_log();
     let old = [dir().join("meta-a"), dir().join("meta-b")].map(|path| (disk.bytes(&path), path));
     let (mut wal, _) = open(&disk.arc(), dir()).unwrap();
-    wal.persist(&[commands(2, 11..=40)]).unwrap();
+    wal.persist(&[commands(2, 13..=40)]).unwrap();
     drop(wal);
     assert!(disk.names().contains(&segment(3)));
     for (bytes, path) in old {
@@ -306,16 +307,16 @@ fn damage_that_comes_while_running_is_found_by_the_read() {
     file.write_at(&[0xff], 4096 + 60).unwrap();
     let error = read_all(&mut wal).unwrap_err();
     assert!(matches!(error, WalError::Damaged { .. }), "{error}");
-    let last = wal.read(index(9), index(10), 9999).unwrap();
+    let last = wal.read(index(9), index(12), 9999).unwrap();
     assert_eq!(last, model.entries[8..], "what is whole can still be read");
 }
 
 #[test]
 fn what_breaks_the_order_of_the_log_is_refused_and_poisons() {
     let writes = [
+        commands(2, 14..=14),
         commands(2, 12..=12),
-        commands(2, 10..=10),
-        commands(1, 11..=11),
+        commands(1, 13..=13),
         Persist { truncate_after: Some(index(1)), ..Persist::default() },
     ];
     for write in writes {
