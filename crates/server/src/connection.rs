@@ -12,6 +12,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Body as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::future::Future;
@@ -94,6 +95,11 @@ async fn answer_http1(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let limit = pages::body_bytes_max(service.options().message_bytes_max());
+    // One that says beforehand that it is too large is not waited for.
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > limit {
+        return Ok(pages::refuse_body(announced, limit).map(Full::new));
+    }
     let collect = Limited::new(body, limit).collect();
     let response = match tokio::time::timeout(service.options().header_timeout, collect).await {
         Ok(Ok(body)) => pages::respond(service, &head.method, &head.uri, body.to_bytes()).await,

@@ -1,0 +1,175 @@
+//! A server on a real node with a real disk, and the simplest clients that can talk to it.
+
+#![allow(dead_code, unreachable_pub)] // Each test file uses a part.
+
+use bytes::Bytes;
+use quorate::core::{Configuration, Member, MemberRole, NodeId};
+use quorate::{Node, Options};
+use quorate_kv::{BackgroundThread, MemoryEngine};
+use quorate_server::{MemberContext, ServeError, ServerOptions, serve};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// The ids, name and addresses of the etcd whose answers were recorded.
+pub const CLUSTER_ID: u64 = 12_101_053_776_118_486_841;
+pub const MEMBER_ID: u64 = 15_985_099_378_392_235_387;
+const PEER_ADDRESS: &str = "127.0.0.1:12380";
+const CLIENT_URL: &str = "http://127.0.0.1:12379";
+
+/// A single member that serves.
+pub struct Server {
+    pub address: SocketAddr,
+    pub node: Node,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<Result<(), ServeError>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        Self::start_with(ServerOptions::default()).await
+    }
+
+    pub async fn start_with(options: ServerOptions) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Arc::new(MemoryEngine::new());
+        let (machine, reader) =
+            quorate_kv::open(engine, Arc::new(BackgroundThread::start().unwrap())).unwrap();
+        let protocol = Options {
+            heartbeat_interval: Duration::from_millis(10),
+            election_timeout: Duration::from_millis(50),
+            ..Options::default()
+        };
+        let node = Node::builder(MEMBER_ID, dir.path())
+            .cluster_id(CLUSTER_ID)
+            .members(founders())
+            .options(protocol)
+            .start(machine)
+            .await
+            .unwrap();
+        let mut changes = node.status_changes();
+        changes.wait_for(|status| status.leader.is_some()).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(serve(vec![listener], node.clone(), reader, options, async {
+            let _ = stopped.await;
+        }));
+        Self { address, node, stop, served, _dir: dir }
+    }
+
+    /// Stops the server, then the node.
+    pub async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.served.await.unwrap().unwrap();
+        self.node.stop().await;
+    }
+
+    /// Tells the server to stop, without waiting for it.
+    pub fn begin_stop(self) -> JoinHandle<Result<(), ServeError>> {
+        self.stop.send(()).unwrap();
+        self.served
+    }
+
+    pub async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// One HTTP/1.1 request on a connection of its own: status and body.
+    pub async fn http(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut stream = self.connect().await;
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, body.to_owned())
+    }
+
+    pub async fn post(&self, path: &str, body: &str) -> (u16, String) {
+        self.http("POST", path, body).await
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        self.http("GET", path, "").await
+    }
+
+    /// A bare HTTP/2 connection.
+    pub async fn http2(&self) -> h2::client::SendRequest<Bytes> {
+        let (client, connection) = h2::client::handshake(self.connect().await).await.unwrap();
+        tokio::spawn(connection);
+        client.ready().await.unwrap()
+    }
+
+    pub async fn channel(&self) -> tonic::transport::Channel {
+        let uri = format!("http://{}", self.address);
+        tonic::transport::Endpoint::from_shared(uri).unwrap().connect().await.unwrap()
+    }
+}
+
+fn founders() -> Configuration {
+    let context = MemberContext {
+        name: "default".to_owned(),
+        client_urls: vec![CLIENT_URL.to_owned()],
+        peer_urls: Vec::new(),
+    };
+    let member = Member {
+        role: MemberRole::Voter,
+        rank: 0,
+        address: PEER_ADDRESS.to_owned(),
+        context: context.to_bytes(),
+    };
+    Configuration { version: 0, members: [(NodeId::new(MEMBER_ID), member)].into() }
+}
+
+/// What a gRPC call gave at the level of HTTP/2.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RawAnswer {
+    pub body: Vec<u8>,
+    pub code: String,
+    pub message: String,
+}
+
+/// Sends `body`, which need not be a proper message, as a gRPC call.
+pub async fn raw_call(
+    client: &mut h2::client::SendRequest<Bytes>,
+    path: &str,
+    headers: &[(&'static str, &str)],
+    body: Bytes,
+) -> RawAnswer {
+    let mut request = http::Request::post(format!("http://test{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let (answer, mut stream) = client.send_request(request.body(()).unwrap(), false).unwrap();
+    stream.send_data(body, true).unwrap();
+    let (head, mut body) = answer.await.unwrap().into_parts();
+    let mut collected = Vec::new();
+    while let Some(piece) = body.data().await {
+        collected.extend_from_slice(&piece.unwrap());
+    }
+    let trailers = body.trailers().await.unwrap().unwrap_or(head.headers);
+    let text = |name| trailers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+    RawAnswer { body: collected, code: text("grpc-status"), message: text("grpc-message") }
+}
+
+/// A message as gRPC frames it.
+pub fn framed(message: &impl prost::Message) -> Bytes {
+    let message = message.encode_to_vec();
+    let mut out = vec![0];
+    out.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
+    out.extend_from_slice(&message);
+    out.into()
+}

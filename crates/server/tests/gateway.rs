@@ -1,0 +1,128 @@
+//! The HTTP side of the server, against what etcd 3.5.1 said to the same requests.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod common;
+
+use common::Server;
+
+const RECORDED: &str = include_str!("etcd-3.5.1-gateway.txt");
+
+#[tokio::test]
+async fn the_gateway_answers_as_etcd_3_5_1_did() {
+    let server = Server::start().await;
+    let mut lines = RECORDED.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    while let Some(request) = lines.next() {
+        let expected = lines.next().expect("a request is followed by its answer");
+        let mut parts = request.splitn(3, ' ');
+        let (method, path) = (parts.next().unwrap(), parts.next().unwrap());
+        let (status, body) = server.http(method, path, parts.next().unwrap_or_default()).await;
+        // A term is a matter of elections, not of the protocol.
+        let term = format!(r#""raft_term":"{}""#, server.node.status().current_term);
+        let body = body.trim_end().replace(&term, r#""raft_term":"2""#);
+        assert_eq!(format!("{status} {body}").trim_end(), expected, "{request}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_json_message_is_a_bad_request() {
+    let server = Server::start().await;
+    for body in ["{", "[]", "nonsense", r#"{"key":"!!"}"#, r#"{"key":"YQ==","sort_order":"UP"}"#] {
+        let (status, answer) = server.post("/v3/kv/range", body).await;
+        assert_eq!(status, 400, "{body}");
+        assert!(answer.contains(r#""code":3"#), "{answer}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn methods_that_are_not_served_yet_say_so() {
+    let server = Server::start().await;
+    let (status, answer) = server.post("/v3/watch", "{}").await;
+    let text = "quorate does not serve etcdserverpb.Watch/Watch yet";
+    assert_eq!(status, 501);
+    assert_eq!(answer, format!(r#"{{"error":"{text}","code":12,"message":"{text}"}}"#));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_large_request_is_refused_at_etcds_limits_with_etcds_words() {
+    let server = Server::start().await;
+    // In base64, four letters are three bytes.
+    let put = |bytes: usize| format!(r#"{{"key":"aw==","value":"{}"}}"#, "AAAA".repeat(bytes / 3));
+    let (status, _) = server.post("/v3/kv/put", &put(1_572_000)).await;
+    assert_eq!(status, 200);
+    let (status, answer) = server.post("/v3/kv/put", &put(1_572_864)).await;
+    assert_eq!(status, 400);
+    assert!(answer.contains("etcdserver: request is too large"), "{answer}");
+    let (status, answer) = server.post("/v3/kv/put", &put(3_000_000)).await;
+    assert_eq!(status, 429);
+    let text = "grpc: received message larger than max (3000008 vs. 2097152)";
+    assert_eq!(answer, format!(r#"{{"error":"{text}","code":8,"message":"{text}"}}"#));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_version_is_three_plain_numbers() {
+    let server = Server::start().await;
+    let (status, answer) = server.get("/version").await;
+    assert_eq!(status, 200);
+    let version: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    for name in ["etcdserver", "etcdcluster"] {
+        let numbers: Vec<u32> =
+            version[name].as_str().unwrap().split('.').map(|part| part.parse().unwrap()).collect();
+        assert_eq!(numbers.len(), 3);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_status_names_the_leader_and_the_indexes() {
+    let server = Server::start().await;
+    server.post("/v3/kv/put", r#"{"key":"YQ=="}"#).await;
+    // The client may have its answer before the node's status tells of it.
+    let mut changes = server.node.status_changes();
+    changes.wait_for(|status| status.applied.get() >= 2).await.unwrap();
+    let (_, answer) = server.post("/v3/maintenance/status", "").await;
+    let status: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(status["leader"], common::MEMBER_ID.to_string());
+    assert_eq!(status["header"]["revision"], "2");
+    assert_eq!(status["raftTerm"], status["header"]["raft_term"]);
+    let index = |name: &str| status[name].as_str().unwrap().parse::<u64>().unwrap();
+    assert!(index("raftIndex") >= 2, "{answer}");
+    assert!(index("raftAppliedIndex") <= index("raftIndex"), "{answer}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_metrics_follow_what_happens() {
+    let server = Server::start().await;
+    server.post("/v3/kv/put", r#"{"key":"YQ=="}"#).await;
+    let (status, text) = server.get("/metrics").await;
+    assert_eq!(status, 200);
+    let value = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
+        line.unwrap_or_else(|| panic!("{name} is missing")).rsplit(' ').next().unwrap()
+    };
+    assert_eq!(value("etcd_server_has_leader"), "1");
+    assert_eq!(value("etcd_server_is_leader"), "1");
+    assert_eq!(value("etcd_server_proposals_pending"), "0");
+    assert_eq!(value("etcd_server_proposals_failed_total"), "0");
+    assert_eq!(value("etcd_debugging_mvcc_current_revision"), "2");
+    assert_ne!(value("etcd_disk_wal_fsync_duration_seconds_count"), "0");
+    assert_eq!(value("quorate_client_connections"), "1");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stopped_node_is_unhealthy() {
+    let server = Server::start().await;
+    server.node.clone().stop().await;
+    let (status, answer) = server.get("/health").await;
+    assert_eq!((status, answer.as_str()), (503, r#"{"health":"false","reason":"SERVER STOPPED"}"#));
+    let (status, answer) = server.post("/v3/kv/put", r#"{"key":"YQ=="}"#).await;
+    assert_eq!(status, 503);
+    assert!(answer.contains("etcdserver: server stopped"), "{answer}");
+    server.stop().await;
+}

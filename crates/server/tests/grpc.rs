@@ -1,0 +1,199 @@
+//! The gRPC side of the server: with tonic as an ordinary client, and with bare HTTP/2 for what an
+//! ordinary client would not send.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod common;
+
+use bytes::Bytes;
+use common::{RawAnswer, Server, framed, raw_call};
+use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
+use quorate_etcd_api::etcdserverpb::watch_client::WatchClient;
+use quorate_etcd_api::etcdserverpb::{
+    CompactionRequest, PutRequest, RangeRequest, TxnRequest, WatchRequest,
+};
+use quorate_etcd_api::health::health_client::HealthClient;
+use quorate_etcd_api::health::{HealthCheckRequest, health_check_response::ServingStatus};
+use quorate_server::ServerOptions;
+use tonic::Code;
+
+const PUT: &str = "/etcdserverpb.KV/Put";
+
+fn put(key: &'static str, value: impl Into<Bytes>) -> PutRequest {
+    PutRequest { key: key.into(), value: value.into(), ..Default::default() }
+}
+
+fn range(key: &'static str) -> RangeRequest {
+    RangeRequest { key: key.into(), ..Default::default() }
+}
+
+#[tokio::test]
+async fn what_was_put_is_read() {
+    let server = Server::start().await;
+    let mut kv = KvClient::new(server.channel().await);
+    let answer = kv.put(put("a", "1")).await.unwrap().into_inner();
+    let header = answer.header.unwrap();
+    assert_eq!((header.cluster_id, header.member_id), (common::CLUSTER_ID, common::MEMBER_ID));
+    assert_eq!(header.revision, 2);
+    assert_eq!(header.raft_term, server.node.status().current_term.get());
+    for serializable in [false, true] {
+        let request = RangeRequest { serializable, ..range("a") };
+        let answer = kv.range(request).await.unwrap().into_inner();
+        assert_eq!(answer.kvs[0].value, "1");
+        assert_eq!(answer.header, Some(header));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_long_read_is_whole_although_it_is_larger_than_any_window() {
+    let server = Server::start().await;
+    let mut kv = KvClient::new(server.channel().await).max_decoding_message_size(usize::MAX);
+    for key in ["a", "b", "c", "d", "e"] {
+        kv.put(put(key, vec![7; 1 << 20])).await.unwrap();
+    }
+    let request = RangeRequest { range_end: "z".into(), ..range("a") };
+    let answer = kv.range(request).await.unwrap().into_inner();
+    assert_eq!(answer.count, 5);
+    assert!(answer.kvs.iter().all(|kv| kv.value.len() == 1 << 20));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn refusals_have_etcds_codes_and_words() {
+    let server = Server::start().await;
+    let mut kv = KvClient::new(server.channel().await);
+    let error = kv.put(put("", "1")).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert_eq!(error.message(), "etcdserver: key is not provided");
+    let error = kv.range(RangeRequest { revision: 9, ..range("a") }).await.unwrap_err();
+    assert_eq!(error.code(), Code::OutOfRange);
+    assert_eq!(error.message(), "etcdserver: mvcc: required revision is a future revision");
+    let error = kv.compact(CompactionRequest { revision: 9, physical: false }).await.unwrap_err();
+    assert_eq!(error.message(), "etcdserver: mvcc: required revision is a future revision");
+    let error = kv.range(RangeRequest { sort_order: 7, ..range("a") }).await.unwrap_err();
+    assert_eq!(error.message(), "etcdserver: invalid sort option");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_transaction_that_reads_more_than_the_limit_allows_is_refused() {
+    let server = Server::start_with(ServerOptions { txn_ops_max: 2, ..Default::default() }).await;
+    let mut kv = KvClient::new(server.channel().await);
+    let op = quorate_etcd_api::etcdserverpb::RequestOp {
+        request: Some(quorate_etcd_api::etcdserverpb::request_op::Request::RequestRange(range(
+            "a",
+        ))),
+    };
+    let txn = |count| TxnRequest { success: vec![op.clone(); count], ..Default::default() };
+    assert_eq!(kv.txn(txn(2)).await.unwrap().into_inner().responses.len(), 2);
+    let error = kv.txn(txn(3)).await.unwrap_err();
+    assert_eq!(error.message(), "etcdserver: too many operations in txn request");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn methods_that_are_not_served_are_unimplemented() {
+    let server = Server::start().await;
+    let mut watch = WatchClient::new(server.channel().await);
+    let requests = tonic::codegen::tokio_stream::iter([WatchRequest::default()]);
+    let error = watch.watch(requests).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unimplemented);
+    assert_eq!(error.message(), "quorate does not serve etcdserverpb.Watch/Watch yet");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_health_service_knows_the_server_as_a_whole_only() {
+    let server = Server::start().await;
+    let mut health = HealthClient::new(server.channel().await);
+    let answer = health.check(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(answer.status(), ServingStatus::Serving);
+    let error = health.check(HealthCheckRequest { service: "x".into() }).await.unwrap_err();
+    assert_eq!(error.code(), Code::NotFound);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_size_limits_are_etcds_and_so_are_the_words() {
+    let server = Server::start().await;
+    let mut kv = KvClient::new(server.channel().await);
+    // Key and value have seven bytes beside the value: two tags, two lengths, the key.
+    let largest = put("k", vec![0; 1_572_864 - 7]);
+    assert_eq!(prost::Message::encoded_len(&largest), 1_572_864);
+    kv.put(largest).await.unwrap();
+    let error = kv.put(put("k", vec![0; 1_572_864 - 6])).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert_eq!(error.message(), "etcdserver: request is too large");
+    let error = kv.put(put("k", vec![0; 3_000_000])).await.unwrap_err();
+    assert_eq!(error.code(), Code::ResourceExhausted);
+    assert_eq!(error.message(), "grpc: received message larger than max (3000008 vs. 2097152)");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_in_many_pieces_is_one_message() {
+    let server = Server::start().await;
+    let client = server.http2().await;
+    let request = http::Request::post(format!("http://test{PUT}"))
+        .header("content-type", "application/grpc+proto")
+        .body(())
+        .unwrap();
+    let mut client = client.ready().await.unwrap();
+    let (answer, mut stream) = client.send_request(request, false).unwrap();
+    for byte in framed(&put("a", "1")) {
+        stream.send_data(Bytes::copy_from_slice(&[byte]), false).unwrap();
+    }
+    stream.send_data(Bytes::new(), true).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    while body.data().await.is_some() {}
+    assert_eq!(body.trailers().await.unwrap().unwrap()["grpc-status"], "0");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_message_is_refused_and_the_connection_goes_on() {
+    let server = Server::start().await;
+    let mut client = server.http2().await;
+    let compressed = Bytes::from_static(b"\x01\0\0\0\x01x");
+    let malformed = Bytes::from_static(b"\0\0\0\0\x02\x0a\x09");
+    let short = Bytes::from_static(b"\0\0\0\0\x09abc");
+    for (body, code) in [(compressed, "12"), (malformed, "13"), (short, "1"), (Bytes::new(), "1")] {
+        let answer = raw_call(&mut client, PUT, &[], body.clone()).await;
+        assert_eq!(answer.code, code, "{body:?}: {answer:?}");
+    }
+    let answer = raw_call(&mut client, PUT, &[], framed(&put("a", "1"))).await;
+    assert_eq!(answer.code, "0");
+    let RawAnswer { message, .. } = raw_call(&mut client, "/%FF/ä", &[], Bytes::new()).await;
+    assert!(message.starts_with("quorate does not serve "), "{message}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_given_up_at_its_own_deadline() {
+    let server = Server::start().await;
+    let mut client = server.http2().await;
+    let request = http::Request::post(format!("http://test{PUT}"))
+        .header("content-type", "application/grpc")
+        .header("grpc-timeout", "10m")
+        .body(())
+        .unwrap();
+    let (answer, mut stream) = client.send_request(request, false).unwrap();
+    stream.send_data(Bytes::from_static(b"\0\0\0"), false).unwrap();
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.headers()["grpc-status"], "1");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn http2_that_is_not_grpc_reaches_the_gateway() {
+    let server = Server::start().await;
+    let mut client = server.http2().await;
+    let request = http::Request::post("http://test/v3/kv/range").body(()).unwrap();
+    let (answer, mut stream) = client.send_request(request, false).unwrap();
+    stream.send_data(Bytes::from_static(br#"{"key":"YQ=="}"#), true).unwrap();
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["content-type"], "application/json");
+    server.stop().await;
+}
