@@ -52,8 +52,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// and the line that shows it again. [`SimError::Output`] if `out` fails.
 pub fn run(options: &SimOptions, out: &mut dyn Write) -> Result<Summary, SimError> {
     let started = Instant::now();
-    let outcome =
-        if options.seed_count == 1 { one(options) } else { many(options, started, out)? };
+    let outcome = if options.seed_count == 1 { one(options) } else { many(options, started, out)? };
     match outcome {
         Ok(summary) => {
             report(options, &summary, started.elapsed(), out)?;

@@ -27,6 +27,9 @@ pub struct Faults {
     /// Chance that the outputs of a turn are carried out in another order than they came in, as
     /// far as their contract allows.
     pub shuffled_outputs: Chance,
+    /// The node believes its writes durable as soon as they are begun. No honest runtime does
+    /// this: it proves that the judges notice.
+    pub acks_too_early: bool,
 }
 
 /// How messages travel.
@@ -102,6 +105,7 @@ impl Faults {
             reaction_max: Duration::from_micros(50),
             apply_max: Duration::from_micros(200),
             shuffled_outputs: Chance::NEVER,
+            acks_too_early: false,
         }
     }
 
@@ -119,6 +123,7 @@ impl Faults {
             reaction_max: *rng.pick(&[micros(50), micros(500), millis(5)]).unwrap_or(&micros(50)),
             apply_max: *rng.pick(&[micros(200), millis(2), millis(50)]).unwrap_or(&millis(2)),
             shuffled_outputs: level(rng, 50),
+            acks_too_early: false,
         }
     }
 }

@@ -17,9 +17,7 @@ mod rng;
 mod run;
 mod trace;
 
-pub use application::{
-    Application, Complaint, Findings, Machine, OpId, Outcome, Request,
-};
+pub use application::{Application, Complaint, Findings, Machine, OpId, Outcome, Request};
 pub use campaign::{SimError, SimOptions, run};
 pub use cluster::{Cluster, ClusterOptions, seconds};
 pub use disk::{CrashStyle, DiskFaults, SimDisk, Task, Work};

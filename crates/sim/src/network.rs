@@ -63,9 +63,11 @@ impl Network {
         }
     }
 
-    /// From now on messages travel like this.
+    /// From now on messages travel like this, on new connections: they need not wait behind what
+    /// is still under way on the old ones.
     pub(crate) fn set_faults(&mut self, faults: NetworkFaults) {
         self.faults = faults;
+        self.latest.clear();
     }
 
     /// Cuts a link in one direction; returns whether it was whole.

@@ -42,7 +42,6 @@ impl<T> Queue<T> {
     pub(crate) fn pop(&mut self) -> Option<(Time, T)> {
         self.heap.pop().map(|Reverse(slot)| (slot.at, slot.what))
     }
-
 }
 
 impl<T> PartialEq for Slot<T> {

@@ -1,9 +1,9 @@
 //! The clients: they think, ask any node, wait, and hand what they learn to the judges. What they
 //! ask is the application's part.
 
+use super::Cluster;
 use super::happening::Happening;
 use super::node::Caller;
-use super::Cluster;
 use crate::application::{Application, OpId, Outcome, Request};
 use crate::judge::Breach;
 use crate::rng::Rng;

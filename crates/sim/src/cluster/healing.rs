@@ -1,8 +1,8 @@
 //! The second phase: everything is mended, and the cluster must come together within a bound of
 //! virtual time, serve, and hold equal state everywhere. Asks nodes what any operator could ask.
 
-use super::work::HashWriter;
 use super::Cluster;
+use super::work::HashWriter;
 use crate::application::{Application, Findings, Outcome};
 use crate::disk::CrashStyle;
 use crate::faults::Faults;

@@ -1,8 +1,8 @@
 //! Birth, death and sleep of nodes. Knows no reasons: those are in the story or in the trouble.
 
+use super::Cluster;
 use super::happening::Happening;
 use super::node::{self, Reading, State};
-use super::Cluster;
 use crate::application::{Application, Machine};
 use crate::disk::{CrashStyle, DiskFaults};
 use crate::judge::{Breach, Look};
@@ -117,6 +117,10 @@ impl<A: Application> Cluster<A> {
     pub(super) fn resume(&mut self, id: NodeId) {
         if let Some(node) = self.nodes.get_mut(&id) {
             node.paused = false;
+            if let Some(running) = node.running_mut() {
+                // What was planned came and went while it was stopped.
+                running.turn_at = None;
+            }
             self.plan_turn(id, self.now);
         }
     }

@@ -133,8 +133,7 @@ impl<A: Application> Cluster<A> {
         let ids: Vec<NodeId> = (1..=options.node_count).map(NodeId::new).collect();
         let network = Network::new(options.faults.network, rng.fork("network"));
         let clients = Clients::new(rng.fork("clients"));
-        let nodes =
-            ids.iter().map(|id| (*id, SimNode::new(*id, rng.fork("node")))).collect();
+        let nodes = ids.iter().map(|id| (*id, SimNode::new(*id, rng.fork("node")))).collect();
         let founders = Arc::new(founders(&ids));
         let mut cluster = Self {
             options,

@@ -1,8 +1,8 @@
 //! The words in which a scenario is told. A judge that speaks ends the story: what follows does
 //! nothing, and [`Cluster::finish`] returns what was said.
 
-use super::trouble::{both_ways, crossing};
 use super::Cluster;
+use super::trouble::{both_ways, crossing};
 use crate::application::{Application, Findings, OpId, Outcome, Request};
 use crate::judge::Breach;
 use quorate::Input;

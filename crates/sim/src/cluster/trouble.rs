@@ -1,8 +1,8 @@
 //! What goes wrong by itself, and whom it hits: rhythms come from the world's faults, victims from
 //! its chance. Knows nothing of what nodes do about it.
 
-use super::happening::{Happening, Trouble};
 use super::Cluster;
+use super::happening::{Happening, Trouble};
 use crate::application::Application;
 use crate::disk::CrashStyle;
 use crate::faults::Rhythm;

@@ -1,10 +1,10 @@
 //! One turn of a node's loop: everything that has happened goes in, and what comes out is carried
 //! out piece by piece, in any order that the contract allows. Between two pieces the node may die.
 
+use super::Cluster;
 use super::happening::Happening;
 use super::lanes::{FileJob, LogJob, MachineJob};
 use super::life::look_at;
-use super::Cluster;
 use crate::application::{Application, Outcome};
 use crate::judge::Breach;
 use crate::trace::{Note, What, kind_of};
@@ -39,7 +39,8 @@ impl<A: Application> Cluster<A> {
             return;
         };
         running.inbox.push(input);
-        let reaction = self.rng.duration(std::time::Duration::ZERO, self.options.faults.reaction_max);
+        let reaction =
+            self.rng.duration(std::time::Duration::ZERO, self.options.faults.reaction_max);
         self.plan_turn(id, self.now.after(reaction));
     }
 
@@ -121,7 +122,10 @@ impl<A: Application> Cluster<A> {
             return Err(Breach::BusyLoop { node: id, role: look.role, deadline });
         }
         if raft.is_poisoned() {
-            return Err(Breach::Poisoned { node: id, reason: format!("{:?}", raft.status().poisoned) });
+            return Err(Breach::Poisoned {
+                node: id,
+                reason: format!("{:?}", raft.status().poisoned),
+            });
         }
         self.invariants.observe(raft)?;
         self.safety.stepped(look, |index| raft.term_at(index))?;

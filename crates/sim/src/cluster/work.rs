@@ -2,10 +2,10 @@
 //! it begins, as far as anybody on the node can see, and counts when its time is over: a crash in
 //! between leaves any beginning of it.
 
+use super::Cluster;
 use super::happening::Happening;
 use super::lanes::{FileJob, LaneName, LogJob, MachineJob, UnderWay, WriterJob};
 use super::node::Running;
-use super::Cluster;
 use crate::application::Application;
 use crate::disk::{CrashStyle, Work};
 use crate::judge::Breach;
@@ -128,9 +128,20 @@ impl<A: Application> Cluster<A> {
     ) -> Result<(), Breach> {
         let mut under_way = match done {
             Ok(under_way) => under_way,
-            Err(failure) => return self.node_failed(id, failure),
+            Err(failure) => {
+                // It happened up to the failure, and the failure itself has been seen.
+                if let Some(node) = self.nodes.get(&id) {
+                    node.disk.finish(task);
+                }
+                return self.node_failed(id, failure);
+            }
         };
         under_way.task = Some(task);
+        if self.options.faults.acks_too_early && lane == LaneName::Log {
+            for input in std::mem::take(&mut under_way.inputs) {
+                self.tell(id, input);
+            }
+        }
         let at = match lane {
             LaneName::Machine => {
                 let apply_max = self.options.faults.apply_max;

@@ -1,8 +1,8 @@
 //! The disk as the log sees it: the [`Disk`] and [`DiskFile`] of crate `quorate-wal`. Answers and
 //! errors are those that a real file system would give.
 
-use super::image::{Change, Inode, is_top};
 use super::SimDisk;
+use super::image::{Change, Inode, is_top};
 use quorate_wal::{Disk, DiskFile};
 use std::any::Any;
 use std::io::{self, ErrorKind};

@@ -104,8 +104,9 @@ impl Image {
     /// Drops names in folders that are not there, and bytes that no name leads to.
     pub(super) fn drop_unreachable(&mut self) {
         let folders = std::mem::take(&mut self.folders);
-        let has_parents =
-            |path: &Path| path.ancestors().skip(1).all(|above| is_top(above) || folders.contains(above));
+        let has_parents = |path: &Path| {
+            path.ancestors().skip(1).all(|above| is_top(above) || folders.contains(above))
+        };
         self.names.retain(|path, _| has_parents(path));
         let kept: BTreeSet<Inode> = self.names.values().copied().collect();
         self.contents.retain(|inode, _| kept.contains(inode));

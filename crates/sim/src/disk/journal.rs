@@ -2,7 +2,7 @@
 //! nothing of handles, errors or who writes.
 
 use super::image::{Change, Image, Inode, SECTOR_BYTES};
-use super::{CrashStyle, Task};
+use super::{CrashStyle, IMMEDIATE, Task};
 use crate::rng::{Chance, Rng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -23,15 +23,22 @@ struct Step {
 
 #[derive(Debug)]
 enum What {
-    Change(Change),
+    /// A change; if it is lost, no sync will ever make it durable.
+    Change(Change, Fate),
     Sync(Inode),
     SyncFolder(PathBuf),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Dirty,
+    Lost,
 }
 
 impl Journal {
     /// Notes a change that is visible and not yet durable.
     pub(super) fn change(&mut self, task: Task, change: Change) {
-        self.steps.push(Step { task, what: What::Change(change) });
+        self.steps.push(Step { task, what: What::Change(change, Fate::Dirty) });
     }
 
     /// Notes that a file was synced.
@@ -45,19 +52,26 @@ impl Journal {
     }
 
     /// A sync of this file failed: what it should have made durable may never become so, although
-    /// it stays visible until the crash, and although a later sync succeeds.
+    /// it stays visible, and although a later sync succeeds.
     pub(super) fn lose_dirty(&mut self, inode: Inode, rng: &mut Rng) {
-        self.steps.retain(|step| match &step.what {
-            What::Change(change) => change.inode() != Some(inode) || rng.coin(),
-            What::Sync(_) | What::SyncFolder(_) => true,
-        });
+        let is_sync = |step: &Step| matches!(&step.what, What::Sync(other) if *other == inode);
+        let clean_count = self.steps.iter().rposition(is_sync).map_or(0, |place| place + 1);
+        for step in self.steps.iter_mut().skip(clean_count) {
+            if let What::Change(change, fate) = &mut step.what
+                && change.inode() == Some(inode)
+                && rng.coin()
+            {
+                *fate = Fate::Lost;
+            }
+        }
     }
 
     /// Makes durable what is behind the syncs of tasks that are done.
     pub(super) fn settle(&mut self, is_done: impl Fn(Task) -> bool) {
         let mut files: BTreeMap<Inode, usize> = BTreeMap::new();
         let mut folders: BTreeMap<PathBuf, usize> = BTreeMap::new();
-        for (position, step) in self.steps.iter().enumerate().filter(|(_, step)| is_done(step.task)) {
+        for (position, step) in self.steps.iter().enumerate().filter(|(_, step)| is_done(step.task))
+        {
             match &step.what {
                 What::Sync(inode) => {
                     files.insert(*inode, position);
@@ -65,7 +79,7 @@ impl Journal {
                 What::SyncFolder(folder) => {
                     folders.insert(folder.clone(), position);
                 }
-                What::Change(_) => {}
+                What::Change(..) => {}
             }
         }
         if files.is_empty() && folders.is_empty() {
@@ -74,7 +88,7 @@ impl Journal {
         let steps = std::mem::take(&mut self.steps);
         for (position, step) in steps.into_iter().enumerate() {
             let is_behind = match &step.what {
-                What::Change(change) => match change.inode() {
+                What::Change(change, _) => match change.inode() {
                     Some(inode) => files.get(&inode).is_some_and(|sync| position < *sync),
                     None => folders
                         .iter()
@@ -83,8 +97,8 @@ impl Journal {
                 What::Sync(_) | What::SyncFolder(_) => is_done(step.task),
             };
             match step.what {
-                What::Change(change) if is_behind => self.durable.make(&change),
-                what @ (What::Change(_) | What::Sync(_) | What::SyncFolder(_)) => {
+                What::Change(change, Fate::Dirty) if is_behind => self.durable.make(&change),
+                what @ (What::Change(..) | What::Sync(_) | What::SyncFolder(_)) => {
                     if !is_behind {
                         self.steps.push(Step { task: step.task, what });
                     }
@@ -93,24 +107,43 @@ impl Journal {
         }
     }
 
-    /// The power fails: of each unfinished task only a beginning has happened, and of what was not
-    /// synced anything may be missing.
-    pub(super) fn crash(&mut self, unfinished: &BTreeSet<Task>, style: CrashStyle, rng: &mut Rng) {
+    /// The node dies: of each unfinished task only a beginning has happened. If the power failed
+    /// too, anything may be missing of what was not synced; else it is still visible, and no more
+    /// durable than before. Returns what is visible afterwards.
+    pub(super) fn crash(
+        &mut self,
+        unfinished: &BTreeSet<Task>,
+        style: CrashStyle,
+        rng: &mut Rng,
+    ) -> Image {
         for task in unfinished {
             self.cut_short(*task, rng);
         }
         self.settle(|_| true);
         let survives = match style {
+            CrashStyle::KeepAll => return self.in_memory(),
             CrashStyle::LoseAll => Chance::NEVER,
-            CrashStyle::KeepAll => Chance::ALWAYS,
             CrashStyle::Tear => Chance::percent(u32::try_from(rng.between(5, 95)).unwrap_or(50)),
         };
         for step in std::mem::take(&mut self.steps) {
-            if let What::Change(change) = step.what {
+            if let What::Change(change, Fate::Dirty) = step.what {
                 self.durable.survive(&change, survives, rng);
             }
         }
         self.durable.drop_unreachable();
+        self.durable.clone()
+    }
+
+    /// What the operating system holds: the durable state and every change since.
+    fn in_memory(&mut self) -> Image {
+        let mut visible = self.durable.clone();
+        for step in &mut self.steps {
+            step.task = IMMEDIATE;
+            if let What::Change(change, _) = &step.what {
+                visible.make(change);
+            }
+        }
+        visible
     }
 
     fn cut_short(&mut self, task: Task, rng: &mut Rng) {
@@ -129,10 +162,11 @@ impl Journal {
     /// The files that the journal still speaks of.
     pub(super) fn mentions(&self, inode: Inode) -> bool {
         self.steps.iter().any(|step| match &step.what {
-            What::Change(Change::Rename { inode: other, .. } | Change::Create { inode: other, .. }) => {
-                *other == inode
-            }
-            What::Change(change) => change.inode() == Some(inode),
+            What::Change(
+                Change::Rename { inode: other, .. } | Change::Create { inode: other, .. },
+                _,
+            ) => *other == inode,
+            What::Change(change, _) => change.inode() == Some(inode),
             What::Sync(other) => *other == inode,
             What::SyncFolder(_) => false,
         })

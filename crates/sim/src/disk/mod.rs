@@ -41,7 +41,7 @@ pub struct Work {
 pub enum CrashStyle {
     /// They are all gone, as if every cache had been empty of luck.
     LoseAll,
-    /// They are all there: the process died, the machine did not.
+    /// They are all still visible, and not durable yet: the process died, the machine did not.
     KeepAll,
     /// Each sector and each name has its own fate.
     Tear,
@@ -136,11 +136,11 @@ impl SimDisk {
         let mut state = self.state();
         let mut rng = state.rng.fork("crash");
         let unfinished = std::mem::take(&mut state.unfinished);
-        state.journal.crash(&unfinished, style, &mut rng);
-        state.visible = state.journal.durable.clone();
+        state.visible = state.journal.crash(&unfinished, style, &mut rng);
         state.open.clear();
         state.locks.clear();
         state.current = None;
+        state.has_failed = false;
         state.life += 1;
         Self { shared: Arc::clone(&self.shared), life: state.life }
     }
@@ -167,7 +167,11 @@ impl SimDisk {
     /// The state, unless the node of this handle has died since.
     fn alive(&self) -> io::Result<MutexGuard<'_, State>> {
         let state = self.state();
-        if state.life == self.life { Ok(state) } else { Err(io::Error::other("the node has crashed")) }
+        if state.life == self.life {
+            Ok(state)
+        } else {
+            Err(io::Error::other("the node has crashed"))
+        }
     }
 }
 
@@ -222,8 +226,13 @@ impl State {
         {
             return;
         }
-        let named: BTreeSet<Inode> =
-            self.visible.names.values().chain(self.journal.durable.names.values()).copied().collect();
+        let named: BTreeSet<Inode> = self
+            .visible
+            .names
+            .values()
+            .chain(self.journal.durable.names.values())
+            .copied()
+            .collect();
         let (open, journal) = (&self.open, &self.journal);
         let is_needed = |inode: &Inode| {
             named.contains(inode) || open.contains_key(inode) || journal.mentions(*inode)

@@ -146,3 +146,31 @@ fn bytes_of_removed_files_are_freed() {
     assert_eq!(disk.used_bytes(), 0);
     assert!(disk.state().visible.contents.is_empty());
 }
+
+#[test]
+fn what_a_killed_process_had_not_synced_is_visible_and_still_not_durable() {
+    let disk = disk();
+    let file = disk.create(Path::new("/data/a")).unwrap();
+    file.write_at(b"hello", 0).unwrap();
+    let after = disk.crash(CrashStyle::KeepAll);
+    assert_eq!(content(&after, "/data/a").unwrap(), b"hello");
+    assert_eq!(content(&after.crash(CrashStyle::LoseAll), "/data/a"), None);
+}
+
+#[test]
+fn a_failed_sync_leaves_alone_what_an_earlier_one_made_durable() {
+    for seed in 0..20 {
+        let disk = SimDisk::new(Rng::new(seed));
+        let file = disk.create(Path::new("/a")).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        let ((), task, _) = disk.run(|| {
+            file.write_at(b"old", 0).unwrap();
+            file.sync().unwrap();
+            disk.set_faults(DiskFaults { sync_fails: Chance::ALWAYS, ..DiskFaults::default() });
+            file.write_at(b"new", 512).unwrap();
+            assert!(file.sync().is_err());
+        });
+        disk.finish(task);
+        assert!(content(&disk.crash(CrashStyle::LoseAll), "/a").unwrap().starts_with(b"old"));
+    }
+}

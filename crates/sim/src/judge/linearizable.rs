@@ -81,11 +81,7 @@ struct Search<'a, M: Model> {
 }
 
 impl<'a, M: Model> Search<'a, M> {
-    fn new(
-        model: &'a M,
-        history: &'a [Operation<M::Op, M::Reply>],
-        visits_max: usize,
-    ) -> Self {
+    fn new(model: &'a M, history: &'a [Operation<M::Op, M::Reply>], visits_max: usize) -> Self {
         let times = history.iter().map(|operation| {
             (operation.invoked, operation.returned.as_ref().map(|(returned, _)| *returned))
         });

@@ -63,7 +63,9 @@ pub enum Breach {
         missing: LogId,
     },
     /// An entry was applied although a crash could still take it away.
-    #[error("{log_id} is applied on node {node}, durable on {durable_count} of {voter_count} voters")]
+    #[error(
+        "{log_id} is applied on node {node}, durable on {durable_count} of {voter_count} voters"
+    )]
     NotOnQuorum {
         /// Who applied it.
         node: NodeId,
@@ -155,7 +157,9 @@ pub enum Breach {
         reason: String,
     },
     /// A client was told "applied" of something that is not.
-    #[error("a client was told that its command stands at {told}; committed there is {committed:?}")]
+    #[error(
+        "a client was told that its command stands at {told}; committed there is {committed:?}"
+    )]
     FalseAnswer {
         /// What it was told.
         told: LogId,
@@ -222,7 +226,9 @@ pub enum Breach {
     #[error("{0}")]
     Application(#[from] Complaint),
     /// Replicas that applied the same differ.
-    #[error("nodes {one} and {two} applied up to {applied} and differ: {first:016x}, {second:016x}")]
+    #[error(
+        "nodes {one} and {two} applied up to {applied} and differ: {first:016x}, {second:016x}"
+    )]
     Diverged {
         /// One replica.
         one: NodeId,

@@ -2,8 +2,8 @@
 //! goes on, in constant time per entry. Sees what nodes do, not how; knows nothing of the
 //! application.
 
-use super::durable::{Durable, Found};
 use super::Breach;
+use super::durable::{Durable, Found};
 use crate::hash::{TraceHash, hash_of};
 use quorate_core::{
     AppendOutcome, Configuration, Entry, HardState, LogId, LogIndex, MemberRole, Message, NodeId,
@@ -103,7 +103,8 @@ impl Safety {
             let durable = watched.durable.hard_state.current_term;
             only_grows(look.node, "term", durable.get(), look.term.get())?;
         }
-        let is_new = before.is_none_or(|before| (before.role, before.term) != (look.role, look.term));
+        let is_new =
+            before.is_none_or(|before| (before.role, before.term) != (look.role, look.term));
         if is_new && look.role == Role::Leader {
             self.elected(look, term_at)?;
         }
@@ -186,9 +187,10 @@ impl Safety {
         configuration: &Configuration,
     ) -> Result<(), Breach> {
         for half in [MemberRole::Incoming, MemberRole::Outgoing] {
-            let voters = configuration.members.iter().filter(|(_, member)| {
-                member.role == MemberRole::Voter || member.role == half
-            });
+            let voters = configuration
+                .members
+                .iter()
+                .filter(|(_, member)| member.role == MemberRole::Voter || member.role == half);
             let holds = |node: &NodeId| {
                 self.nodes.get(node).is_some_and(|watched| watched.durable.holds(log_id))
             };

@@ -92,7 +92,8 @@ struct Asked {
 struct History {
     operations: Vec<Operation<KeyOp, KeyReply>>,
     open_count: u64,
-    issued_count: u64,
+    /// No client will choose this key again.
+    is_past: bool,
     /// Values worth expecting.
     known_values: Vec<Value>,
 }
@@ -129,7 +130,6 @@ impl KvApplication {
     ) -> Request {
         let history = self.histories.entry(key.clone()).or_default();
         history.open_count += 1;
-        history.issued_count += 1;
         let request = codec::request(&key, op, want_previous);
         let floor = self.revisions.floor();
         self.open.insert(id, Asked { key, op, want_previous, moment, floor });
@@ -168,11 +168,7 @@ impl KvApplication {
         self.record(asked, Some((moment, told.reply)))
     }
 
-    fn record(
-        &mut self,
-        asked: Asked,
-        returned: Option<(u64, KeyReply)>,
-    ) -> Result<(), Complaint> {
+    fn record(&mut self, asked: Asked, returned: Option<(u64, KeyReply)>) -> Result<(), Complaint> {
         let history = self.histories.entry(asked.key.clone()).or_default();
         let operation = Operation { invoked: asked.moment, returned, op: asked.op };
         history.operations.push(operation);
@@ -184,7 +180,7 @@ impl KvApplication {
     fn closed(&mut self, key: &Bytes) -> Result<(), Complaint> {
         let is_over = self.histories.get_mut(key).is_some_and(|history| {
             history.open_count = history.open_count.saturating_sub(1);
-            history.open_count == 0 && history.issued_count >= self.options.ops_per_key
+            history.open_count == 0 && history.is_past
         });
         if is_over && let Some(history) = self.histories.remove(key) {
             return self.check(key, history);
@@ -216,13 +212,17 @@ impl KvApplication {
 
     fn scanned(&mut self, moment: u64, reply: &[u8]) -> Result<(), Complaint> {
         let scanned = codec::scan_reply(reply)?;
-        let rows: BTreeMap<Bytes, (Value, u64)> =
-            scanned.rows.into_iter().map(|(key, value, revision)| (key, (value, revision))).collect();
+        let rows: BTreeMap<Bytes, (Value, u64)> = scanned
+            .rows
+            .into_iter()
+            .map(|(key, value, revision)| (key, (value, revision)))
+            .collect();
         for key in self.revisions.keys() {
             let doubtful_delete = |history: &History| {
-                history.operations.iter().any(|operation| {
-                    operation.op == KeyOp::Delete && operation.returned.is_none()
-                })
+                history
+                    .operations
+                    .iter()
+                    .any(|operation| operation.op == KeyOp::Delete && operation.returned.is_none())
             };
             let may_be_deleted = self.doubtful.contains(&key)
                 || self.histories.get(&key).is_some_and(doubtful_delete);
@@ -267,9 +267,13 @@ impl Application for KvApplication {
     }
 
     fn request(&mut self, op: OpId, moment: u64, rng: &mut Rng) -> Request {
-        self.issued_count += 1;
         let KvOptions { key_count, ops_per_key, .. } = self.options;
-        let generation = self.issued_count / (key_count * ops_per_key).max(1);
+        let per_generation = (key_count * ops_per_key).max(1);
+        self.issued_count += 1;
+        if self.issued_count.is_multiple_of(per_generation) {
+            self.histories.values_mut().for_each(|history| history.is_past = true);
+        }
+        let generation = self.issued_count / per_generation;
         let key = Bytes::from(format!("k{generation}-{}", rng.below(key_count)));
         let what = self.choose(&key, op, rng);
         self.issue(op, moment, key, what, rng.coin())

@@ -50,9 +50,7 @@ impl Revisions {
             (KeyOp::Put { value }, _) | (KeyOp::Swap { value, .. }, KeyReply::Swapped) => {
                 self.wrote(key, floor, told.revision, Some(value))
             }
-            (KeyOp::Delete, KeyReply::Held(Some(_))) => {
-                self.wrote(key, floor, told.revision, None)
-            }
+            (KeyOp::Delete, KeyReply::Held(Some(_))) => self.wrote(key, floor, told.revision, None),
             (KeyOp::Get | KeyOp::Delete | KeyOp::Swap { .. }, _) => Ok(()),
         }
     }
@@ -68,7 +66,8 @@ impl Revisions {
             return Err(Complaint(format!("a write got revision {revision}, not above {floor}")));
         }
         if let Some(other) = self.writes.insert(revision, key.clone()) {
-            let text = format!("revision {revision} is told to two writes, of {other:?} and {key:?}");
+            let text =
+                format!("revision {revision} is told to two writes, of {other:?} and {key:?}");
             return Err(Complaint(text));
         }
         if let Some(value) = value {
@@ -81,7 +80,8 @@ impl Revisions {
     fn seen(&mut self, key: &Bytes, value: Value, revision: u64) -> Result<(), Complaint> {
         let known = *self.values.entry(value).or_insert(revision);
         if known != revision {
-            let text = format!("value {value} of {key:?} bears revision {revision}, earlier {known}");
+            let text =
+                format!("value {value} of {key:?} bears revision {revision}, earlier {known}");
             return Err(Complaint(text));
         }
         self.note(key, revision, Some(value));

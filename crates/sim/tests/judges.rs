@@ -1,0 +1,199 @@
+//! The judges bite: each deliberate fault is noticed within a stated number of seeds, by worlds
+//! that do not know which fault they carry. A change that changes nothing is noticed by nobody.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+use bytes::Bytes;
+use quorate::{Committed, Fatal, QueryError, Replies, SnapshotView, StateMachine};
+use quorate_core::{LogId, LogIndex, NodeId};
+use quorate_sim::kv::{KvApplication, KvOptions};
+use quorate_sim::{
+    Application, Breach, Chance, ClusterOptions, Complaint, Findings, Machine, OpId, Outcome,
+    Request, Rng, World,
+};
+use std::io::Read;
+
+/// How many seeds a deliberate fault may survive.
+const SEEDS_MAX: u64 = 20;
+const STEPS: u64 = 8_000;
+
+/// What is wrong with a state machine or with what its clients are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wrong {
+    Nothing,
+    /// Every so many commands one is answered and not carried out.
+    LosesAWrite,
+    /// Only node 2 does so.
+    DivergesOnOneNode,
+    /// Every so many commands one is carried out twice.
+    AppliesTwice,
+    /// Reads are answered from the state of some time ago.
+    StaleReads,
+    /// Requests of unknown outcome are reported as having had no effect.
+    CallsUnknownRefused,
+}
+
+/// The key-value store with a fault.
+struct Mutant {
+    store: KvApplication,
+    wrong: Wrong,
+}
+
+struct MutantMachine {
+    inner: Box<dyn StateMachine>,
+    wrong: Wrong,
+    node: NodeId,
+    count: u64,
+    stale: std::sync::Mutex<std::collections::BTreeMap<Vec<u8>, Bytes>>,
+}
+
+impl Application for Mutant {
+    fn machine(&mut self, node: NodeId) -> Machine {
+        let Machine { machine, digest } = self.store.machine(node);
+        let stale = std::sync::Mutex::default();
+        let mutant = MutantMachine { inner: machine, wrong: self.wrong, node, count: 0, stale };
+        Machine { machine: Box::new(mutant), digest }
+    }
+
+    fn request(&mut self, op: OpId, moment: u64, rng: &mut Rng) -> Request {
+        self.store.request(op, moment, rng)
+    }
+
+    fn answered(&mut self, op: OpId, moment: u64, outcome: Outcome) -> Result<(), Complaint> {
+        let outcome = match outcome {
+            Outcome::Unknown if self.wrong == Wrong::CallsUnknownRefused => Outcome::NoEffect,
+            other => other,
+        };
+        self.store.answered(op, moment, outcome)
+    }
+
+    fn scan(&mut self, next_op: &mut dyn FnMut() -> (OpId, u64)) -> Vec<(OpId, Request)> {
+        self.store.scan(next_op)
+    }
+
+    fn verdict(&mut self) -> Result<Findings, Complaint> {
+        self.store.verdict()
+    }
+}
+
+impl MutantMachine {
+    fn apply_one(&mut self, committed: &Committed, replies: &mut Replies) -> Result<(), Fatal> {
+        self.count += 1;
+        let is_hit = committed.log_id.index.get().is_multiple_of(13);
+        let is_lost = match self.wrong {
+            Wrong::LosesAWrite => is_hit,
+            Wrong::DivergesOnOneNode => is_hit && self.node.get() == 2,
+            _ => false,
+        };
+        let batch = std::slice::from_ref(committed);
+        if is_lost {
+            // The reply of a store that is thrown away.
+            let Machine { mut machine, .. } =
+                KvApplication::new(KvOptions::default()).machine(NodeId::new(1));
+            return machine.apply(batch, replies);
+        }
+        self.inner.apply(batch, replies)?;
+        if self.wrong == Wrong::AppliesTwice && is_hit {
+            self.inner.apply(batch, &mut Replies::default())?;
+        }
+        Ok(())
+    }
+}
+
+impl StateMachine for MutantMachine {
+    fn applied(&self) -> LogIndex {
+        self.inner.applied()
+    }
+
+    fn apply(&mut self, batch: &[Committed], replies: &mut Replies) -> Result<(), Fatal> {
+        batch.iter().try_for_each(|committed| self.apply_one(committed, replies))
+    }
+
+    fn query(&self, query: &[u8]) -> Result<Bytes, QueryError> {
+        let fresh = self.inner.query(query)?;
+        if self.wrong != Wrong::StaleReads {
+            return Ok(fresh);
+        }
+        let mut stale = self.stale.lock().unwrap();
+        Ok(stale.entry(query.to_vec()).or_insert(fresh).clone())
+    }
+
+    fn view(&self) -> Result<Box<dyn SnapshotView>, Fatal> {
+        self.inner.view()
+    }
+
+    fn restore(&mut self, last_included: LogId, source: &mut dyn Read) -> Result<(), Fatal> {
+        self.inner.restore(last_included, source)
+    }
+}
+
+/// The first breach within the budget, and at which seed.
+fn hunt(wrong: Wrong, change: impl Fn(&mut ClusterOptions)) -> Option<(u64, Breach)> {
+    (1..=SEEDS_MAX).find_map(|seed| {
+        let mut options = ClusterOptions::swarm(seed, 5);
+        change(&mut options);
+        let kv = KvOptions::draw(&mut Rng::new(seed).fork("kv"));
+        let application = Mutant { store: KvApplication::new(kv), wrong };
+        let world = World { seed, node_count: 5, steps: STEPS };
+        world.run_with(options, application).err().map(|violation| (seed, violation.breach))
+    })
+}
+
+fn is_caught(wrong: Wrong) {
+    let (seed, breach) = hunt(wrong, |_| {}).expect("no judge noticed");
+    println!("{wrong:?}: noticed at seed {seed}: {breach}");
+}
+
+#[test]
+fn a_change_that_changes_nothing_survives() {
+    assert!(hunt(Wrong::Nothing, |_| {}).is_none());
+}
+
+#[test]
+fn a_disk_that_ignores_sync_is_noticed() {
+    let lying = |options: &mut ClusterOptions| {
+        options.faults.disk.faults.sync_lies = Chance::ALWAYS;
+    };
+    let (seed, breach) = hunt(Wrong::Nothing, lying).expect("no judge noticed");
+    println!("noticed at seed {seed}: {breach}");
+}
+
+#[test]
+fn a_disk_that_ignores_one_sync_in_twenty_is_noticed() {
+    let lying = |options: &mut ClusterOptions| {
+        options.faults.disk.faults.sync_lies = Chance::percent(5);
+    };
+    let (seed, breach) = hunt(Wrong::Nothing, lying).expect("no judge noticed");
+    println!("noticed at seed {seed}: {breach}");
+}
+
+#[test]
+fn a_runtime_that_believes_its_writes_too_early_is_noticed() {
+    let early = |options: &mut ClusterOptions| options.faults.acks_too_early = true;
+    let (seed, breach) = hunt(Wrong::Nothing, early).expect("no judge noticed");
+    println!("noticed at seed {seed}: {breach}");
+}
+
+#[test]
+fn a_state_machine_that_loses_a_write_is_noticed() {
+    is_caught(Wrong::LosesAWrite);
+}
+
+#[test]
+fn a_replica_that_diverges_is_noticed() {
+    is_caught(Wrong::DivergesOnOneNode);
+}
+
+#[test]
+fn a_state_machine_that_applies_twice_is_noticed() {
+    is_caught(Wrong::AppliesTwice);
+}
+
+#[test]
+fn stale_reads_are_noticed() {
+    is_caught(Wrong::StaleReads);
+}
+
+#[test]
+fn an_unknown_outcome_that_is_called_refused_is_noticed() {
+    is_caught(Wrong::CallsUnknownRefused);
+}

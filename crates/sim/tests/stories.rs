@@ -1,0 +1,141 @@
+//! Scenarios told in the simulator's words, in quiet worlds that bring no trouble of their own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+use quorate_core::Role;
+use quorate_sim::kv::{KeyOp, KvApplication, KvOptions};
+use quorate_sim::{Cluster, ClusterOptions, Outcome, seconds};
+
+type KvCluster = Cluster<KvApplication>;
+
+fn cluster(node_count: u64) -> KvCluster {
+    Cluster::new(ClusterOptions::calm(1, node_count), KvApplication::new(KvOptions::default()))
+}
+
+fn put(cluster: &mut KvCluster, node: u64, key: &str, value: u64) -> Option<Outcome> {
+    cluster.ask_node(node, seconds(6), |store, op, moment| {
+        store.ask(op, moment, key, KeyOp::Put { value })
+    })
+}
+
+fn get(cluster: &mut KvCluster, node: u64, key: &str) -> Option<Outcome> {
+    cluster.ask_node(node, seconds(6), |store, op, moment| store.ask(op, moment, key, KeyOp::Get))
+}
+
+fn is_applied(outcome: Option<Outcome>) -> bool {
+    matches!(outcome, Some(Outcome::Applied { .. }))
+}
+
+#[test]
+fn a_leader_is_elected_within_three_seconds_and_stays() {
+    let mut cluster = cluster(3);
+    let leader = cluster.wait_for_leader(seconds(3)).expect("a leader");
+    cluster.run_for(seconds(20));
+    assert_eq!(cluster.leader(), Some(leader));
+    assert_eq!(cluster.counts().elections, 1);
+    cluster.finish().unwrap();
+}
+
+#[test]
+fn every_node_takes_writes_and_serves_what_another_took() {
+    let mut cluster = cluster(3);
+    cluster.wait_for_leader(seconds(3)).unwrap();
+    for node in 1..=3 {
+        assert!(is_applied(put(&mut cluster, node, "story", node)), "put through {node}");
+        let other = node % 3 + 1;
+        assert!(matches!(get(&mut cluster, other, "story"), Some(Outcome::Read { .. })));
+    }
+    cluster.finish().unwrap();
+}
+
+#[test]
+fn a_minority_serves_nothing_and_rejoins_harmlessly() {
+    let mut cluster = cluster(5);
+    let leader = cluster.wait_for_leader(seconds(3)).unwrap();
+    assert!(is_applied(put(&mut cluster, leader, "story", 1)));
+    let [a, b, c, d] = [1, 2, 3, 4].map(|step| (leader + step - 1) % 5 + 1);
+    cluster.partition([leader, a], [b, c, d]);
+    cluster.run_for(seconds(5));
+    assert_ne!(cluster.role(leader), Some(Role::Leader), "it cannot prove its office");
+    assert!(!is_applied(put(&mut cluster, leader, "story", 2)));
+    assert_eq!(get(&mut cluster, a, "story"), Some(Outcome::NoEffect));
+    assert!(is_applied(put(&mut cluster, b, "story", 3)), "the majority serves");
+    cluster.mend_network();
+    cluster.run_for(seconds(5));
+    assert!(is_applied(put(&mut cluster, leader, "story", 4)));
+    cluster.finish().unwrap();
+}
+
+#[test]
+fn a_leader_that_can_send_and_not_receive_gives_way() {
+    let mut cluster = cluster(3);
+    let leader = cluster.wait_for_leader(seconds(3)).unwrap();
+    let [a, b] = [1, 2].map(|step| (leader + step - 1) % 3 + 1);
+    cluster.cut_one_way([a, b], [leader]);
+    cluster.run_for(seconds(6));
+    let next = cluster.leader().expect("a leader that hears");
+    assert_ne!(next, leader);
+    assert!(is_applied(put(&mut cluster, next, "story", 1)));
+    cluster.mend_network();
+    cluster.finish().unwrap();
+}
+
+#[test]
+fn what_was_acknowledged_survives_the_power_failure_of_all() {
+    let mut cluster = cluster(3);
+    cluster.wait_for_leader(seconds(3)).unwrap();
+    for value in 1..=20 {
+        assert!(is_applied(put(&mut cluster, value % 3 + 1, "story", value)));
+    }
+    for node in 1..=3 {
+        cluster.crash(node);
+    }
+    for node in 1..=3 {
+        cluster.restart(node);
+    }
+    cluster.wait_for_leader(seconds(5)).unwrap();
+    assert!(matches!(get(&mut cluster, 1, "story"), Some(Outcome::Read { .. })));
+    // The judges compare what is read with what was acknowledged.
+    cluster.finish().unwrap();
+}
+
+#[test]
+fn a_node_that_was_away_for_long_catches_up_from_a_snapshot() {
+    let mut cluster = cluster(3);
+    let leader = cluster.wait_for_leader(seconds(3)).unwrap();
+    let away = leader % 3 + 1;
+    cluster.crash(away);
+    for value in 1..=400 {
+        assert!(is_applied(put(&mut cluster, leader, "story", value)));
+    }
+    cluster.restart(away);
+    cluster.run_for(seconds(10));
+    assert_eq!(cluster.applied(away), cluster.applied(leader));
+    assert!(cluster.counts().snapshots_restored > 0, "the log does not reach back that far");
+    cluster.finish().unwrap();
+}
+
+#[test]
+fn leadership_moves_where_it_is_asked_to() {
+    let mut cluster = cluster(3);
+    let leader = cluster.wait_for_leader(seconds(3)).unwrap();
+    let next = leader % 3 + 1;
+    cluster.transfer_leadership(next);
+    cluster.run_for(seconds(1));
+    assert_eq!(cluster.leader(), Some(next));
+    cluster.finish().unwrap();
+}
+
+#[test]
+fn a_leader_that_was_stopped_does_not_serve_old_data_when_it_goes_on() {
+    let mut cluster = cluster(3);
+    let leader = cluster.wait_for_leader(seconds(3)).unwrap();
+    assert!(is_applied(put(&mut cluster, leader, "story", 1)));
+    cluster.pause(leader, seconds(10));
+    cluster.run_for(seconds(5));
+    let next = cluster.wait_for_leader(seconds(5)).unwrap();
+    let other = (1..=3).find(|node| *node != leader && *node != next).unwrap();
+    assert!(is_applied(put(&mut cluster, other, "story", 2)));
+    cluster.run_for(seconds(6));
+    assert!(matches!(get(&mut cluster, leader, "story"), Some(Outcome::Read { .. })));
+    cluster.finish().unwrap();
+}

@@ -1,0 +1,57 @@
+//! Whole worlds: the corpus of seeds, a few fresh ones at every run, and sameness.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+use quorate_sim::World;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Runs worlds on two threads; a world that ends badly fails the test with its story.
+fn run_all(worlds: &[World]) {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(world) = worlds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(violation) = world.run() {
+                        let story = violation.story.join("\n  ");
+                        let line = violation.reproduce();
+                        panic!("{story}\n{violation}\nreproduce: {line}");
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn the_corpus_of_seeds_runs_without_a_violation() {
+    let corpus = include_str!("seeds.txt");
+    let lines = corpus.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let worlds: Vec<World> = lines
+        .map(|line| {
+            let numbers: Vec<u64> =
+                line.split_whitespace().map_while(|word| word.parse().ok()).collect();
+            World { node_count: numbers[0], seed: numbers[1], steps: numbers[2] }
+        })
+        .collect();
+    assert!(worlds.len() >= 10);
+    run_all(&worlds);
+}
+
+#[test]
+fn fresh_seeds_run_without_a_violation() {
+    let first = RandomState::new().hash_one("seed") >> 16;
+    let worlds: Vec<World> =
+        (0..6).map(|place| World { seed: first + place, node_count: 5, steps: 10_000 }).collect();
+    println!("fresh seeds: {first} to {}", first + 5);
+    run_all(&worlds);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
+    let world = World { seed: 99, node_count: 5, steps: 10_000 };
+    let (first, second) = (world.run().unwrap(), world.run().unwrap());
+    assert_eq!(first, second);
+    let other = World { seed: 100, ..world }.run().unwrap();
+    assert_ne!(first.trace_hash, other.trace_hash);
+}
