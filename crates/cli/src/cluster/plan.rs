@@ -87,6 +87,12 @@ impl Plan {
         self.nodes.iter().map(member).collect::<Vec<_>>().join(",")
     }
 
+    /// The value of `--initial-cluster-client-urls`.
+    fn client_urls(&self) -> String {
+        let member = |node: &NodePlan| format!("{}=http://{}", node.name, node.client);
+        self.nodes.iter().map(member).collect::<Vec<_>>().join(",")
+    }
+
     /// The client addresses, as `--endpoints` takes them.
     pub(super) fn endpoints(&self) -> String {
         let clients: Vec<&str> = self.nodes.iter().map(|node| node.client.as_str()).collect();
@@ -108,6 +114,7 @@ impl Plan {
             ("--initial-advertise-peer-urls", &peer),
             ("--initial-cluster-token", &TOKEN.to_owned()),
             ("--initial-cluster", &members),
+            ("--initial-cluster-client-urls", &self.client_urls()),
         ];
         let pairs = pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value.clone()]);
         std::iter::once("serve".to_owned())

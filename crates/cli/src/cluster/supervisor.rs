@@ -372,7 +372,7 @@ impl Supervisor {
                 }
             }
             Command::Stop(name) => self.signal(&name, Signal::TERM, "is asked to stop")?,
-            Command::Kill(name) => self.signal(&name, Signal::KILL, "is killed")?,
+            Command::Kill(name) => self.signal(&name, Signal::KILL, "is sent SIGKILL")?,
             Command::Pause(name) => self.signal(&name, Signal::STOP, "is paused")?,
             Command::Resume(name) => self.signal(&name, Signal::CONT, "goes on")?,
         }

@@ -1,9 +1,10 @@
 //! The flags of `quorate serve`: etcd's names, etcd's defaults. Turned into settings and checked
 //! once, before anything on the disk or the network is touched.
 
-use super::initial_cluster::{InitialCluster, InitialClusterError};
+use super::initial_cluster::{self, InitialCluster, InitialClusterError};
 use super::url::HttpUrl;
 use clap::ValueEnum;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -72,6 +73,9 @@ pub(crate) struct Flags {
     /// The members of a new cluster, this node among them [default: this node alone]
     #[arg(long, env = "ETCD_INITIAL_CLUSTER", value_name = "NAME=URL,...")]
     pub(crate) initial_cluster: Option<String>,
+    /// Where clients reach the other members of a new cluster, so that `member list` can tell
+    #[arg(long, value_name = "NAME=URL,...")]
+    pub(crate) initial_cluster_client_urls: Option<String>,
     /// Whether the cluster is new; a folder with data goes on where it was, whatever this says
     #[arg(long, env = "ETCD_INITIAL_CLUSTER_STATE", value_enum, default_value_t = ClusterState::New)]
     pub(crate) initial_cluster_state: ClusterState,
@@ -134,6 +138,8 @@ pub(crate) enum LogLevel {
 pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     pub(crate) cluster: InitialCluster,
+    /// The client URLs of members, by name, as far as they are known.
+    pub(crate) client_urls: BTreeMap<String, Vec<HttpUrl>>,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) election_timeout: Duration,
     pub(crate) quota_bytes: u64,
@@ -182,6 +188,12 @@ pub(crate) enum FlagsError {
         /// The name.
         found: String,
     },
+    /// A client URL of somebody who is no member.
+    #[error("--initial-cluster-client-urls: {name} is not in --initial-cluster")]
+    Stranger {
+        /// Who.
+        name: String,
+    },
     /// The members make no sense.
     #[error(transparent)]
     InitialCluster(#[from] InitialClusterError),
@@ -208,9 +220,11 @@ impl Flags {
         self.check_times()?;
         one_url("--listen-peer-urls", &self.listen_peer_urls)?;
         one_url("--initial-advertise-peer-urls", &self.initial_advertise_peer_urls)?;
+        let cluster = self.cluster()?;
         Ok(Settings {
             data_dir: self.data_dir(),
-            cluster: self.cluster()?,
+            client_urls: self.client_urls(&cluster)?,
+            cluster,
             heartbeat_interval: Duration::from_millis(self.heartbeat_interval),
             election_timeout: Duration::from_millis(self.election_timeout),
             quota_bytes: match self.quota_backend_bytes {
@@ -238,6 +252,25 @@ impl Flags {
             return Err(FlagsError::ElectionTimeoutTooLong { election_ms });
         }
         Ok(())
+    }
+
+    /// What the flag says of the others, and what this node says of itself.
+    fn client_urls(
+        &self,
+        cluster: &InitialCluster,
+    ) -> Result<BTreeMap<String, Vec<HttpUrl>>, FlagsError> {
+        let flag = "--initial-cluster-client-urls";
+        let text = self.initial_cluster_client_urls.as_deref();
+        let mut urls = match text {
+            Some(text) => initial_cluster::urls_by_name(text, flag)?,
+            None => BTreeMap::new(),
+        };
+        let is_member = |name: &String| cluster.members.iter().any(|member| member.name == *name);
+        if let Some(stranger) = urls.keys().find(|name| !is_member(name)) {
+            return Err(FlagsError::Stranger { name: stranger.clone() });
+        }
+        urls.insert(self.name.clone(), self.advertise_client_urls.clone());
+        Ok(urls)
     }
 
     fn cluster(&self) -> Result<InitialCluster, InitialClusterError> {

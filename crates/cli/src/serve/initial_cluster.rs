@@ -25,16 +25,18 @@ pub(crate) struct InitialCluster {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InitialClusterError {
     /// An element is not of the form that the flag has.
-    #[error(
-        "--initial-cluster: expected NAME=http://HOST:PORT,NAME=http://HOST:PORT, found `{found}`"
-    )]
+    #[error("{flag}: expected NAME=http://HOST:PORT,NAME=http://HOST:PORT, found `{found}`")]
     Form {
+        /// Which flag.
+        flag: &'static str,
         /// The element.
         found: String,
     },
     /// A URL in it is none.
-    #[error("--initial-cluster: member {name}: {source}")]
+    #[error("{flag}: member {name}: {source}")]
     Url {
+        /// Which flag.
+        flag: &'static str,
         /// Whose.
         name: String,
         /// What is wrong with it.
@@ -94,7 +96,7 @@ impl InitialCluster {
         name: &str,
         advertised: &[HttpUrl],
     ) -> Result<Self, InitialClusterError> {
-        let by_name = urls_by_name(text)?;
+        let by_name = urls_by_name(text, "--initial-cluster")?;
         check_distinct(&by_name)?;
         let found = || by_name.keys().cloned().collect();
         let own = by_name.get(name).ok_or_else(|| InitialClusterError::NotAMember {
@@ -121,16 +123,26 @@ impl InitialCluster {
     }
 }
 
-fn urls_by_name(text: &str) -> Result<BTreeMap<String, Vec<HttpUrl>>, InitialClusterError> {
+/// Reads `name=url,name=url`, the value of `flag`.
+///
+/// # Errors
+///
+/// [`InitialClusterError::Form`] or [`InitialClusterError::Url`].
+pub(super) fn urls_by_name(
+    text: &str,
+    flag: &'static str,
+) -> Result<BTreeMap<String, Vec<HttpUrl>>, InitialClusterError> {
     let mut by_name: BTreeMap<String, Vec<HttpUrl>> = BTreeMap::new();
     for element in text.split(',') {
         let parts = element.split_once('=').map(|(name, url)| (name.trim(), url));
         let Some((name, url)) = parts.filter(|(name, _)| !name.is_empty()) else {
-            return Err(InitialClusterError::Form { found: element.to_owned() });
+            return Err(InitialClusterError::Form { flag, found: element.to_owned() });
         };
-        let url = url
-            .parse()
-            .map_err(|source| InitialClusterError::Url { name: name.to_owned(), source })?;
+        let url = url.parse().map_err(|source| InitialClusterError::Url {
+            flag,
+            name: name.to_owned(),
+            source,
+        })?;
         by_name.entry(name.to_owned()).or_default().push(url);
     }
     Ok(by_name)

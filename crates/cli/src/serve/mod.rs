@@ -103,7 +103,7 @@ async fn start_node(
         .with_context(|| format!("reading the state in {}", path.display()))?;
     let node = Node::builder(settings.cluster.own_id, &settings.data_dir)
         .cluster_id(settings.cluster.cluster_id)
-        .members(founders(flags, settings))
+        .members(founders(settings))
         .listener(peers)
         .options(Options {
             heartbeat_interval: settings.heartbeat_interval,
@@ -120,20 +120,19 @@ async fn start_node(
     Ok((node, reader))
 }
 
-/// The first configuration. The others' client URLs are theirs to tell.
-fn founders(flags: &Flags, settings: &Settings) -> Configuration {
+/// The first configuration: the same on all members, as long as their flags are.
+fn founders(settings: &Settings) -> Configuration {
+    let strings = |urls: &[HttpUrl]| urls.iter().map(ToString::to_string).collect::<Vec<_>>();
     let member = |member: &InitialMember| {
-        let is_own = member.id == settings.cluster.own_id;
-        let client_urls = if is_own { flags.advertise_client_urls.as_slice() } else { &[] };
+        let client_urls = settings.client_urls.get(&member.name).map(Vec::as_slice);
         let context = MemberContext {
             name: member.name.clone(),
-            client_urls: client_urls.iter().map(ToString::to_string).collect(),
-            peer_urls: member.peer_urls.iter().map(ToString::to_string).collect(),
+            client_urls: strings(client_urls.unwrap_or_default()),
+            peer_urls: strings(&member.peer_urls),
         };
         let address = member.peer_urls.first().map(HttpUrl::authority).unwrap_or_default();
-        let member_id = member.id.into();
         let context = context.to_bytes();
-        (member_id, Member { role: MemberRole::Voter, rank: 0, address, context })
+        (member.id.into(), Member { role: MemberRole::Voter, rank: 0, address, context })
     };
     Configuration { version: 0, members: settings.cluster.members.iter().map(member).collect() }
 }
