@@ -9,8 +9,9 @@ use crate::row::{self, Row};
 use crate::store::{Shared, State};
 use std::sync::Arc;
 
-/// How many changes one batch of a compaction looks at.
-const SCRUB_COUNT_MAX: usize = 1024;
+/// How many changes one batch of a compaction looks at. A flush waits for one batch at most. Small
+/// batches write the same pages of the index again and again: with 1024 each deletion cost 4 KiB.
+const SCRUB_COUNT_MAX: usize = 16_384;
 
 /// Whether the background has something to do.
 pub(crate) fn has_work(state: &State) -> bool {
@@ -139,6 +140,7 @@ fn scrub(shared: &Shared, target: Revision, mut stored: Meta) -> Result<Change, 
         stored.scrub = Scrub { next: ChangeId::new(target, 0), done: Some(target) };
     }
     stored.stored_bytes = stored.stored_bytes.saturating_sub(batch.deleted_bytes);
+    batch.writes.sort_by(|a, b| a.place().cmp(&b.place()));
     batch.writes.push(stored.scrub.write());
     batch.commit(shared, stored)?;
     let engine = shared.engine.view()?;

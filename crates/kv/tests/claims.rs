@@ -204,7 +204,7 @@ fn a_compacted_revision_and_a_future_one_are_refused_with_etcds_words() {
 #[test]
 fn compaction_frees_what_it_made_superfluous() {
     let mut store = Store::new();
-    for _ in 0..5000 {
+    for _ in 0..20_000 {
         store.apply(put("a", "1")).unwrap();
     }
     for key in ["b", "c", "d"] {
@@ -213,8 +213,8 @@ fn compaction_frees_what_it_made_superfluous() {
     }
     store.machine.flush().unwrap();
     let before = store.reader.size_in_use_bytes();
-    store.apply(compact(5006)).unwrap();
-    assert_eq!(store.reader.physically_compacted_revision(), Some(Revision::new(5006)));
+    store.apply(compact(20_006)).unwrap();
+    assert_eq!(store.reader.physically_compacted_revision(), Some(Revision::new(20_006)));
     assert!(store.reader.size_in_use_bytes() < 300, "one change and the last deletion are left");
     assert!(before > 100_000);
 }

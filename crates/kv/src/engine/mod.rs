@@ -56,6 +56,16 @@ pub enum Write {
     },
 }
 
+impl Write {
+    /// Where it writes: batches that are sorted by this touch each page of the engine once.
+    #[must_use]
+    pub fn place(&self) -> (Space, &[u8]) {
+        match self {
+            Self::Put { space, key, .. } | Self::Delete { space, key } => (*space, key),
+        }
+    }
+}
+
 /// When a batch must survive a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Durability {
