@@ -33,47 +33,6 @@ impl Screen {
         print(&format!("{:>5}.{} s  {text}\n", tenths / 10, tenths % 10));
     }
 
-    /// The table, with an empty line before and after it.
-    pub(super) fn table(&self, rows: Vec<Row>) {
-        let mut table =
-            Table::new(["NAME", "ROLE", "CLIENTS AT", "PEERS AT", "PID", "DATA FOLDER"]);
-        for row in rows {
-            let pid = row.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
-            let folder = short(&row.folder);
-            table.row([row.name, row.role, row.client, row.peer, pid, folder]);
-        }
-        print(&format!("\n{}\n", table.render()));
-    }
-
-    /// What to try, and how to stop.
-    pub(super) fn welcome(&self, plan: &Plan, program: &Path, leader_pid: Option<u32>) {
-        let program = short(program);
-        let endpoints = plan.endpoints();
-        let flag = if endpoints == crate::client::DEFAULT_ENDPOINTS {
-            String::new()
-        } else {
-            format!(" --endpoints {endpoints}")
-        };
-        let first = plan.nodes.first().map_or("", |node| node.client.as_str());
-        let kill = leader_pid.map_or_else(String::new, |pid| {
-            format!(
-                "  kill -9 {pid:<25} the leader dies, another takes over; then, here: start NODE\n"
-            )
-        });
-        print(&format!(
-            "Try it in another terminal:\n\
-             \x20 {program} put greeting hello{flag}\n\
-             \x20 {program} get greeting{flag}\n\
-             \x20 {program} status{flag}\n\
-             \x20 etcdctl --endpoints={endpoints} get greeting\n\
-             \x20 curl -s http://{first}/v3/kv/range -d '{{\"key\":\"Z3JlZXRpbmc=\"}}'\n\
-             {kill}\
-             Type here: {COMMANDS}\n\
-             Ctrl-C stops all nodes; the data stays in {}, where the nodes' logs are too.\n\n",
-            short(&plan.data_dir)
-        ));
-    }
-
     /// How to bring a node back.
     pub(super) fn how_to_start(&self, name: &str, program: &Path, arguments: &[String]) {
         let words: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();
@@ -83,12 +42,50 @@ impl Screen {
              \x20          {command}"
         ));
     }
+}
 
-    /// Lines as they are.
-    pub(super) fn lines(&self, lines: &[String]) {
-        for line in lines {
-            print(&format!("           | {line}\n"));
-        }
+/// The table, with an empty line before and after it.
+pub(super) fn table(rows: Vec<Row>) {
+    let mut table = Table::new(["NAME", "ROLE", "CLIENTS AT", "PEERS AT", "PID", "DATA FOLDER"]);
+    for row in rows {
+        let pid = row.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        let folder = short(&row.folder);
+        table.row([row.name, row.role, row.client, row.peer, pid, folder]);
+    }
+    print(&format!("\n{}\n", table.render()));
+}
+
+/// What to try, and how to stop.
+pub(super) fn welcome(plan: &Plan, program: &Path, leader_pid: Option<u32>) {
+    let program = short(program);
+    let endpoints = plan.endpoints();
+    let flag = if endpoints == crate::client::DEFAULT_ENDPOINTS {
+        String::new()
+    } else {
+        format!(" --endpoints {endpoints}")
+    };
+    let first = plan.nodes.first().map_or("", |node| node.client.as_str());
+    let kill = leader_pid.map_or_else(String::new, |pid| {
+        format!("  kill -9 {pid:<25} the leader dies, another takes over; then, here: start NODE\n")
+    });
+    print(&format!(
+        "Try it in another terminal:\n\
+         \x20 {program} put greeting hello{flag}\n\
+         \x20 {program} get greeting{flag}\n\
+         \x20 {program} status{flag}\n\
+         \x20 etcdctl --endpoints={endpoints} get greeting\n\
+         \x20 curl -s http://{first}/v3/kv/range -d '{{\"key\":\"Z3JlZXRpbmc=\"}}'\n\
+         {kill}\
+         Type here: {COMMANDS}\n\
+         Ctrl-C stops all nodes; the data stays in {}, where the nodes' logs are too.\n\n",
+        short(&plan.data_dir)
+    ));
+}
+
+/// Lines as they are.
+pub(super) fn lines(lines: &[String]) {
+    for line in lines {
+        print(&format!("           | {line}\n"));
     }
 }
 

@@ -5,7 +5,7 @@
 use super::command::{self, COMMANDS, Command};
 use super::plan::{NodePlan, Plan};
 use super::process::{self, Started};
-use super::screen::{Row, Screen};
+use super::screen::{self, Row, Screen};
 use super::watch::{self, Seen};
 use anyhow::{Context, bail};
 use rustix::process::Signal;
@@ -225,7 +225,7 @@ impl Supervisor {
         let arguments = self.plan.arguments(node);
         self.screen.event(&format!("{} (pid {pid}) {}", node.name, process::describe(status)));
         if status.code().is_some_and(|code| code != 0) {
-            self.screen.lines(&process::last_words(&node.log, log_offset));
+            screen::lines(&process::last_words(&node.log, log_offset));
         }
         self.screen.how_to_start(&node.name, &self.program, &arguments);
         self.warn_without_quorum();
@@ -302,7 +302,7 @@ impl Supervisor {
                 Some((term, node)) => {
                     self.screen.event(&format!("{} is elected leader of term {term}", node.name));
                     if self.welcomed {
-                        self.screen.table(self.rows());
+                        screen::table(self.rows());
                     }
                 }
                 None => self.screen.event("there is no leader"),
@@ -312,8 +312,8 @@ impl Supervisor {
         if !self.welcomed && all_serve && self.leader.is_some() {
             self.welcomed = true;
             let leader = self.leader.and_then(|(_, number)| self.members.get(number)?.pid());
-            self.screen.table(self.rows());
-            self.screen.welcome(&self.plan, &self.program, leader);
+            screen::table(self.rows());
+            screen::welcome(&self.plan, &self.program, leader);
         }
     }
 
@@ -360,7 +360,7 @@ impl Supervisor {
 
     fn carry_out(&mut self, command: Command) -> anyhow::Result<()> {
         match command {
-            Command::Status => self.screen.table(self.rows()),
+            Command::Status => screen::table(self.rows()),
             Command::Help => self.screen.event(COMMANDS),
             // `next` has turned it into a stop already.
             Command::Quit => {}
@@ -429,7 +429,7 @@ impl Supervisor {
                 self.screen.event(&format!("{name} was started by hand and runs on: kill {pid}"));
             }
         }
-        let folder = super::screen::short(&self.plan.data_dir);
+        let folder = screen::short(&self.plan.data_dir);
         self.screen.event(&format!("all nodes are down; the data stays in {folder}"));
     }
 
