@@ -1,5 +1,5 @@
 //! The thread that owns the log. It makes durable whatever has gathered, with one fsync, and does
-//! everything else that concerns the log only while nothing waits to be made durable.
+//! everything else that concerns the log in between, one piece after each write.
 
 use super::files_thread::FileJob;
 use super::queue::Queue;
@@ -60,12 +60,17 @@ impl WalThread {
                     WalJob::Load(_) | WalJob::Release(_) => later.push_back(job),
                 }
             }
+            let is_idle = persists.is_empty() && later.is_empty();
             if !persists.is_empty() {
                 self.persist(&persists)?;
                 persists.clear();
-            } else if let Some(job) = later.pop_front() {
+            }
+            // One at a time, so that the next write never waits for more than one; but one after
+            // every write, or a follower that is behind would starve while clients are busy.
+            if let Some(job) = later.pop_front() {
                 self.other(job)?;
-            } else if !is_open {
+            }
+            if is_idle && !is_open {
                 return self.wal.mark_synced().map_err(NodeFailure::Log);
             }
         }

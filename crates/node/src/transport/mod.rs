@@ -163,7 +163,8 @@ fn channel_of(message: &PeerMessage) -> Channel {
     match message {
         PeerMessage::Forward { .. } | PeerMessage::ForwardReplies { .. } => Channel::Bulk,
         PeerMessage::Raft(message) => match message {
-            Message::AppendEntries(append) if append.entries.is_empty() => Channel::Control,
+            // Also without entries: the question whether earlier ones have arrived must not overtake
+            // them, or the answer would have them sent again while they are still on their way.
             Message::AppendEntries(_) | Message::InstallSnapshot(_) => Channel::Bulk,
             Message::RequestVote(_)
             | Message::RequestVoteResponse(_)

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use quorate::{
     Committed, DriverOptions, Fatal, Fate, LogId, LogIndex, Node, NodeBuilder, NodeStatus, Options,
-    QueryError, Replies, SnapshotView, StateMachine,
+    QueryError, Refusal, Replies, SnapshotView, StateMachine,
 };
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -78,6 +78,7 @@ pub struct Cluster {
     pub dir: tempfile::TempDir,
     pub members: BTreeMap<u64, String>,
     pub up: BTreeMap<u64, Node>,
+    pub options: Options,
     pub driver_options: DriverOptions,
 }
 
@@ -90,6 +91,11 @@ impl Cluster {
             dir: tempfile::tempdir().unwrap(),
             members: (1..).zip(addresses).collect(),
             up: BTreeMap::new(),
+            options: Options {
+                heartbeat_interval: Duration::from_millis(30),
+                election_timeout: Duration::from_millis(300),
+                ..Options::default()
+            },
             driver_options: DriverOptions::default(),
         }
     }
@@ -118,13 +124,8 @@ impl Cluster {
     }
 
     pub fn builder(&self, id: u64) -> NodeBuilder {
-        let options = Options {
-            heartbeat_interval: Duration::from_millis(30),
-            election_timeout: Duration::from_millis(300),
-            ..Options::default()
-        };
         let mut builder = Node::builder(id, self.folder(id))
-            .options(options)
+            .options(self.options.clone())
             .driver_options(self.driver_options.clone());
         for (member, address) in &self.members {
             builder = builder.member(*member, address.clone());
@@ -182,10 +183,17 @@ pub async fn wait(
     std::sync::Arc::clone(&status)
 }
 
-/// Proposes a word, which must be applied; returns how many there are then.
+/// Proposes a word until it is applied, again only if that is safe: a busy machine may depose a
+/// leader at any moment. Returns how many there are then.
 pub async fn say(node: &Node, word: impl Into<Bytes>) -> u64 {
-    match node.propose(word, PATIENCE).await {
-        Fate::Applied { reply, .. } => std::str::from_utf8(&reply).unwrap().parse().unwrap(),
-        fate @ (Fate::NotAppended(_) | Fate::Lost { .. } | Fate::Unknown(_)) => panic!("{fate:?}"),
+    let word = word.into();
+    loop {
+        match node.propose(word.clone(), PATIENCE).await {
+            Fate::Applied { reply, .. } => {
+                return std::str::from_utf8(&reply).unwrap().parse().unwrap();
+            }
+            Fate::Lost { .. } | Fate::NotAppended(Refusal::NoLeader) => {}
+            fate @ (Fate::NotAppended(_) | Fate::Unknown(_)) => panic!("{fate:?}"),
+        }
     }
 }
