@@ -4,6 +4,27 @@
 //!
 //! The bytes are described in one place, `docs/wal-format.md`; everything done to storage passes
 //! through the small [`Disk`] trait.
+//!
+//! ```
+//! # use quorate_core::{Entry, LogId, LogIndex, NodeId, Payload, Persist, SnapshotMeta, Term};
+//! # use quorate_wal::{Identity, RealDisk, Wal, WalOptions};
+//! # use std::sync::Arc;
+//! # let folder = tempfile::tempdir()?;
+//! # let dir = folder.path();
+//! let identity = Identity { cluster_id: 7, node_id: NodeId::new(1), storage_id: 42 };
+//! let initial = SnapshotMeta { last_included: LogId::ORIGIN, configuration: Arc::default() };
+//! let options = WalOptions::default();
+//! let (mut wal, _) = Wal::create(Arc::new(RealDisk), dir, options, identity, initial)?;
+//!
+//! let log_id = LogId::new(Term::new(1), LogIndex::new(1));
+//! let entry = Entry { log_id, payload: Payload::Noop };
+//! wal.persist(&[Persist { entries: vec![entry.clone()], ..Persist::default() }])?;
+//! drop(wal);
+//!
+//! let (_, recovered) = Wal::open(Arc::new(RealDisk), dir, options, 7, NodeId::new(1))?;
+//! assert_eq!(recovered.tail, [entry]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 pub mod codec;
