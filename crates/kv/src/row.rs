@@ -141,13 +141,27 @@ fn parse_id(bytes: &[u8]) -> Option<ChangeId> {
     Some(ChangeId::new(Revision::new(u64::from_be_bytes(*main)), u32::from_be_bytes(sub)))
 }
 
-pub(crate) fn index_value(version: &Version) -> Vec<u8> {
+/// What the index says of a change. `row_size_bytes` is what the row takes up, so that deleting it
+/// need not read it.
+pub(crate) fn index_value(version: &Version, row_size_bytes: u64) -> Vec<u8> {
     let mut out = Vec::with_capacity(16);
     out.push(if version.tombstone { FLAG_TOMBSTONE } else { 0 });
     prost::encoding::encode_varint(version.create_revision.get(), &mut out);
     prost::encoding::encode_varint(version.put_count, &mut out);
     prost::encoding::encode_varint(version.lease.cast_unsigned(), &mut out);
+    prost::encoding::encode_varint(row_size_bytes, &mut out);
     out
+}
+
+/// The `row_size_bytes` of an index value.
+pub(crate) fn parse_row_size(index_key: &[u8], value: &[u8]) -> Result<u64, EngineError> {
+    let corrupt = || corrupt(Space::Index, index_key, "bad version");
+    let (_, mut rest) = value.split_first().ok_or_else(corrupt)?;
+    let mut size = 0;
+    for _ in 0..4 {
+        size = prost::encoding::decode_varint(&mut rest).map_err(|_| corrupt())?;
+    }
+    Ok(size)
 }
 
 pub(crate) fn parse_index_value(

@@ -241,9 +241,11 @@ impl<'a> Incoming<'a> {
         }
         self.last = id;
         self.row_count += 1;
-        self.enqueue(Space::Rows, key.to_vec(), value.to_vec());
         let index_key = row::index_key(&row.key, id);
-        self.enqueue(Space::Index, index_key, row::index_value(&row.version));
+        let row_size_bytes = (key.len() + value.len()) as u64;
+        let entry = row::index_value(&row.version, row_size_bytes);
+        self.enqueue(Space::Rows, key.to_vec(), value.to_vec());
+        self.enqueue(Space::Index, index_key, entry);
         Ok(())
     }
 

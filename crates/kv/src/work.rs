@@ -88,14 +88,18 @@ fn flush(
 ) -> Result<Change, EngineError> {
     stored.progress = progress;
     let mut batch = Batch::default();
-    let mut rows = overlay_rows(overlay);
-    for row in &rows {
-        batch.put(Space::Rows, row::row_key(row.version.id).to_vec(), row::row_value(row));
+    let rows = overlay_rows(overlay);
+    let mut entries = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (key, value) = (row::row_key(row.version.id).to_vec(), row::row_value(&row));
+        let size_bytes = (key.len() + value.len()) as u64;
+        let entry = row::index_value(&row.version, size_bytes);
+        entries.push((row::index_key(&row.key, row.version.id), entry));
+        batch.put(Space::Rows, key, value);
     }
-    rows.sort_by(|a, b| (&a.key, b.version.id).cmp(&(&b.key, a.version.id)));
-    for row in &rows {
-        let key = row::index_key(&row.key, row.version.id);
-        batch.put(Space::Index, key, row::index_value(&row.version));
+    entries.sort_unstable();
+    for (key, value) in entries {
+        batch.put(Space::Index, key, value);
     }
     stored.stored_bytes += batch.put_bytes;
     batch.writes.push(progress.write());
@@ -170,12 +174,12 @@ fn scrub_change(
         let gone_already = old_deletion(other, version.tombstone);
         if other != id {
             if !gone_already {
-                batch.delete(view, changes.as_ref(), other)?;
+                batch.delete(changes.as_ref(), other)?;
             }
             break;
         }
         if gone_already {
-            batch.delete(view, changes.as_ref(), other)?;
+            batch.delete(changes.as_ref(), other)?;
         }
     }
     Ok(())
@@ -196,19 +200,11 @@ impl Batch {
     }
 
     /// Deletes the change under the index cursor.
-    fn delete(
-        &mut self,
-        view: &dyn EngineView,
-        index: &dyn Cursor,
-        id: ChangeId,
-    ) -> Result<(), EngineError> {
-        let row_key = row::row_key(id).to_vec();
-        if let Some(value) = view.get(Space::Rows, &row_key)? {
-            self.deleted_bytes += (row_key.len() + value.len()) as u64;
-        }
+    fn delete(&mut self, index: &dyn Cursor, id: ChangeId) -> Result<(), EngineError> {
+        self.deleted_bytes += row::parse_row_size(index.key(), index.value())?;
         self.deleted_bytes += (index.key().len() + index.value().len()) as u64;
         self.writes.push(Write::Delete { space: Space::Index, key: index.key().to_vec() });
-        self.writes.push(Write::Delete { space: Space::Rows, key: row_key });
+        self.writes.push(Write::Delete { space: Space::Rows, key: row::row_key(id).to_vec() });
         Ok(())
     }
 
