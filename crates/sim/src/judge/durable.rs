@@ -104,6 +104,13 @@ impl Durable {
         if possible.any(|state| state == found.hard_state) {
             return Ok(());
         }
+        // A write may arrive in part: entries, and not the term they are of. Then that term is
+        // taken up, without a vote: none of it can have left the node.
+        let last_term = found.terms.back().copied().unwrap_or(found.base.term);
+        let taken_up = HardState { current_term: last_term, voted_for: None };
+        if found.hard_state == taken_up && last_term > self.hard_state.current_term {
+            return Ok(());
+        }
         let (expected, got) = (self.hard_state, found.hard_state);
         Err(Breach::HardStateLost { node, expected, got })
     }
