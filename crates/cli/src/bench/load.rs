@@ -2,16 +2,15 @@
 //! so. Counts what ends within the measured time; knows nothing of what an operation is.
 
 use super::Options;
+use super::wire::Wire;
 use super::workload::{Random, Workload};
 use hdrhistogram::Histogram;
-use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 
 /// A client that met an error waits this long, so that a dead server is not flooded.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
@@ -58,7 +57,7 @@ impl Load {
     /// None, as long as the bounds of the histogram are ones that its library takes.
     pub(super) fn start(
         options: &Options,
-        connections: &[KvClient<Channel>],
+        connections: &[Wire],
         workload: &Arc<Workload>,
         window: Window,
     ) -> anyhow::Result<Self> {
@@ -126,7 +125,7 @@ impl Timetable {
 
 struct Client {
     shared: Arc<Shared>,
-    connections: Vec<KvClient<Channel>>,
+    connections: Vec<Wire>,
     turn: usize,
     random: Random,
     timetable: Option<Timetable>,
@@ -157,7 +156,7 @@ impl Client {
         let call = shared.workload.run(connection, &mut self.random);
         let error = match tokio::time::timeout(shared.timeout, call).await {
             Ok(Ok(())) => None,
-            Ok(Err(status)) => Some(format!("{:?}: {}", status.code(), status.message())),
+            Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some(format!("no answer within {:?}", shared.timeout)),
         };
         let failed = error.is_some();

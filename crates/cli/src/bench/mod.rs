@@ -5,6 +5,7 @@
 mod load;
 mod processes;
 mod report;
+mod wire;
 mod workload;
 
 use crate::client::{Address, DEFAULT_ENDPOINTS, parse_duration, runtime};
@@ -13,14 +14,13 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use load::{Load, Window};
 use processes::Usage;
-use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
 use report::Report;
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::transport::Channel;
+use wire::Wire;
 use workload::Workload;
 
 const EXAMPLES: &str = "\
@@ -116,27 +116,26 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 async fn measure(options: &Options) -> anyhow::Result<Report> {
-    let channels = connect(options).await?;
+    let wires = connect(options).await?;
     let workload = Arc::new(Workload::new(options.op, options.keys, options.value_size));
     if workload.reads() {
-        workload.fill(&channels).await.context("storing the keys to read")?;
+        workload.fill(&wires).await.context("storing the keys to read")?;
     }
     let start = Instant::now() + options.warm_up;
     let window = Window { start, stop: start + Duration::from_secs(options.seconds) };
-    let load = Load::start(options, &channels, &workload, window)?;
+    let load = Load::start(options, &wires, &workload, window)?;
     let usage = watch(options, &load, window).await?;
-    Ok(Report::new(options, channels.len(), load.finish().await?, usage))
+    Ok(Report::new(options, wires.len(), load.finish().await?, usage))
 }
 
-async fn connect(options: &Options) -> anyhow::Result<Vec<KvClient<Channel>>> {
+async fn connect(options: &Options) -> anyhow::Result<Vec<Wire>> {
     let count = options.connections.map_or(options.endpoints.len(), NonZeroUsize::get);
-    let mut clients = Vec::new();
+    let mut wires = Vec::new();
     for address in options.endpoints.iter().cycle().take(count) {
-        let channel = address.connect(Duration::from_secs(2)).await;
-        let channel = channel.map_err(|why| anyhow::anyhow!("{address}: {why}"))?;
-        clients.push(KvClient::new(channel));
+        let wire = Wire::connect(&address.to_string(), Duration::from_secs(2)).await;
+        wires.push(wire.with_context(|| format!("connecting to {address}"))?);
     }
-    Ok(clients)
+    Ok(wires)
 }
 
 /// What this process and the servers used while it was measured.

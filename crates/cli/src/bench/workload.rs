@@ -2,16 +2,14 @@
 //! nothing of time.
 
 use super::Operation;
+use super::wire::{CallError, Rpc, Wire, framed};
 use anyhow::Context;
 use bytes::Bytes;
 use quorate_etcd_api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
-use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
 use quorate_etcd_api::etcdserverpb::request_op::Request;
 use quorate_etcd_api::etcdserverpb::{Compare, PutRequest, RangeRequest, RequestOp, TxnRequest};
 use std::num::NonZeroUsize;
 use std::time::Duration;
-use tonic::Status;
-use tonic::transport::Channel;
 
 /// Keys are stored in transactions of this many: etcd's limit is 128.
 const FILL_BATCH_COUNT: usize = 100;
@@ -46,9 +44,9 @@ impl Workload {
     }
 
     /// Stores a value under every key.
-    pub(super) async fn fill(&self, clients: &[KvClient<Channel>]) -> anyhow::Result<()> {
+    pub(super) async fn fill(&self, wires: &[Wire]) -> anyhow::Result<()> {
         let mut random = Random::new(1);
-        let mut client = clients.first().context("there is no connection")?.clone();
+        let mut wire = wires.first().context("there is no connection")?.clone();
         for keys in self.keys.chunks(FILL_BATCH_COUNT) {
             let mut success = Vec::new();
             for key in keys {
@@ -56,26 +54,28 @@ impl Workload {
                 success.push(RequestOp { request: Some(Request::RequestPut(put)) });
             }
             let txn = TxnRequest { success, ..TxnRequest::default() };
-            tokio::time::timeout(FILL_TIMEOUT, client.txn(txn)).await??;
+            let call = wire.call(Rpc::Txn, framed(&txn));
+            tokio::time::timeout(FILL_TIMEOUT, call).await??;
         }
         Ok(())
     }
 
     /// Carries out one operation.
-    pub(super) async fn run(
-        &self,
-        client: &mut KvClient<Channel>,
-        random: &mut Random,
-    ) -> Result<(), Status> {
+    pub(super) async fn run(&self, wire: &mut Wire, random: &mut Random) -> Result<(), CallError> {
+        let (rpc, message) = self.operation(random);
+        wire.call(rpc, message).await
+    }
+
+    fn operation(&self, random: &mut Random) -> (Rpc, Bytes) {
         let key = self.key(random);
         match self.operation {
-            Operation::Put => client.put(self.put(key, random)).await.map(drop),
+            Operation::Put => (Rpc::Put, framed(&self.put(key, random))),
             Operation::Mixed if random.next().is_multiple_of(2) => {
-                client.put(self.put(key, random)).await.map(drop)
+                (Rpc::Put, framed(&self.put(key, random)))
             }
-            Operation::Get | Operation::Mixed => client.range(get(key, false)).await.map(drop),
-            Operation::SerializableGet => client.range(get(key, true)).await.map(drop),
-            Operation::Txn => client.txn(self.txn(key, random)).await.map(drop),
+            Operation::Get | Operation::Mixed => (Rpc::Range, framed(&get(key, false))),
+            Operation::SerializableGet => (Rpc::Range, framed(&get(key, true))),
+            Operation::Txn => (Rpc::Txn, framed(&self.txn(key, random))),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Finds an endpoint that is alive. A request is sent to one endpoint only: whether it may be sent
 //! again is the caller's decision, because a write that was not answered may still take effect.
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::ValueEnum;
 use quorate_etcd_api::etcdserverpb::StatusRequest;
 use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
@@ -10,11 +10,14 @@ use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 
 /// Where `quorate cluster` serves by default.
 pub(crate) const DEFAULT_ENDPOINTS: &str = "127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379";
+/// An endpoint has this long to answer before the next one is tried beside it.
+const PROBE_LEAD: Duration = Duration::from_millis(200);
 /// Answers may be as large as a server sends them.
 const ANSWER_SIZE_MAX: usize = usize::MAX;
 
@@ -144,7 +147,8 @@ impl Live {
 
 impl Connection {
     /// The first endpoint that answers and knows a leader; failing that, the first that answers,
-    /// which can then say itself why it does not serve.
+    /// which can then say itself why it does not serve. They are tried in turn; one that is slow
+    /// to answer does not keep the next waiting.
     ///
     /// # Errors
     ///
@@ -152,21 +156,32 @@ impl Connection {
     pub(crate) async fn live(&self) -> anyhow::Result<Live> {
         let mut leaderless = None;
         let mut failures = Vec::new();
-        for address in &self.endpoints {
-            match probe(address, self.dial_timeout).await {
-                Ok(live) if live.knows_leader => return Ok(live),
-                Ok(live) => leaderless = leaderless.or(Some(live)),
-                Err(why) => failures.push(format!("  {address}: {why}")),
+        let mut untried = self.endpoints.iter().cloned();
+        let mut probes = JoinSet::new();
+        loop {
+            let next = untried.next();
+            let was_last = next.is_none();
+            if let Some(address) = next {
+                let timeout = self.dial_timeout;
+                probes.spawn(async move { (address.clone(), probe(address, timeout).await) });
+            }
+            let patience = if was_last { self.dial_timeout * 2 } else { PROBE_LEAD };
+            match tokio::time::timeout(patience, probes.join_next()).await {
+                Ok(Some(Ok((_, Ok(live))))) if live.knows_leader => return Ok(live),
+                Ok(Some(Ok((_, Ok(live))))) => leaderless = leaderless.or(Some(live)),
+                Ok(Some(Ok((address, Err(why))))) => failures.push(format!("  {address}: {why}")),
+                Ok(Some(Err(error))) => return Err(error.into()),
+                Ok(None) if was_last => break,
+                Ok(None) | Err(_) => {}
             }
         }
-        if let Some(live) = leaderless {
-            return Ok(live);
-        }
-        bail!(
-            "no endpoint answered:\n{}\nIs a cluster running? `quorate cluster` starts one here; \
-             --endpoints HOST:PORT,... names another.",
-            failures.join("\n")
-        )
+        leaderless.with_context(|| {
+            format!(
+                "no endpoint answered:\n{}\nIs a cluster running? `quorate cluster` starts one \
+                 here; --endpoints HOST:PORT,... names another.",
+                failures.join("\n")
+            )
+        })
     }
 
     /// A request with the time it may take.
@@ -225,7 +240,7 @@ const NO_QUORUM: &str =
     "; a majority of the members must be up and connected: `quorate status` shows who is";
 
 /// Connects and asks for the status. An endpoint that refuses to say is alive all the same.
-async fn probe(address: &Address, timeout: Duration) -> Result<Live, String> {
+async fn probe(address: Address, timeout: Duration) -> Result<Live, String> {
     let channel = address.connect(timeout).await?;
     let mut maintenance = MaintenanceClient::new(channel.clone());
     let answer = tokio::time::timeout(timeout, maintenance.status(StatusRequest {})).await;
@@ -237,7 +252,7 @@ async fn probe(address: &Address, timeout: Duration) -> Result<Live, String> {
             return Err(format!("accepts connections but did not answer within {timeout:?}"));
         }
     };
-    Ok(Live { address: address.clone(), channel, knows_leader })
+    Ok(Live { address, channel, knows_leader })
 }
 
 /// Whether the time was up, here or there.

@@ -164,27 +164,29 @@ fn stop_wish(
     let mut terminate = signal(SignalKind::terminate()).context("catching SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("catching SIGINT")?;
     let (sender, parent_is_gone) = oneshot::channel::<()>();
-    if exit_with_parent {
-        std::thread::Builder::new()
-            .name("parent-watch".to_owned())
-            .spawn(move || {
-                // Nothing is ever written there; the end comes when the parent does not hold it
-                // any more.
-                let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
-                drop(sender);
-            })
-            .context("watching the parent")?;
+    // Whoever holds the sender decides when the parent is gone: the thread, or we, who never do.
+    let held = if exit_with_parent {
+        let watch = std::thread::Builder::new().name("parent-watch".to_owned());
+        watch.spawn(move || watch_parent(sender)).context("watching the parent")?;
+        None
     } else {
-        // Kept forever, so that the channel stays open.
-        std::mem::forget(sender);
-    }
+        Some(sender)
+    };
     Ok(async move {
+        let _held = held;
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
             _ = parent_is_gone => "the process that started this one is gone",
         }
     })
+}
+
+/// Drops the sender when standard input ends: nothing is ever written there, and the system closes
+/// it when the parent is gone.
+fn watch_parent(sender: oneshot::Sender<()>) {
+    let _end = std::io::stdin().lock().read_to_end(&mut Vec::new());
+    drop(sender);
 }
 
 fn log_to_stderr(level: LogLevel) {
