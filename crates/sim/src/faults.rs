@@ -147,10 +147,13 @@ impl NetworkFaults {
         Self {
             delay_min: rng.duration(micros(50), millis(2)),
             delay_mean: rng.duration(micros(100), millis(30)),
-            tail: level(rng, 10),
-            tail_max: rng.duration(millis(50), millis(20_000)),
+            tail: level(rng, 25),
+            tail_max: rng
+                .pick(&[millis(100), millis(500), millis(3_000), millis(20_000)])
+                .copied()
+                .unwrap_or_default(),
             loss: level(rng, 30),
-            duplication: level(rng, 20),
+            duplication: level(rng, 50),
             reorders: rng.coin(),
         }
     }

@@ -1,9 +1,11 @@
 //! Whole worlds: the corpus of seeds, a few fresh ones at every run, and sameness.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
-use quorate_sim::World;
+use quorate_sim::kv::{KvApplication, KvOptions};
+use quorate_sim::{Chance, ClusterOptions, Rng, World};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Runs worlds on two threads; a world that ends badly fails the test with its story.
 fn run_all(worlds: &[World]) {
@@ -54,4 +56,25 @@ fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
     assert_eq!(first, second);
     let other = World { seed: 100, ..world }.run().unwrap();
     assert_ne!(first.trace_hash, other.trace_hash);
+}
+
+/// The network that showed a forwarded command appended twice (docs/bugs.md): most messages arrive
+/// twice, many late, and leadership moves all the time.
+#[test]
+fn commands_are_applied_once_although_messages_double_and_leaders_change() {
+    for seed in 1..=12 {
+        let mut options = ClusterOptions::swarm(seed, 3);
+        options.faults.network.duplication = Chance::percent(40);
+        options.faults.network.tail = Chance::percent(20);
+        options.faults.network.tail_max = Duration::from_secs(3);
+        options.faults.network.reorders = true;
+        options.faults.transfers_every = Some(Duration::from_millis(600));
+        options.client_count = 10;
+        options.think_mean = Duration::from_millis(20);
+        let application = KvApplication::new(KvOptions::draw(&mut Rng::new(seed)));
+        let world = World { seed, node_count: 3, steps: 15_000 };
+        if let Err(violation) = world.run_with(options, application) {
+            panic!("{violation}");
+        }
+    }
 }

@@ -68,10 +68,11 @@ impl Driver {
         incarnation: u64,
     ) -> Self {
         let base = raft.base().last_included.index;
+        let proposals = Proposals::new(incarnation, raft.current_term());
         Self {
             raft,
             options,
-            proposals: Proposals::new(incarnation),
+            proposals,
             barriers: Barriers::default(),
             compaction: Compaction::new(base, durable),
             applied,
@@ -239,8 +240,12 @@ impl Driver {
     fn forwarded(&mut self, now: Time, term: Term, requester: Requester, command: Bytes) {
         let is_leader = self.raft.leader() == Some(self.raft.id());
         if !is_leader || term != self.raft.current_term() {
-            let fate = Fate::NotAppended(Refusal::NoLeader);
-            self.turn.remote_replies.push(requester, fate);
+            // "Not appended" is a promise. Where an earlier copy may have been appended nothing is
+            // said: that copy's fate, or the requester's deadline, tells.
+            if self.proposals.never_appended(term, requester) {
+                let fate = Fate::NotAppended(Refusal::NoLeader);
+                self.turn.remote_replies.push(requester, fate);
+            }
         } else if self.proposals.is_new(term, requester) {
             // The requester has a deadline of its own; ours only bounds our memory.
             let deadline = now.after(self.options.leaderless_wait * 10);

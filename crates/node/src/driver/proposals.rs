@@ -49,12 +49,15 @@ pub(super) struct Proposals {
     /// The highest request seen of each life of each node, in `seen_term`.
     seen: BTreeMap<(NodeId, u64), u64>,
     seen_term: Term,
+    /// An earlier life of this node may have led up to this term.
+    started_in: Term,
 }
 
 impl Proposals {
-    pub(super) fn new(incarnation: u64) -> Self {
+    pub(super) fn new(incarnation: u64, started_in: Term) -> Self {
         Self {
             incarnation,
+            started_in,
             next_request: 0,
             held: VecDeque::new(),
             at_leader: BTreeMap::new(),
@@ -140,6 +143,13 @@ impl Proposals {
         let is_new = requester.request > *highest;
         *highest = requester.request.max(*highest);
         is_new
+    }
+
+    /// Whether no copy of a forwarded request that was meant for our leadership of `term`, which
+    /// is over, can have been appended by us.
+    pub(super) fn never_appended(&mut self, term: Term, requester: Requester) -> bool {
+        let is_remembered = term > self.started_in && term >= self.seen_term;
+        is_remembered && (term > self.seen_term || self.is_new(term, requester))
     }
 
     /// The proposal is in our log.

@@ -237,6 +237,31 @@ fn a_copy_of_a_forwarded_command_from_an_earlier_term_is_not_appended() {
 }
 
 #[test]
+fn a_copy_that_reaches_a_former_leader_is_not_called_unappended_while_the_first_may_commit() {
+    let mut world = World::new(3);
+    let old = world.leader();
+    let others = [(old + 1) % 3, (old + 2) % 3];
+    world.propose(others[0], 1, "once");
+    let forward = world.network.pop_front().expect("the command was forwarded");
+    let (from, to, message) = forward.clone();
+    world.input(to, Input::Peer { from: id(from), message });
+    // The first copy is in the log, and its answer is lost with the old leader's office.
+    let is_reply =
+        |item: &(usize, usize, PeerMessage)| matches!(item.2, PeerMessage::ForwardReplies { .. });
+    while let Some((from, to, message)) = world.network.pop_front() {
+        if !is_reply(&(from, to, message.clone())) {
+            world.input(to, Input::Peer { from: id(from), message });
+        }
+    }
+    world.input(old, Input::TransferLeadership { to: Some(id(others[1])) });
+    world.run_for(Duration::from_secs(1));
+    world.network.push_back(forward);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.state(others[0]), Bytes::from("[b\"once\"]"));
+    assert_eq!(world.fate(1), Some(&Fate::Unknown(Doubt::Deadline)));
+}
+
+#[test]
 fn a_proposal_that_reaches_a_former_leader_goes_on_to_the_next_one() {
     let mut world = World::new(3);
     let old = world.leader();

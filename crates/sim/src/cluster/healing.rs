@@ -2,6 +2,7 @@
 //! virtual time, serve, and hold equal state everywhere. Asks nodes what any operator could ask.
 
 use super::Cluster;
+use super::node::SimNode;
 use super::work::HashWriter;
 use crate::application::{Application, Findings, Outcome};
 use crate::disk::CrashStyle;
@@ -11,7 +12,7 @@ use quorate_core::{LogIndex, NodeId, Role, Time};
 use std::time::Duration;
 
 /// How long a healed cluster may take to come together, and again to serve.
-const CONVERGENCE_BOUND: Duration = Duration::from_secs(60);
+const CONVERGENCE_BOUND: Duration = Duration::from_mins(1);
 
 /// How often the world looks whether it is there.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -36,7 +37,7 @@ impl<A: Application> Cluster<A> {
             }
             self.set_disk_faults(id);
             self.resume(id);
-            if self.nodes.get(&id).is_some_and(|node| node.is_down()) {
+            if self.nodes.get(&id).is_some_and(SimNode::is_down) {
                 self.plan_start(id, Duration::ZERO);
             }
         }
@@ -50,6 +51,9 @@ impl<A: Application> Cluster<A> {
     ///
     /// The [`Breach`] that a judge found, now or earlier.
     pub fn converge(&mut self) -> Result<Findings, Breach> {
+        if let Some(breach) = self.breach.take() {
+            return Err(breach);
+        }
         self.heal();
         self.wait_for("no common leader and log", Self::is_together)?;
         self.scan()?;

@@ -89,7 +89,9 @@ impl ClusterOptions {
         let mut options = Self::calm(seed, node_count);
         options.faults = Faults::draw(&mut rng);
         options.client_count = rng.index(10) + 1;
-        options.think_mean = rng.duration(Duration::from_millis(20), Duration::from_secs(1));
+        let think_max_ms = rng.pick(&[20, 100, 1_000]).copied().unwrap_or(100);
+        options.think_mean = rng.duration(millis(5), millis(think_max_ms));
+        draw_timeouts(&mut options.raft, &mut rng);
         options.patience = rng.duration(Duration::from_secs(1), Duration::from_secs(8));
         options.driver.compact_log_count = rng.between(10, 400);
         options.driver.retain_log_count = rng.between(0, 60);
@@ -183,7 +185,9 @@ impl<A: Application> Cluster<A> {
         match happening {
             Happening::Deliver { from, to, bytes } => self.deliver(from, to, bytes),
             Happening::Disconnected { node, peer } => {
-                self.tell(node, quorate::Input::Disconnected { peer });
+                if self.is_troubled {
+                    self.tell(node, quorate::Input::Disconnected { peer });
+                }
                 Ok(())
             }
             Happening::Turn { node, life } => self.turn_if_due(node, life),
@@ -288,6 +292,18 @@ impl<A: Application> Cluster<A> {
         });
         leaders.max().map(|(_, id)| id)
     }
+}
+
+/// Short and long timeouts: what is rare at one speed is common at another.
+fn draw_timeouts(raft: &mut Options, rng: &mut Rng) {
+    raft.heartbeat_interval = rng.duration(millis(20), millis(100));
+    let factor = u32::try_from(rng.between(5, 12)).unwrap_or(10);
+    raft.election_timeout = raft.heartbeat_interval * factor;
+    raft.disk_stall_timeout = rng.duration(millis(200), millis(4_000));
+}
+
+const fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
 }
 
 /// The configuration that every log begins with: these voters.

@@ -70,7 +70,7 @@ impl<A: Application> Cluster<A> {
     /// A node loses power, or only its process, and comes back after a while.
     pub(super) fn crash_by_trouble(&mut self, id: NodeId) {
         let Some(crashes) = self.options.faults.crashes else { return };
-        if self.nodes.get(&id).is_none_or(|node| node.is_down()) {
+        if self.nodes.get(&id).is_none_or(super::node::SimNode::is_down) {
             return;
         }
         let style = if self.rng.happens(crashes.tears) {

@@ -245,23 +245,24 @@ impl<A: Application> Cluster<A> {
 fn shuffled(outputs: Vec<Output>, rng: &mut crate::rng::Rng) -> Vec<Output> {
     let mut places: Vec<usize> = (0..outputs.len()).collect();
     rng.shuffle(&mut places);
-    let mut ordered: [Vec<usize>; 3] = Default::default();
+    // Each kind that keeps its order takes the places that it drew in rising order.
+    let mut drawn: [Vec<usize>; 3] = Default::default();
     for (place, output) in places.iter().zip(&outputs) {
-        if let Some(list) = ordered.get_mut(order_of(output)) {
+        if let Some(list) = drawn.get_mut(order_of(output)) {
             list.push(*place);
         }
     }
-    let [log, machine, free] = &mut ordered;
+    let [log, machine, free] = &mut drawn;
     log.sort_unstable();
     machine.sort_unstable();
     let mut next = [log.iter(), machine.iter(), free.iter()];
-    let mut placed: Vec<(usize, Output)> = Vec::with_capacity(outputs.len());
+    let mut numbered: Vec<(usize, Output)> = Vec::with_capacity(outputs.len());
     for output in outputs {
         let place = next.get_mut(order_of(&output)).and_then(Iterator::next);
-        placed.push((place.copied().unwrap_or(usize::MAX), output));
+        numbered.push((place.copied().unwrap_or(usize::MAX), output));
     }
-    placed.sort_by_key(|(place, _)| *place);
-    placed.into_iter().map(|(_, output)| output).collect()
+    numbered.sort_by_key(|(place, _)| *place);
+    numbered.into_iter().map(|(_, output)| output).collect()
 }
 
 /// Which outputs keep their order among each other.

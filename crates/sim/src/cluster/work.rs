@@ -102,19 +102,15 @@ impl<A: Application> Cluster<A> {
             return Ok(());
         }
         let (done, task, work) = disk.run(|| work(running));
-        match done {
-            Some(done) => {
-                if done.is_ok() {
-                    // What failed was not worth failing for.
-                    let _forgiven = disk.take_failure();
-                }
-                self.begun(id, lane, done, task, work)
-            }
-            None => {
-                disk.finish(task);
-                Ok(())
-            }
+        let Some(done) = done else {
+            disk.finish(task);
+            return Ok(());
+        };
+        if done.is_ok() {
+            // What failed was not worth failing for.
+            let _forgiven = disk.take_failure();
         }
+        self.begun(id, lane, done, task, work)
     }
 
     /// Work was begun; its end is planned, or the node fails.

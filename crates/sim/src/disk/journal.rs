@@ -167,8 +167,7 @@ impl Journal {
                 _,
             ) => *other == inode,
             What::Change(change, _) => change.inode() == Some(inode),
-            What::Sync(other) => *other == inode,
-            What::SyncFolder(_) => false,
+            What::Sync(_) | What::SyncFolder(_) => false,
         })
     }
 }
@@ -176,14 +175,14 @@ impl Journal {
 impl Image {
     /// Carries out what survives of a change that was not synced: each sector of a write, and each
     /// other change, for itself.
-    fn survive(&mut self, change: &Change, chance: Chance, rng: &mut Rng) {
+    fn survive(&mut self, change: &Change, survives: Chance, rng: &mut Rng) {
         match change {
             Change::Write { inode, offset, bytes } => {
                 let mut start = 0;
                 while start < bytes.len() {
                     let to_boundary = SECTOR_BYTES - (offset + start) % SECTOR_BYTES;
                     let end = bytes.len().min(start + to_boundary);
-                    if let (true, Some(part)) = (rng.happens(chance), bytes.get(start..end)) {
+                    if let (true, Some(part)) = (rng.happens(survives), bytes.get(start..end)) {
                         self.write(*inode, offset + start, part);
                     }
                     start = end;
@@ -194,7 +193,7 @@ impl Image {
             | Change::Rename { .. }
             | Change::Remove { .. }
             | Change::Folder { .. } => {
-                if rng.happens(chance) {
+                if rng.happens(survives) {
                     self.make(change);
                 }
             }

@@ -54,7 +54,7 @@ fn a_sync_counts_only_when_its_task_has_had_its_time() {
         let disk = disk();
         let file = disk.create(Path::new("/data/a")).unwrap();
         disk.sync_dir(Path::new("/data")).unwrap();
-        let (_, task, work) = disk.run(|| {
+        let ((), task, work) = disk.run(|| {
             file.write_at(b"hello", 0).unwrap();
             file.sync().unwrap();
         });
@@ -133,7 +133,7 @@ fn bytes_of_removed_files_are_freed() {
     let disk = disk();
     for round in 0..10 {
         let path = PathBuf::from(format!("/data/{round}"));
-        let (_, task, _) = disk.run(|| {
+        let ((), task, _) = disk.run(|| {
             let file = disk.create(&path).unwrap();
             file.write_at(&[1; 4096], 0).unwrap();
             file.sync().unwrap();

@@ -71,7 +71,7 @@ struct Search<'a, M: Model> {
     history: &'a [Operation<M::Op, M::Reply>],
     events: Events,
     linearized: Bits,
-    visited: BTreeMap<(u64, M::State), Vec<Box<[u64]>>>,
+    visited: BTreeMap<(u64, M::State), Vec<Words>>,
     visit_count: usize,
     visits_max: usize,
     /// What was linearized, with the state before it.
@@ -107,12 +107,12 @@ impl<'a, M: Model> Search<'a, M> {
             let next = match place {
                 Some(place) if place.is_multiple_of(2) => self.try_next(place / 2, &mut state),
                 // An operation returned that we have not linearized: this attempt went wrong.
-                Some(_) | None => match self.backtrack(&mut state) {
-                    Some(next) => next,
-                    None => {
+                Some(_) | None => {
+                    if self.path.is_empty() {
                         return Verdict::Illegal { explained_count: self.explained_max };
                     }
-                },
+                    self.backtrack(&mut state)
+                }
             };
             if self.visit_count > self.visits_max {
                 return Verdict::Undecided;
@@ -153,14 +153,15 @@ impl<'a, M: Model> Search<'a, M> {
         is_new
     }
 
-    fn backtrack(&mut self, state: &mut M::State) -> Option<Option<Place>> {
+    /// Takes back what was linearized last; returns where to go on.
+    fn backtrack(&mut self, state: &mut M::State) -> Option<Place> {
         let (operation, before) = self.path.pop()?;
         *state = before;
         self.linearized.set(operation, false);
         self.events.unlift(operation);
         let has_reply = self.history.get(operation).is_some_and(|op| op.returned.is_some());
         self.explained_count -= usize::from(has_reply);
-        Some(self.events.after(2 * operation))
+        self.events.after(2 * operation)
     }
 }
 
@@ -253,9 +254,12 @@ impl Events {
     }
 }
 
+/// 64 operations a word.
+type Words = Box<[u64]>;
+
 /// A set of operations with a hash that changes in constant time.
 struct Bits {
-    words: Box<[u64]>,
+    words: Words,
     hash: u64,
 }
 

@@ -168,16 +168,16 @@ pub enum Breach {
     },
     /// A command took effect more often than it may.
     #[error(
-        "a command was proposed {proposed_count} times, {refused_count} times its client was told \
-         that it has no effect, and it was committed {committed_count} times"
+        "a command was proposed {proposed} times, {refused} times its client was told \
+         that it has no effect, and it was committed {committed} times"
     )]
     AppliedTwice {
         /// How often it is in the log.
-        committed_count: u32,
+        committed: u32,
         /// How often clients were told that it has no effect.
-        refused_count: u32,
+        refused: u32,
         /// How often clients proposed it.
-        proposed_count: u32,
+        proposed: u32,
     },
     /// A node's deadline stays in the past.
     #[error("node {node} asks for {deadline:?} again and again, as a {role}")]

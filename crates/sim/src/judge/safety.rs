@@ -36,10 +36,10 @@ pub(crate) struct Safety {
 #[derive(Clone, Copy, Debug, Default)]
 struct Command {
     /// How often clients proposed it.
-    proposed_count: u32,
+    proposed: u32,
     /// How often they were told that it has no effect and never will.
-    refused_count: u32,
-    committed_count: u32,
+    refused: u32,
+    committed: u32,
 }
 
 #[derive(Debug, Default)]
@@ -53,14 +53,14 @@ impl Safety {
     /// A client proposed this command (again); returns its hash.
     pub(crate) fn proposed(&mut self, command: &[u8]) -> u64 {
         let hash = hash_of(command);
-        self.commands.entry(hash).or_default().proposed_count += 1;
+        self.commands.entry(hash).or_default().proposed += 1;
         hash
     }
 
     /// A client was told that its command has no effect and never will.
     pub(crate) fn told_no_effect(&mut self, command: u64) -> Result<(), Breach> {
         let known = self.commands.entry(command).or_default();
-        known.refused_count += 1;
+        known.refused += 1;
         known.check()
     }
 
@@ -209,7 +209,7 @@ impl Safety {
     fn committed_command(&mut self, entry: &Entry) -> Result<(), Breach> {
         let Payload::Command(command) = &entry.payload else { return Ok(()) };
         let known = self.commands.entry(hash_of(command)).or_default();
-        known.committed_count += 1;
+        known.committed += 1;
         known.check()
     }
 
@@ -300,9 +300,9 @@ impl Safety {
 impl Command {
     /// It may be in the log once for each time it was proposed and not refused.
     fn check(self) -> Result<(), Breach> {
-        let Self { proposed_count, refused_count, committed_count } = self;
-        if committed_count + refused_count > proposed_count {
-            return Err(Breach::AppliedTwice { committed_count, refused_count, proposed_count });
+        let Self { proposed, refused, committed } = self;
+        if committed + refused > proposed {
+            return Err(Breach::AppliedTwice { committed, refused, proposed });
         }
         Ok(())
     }

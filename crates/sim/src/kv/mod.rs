@@ -155,7 +155,7 @@ impl KvApplication {
         }
     }
 
-    fn heard(&mut self, asked: Asked, moment: u64, told: &Told) -> Result<(), Complaint> {
+    fn heard(&mut self, asked: &Asked, moment: u64, told: &Told) -> Result<(), Complaint> {
         self.revisions.told(&asked.key, asked.op, asked.floor, told)?;
         let history = self.histories.entry(asked.key.clone()).or_default();
         history.known_values.extend(told.seen.iter().map(|(value, _)| *value));
@@ -168,7 +168,11 @@ impl KvApplication {
         self.record(asked, Some((moment, told.reply)))
     }
 
-    fn record(&mut self, asked: Asked, returned: Option<(u64, KeyReply)>) -> Result<(), Complaint> {
+    fn record(
+        &mut self,
+        asked: &Asked,
+        returned: Option<(u64, KeyReply)>,
+    ) -> Result<(), Complaint> {
         let history = self.histories.entry(asked.key.clone()).or_default();
         let operation = Operation { invoked: asked.moment, returned, op: asked.op };
         history.operations.push(operation);
@@ -290,14 +294,14 @@ impl Application for KvApplication {
         match outcome {
             Outcome::Applied { reply, .. } => {
                 let told = codec::command_reply(asked.op, asked.want_previous, &reply)?;
-                self.heard(asked, moment, &told)
+                self.heard(&asked, moment, &told)
             }
             Outcome::Read { reply } => {
                 let told = codec::read_reply(&reply)?;
-                self.heard(asked, moment, &told)
+                self.heard(&asked, moment, &told)
             }
             Outcome::NoEffect => self.closed(&asked.key),
-            Outcome::Unknown => self.record(asked, None),
+            Outcome::Unknown => self.record(&asked, None),
         }
     }
 
@@ -335,8 +339,13 @@ fn drop_unseen_writes(operations: &mut Vec<Operation<KeyOp, KeyReply>>) {
             Some((_, KeyReply::Held(Some(value)) | KeyReply::NotSwapped(Some(value)))) => {
                 named.insert(value);
             }
-            Some((_, KeyReply::Held(None) | KeyReply::NotSwapped(None)))
-            | Some((_, KeyReply::Done | KeyReply::Swapped))
+            Some((
+                _,
+                KeyReply::Held(None)
+                | KeyReply::NotSwapped(None)
+                | KeyReply::Done
+                | KeyReply::Swapped,
+            ))
             | None => {}
         }
     }
