@@ -62,6 +62,9 @@ impl SnapshotStore {
                 disk.remove(&path).map_err(WalError::io("remove", &path))?;
             }
         }
+        // A process that was killed between giving a snapshot its name and syncing that name leaves
+        // a file that is seen and not yet durable; the log must not be released on its word.
+        disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
         let verified = BTreeSet::new();
         Ok(Self { disk, dir: dir.to_owned(), writer_count: 0, receiving: None, verified })
     }
