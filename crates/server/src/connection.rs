@@ -7,6 +7,7 @@ use crate::http as pages;
 use crate::net::{self, Prefixed, Protocol};
 use crate::service::Service;
 use bytes::{Bytes, BytesMut};
+use futures_util::future::Either;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
@@ -175,14 +176,24 @@ where
     }
 }
 
-async fn answer_http2(
+/// gRPC, or a page. The rarer is boxed: a future is as large as its largest branch.
+fn answer_http2(
+    service: &Service,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) -> impl Future<Output = ()> {
+    if grpc::is_grpc(request.headers()) {
+        Either::Left(grpc::answer(service, request, respond))
+    } else {
+        Either::Right(Box::pin(answer_http2_page(service, request, respond)))
+    }
+}
+
+async fn answer_http2_page(
     service: &Service,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
-    if grpc::is_grpc(request.headers()) {
-        return grpc::answer(service, request, respond).await;
-    }
     let (head, body) = request.into_parts();
     let limit = pages::body_bytes_max(service.options().message_bytes_max());
     let collect = collect_http2(body, limit);

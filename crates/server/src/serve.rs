@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 /// How long to wait before accepting again when the system has no more descriptors or memory.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
@@ -86,13 +86,21 @@ async fn accept(listener: TcpListener, service: Arc<Service>, mut stop: watch::R
                     tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             },
-            // Ended tasks leave the set; their outcome is logged where they end.
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            Some(end) = connections.join_next(), if !connections.is_empty() => note(end),
         }
     }
     drop(listener);
     stop.mark_unchanged();
-    while connections.join_next().await.is_some() {}
+    while let Some(end) = connections.join_next().await {
+        note(end);
+    }
+}
+
+/// How a connection ended is logged where it ends; a panic has nobody else to tell of it.
+fn note(end: Result<(), JoinError>) {
+    if let Err(error) = end {
+        tracing::error!(%error, "serving a client failed");
+    }
 }
 
 fn start(

@@ -19,47 +19,54 @@ pub(crate) use headers::is_grpc;
 
 /// Answers one request. If the client is gone, the answer goes nowhere and that is all right:
 /// nothing else depends on it.
-pub(crate) async fn answer(
+///
+/// What the headers say is worked out before the future exists, so that the future is small: there
+/// is one for every request in progress, and it is moved once.
+pub(crate) fn answer(
     service: &Service,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-) {
-    let (head, mut body) = request.into_parts();
-    let Some(method) = Method::from_grpc_path(head.uri.path()) else {
+) -> impl Future<Output = ()> {
+    let (head, body) = request.into_parts();
+    let method = Method::from_grpc_path(head.uri.path());
+    if method.is_none() {
         let method = headers::method_name(head.uri.path());
         send_rejection(&mut respond, &Rejection::NotServed { method });
-        return;
-    };
-    let patience = headers::timeout(&head.headers)
-        .map_or(service.options().request_timeout, |asked| {
-            asked.min(service.options().request_timeout)
-        });
-    service.metrics().started(method);
-    let outcome = if headers::requires_leader(&head.headers) && !service.has_leader() {
-        Err(Rejection::NoLeader)
-    } else {
-        call(service, method, &mut body, patience).await
-    };
-    let code = match outcome {
-        Ok(frame) => {
-            service.metrics().sent(frame.len());
-            send_success(&mut respond, frame);
-            Code::Ok
-        }
-        Err(rejection) => send_rejection(&mut respond, &rejection),
-    };
-    service.metrics().handled(method, code);
+    }
+    let patience_max = service.options().request_timeout;
+    let patience = headers::timeout(&head.headers).unwrap_or(patience_max).min(patience_max);
+    let requires_leader = headers::requires_leader(&head.headers);
+    drop(head);
+    async move {
+        let Some(method) = method else { return };
+        service.metrics().started(method);
+        let outcome = if requires_leader && !service.has_leader() {
+            Err(Rejection::NoLeader)
+        } else {
+            call(service, method, body, patience).await
+        };
+        let code = match outcome {
+            Ok(frame) => {
+                service.metrics().sent(frame.len());
+                send_success(&mut respond, frame);
+                Code::Ok
+            }
+            Err(rejection) => send_rejection(&mut respond, &rejection),
+        };
+        service.metrics().handled(method, code);
+    }
 }
 
 async fn call(
     service: &Service,
     method: Method,
-    body: &mut RecvStream,
+    mut body: RecvStream,
     patience: Duration,
 ) -> Result<Bytes, Rejection> {
     let deadline = Instant::now() + patience;
     let size_max = service.options().message_bytes_max();
-    let message = tokio::time::timeout_at(deadline, frame::receive(body, size_max))
+    let receive = frame::receive(&mut body, size_max);
+    let message = tokio::time::timeout_at(deadline, receive)
         .await
         .unwrap_or(Err(Rejection::MessageIncomplete))?;
     service.metrics().received(message.len() + frame::HEAD_BYTES);

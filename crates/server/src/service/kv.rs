@@ -36,7 +36,7 @@ impl Service {
             origin.complete(&mut response.header);
             Ok(frame::encode(&response))
         };
-        if is_small { read() } else { self.apart(deadline, read).await }
+        if is_small { read() } else { Box::pin(self.apart(deadline, read)).await }
     }
 
     pub(super) async fn put(&self, message: Bytes, deadline: Instant) -> Result<Bytes, Rejection> {
@@ -74,7 +74,7 @@ impl Service {
             origin.complete(&mut response.header);
             Ok(frame::encode(&response))
         };
-        if is_small { read() } else { self.apart(deadline, read).await }
+        if is_small { read() } else { Box::pin(self.apart(deadline, read)).await }
     }
 
     pub(super) async fn compact(

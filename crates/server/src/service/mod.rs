@@ -91,7 +91,7 @@ impl Service {
             Method::Compact => self.compact(message, deadline).await,
             Method::Status => Ok(self.member_status()),
             Method::Alarm => self.alarm(message),
-            Method::MemberList => self.member_list(message, deadline).await,
+            Method::MemberList => Box::pin(self.member_list(message, deadline)).await,
             Method::HealthCheck => Self::health_check(message),
         }
     }
