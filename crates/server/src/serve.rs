@@ -70,7 +70,7 @@ pub async fn serve(
 }
 
 /// Accepts from one listener until told to stop. Its connections end with it, at the latest.
-async fn accept(listener: TcpListener, service: Arc<Service>, mut stop: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, service: Arc<Service>, stop: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     let mut stopping = stop.clone();
     let mut stopping = pin!(stopping.changed());
@@ -90,7 +90,6 @@ async fn accept(listener: TcpListener, service: Arc<Service>, mut stop: watch::R
         }
     }
     drop(listener);
-    stop.mark_unchanged();
     while let Some(end) = connections.join_next().await {
         note(end);
     }
