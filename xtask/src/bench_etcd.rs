@@ -50,7 +50,7 @@ const FIGURES: [Figure; 8] = [
     ("p99.9 us", "/latency_us/p99_9"),
     ("server CPU ms", "/server_cpu_ms"),
     ("operations/CPU s", "/per_server_cpu_second"),
-    ("bytes written/operation", "/server_written_bytes_per_operation"),
+    ("bytes written/operation", "/disk_written_bytes_per_operation"),
 ];
 
 /// Measures and prints.

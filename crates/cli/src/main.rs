@@ -12,6 +12,10 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
+/// Many small buffers are allocated in one thread and freed in another on the way of a request.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const EXAMPLES: &str = "\
 Try it:
   quorate cluster                       three nodes on this machine, until Ctrl-C

@@ -13,7 +13,6 @@ use crate::output;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use load::{Load, Window};
-use processes::Usage;
 use report::Report;
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
@@ -66,7 +65,7 @@ pub(crate) struct Options {
     /// How many operations a second to start, ready or not [default: each after the last]
     #[arg(long, value_name = "PER SECOND", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
-    /// The servers' process ids: report their CPU and what they wrote
+    /// The servers' process ids: report their CPU
     #[arg(long, value_delimiter = ',', value_name = "PID,...")]
     pids: Vec<u32>,
     /// One JSON object instead of a table
@@ -138,33 +137,46 @@ async fn connect(options: &Options) -> anyhow::Result<Vec<Wire>> {
     Ok(wires)
 }
 
-/// What this process and the servers used while it was measured.
+/// What was used while it was measured.
 struct Used {
-    own: Usage,
-    servers: Option<Usage>,
+    /// CPU of this process.
+    own_cpu: Duration,
+    /// CPU of the servers, if we know which they are.
+    server_cpu: Option<Duration>,
+    /// Written to this machine's disks, by anybody.
+    disk_written_bytes: u64,
 }
 
 /// Waits until the measurement is over; on a terminal, says each second how it goes.
 async fn watch(options: &Options, load: &Load, window: Window) -> anyhow::Result<Used> {
+    let own_pid = [std::process::id()];
     tokio::time::sleep_until(window.start).await;
-    let own = Usage::of(&[std::process::id()])?;
-    let servers = Usage::of(&options.pids)?;
-    let shows_progress = std::io::stderr().is_terminal();
+    let written = processes::disk_written_bytes();
+    let (own, servers) = (processes::cpu_time(&own_pid)?, processes::cpu_time(&options.pids)?);
+    show_progress(options, load, window).await;
+    let own_cpu = processes::cpu_time(&own_pid)?.saturating_sub(own);
+    let server_cpu = processes::cpu_time(&options.pids)?.saturating_sub(servers);
+    Ok(Used {
+        own_cpu,
+        server_cpu: (!options.pids.is_empty()).then_some(server_cpu),
+        disk_written_bytes: processes::disk_written_bytes().saturating_sub(written),
+    })
+}
+
+async fn show_progress(options: &Options, load: &Load, window: Window) {
+    let is_shown = std::io::stderr().is_terminal();
     let mut shown = load.operation_count();
     for second in 1..=options.seconds {
         tokio::time::sleep_until(window.start + Duration::from_secs(second)).await;
         let count = load.operation_count();
-        if shows_progress {
+        if is_shown {
             eprint!("\r{second} of {} s: {} operations/s   ", options.seconds, count - shown);
         }
         shown = count;
     }
-    if shows_progress {
+    if is_shown {
         eprintln!();
     }
-    let own = Usage::of(&[std::process::id()])?.since(own);
-    let used = Usage::of(&options.pids)?.since(servers);
-    Ok(Used { own, servers: (!options.pids.is_empty()).then_some(used) })
 }
 
 /// A number with its thousands apart: `35 880`.
