@@ -284,16 +284,15 @@ fn hang_up_after(address: &str, bytes: &[u8]) {
     }
 }
 
-/// Every file below a folder with its bytes, but for two: the lock, which names the last process
-/// that tried, and the state, which holds nothing that the log and the snapshots could not give
-/// again: its engine tidies it up after a crash, before the log is looked at.
+/// Every file below a folder with its bytes, but for the lock, which names the last process that
+/// tried.
 fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(contents(&path));
-        } else if path.file_name().is_some_and(|name| name != "LOCK" && name != "state") {
+        } else if path.file_name().is_some_and(|name| name != "LOCK") {
             found.insert(path.clone(), fs::read(&path).unwrap());
         }
     }

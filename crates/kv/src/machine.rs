@@ -11,7 +11,7 @@ use crate::store::{Limits, Shared};
 use bytes::Bytes;
 use prost::Message;
 use quorate::core::{LogId, LogIndex};
-use quorate::{Committed, Fatal, QueryError, Replies, SnapshotView, StateMachine};
+use quorate::{Checkpoint, Committed, Fatal, QueryError, Replies, SnapshotView, StateMachine};
 use std::io::Read;
 use std::sync::Arc;
 
@@ -111,6 +111,11 @@ impl StateMachine for KvStateMachine {
 
     fn view(&self) -> Result<Box<dyn SnapshotView>, Fatal> {
         Ok(Box::new(StoreView::of(&self.shared.lock())))
+    }
+
+    fn checkpoint(&mut self) -> Result<Checkpoint, Fatal> {
+        self.start_flush();
+        Ok(Checkpoint::Begun)
     }
 
     fn restore(&mut self, last_included: LogId, source: &mut dyn Read) -> Result<(), Fatal> {

@@ -2,8 +2,8 @@
 //! configuration was in force there. Used from one thread; knows nothing of threads.
 
 use crate::{
-    Applied, ApplyBatch, Committed, Fatal, Fate, RemoteFate, Replies, SnapshotView, StateMachine,
-    Ticket, Waiter,
+    Applied, ApplyBatch, Checkpoint, Committed, Fatal, Fate, RemoteFate, Replies, SnapshotView,
+    StateMachine, Ticket, Waiter,
 };
 use bytes::Bytes;
 use quorate_core::{Configuration, Entry, LogId, LogIndex, Payload, SnapshotMeta};
@@ -119,6 +119,15 @@ impl Applier {
     #[must_use]
     pub fn durable(&self) -> LogIndex {
         self.machine.applied()
+    }
+
+    /// Asks the state machine to make durable what it has applied.
+    ///
+    /// # Errors
+    ///
+    /// [`Fatal`] from the state machine.
+    pub fn checkpoint(&mut self) -> Result<Checkpoint, Fatal> {
+        self.machine.checkpoint()
     }
 
     /// A snapshot of the present state, to be written out elsewhere.

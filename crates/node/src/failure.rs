@@ -98,6 +98,12 @@ pub enum StartError {
         /// The end of the log.
         last_log: LogId,
     },
+    /// The state machine could not be opened.
+    #[error("opening the state machine: {source}")]
+    Machine {
+        /// What it says.
+        source: Fatal,
+    },
     /// The state machine could not be restored from a snapshot.
     #[error("restoring snapshot {last_included}: {source}")]
     Restore {

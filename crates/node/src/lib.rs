@@ -31,14 +31,16 @@ pub use failure::{NodeFailure, StartError};
 pub use fate::{Consistency, Doubt, Fate, ReadError, Refusal};
 pub use metrics::{Counter, Gauge, Histogram, Metrics, PeerMetrics};
 pub use node::{Node, NodeBuilder, NodeOptions, TransferError};
-pub use state_machine::{Committed, Fatal, QueryError, Replies, SnapshotView, StateMachine};
+pub use state_machine::{
+    Checkpoint, Committed, Fatal, QueryError, Replies, SnapshotView, StateMachine,
+};
 pub use status::NodeStatus;
 pub use transport::TransportOptions;
 
 /// The parts of a node before threads, sockets and clocks are put around them: for those who bring
 /// their own, such as the simulator.
 pub mod parts {
-    pub use crate::runtime::{OpenRequest, Opened, open};
+    pub use crate::runtime::{OpenMachine, OpenRequest, Opened, open};
 }
 
 // What users of the library need of the rooms below.

@@ -37,6 +37,18 @@ pub trait StateMachine: Send + 'static {
     /// [`Fatal`] as in [`StateMachine::apply`].
     fn view(&self) -> Result<Box<dyn SnapshotView>, Fatal>;
 
+    /// The log has grown long. A machine that keeps its state on a disk of its own begins to make
+    /// durable there what it has applied, without waiting for it, and says so;
+    /// [`StateMachine::applied`] follows when it is done. For one that does not, which is the
+    /// default, a snapshot is written, and the log released after that.
+    ///
+    /// # Errors
+    ///
+    /// [`Fatal`] as in [`StateMachine::apply`].
+    fn checkpoint(&mut self) -> Result<Checkpoint, Fatal> {
+        Ok(Checkpoint::NeedsSnapshot)
+    }
+
     /// Replaces the whole state by a snapshot that covers the log up to `last_included`.
     /// If it fails half-way, the old state or none may remain, but never a mixture that
     /// [`StateMachine::applied`] would vouch for.
@@ -45,6 +57,15 @@ pub trait StateMachine: Send + 'static {
     ///
     /// [`Fatal`] if the snapshot cannot be read or stored.
     fn restore(&mut self, last_included: LogId, source: &mut dyn Read) -> Result<(), Fatal>;
+}
+
+/// What a state machine does so that the log can be released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checkpoint {
+    /// It is making its state durable by itself.
+    Begun,
+    /// Its state is volatile: a snapshot must be written.
+    NeedsSnapshot,
 }
 
 /// A frozen state, ready to be written out.

@@ -40,7 +40,7 @@ fn owner(cluster: &InitialCluster, name: &str) -> String {
     format!("cluster {:016x}, member {:016x}, name {name}\n", cluster.cluster_id, cluster.own_id)
 }
 
-/// The log's lock says it too; but the state is opened before the log, and knows no process ids.
+/// The log's lock says it too, and for good; this asks before anything is opened.
 fn check_unused(dir: &Path) -> anyhow::Result<()> {
     let path = dir.join("wal").join("LOCK");
     let Ok(file) = fs::File::open(&path) else { return Ok(()) };

@@ -15,11 +15,14 @@ use crate::client::runtime;
 use anyhow::{Context, bail};
 use flags::{LogLevel, Settings};
 use initial_cluster::InitialMember;
-use quorate::{Configuration, DriverOptions, Member, MemberRole, Node, NodeFailure, Options};
-use quorate_kv::{BackgroundThread, Reader, RedbEngine};
+use quorate::{
+    Configuration, DriverOptions, Fatal, Member, MemberRole, Node, NodeFailure, Options,
+};
+use quorate_kv::{BackgroundThread, KvStateMachine, Reader, RedbEngine};
 use quorate_server::{MemberContext, ServerOptions};
 use std::io::{IsTerminal, Read};
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -96,11 +99,7 @@ async fn start_node(
     peers: TcpListener,
 ) -> anyhow::Result<(Node, Reader)> {
     let path = settings.data_dir.join(STATE_FILE);
-    let engine = RedbEngine::open(&path)
-        .with_context(|| format!("opening the state in {}", path.display()))?;
-    let background = BackgroundThread::start().context("starting the state's thread")?;
-    let (machine, reader) = quorate_kv::open(Arc::new(engine), Arc::new(background))
-        .with_context(|| format!("reading the state in {}", path.display()))?;
+    let (reader_sender, reader) = oneshot::channel();
     let node = Node::builder(settings.cluster.own_id, &settings.data_dir)
         .cluster_id(settings.cluster.cluster_id)
         .members(founders(settings))
@@ -114,10 +113,26 @@ async fn start_node(
             compact_log_count: flags.snapshot_count,
             ..DriverOptions::default()
         })
-        .start(machine)
+        .start_with(move || {
+            let (machine, reader) = open_state(&path)?;
+            // Who waits for it below has gone only if the start is given up.
+            let _gone = reader_sender.send(reader);
+            Ok(machine)
+        })
         .await
         .with_context(|| format!("starting from {}", settings.data_dir.display()))?;
+    let reader = reader.await.context("the state was not opened")?;
     Ok((node, reader))
+}
+
+fn open_state(path: &Path) -> Result<(KvStateMachine, Reader), Fatal> {
+    let failed = |what: &str| format!("{what} {}", path.display());
+    let engine = RedbEngine::open(path)
+        .map_err(|error| Fatal::caused_by(failed("cannot open the state in"), error))?;
+    let background = BackgroundThread::start()
+        .map_err(|error| Fatal::caused_by("cannot start the state's thread", error))?;
+    quorate_kv::open(Arc::new(engine), Arc::new(background))
+        .map_err(|error| Fatal::caused_by(failed("cannot read the state in"), error))
 }
 
 /// The first configuration: the same on all members, as long as their flags are.

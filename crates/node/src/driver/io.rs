@@ -194,6 +194,12 @@ pub enum Output {
         /// The index that is applied at least; or why not.
         result: Result<LogIndex, ReadError>,
     },
+    /// The log has grown long: ask the state machine for a checkpoint, or, if it has none, write a
+    /// snapshot of at least this much.
+    Checkpoint {
+        /// What it should cover.
+        at_least: LogIndex,
+    },
     /// Write a snapshot of the state machine.
     TakeSnapshot {
         /// What it must cover.

@@ -298,7 +298,7 @@ impl Driver {
         match self.compaction.decide(&self.options, base, self.applied) {
             Decision::Keep => {}
             Decision::Compact { through } => self.step(now, Event::Compact { through }, outputs),
-            Decision::Snapshot { at_least } => outputs.push(Output::TakeSnapshot { at_least }),
+            Decision::Checkpoint { at_least } => outputs.push(Output::Checkpoint { at_least }),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::Node;
 use crate::runtime::{Launch, OpenRequest, launch};
-use crate::{DriverOptions, StartError, StateMachine, TransportOptions};
+use crate::{DriverOptions, Fatal, StartError, StateMachine, TransportOptions};
 use quorate_core::{Configuration, Member, MemberRole, NodeId, Options, Time};
 use quorate_wal::WalOptions;
 use std::collections::hash_map::RandomState;
@@ -161,6 +161,19 @@ impl NodeBuilder {
     ///
     /// [`StartError`]; no thread or socket is left then.
     pub async fn start(self, machine: impl StateMachine) -> Result<Node, StartError> {
+        self.start_with(|| Ok(machine)).await
+    }
+
+    /// As [`NodeBuilder::start`], with a state machine that is opened only when the log has been
+    /// found sound and to be this node's: a start that is refused leaves its files alone.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; no thread or socket is left then.
+    pub async fn start_with<M: StateMachine>(
+        self,
+        open: impl FnOnce() -> Result<M, Fatal> + Send + 'static,
+    ) -> Result<Node, StartError> {
         self.check_limits()?;
         let listener = self.bind()?;
         let founders = self.founders();
@@ -184,7 +197,10 @@ impl NodeBuilder {
                 incarnation: entropy(),
                 now: Time::ZERO,
             },
-            machine: Box::new(machine),
+            machine: Box::new(|| {
+                let machine: Box<dyn StateMachine> = Box::new(open()?);
+                Ok(machine)
+            }),
             listener,
             address,
             options: self.node_options,

@@ -4,7 +4,7 @@
 use super::queue::lock;
 use super::shared::Shared;
 use super::waiters::answer;
-use crate::{Applier, ApplyBatch, Input, NodeFailure, Outcome, SnapshotView, Ticket};
+use crate::{Applier, ApplyBatch, Checkpoint, Input, NodeFailure, Outcome, SnapshotView, Ticket};
 use quorate_core::{Entry, LogIndex, SnapshotMeta};
 use quorate_wal::{SnapshotStore, WalError};
 use std::io::Write;
@@ -22,6 +22,9 @@ const WRITE_BUFFER_BYTES: usize = 256 << 10;
 pub(crate) enum ApplyJob {
     Batch(ApplyBatch),
     Restore(SnapshotMeta),
+    Checkpoint {
+        at_least: LogIndex,
+    },
     TakeSnapshot {
         at_least: LogIndex,
     },
@@ -36,6 +39,7 @@ impl ApplyJob {
         match self {
             Self::Batch(batch) => batch.entries.iter().map(Entry::size_bytes).sum(),
             Self::Restore(_)
+            | Self::Checkpoint { .. }
             | Self::TakeSnapshot { .. }
             | Self::SnapshotTaken(_)
             | Self::Query(_) => 0,
@@ -82,10 +86,12 @@ impl ApplyThread {
                         self.apply(&batch)?;
                     }
                     ApplyJob::Restore(meta) => self.restore(&meta)?,
-                    ApplyJob::TakeSnapshot { at_least } => {
-                        let wanted = self.snapshots.wanted.unwrap_or(at_least);
-                        self.snapshots.wanted = Some(wanted.max(at_least));
+                    ApplyJob::Checkpoint { at_least } => {
+                        if self.applier.checkpoint()? == Checkpoint::NeedsSnapshot {
+                            self.snapshots.want(at_least);
+                        }
                     }
+                    ApplyJob::TakeSnapshot { at_least } => self.snapshots.want(at_least),
                     ApplyJob::SnapshotTaken(meta) => self.snapshot_taken(meta),
                     ApplyJob::Query(ticket) => self.query(ticket),
                 }
@@ -195,6 +201,10 @@ fn gather(batch: &mut ApplyBatch, jobs: &mut std::iter::Peekable<std::vec::Drain
 }
 
 impl Snapshots {
+    fn want(&mut self, at_least: LogIndex) {
+        self.wanted = self.wanted.max(Some(at_least));
+    }
+
     /// With a snapshot at hand from before the start.
     pub(crate) fn starting_with(latest: Option<SnapshotMeta>) -> Self {
         Self { latest, ..Self::default() }

@@ -114,6 +114,9 @@ impl EventLoop {
             Output::ReleasePrefix { base } => self.to_wal(WalJob::Release(base)),
             Output::Apply(batch) => self.to_apply(ApplyJob::Batch(batch)),
             Output::RestoreSnapshot { meta } => self.to_apply(ApplyJob::Restore(meta)),
+            Output::Checkpoint { at_least } => {
+                self.to_apply(ApplyJob::Checkpoint { at_least });
+            }
             Output::TakeSnapshot { at_least } => {
                 self.to_apply(ApplyJob::TakeSnapshot { at_least });
             }

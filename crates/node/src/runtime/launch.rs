@@ -4,7 +4,7 @@
 use super::apply_thread::{ApplyThread, Snapshots};
 use super::event_loop::{EventLoop, Transfer};
 use super::files_thread::FilesThread;
-use super::open::{OpenRequest, Opened, open};
+use super::open::{OpenMachine, OpenRequest, Opened, open};
 use super::queue::Queue;
 use super::shared::{Shared, SharedParts, panic_message};
 use super::wal_thread::WalThread;
@@ -12,7 +12,7 @@ use super::{CallerLimit, Mailbox};
 use crate::metrics::Metrics;
 use crate::node::NodeOptions;
 use crate::transport::{LocalIdentity, Transport, TransportOptions};
-use crate::{NodeFailure, NodeStatus, StartError, StateMachine};
+use crate::{NodeFailure, NodeStatus, StartError};
 use std::io;
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,7 +28,7 @@ const RESOLVER_PATIENCE: Duration = Duration::from_secs(1);
 /// What a node is launched with.
 pub(crate) struct Launch {
     pub(crate) open: OpenRequest,
-    pub(crate) machine: Box<dyn StateMachine>,
+    pub(crate) machine: OpenMachine,
     pub(crate) listener: Option<TcpListener>,
     pub(crate) address: String,
     pub(crate) options: NodeOptions,
@@ -46,8 +46,9 @@ type Started = oneshot::Sender<Result<Arc<Shared>, StartError>>;
 /// Starts a node; everything that blocks happens on its own threads.
 pub(crate) async fn launch(launch: Launch) -> Result<Launched, StartError> {
     let (started, result) = oneshot::channel();
-    let name = format!("quorate-{}-raft", launch.open.id);
-    let thread = Builder::new().name(name).spawn(move || raft_thread(launch, started));
+    // The kernel shows 15 characters of a thread's name.
+    let thread =
+        Builder::new().name("quorate-raft".to_owned()).spawn(move || raft_thread(launch, started));
     let raft_thread = thread.map_err(StartError::Threads)?;
     let result = result.await;
     match result {
@@ -221,9 +222,8 @@ impl Workers {
         name: &'static str,
         body: impl FnOnce() -> Result<(), NodeFailure> + Send + 'static,
     ) -> io::Result<()> {
-        let id = shared.status.borrow().id;
         let shared = Arc::clone(shared);
-        let thread = Builder::new().name(format!("quorate-{id}-{name}"));
+        let thread = Builder::new().name(format!("quorate-{name}"));
         self.threads.push(thread.spawn(move || shared.guard(name, body))?);
         Ok(())
     }

@@ -31,7 +31,7 @@ mod wal_thread;
 pub(crate) use apply_thread::ApplyJob;
 pub(crate) use launch::{Launch, Launched, launch};
 pub(crate) use mailbox::{CallerLimit, Mailbox};
-pub use open::{OpenRequest, Opened, open};
+pub use open::{OpenMachine, OpenRequest, Opened, open};
 pub(crate) use queue::lock;
 pub(crate) use shared::Shared;
 pub(crate) use waiters::Waiting;

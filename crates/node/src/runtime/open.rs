@@ -1,7 +1,7 @@
 //! Makes the log, the snapshots and the state machine agree before a node starts (§3.8, §5.1).
 //! Blocks on the disk; knows nothing of threads and connections.
 
-use crate::{Applier, Driver, DriverOptions, StartError, StateMachine};
+use crate::{Applier, Driver, DriverOptions, Fatal, StartError, StateMachine};
 use quorate_core::{
     Configuration, LogId, LogIndex, NodeId, Options, Persist, Raft, SnapshotMeta, Time,
 };
@@ -37,6 +37,9 @@ pub struct OpenRequest {
     pub now: Time,
 }
 
+/// Opens the state machine, once the log is known to be sound and ours.
+pub type OpenMachine = Box<dyn FnOnce() -> Result<Box<dyn StateMachine>, Fatal> + Send>;
+
 /// The parts of a node, in agreement.
 pub struct Opened {
     /// The log.
@@ -56,11 +59,13 @@ pub struct Opened {
 /// # Errors
 ///
 /// [`StartError`], by what has to be done about it.
-pub fn open(request: OpenRequest, machine: Box<dyn StateMachine>) -> Result<Opened, StartError> {
+pub fn open(request: OpenRequest, machine: OpenMachine) -> Result<Opened, StartError> {
     let disk = Arc::clone(&request.disk);
     let store = SnapshotStore::open(Arc::clone(&disk), &request.dir.join("snapshots"))?;
     let snapshots = store.list()?;
     let (wal, recovered) = open_log(&request, &disk)?;
+    // Only now: opening may change a state machine's files, and a refused start changes nothing.
+    let machine = machine().map_err(|source| StartError::Machine { source })?;
     let (wal, recovered) =
         finish_install(&request, &disk, wal, recovered, machine.applied(), &snapshots)?;
     let applier = restore(machine, &recovered, &store, &snapshots)?;

@@ -56,6 +56,7 @@ pub(super) struct WriterJob(pub(super) SnapshotMeta, pub(super) Box<dyn Snapshot
 pub(super) enum MachineJob {
     Apply(ApplyBatch),
     Restore(SnapshotMeta),
+    Checkpoint { at_least: LogIndex },
     TakeSnapshot { at_least: LogIndex },
     SnapshotTaken(SnapshotMeta),
 }

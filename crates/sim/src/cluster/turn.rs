@@ -189,6 +189,9 @@ impl<A: Application> Cluster<A> {
                 let may_read = result.is_ok();
                 self.may_read(id, ticket, may_read);
             }
+            Output::Checkpoint { at_least } => {
+                running.machine.waiting.push_back(MachineJob::Checkpoint { at_least });
+            }
             Output::TakeSnapshot { at_least } => {
                 running.machine.waiting.push_back(MachineJob::TakeSnapshot { at_least });
             }
@@ -274,6 +277,7 @@ const fn order_of(output: &Output) -> usize {
         | Output::Load(_)
         | Output::Answer { .. }
         | Output::Barrier { .. }
+        | Output::Checkpoint { .. }
         | Output::TakeSnapshot { .. }
         | Output::ReadSnapshotChunk { .. }
         | Output::WriteSnapshotChunk { .. }

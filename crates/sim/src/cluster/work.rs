@@ -10,7 +10,7 @@ use crate::application::Application;
 use crate::disk::{CrashStyle, Work};
 use crate::judge::Breach;
 use crate::trace::{Note, What};
-use quorate::{Input, SnapshotView};
+use quorate::{Checkpoint, Input, SnapshotView};
 use quorate_core::{NodeId, Persist, SnapshotMeta};
 use quorate_wal::WalError;
 use std::collections::VecDeque;
@@ -344,6 +344,11 @@ fn machine_job(running: &mut Running, job: MachineJob) -> Result<UnderWay, Failu
             let (last_included, durable) = (meta.last_included, running.applier.durable());
             running.latest = Some(meta);
             done.inputs.push(Input::SnapshotRestored { last_included, durable });
+        }
+        MachineJob::Checkpoint { at_least } => {
+            if running.applier.checkpoint()? == Checkpoint::NeedsSnapshot {
+                running.wanted = running.wanted.max(Some(at_least));
+            }
         }
         MachineJob::TakeSnapshot { at_least } => {
             running.wanted = running.wanted.max(Some(at_least));
