@@ -21,7 +21,7 @@ fn get(cluster: &mut KvCluster, node: u64, key: &str) -> Option<Outcome> {
     cluster.ask_node(node, seconds(6), |store, op, moment| store.ask(op, moment, key, KeyOp::Get))
 }
 
-fn is_applied(outcome: Option<Outcome>) -> bool {
+fn is_applied(outcome: Option<&Outcome>) -> bool {
     matches!(outcome, Some(Outcome::Applied { .. }))
 }
 
@@ -40,7 +40,7 @@ fn every_node_takes_writes_and_serves_what_another_took() {
     let mut cluster = cluster(3);
     cluster.wait_for_leader(seconds(3)).unwrap();
     for node in 1..=3 {
-        assert!(is_applied(put(&mut cluster, node, "story", node)), "put through {node}");
+        assert!(is_applied(put(&mut cluster, node, "story", node).as_ref()), "put through {node}");
         let other = node % 3 + 1;
         assert!(matches!(get(&mut cluster, other, "story"), Some(Outcome::Read { .. })));
     }
@@ -51,17 +51,17 @@ fn every_node_takes_writes_and_serves_what_another_took() {
 fn a_minority_serves_nothing_and_rejoins_harmlessly() {
     let mut cluster = cluster(5);
     let leader = cluster.wait_for_leader(seconds(3)).unwrap();
-    assert!(is_applied(put(&mut cluster, leader, "story", 1)));
+    assert!(is_applied(put(&mut cluster, leader, "story", 1).as_ref()));
     let [a, b, c, d] = [1, 2, 3, 4].map(|step| (leader + step - 1) % 5 + 1);
     cluster.partition([leader, a], [b, c, d]);
     cluster.run_for(seconds(5));
     assert_ne!(cluster.role(leader), Some(Role::Leader), "it cannot prove its office");
-    assert!(!is_applied(put(&mut cluster, leader, "story", 2)));
+    assert!(!is_applied(put(&mut cluster, leader, "story", 2).as_ref()));
     assert_eq!(get(&mut cluster, a, "story"), Some(Outcome::NoEffect));
-    assert!(is_applied(put(&mut cluster, b, "story", 3)), "the majority serves");
+    assert!(is_applied(put(&mut cluster, b, "story", 3).as_ref()), "the majority serves");
     cluster.mend_network();
     cluster.run_for(seconds(5));
-    assert!(is_applied(put(&mut cluster, leader, "story", 4)));
+    assert!(is_applied(put(&mut cluster, leader, "story", 4).as_ref()));
     cluster.finish().unwrap();
 }
 
@@ -74,7 +74,7 @@ fn a_leader_that_can_send_and_not_receive_gives_way() {
     cluster.run_for(seconds(6));
     let next = cluster.leader().expect("a leader that hears");
     assert_ne!(next, leader);
-    assert!(is_applied(put(&mut cluster, next, "story", 1)));
+    assert!(is_applied(put(&mut cluster, next, "story", 1).as_ref()));
     cluster.mend_network();
     cluster.finish().unwrap();
 }
@@ -84,7 +84,7 @@ fn what_was_acknowledged_survives_the_power_failure_of_all() {
     let mut cluster = cluster(3);
     cluster.wait_for_leader(seconds(3)).unwrap();
     for value in 1..=20 {
-        assert!(is_applied(put(&mut cluster, value % 3 + 1, "story", value)));
+        assert!(is_applied(put(&mut cluster, value % 3 + 1, "story", value).as_ref()));
     }
     for node in 1..=3 {
         cluster.crash(node);
@@ -105,7 +105,7 @@ fn a_node_that_was_away_for_long_catches_up_from_a_snapshot() {
     let away = leader % 3 + 1;
     cluster.crash(away);
     for value in 1..=400 {
-        assert!(is_applied(put(&mut cluster, leader, "story", value)));
+        assert!(is_applied(put(&mut cluster, leader, "story", value).as_ref()));
     }
     cluster.restart(away);
     cluster.run_for(seconds(10));
@@ -129,12 +129,12 @@ fn leadership_moves_where_it_is_asked_to() {
 fn a_leader_that_was_stopped_does_not_serve_old_data_when_it_goes_on() {
     let mut cluster = cluster(3);
     let leader = cluster.wait_for_leader(seconds(3)).unwrap();
-    assert!(is_applied(put(&mut cluster, leader, "story", 1)));
+    assert!(is_applied(put(&mut cluster, leader, "story", 1).as_ref()));
     cluster.pause(leader, seconds(10));
     cluster.run_for(seconds(5));
     let next = cluster.wait_for_leader(seconds(5)).unwrap();
     let other = (1..=3).find(|node| *node != leader && *node != next).unwrap();
-    assert!(is_applied(put(&mut cluster, other, "story", 2)));
+    assert!(is_applied(put(&mut cluster, other, "story", 2).as_ref()));
     cluster.run_for(seconds(6));
     assert!(matches!(get(&mut cluster, leader, "story"), Some(Outcome::Read { .. })));
     cluster.finish().unwrap();

@@ -41,11 +41,17 @@ fn the_corpus_of_seeds_runs_without_a_violation() {
 }
 
 #[test]
+fn small_worlds_of_every_size_run_without_a_violation() {
+    let world = |seed: u64| World { seed, node_count: seed % 7 + 1, steps: 5_000 };
+    run_all(&(1..=140).map(world).collect::<Vec<_>>());
+}
+
+#[test]
 fn fresh_seeds_run_without_a_violation() {
     let first = RandomState::new().hash_one("seed") >> 16;
     let worlds: Vec<World> =
-        (0..6).map(|place| World { seed: first + place, node_count: 5, steps: 10_000 }).collect();
-    println!("fresh seeds: {first} to {}", first + 5);
+        (0..10).map(|place| World { seed: first + place, node_count: 5, steps: 10_000 }).collect();
+    println!("fresh seeds: {first} to {}", first + 9);
     run_all(&worlds);
 }
 

@@ -1,0 +1,23 @@
+//! How fast a quiet world goes: 5 nodes, about 20 operations a second, every judge on, one hour of
+//! virtual time (or as many minutes as the first argument says). Prints the ratio to real time.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use quorate_sim::kv::{KvApplication, KvOptions};
+use quorate_sim::{Cluster, ClusterOptions, seconds};
+use std::time::{Duration, Instant};
+
+fn main() {
+    let minutes = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(60);
+    let mut options = ClusterOptions::calm(1, 5);
+    options.client_count = 5;
+    options.think_mean = Duration::from_millis(250);
+    let mut cluster = Cluster::new(options, KvApplication::new(KvOptions::default()));
+    let started = Instant::now();
+    cluster.run_for(seconds(60 * minutes));
+    let elapsed = started.elapsed();
+    let (counts, steps) = (cluster.counts(), cluster.steps());
+    let verdict = cluster.finish();
+    let ratio = u128::from(60 * minutes) * 1000 / elapsed.as_millis().max(1);
+    println!("{minutes} min in {elapsed:?}: {ratio}x real time; {steps} steps");
+    println!("{} operations, {} elections; {verdict:?}", counts.ops_ok, counts.elections);
+}
