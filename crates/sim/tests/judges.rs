@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
 use bytes::Bytes;
-use quorate::{Committed, Fatal, QueryError, Replies, SnapshotView, StateMachine};
+use quorate::{Checkpoint, Committed, Fatal, QueryError, Replies, SnapshotView, StateMachine};
 use quorate_core::{LogId, LogIndex, NodeId};
 use quorate_sim::kv::{KvApplication, KvOptions};
 use quorate_sim::{
@@ -61,7 +61,10 @@ impl Application for Mutant {
     fn answered(&mut self, op: OpId, moment: u64, outcome: Outcome) -> Result<(), Complaint> {
         let outcome = match outcome {
             Outcome::Unknown if self.wrong == Wrong::CallsUnknownRefused => Outcome::NoEffect,
-            other => other,
+            Outcome::Applied { .. }
+            | Outcome::Read { .. }
+            | Outcome::NoEffect
+            | Outcome::Unknown => outcome,
         };
         self.store.answered(op, moment, outcome)
     }
@@ -82,7 +85,10 @@ impl MutantMachine {
         let is_lost = match self.wrong {
             Wrong::LosesAWrite => is_hit,
             Wrong::DivergesOnOneNode => is_hit && self.node.get() == 2,
-            _ => false,
+            Wrong::Nothing
+            | Wrong::AppliesTwice
+            | Wrong::StaleReads
+            | Wrong::CallsUnknownRefused => false,
         };
         let batch = std::slice::from_ref(committed);
         if is_lost {
@@ -119,6 +125,10 @@ impl StateMachine for MutantMachine {
 
     fn view(&self) -> Result<Box<dyn SnapshotView>, Fatal> {
         self.inner.view()
+    }
+
+    fn checkpoint(&mut self) -> Result<Checkpoint, Fatal> {
+        self.inner.checkpoint()
     }
 
     fn restore(&mut self, last_included: LogId, source: &mut dyn Read) -> Result<(), Fatal> {

@@ -4,6 +4,7 @@
 mod codec;
 mod model;
 mod revisions;
+mod volatile;
 
 pub use model::{KeyModel, KeyOp, KeyReply, Value};
 
@@ -17,6 +18,7 @@ use quorate_kv::{Inline, Limits, MemoryEngine};
 use revisions::Revisions;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use volatile::Volatile;
 
 /// Configurations that the linearizability checker may visit for one key.
 const VISITS_MAX: usize = 200_000;
@@ -250,17 +252,15 @@ impl Application for KvApplication {
             Some(_) | None => MemoryEngine::new(),
         };
         self.engines.insert(node, engine.clone());
-        let limits = Limits {
-            flush_size_bytes: if self.options.is_volatile {
-                usize::MAX
-            } else {
-                self.options.flush_size_bytes
-            },
-            overlay_size_bytes_max: usize::MAX,
-        };
+        let flush_size_bytes = self.options.flush_size_bytes;
+        let limits = Limits { flush_size_bytes, overlay_size_bytes_max: usize::MAX };
         match quorate_kv::open_with(Arc::new(engine), Arc::new(Inline), limits) {
             Ok((machine, reader)) => Machine {
-                machine: Box::new(machine),
+                machine: if self.options.is_volatile {
+                    Box::new(Volatile(Box::new(machine)))
+                } else {
+                    Box::new(machine)
+                },
                 digest: Some(Box::new(move || match reader.hash(None) {
                     Ok(hash) => hash_number(&hash),
                     Err(_) => 0,
