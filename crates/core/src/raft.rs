@@ -31,6 +31,10 @@ pub use common::Poison;
 pub use start::StartError;
 pub use status::{ProgressState as PeerState, ProgressStatus, Status};
 
+/// No honest server is this many elections ahead. A term is never given up again, so one forged or
+/// damaged message with a term near the end of its range would end all elections for ever.
+const TERM_LEAP_MAX: u64 = 1 << 32;
+
 /// One Raft server, as a deterministic function of the events that it is given.
 #[derive(Clone, Debug)]
 pub struct Raft {
@@ -108,6 +112,9 @@ impl Raft {
     /// The one gate for messages: first the rules on terms, then the handler of the kind.
     fn receive(&mut self, from: NodeId, message: Message) {
         if from == self.common.id || self.is_refused_as_disruptive(from, &message) {
+            return;
+        }
+        if message.term().get() > self.common.current_term.get().saturating_add(TERM_LEAP_MAX) {
             return;
         }
         if message.term() > self.common.current_term && message_raises_term(&message) {

@@ -782,3 +782,12 @@ fn entries_that_reached_the_disk_without_their_term_raise_it_at_the_start() {
     subject.receive(2, ask(5, log_id(2, 5), VotePhase::Vote));
     assert_eq!(subject.write(), [vote(5, true)]);
 }
+
+#[test]
+fn a_term_that_no_election_can_have_reached_is_not_believed() {
+    let mut subject = Subject::with(voters(3), HardState::default(), &[]);
+    subject.receive(2, heartbeat(1 << 62, 0));
+    assert_eq!(subject.raft.current_term(), Term::new(0));
+    subject.receive(2, heartbeat(1 << 32, 0));
+    assert_eq!(subject.raft.current_term(), Term::new(1 << 32), "at the limit");
+}

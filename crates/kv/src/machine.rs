@@ -118,6 +118,10 @@ impl StateMachine for KvStateMachine {
         Ok(Checkpoint::Begun)
     }
 
+    fn finish(&mut self) -> Result<(), Fatal> {
+        self.flush().map_err(|error| Fatal::caused_by("the key-value store cannot flush", error))
+    }
+
     fn restore(&mut self, last_included: LogId, source: &mut dyn Read) -> Result<(), Fatal> {
         snapshot::restore(&self.shared, last_included, source).map_err(|error| {
             Fatal::caused_by("the key-value store cannot take over a snapshot", error)

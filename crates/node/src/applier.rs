@@ -130,6 +130,15 @@ impl Applier {
         self.machine.checkpoint()
     }
 
+    /// Tells the state machine that the node stops in good order.
+    ///
+    /// # Errors
+    ///
+    /// [`Fatal`] from the state machine.
+    pub fn finish(&mut self) -> Result<(), Fatal> {
+        self.machine.finish()
+    }
+
     /// A snapshot of the present state, to be written out elsewhere.
     ///
     /// # Errors

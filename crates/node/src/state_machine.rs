@@ -49,6 +49,16 @@ pub trait StateMachine: Send + 'static {
         Ok(Checkpoint::NeedsSnapshot)
     }
 
+    /// The last call before the node stops in good order: a machine that keeps its state on a disk
+    /// of its own makes durable what it has applied, so that the next start has nothing to replay.
+    ///
+    /// # Errors
+    ///
+    /// [`Fatal`] if that failed; the log still has what is missing.
+    fn finish(&mut self) -> Result<(), Fatal> {
+        Ok(())
+    }
+
     /// Replaces the whole state by a snapshot that covers the log up to `last_included`.
     /// If it fails half-way, the old state or none may remain, but never a mixture that
     /// [`StateMachine::applied`] would vouch for.

@@ -287,7 +287,7 @@ fn threads_of(node: u64) -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let names =
         tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names.filter(|name| name.starts_with(&format!("quorate-{node}-"))).count()
+    names.filter(|name| name.trim_end().ends_with(&format!("-{node}"))).count()
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ pub(crate) struct Flags {
     /// After how many entries the log is compacted
     #[arg(long, env = "ETCD_SNAPSHOT_COUNT", default_value_t = 100_000, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) snapshot_count: u64,
-    /// How large the data may grow, in bytes; 0 for 2 GiB
+    /// How large the data should be at most, in bytes; 0 for 2 GiB. Reported, not enforced yet
     #[arg(
         long,
         env = "ETCD_QUOTA_BACKEND_BYTES",
@@ -171,6 +171,25 @@ pub(crate) enum FlagsError {
         /// The setting.
         election_ms: u64,
     },
+    /// An empty folder would found a cluster of its own, or take the place of a member with data.
+    #[error(
+        "--initial-cluster-state is `existing`, but the data folder is empty: joining a cluster \
+         that exists is not supported yet. To found a new cluster, say `new`; to go on with an old \
+         member, give its folder with --data-dir"
+    )]
+    CannotJoin,
+    /// A limit that nothing fits into, or that the node itself could not hold.
+    #[error("{flag}: expected {least} to {most}, found {found}")]
+    Limit {
+        /// Which flag.
+        flag: &'static str,
+        /// The smallest possible value.
+        least: usize,
+        /// The largest.
+        most: usize,
+        /// What it was set to.
+        found: usize,
+    },
     /// A time of nothing.
     #[error("--heartbeat-interval must be at least 1 ms, found 0")]
     NoHeartbeat,
@@ -199,6 +218,8 @@ pub(crate) enum FlagsError {
     InitialCluster(#[from] InitialClusterError),
 }
 
+/// The largest request that fits into one command of the log.
+const REQUEST_BYTES_MAX: usize = 15 << 20;
 /// etcd's limit.
 const ELECTION_TIMEOUT_MS_MAX: u64 = 50_000;
 /// What a quota of 0 stands for.
@@ -218,6 +239,8 @@ impl Flags {
             return Err(FlagsError::Name { found: self.name.clone() });
         }
         self.check_times()?;
+        limit("--max-request-bytes", self.max_request_bytes, REQUEST_BYTES_MAX)?;
+        limit("--max-txn-ops", self.max_txn_ops, usize::MAX)?;
         one_url("--listen-peer-urls", &self.listen_peer_urls)?;
         one_url("--initial-advertise-peer-urls", &self.initial_advertise_peer_urls)?;
         let cluster = self.cluster()?;
@@ -233,6 +256,14 @@ impl Flags {
                 bytes => u64::try_from(bytes).unwrap_or(u64::MAX),
             },
         })
+    }
+
+    /// Refuses what would need members to be added.
+    pub(crate) fn check_join(&self, folder_is_new: bool) -> Result<(), FlagsError> {
+        match self.initial_cluster_state {
+            ClusterState::Existing if folder_is_new => Err(FlagsError::CannotJoin),
+            ClusterState::Existing | ClusterState::New => Ok(()),
+        }
     }
 
     fn data_dir(&self) -> PathBuf {
@@ -291,6 +322,13 @@ fn one_url(flag: &'static str, urls: &[HttpUrl]) -> Result<(), FlagsError> {
     }
 }
 
+fn limit(flag: &'static str, found: usize, most: usize) -> Result<(), FlagsError> {
+    if (1..=most).contains(&found) {
+        return Ok(());
+    }
+    Err(FlagsError::Limit { flag, least: 1, most, found })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,6 +370,14 @@ mod tests {
         let error = settings(&["--election-timeout", "50001"]).unwrap_err();
         assert_eq!(error, FlagsError::ElectionTimeoutTooLong { election_ms: 50_001 });
         assert_eq!(settings(&["--heartbeat-interval", "0"]).unwrap_err(), FlagsError::NoHeartbeat);
+    }
+
+    #[test]
+    fn limits_that_nothing_fits_into_or_that_are_too_large_are_refused() {
+        let error = settings(&["--max-txn-ops", "0"]).unwrap_err();
+        assert!(error.to_string().contains("--max-txn-ops: expected 1 to"), "{error}");
+        let error = settings(&["--max-request-bytes", "99999999999"]).unwrap_err();
+        assert!(error.to_string().contains("found 99999999999"), "{error}");
     }
 
     #[test]

@@ -4,36 +4,89 @@
 use super::initial_cluster::InitialCluster;
 use anyhow::{Context, bail};
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 /// The file that says whose folder it is.
 const OWNER_FILE: &str = "owner";
+/// The two copies of the log's root: a folder that has one has had a log.
+const META_FILES: [&str; 2] = ["meta-a", "meta-b"];
+
+/// What a folder was before this start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claimed {
+    /// Without a log.
+    New,
+    /// This node's.
+    Old,
+}
 
 /// Makes the folder, or recognises it as this node's.
 ///
 /// # Errors
 ///
-/// If it is another node's or another cluster's, another process has it, or the disk refuses.
-pub(super) fn claim(dir: &Path, cluster: &InitialCluster, name: &str) -> anyhow::Result<()> {
+/// If it is another node's or another cluster's, if its log is gone, if another process has it, or
+/// if the disk refuses.
+pub(super) fn claim(dir: &Path, cluster: &InitialCluster, name: &str) -> anyhow::Result<Claimed> {
     let shown = dir.display();
     fs::create_dir_all(dir).with_context(|| format!("creating the data folder {shown}"))?;
     let path = dir.join(OWNER_FILE);
+    let has_log = META_FILES.iter().any(|meta| dir.join("wal").join(meta).exists());
+    let found = match fs::read_to_string(&path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound && has_log => return Ok(Claimed::Old),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Claimed::New),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+    };
     let expected = owner(cluster, name);
-    match fs::read_to_string(&path) {
-        Ok(found) if found == expected => check_unused(dir),
-        Ok(found) => bail!(
+    if !(found.starts_with("cluster ") && found.ends_with('\n')) {
+        bail!(
+            "{} does not say whose folder this is; expected a line such as\n  {}nothing was \
+             changed. If the folder is this node's, remove that one file and start again: the log \
+             knows its owner too.",
+            path.display(),
+            expected
+        );
+    }
+    if found != expected {
+        bail!(
             "{shown} is the data folder of another node; nothing was changed.\n  \
              the folder:   {}\n  these flags:  {}\nStart it with the flags that it was made with, \
              or choose another --data-dir.",
             found.trim(),
             expected.trim()
-        ),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            fs::write(&path, expected).with_context(|| format!("writing {}", path.display()))
-        }
-        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+        );
     }
+    if !has_log {
+        bail!(
+            "{shown} is this node's data folder, but its log ({shown}/wal) is gone. A node that \
+             started without it would break the promises it has made; nothing was changed. Bring \
+             the log back. If it is lost for good, this member is lost."
+        );
+    }
+    check_unused(dir)?;
+    Ok(Claimed::Old)
+}
+
+/// Writes down whose folder it is, once the node has founded its log there: whole or not at all.
+///
+/// # Errors
+///
+/// If the disk refuses.
+pub(super) fn record_owner(dir: &Path, cluster: &InitialCluster, name: &str) -> anyhow::Result<()> {
+    let path = dir.join(OWNER_FILE);
+    if path.exists() {
+        return Ok(());
+    }
+    let temporary = dir.join(format!("{OWNER_FILE}.tmp"));
+    let write = || {
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(owner(cluster, name).as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        fs::File::open(dir)?.sync_all()
+    };
+    write().with_context(|| format!("writing {}", path.display()))
 }
 
 fn owner(cluster: &InitialCluster, name: &str) -> String {
@@ -61,19 +114,55 @@ mod tests {
         InitialCluster::parse(text, "token", "a", &[url.parse().unwrap()]).unwrap()
     }
 
+    /// What a node leaves behind that has run in the folder.
+    fn live_in(dir: &Path, cluster: &InitialCluster) {
+        assert_eq!(claim(dir, cluster, "a").unwrap(), Claimed::New);
+        fs::create_dir_all(dir.join("wal")).unwrap();
+        fs::write(dir.join("wal/meta-a"), "").unwrap();
+        record_owner(dir, cluster, "a").unwrap();
+    }
+
     #[test]
     fn a_folder_is_claimed_once_and_recognised_afterwards() {
         let dir = tempfile::tempdir().unwrap();
         let mine = cluster("a=http://h:1", "http://h:1");
-        claim(&dir.path().join("new/er"), &mine, "a").unwrap();
-        claim(dir.path(), &mine, "a").unwrap();
-        claim(dir.path(), &mine, "a").unwrap();
+        live_in(&dir.path().join("new/er"), &mine);
+        live_in(dir.path(), &mine);
+        assert_eq!(claim(dir.path(), &mine, "a").unwrap(), Claimed::Old);
+    }
+
+    #[test]
+    fn a_first_start_that_was_cut_short_is_simply_done_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mine = cluster("a=http://h:1", "http://h:1");
+        assert_eq!(claim(dir.path(), &mine, "a").unwrap(), Claimed::New);
+        assert_eq!(claim(dir.path(), &mine, "a").unwrap(), Claimed::New);
+    }
+
+    #[test]
+    fn a_folder_whose_log_is_gone_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mine = cluster("a=http://h:1", "http://h:1");
+        live_in(dir.path(), &mine);
+        fs::remove_dir_all(dir.path().join("wal")).unwrap();
+        let error = claim(dir.path(), &mine, "a").unwrap_err().to_string();
+        assert!(error.contains("is gone"), "{error}");
+    }
+
+    #[test]
+    fn an_owner_file_that_says_nothing_is_not_called_another_nodes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mine = cluster("a=http://h:1", "http://h:1");
+        live_in(dir.path(), &mine);
+        fs::write(dir.path().join(OWNER_FILE), "").unwrap();
+        let error = claim(dir.path(), &mine, "a").unwrap_err().to_string();
+        assert!(error.contains("does not say whose"), "{error}");
     }
 
     #[test]
     fn the_folder_of_another_cluster_or_node_is_refused_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        claim(dir.path(), &cluster("a=http://h:1", "http://h:1"), "a").unwrap();
+        live_in(dir.path(), &cluster("a=http://h:1", "http://h:1"));
         let before = fs::read(dir.path().join(OWNER_FILE)).unwrap();
         let other = cluster("a=http://h:2", "http://h:2");
         let error = claim(dir.path(), &other, "a").unwrap_err().to_string();
@@ -85,8 +174,7 @@ mod tests {
     fn a_folder_that_a_process_holds_is_refused_with_its_id() {
         let dir = tempfile::tempdir().unwrap();
         let mine = cluster("a=http://h:1", "http://h:1");
-        claim(dir.path(), &mine, "a").unwrap();
-        fs::create_dir(dir.path().join("wal")).unwrap();
+        live_in(dir.path(), &mine);
         fs::write(dir.path().join("wal/LOCK"), "4711\n").unwrap();
         let holder = fs::File::open(dir.path().join("wal/LOCK")).unwrap();
         rustix::fs::flock(&holder, rustix::fs::FlockOperation::LockExclusive).unwrap();

@@ -22,6 +22,7 @@ use quorate_kv::{BackgroundThread, KvStateMachine, Reader, RedbEngine};
 use quorate_server::{MemberContext, ServerOptions};
 use std::io::{IsTerminal, Read};
 use std::net::TcpListener;
+use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +48,8 @@ pub(crate) fn run(flags: &Flags, is_set: impl Fn(&str) -> bool) -> anyhow::Resul
     let clients = clients.collect::<anyhow::Result<Vec<_>>>()?;
     let peer_url = flags.listen_peer_urls.first().context("one peer URL was checked")?;
     let peers = listen(peer_url, "--listen-peer-urls")?;
-    folder::claim(&settings.data_dir, &settings.cluster, &flags.name)?;
+    let claimed = folder::claim(&settings.data_dir, &settings.cluster, &flags.name)?;
+    flags.check_join(claimed == folder::Claimed::New)?;
     runtime()?.block_on(serve(flags, &settings, clients, peers))
 }
 
@@ -60,6 +62,7 @@ async fn serve(
     // Signals are caught from here on, so that a stop during recovery is a clean one too.
     let stop_wish = stop_wish(flags.exit_with_parent)?;
     let (node, reader) = start_node(flags, settings, peers).await?;
+    folder::record_owner(&settings.data_dir, &settings.cluster, &flags.name)?;
     let clients = clients.into_iter().map(tokio::net::TcpListener::from_std);
     let clients = clients.collect::<Result<Vec<_>, _>>().context("listening for clients")?;
     let failing = node.clone();
@@ -127,8 +130,16 @@ async fn start_node(
 
 fn open_state(path: &Path) -> Result<(KvStateMachine, Reader), Fatal> {
     let failed = |what: &str| format!("{what} {}", path.display());
-    let engine = RedbEngine::open(path)
-        .map_err(|error| Fatal::caused_by(failed("cannot open the state in"), error))?;
+    // The engine checks its file's structure as it goes, and panics on some damage.
+    let engine = catch_unwind(|| RedbEngine::open(path)).map_err(|_| {
+        let damaged = failed("the state is damaged:");
+        Fatal::new(format!(
+            "{damaged}. Move that file away and start again: the log gives the state back if it \
+             still reaches that far, and the start says so if not"
+        ))
+    })?;
+    let engine =
+        engine.map_err(|error| Fatal::caused_by(failed("cannot open the state in"), error))?;
     let background = BackgroundThread::start()
         .map_err(|error| Fatal::caused_by("cannot start the state's thread", error))?;
     quorate_kv::open(Arc::new(engine), Arc::new(background))

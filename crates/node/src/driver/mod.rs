@@ -40,6 +40,8 @@ pub struct Driver {
     /// What the present turn has gathered and not yet given to the core.
     turn: Turn,
     sweep_at: Option<Time>,
+    /// Who refused what we forwarded, in which term.
+    refused_by: Option<(NodeId, Term)>,
     effects: Vec<Effect>,
 }
 
@@ -78,6 +80,7 @@ impl Driver {
             applied,
             turn: Turn::default(),
             sweep_at: None,
+            refused_by: None,
             effects: Vec::new(),
         }
     }
@@ -228,7 +231,9 @@ impl Driver {
             PeerMessage::ForwardReplies { incarnation, replies } => {
                 if incarnation == self.proposals.incarnation() {
                     for (request, fate) in replies {
-                        self.proposals.forward_reply(request, fate, &mut self.turn.fates);
+                        if self.proposals.forward_reply(request, fate, &mut self.turn.fates) {
+                            self.refused_by = Some((from, self.raft.current_term()));
+                        }
                     }
                 }
             }
@@ -259,6 +264,7 @@ impl Driver {
         }
         if self.sweep_at.is_some_and(|sweep_at| sweep_at <= now) {
             self.sweep_at = None;
+            self.refused_by = None;
             self.proposals.expire(now, &mut self.turn.fates);
             let leaderless = self.raft.leader().is_none();
             self.barriers.expire(now, leaderless, &mut self.turn.answers);
@@ -314,13 +320,19 @@ impl Driver {
                 let waiter = Waiter::Local(held.ticket);
                 self.turn.proposals.push((waiter, held.command, held.deadline));
             }
-        } else if self.proposals.has_held() {
+        } else if self.proposals.has_held() && !self.is_refusing(leader) {
             outputs.push(self.forward_held(leader));
         }
         self.append(now, outputs);
         if let Some(id) = self.barriers.ask() {
             self.step(now, Event::Read { id }, outputs);
         }
+    }
+
+    /// A leader that has just refused what we forwarded would do so again, as fast as messages
+    /// travel: the next sweep, or another term, is soon enough.
+    fn is_refusing(&self, leader: NodeId) -> bool {
+        self.refused_by == Some((leader, self.raft.current_term()))
     }
 
     fn forward_held(&mut self, leader: NodeId) -> Output {

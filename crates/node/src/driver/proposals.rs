@@ -117,17 +117,20 @@ impl Proposals {
 
     /// A leader's answer. A refusal by a node that no longer leads puts the proposal back in hold:
     /// it provably entered no log.
-    pub(super) fn forward_reply(&mut self, request: u64, fate: Fate, fates: &mut Fates) {
+    /// Returns whether that happened.
+    pub(super) fn forward_reply(&mut self, request: u64, fate: Fate, fates: &mut Fates) -> bool {
         let Some(AtLeader { outstanding, .. }) = self.at_leader.remove(&request) else {
-            return;
+            return false;
         };
         self.outstanding_bytes -= outstanding.command.len();
         match fate {
             Fate::NotAppended(Refusal::NoLeader | Refusal::Transferring { .. }) => {
                 self.hold(outstanding);
+                true
             }
             Fate::Applied { .. } | Fate::NotAppended(_) | Fate::Lost { .. } | Fate::Unknown(_) => {
                 fates.push((Waiter::Local(outstanding.ticket), fate));
+                false
             }
         }
     }

@@ -71,7 +71,8 @@ impl ApplyThread {
             // It has reported its own failure, if any.
             let _ended = writer.join();
         }
-        result
+        result?;
+        self.applier.finish().map_err(Into::into)
     }
 
     fn work(&mut self) -> Result<(), NodeFailure> {

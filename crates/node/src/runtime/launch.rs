@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::node::NodeOptions;
 use crate::transport::{LocalIdentity, Transport, TransportOptions};
 use crate::{NodeFailure, NodeStatus, StartError};
+use quorate_core::NodeId;
 use std::io;
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,9 +47,8 @@ type Started = oneshot::Sender<Result<Arc<Shared>, StartError>>;
 /// Starts a node; everything that blocks happens on its own threads.
 pub(crate) async fn launch(launch: Launch) -> Result<Launched, StartError> {
     let (started, result) = oneshot::channel();
-    // The kernel shows 15 characters of a thread's name.
-    let thread =
-        Builder::new().name("quorate-raft".to_owned()).spawn(move || raft_thread(launch, started));
+    let name = thread_name("raft", launch.open.id);
+    let thread = Builder::new().name(name).spawn(move || raft_thread(launch, started));
     let raft_thread = thread.map_err(StartError::Threads)?;
     let result = result.await;
     match result {
@@ -223,7 +223,7 @@ impl Workers {
         body: impl FnOnce() -> Result<(), NodeFailure> + Send + 'static,
     ) -> io::Result<()> {
         let shared = Arc::clone(shared);
-        let thread = Builder::new().name(format!("quorate-{name}"));
+        let thread = Builder::new().name(thread_name(name, shared.status.borrow().id));
         self.threads.push(thread.spawn(move || shared.guard(name, body))?);
         Ok(())
     }
@@ -236,6 +236,11 @@ impl Workers {
         self.queues.files.close();
         self.threads.into_iter().for_each(join);
     }
+}
+
+/// The duty comes first: the kernel shows 15 characters of a thread's name.
+fn thread_name(duty: &str, id: NodeId) -> String {
+    format!("{duty}-{id}")
 }
 
 /// Joins a thread whose panics were dealt with inside it.

@@ -111,9 +111,10 @@ fn reopen_log(
     let OpenRequest { id, cluster_id, wal_options, .. } = request;
     let opened = Wal::open(Arc::clone(disk), dir, *wal_options, *cluster_id, *id)?;
     if let Some(torn) = &opened.1.torn_tail {
-        tracing::info!(
+        tracing::warn!(
             node = %id, after = %torn.after,
-            "an unfinished write that nobody was told of was cut off the log"
+            "the end of the log was not whole and was cut off: a write that a crash interrupted, \
+             and that nobody was told of, unless the disk damaged it afterwards"
         );
     }
     Ok(opened)

@@ -2,6 +2,7 @@
 //! A burst wakes the consumer once. Knows nothing of the work but its size.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// A queue between two threads. It accepts everything that is pushed: whoever produces is bounded
 /// by the core's limits, and looks at [`Queue::size_bytes`] before it takes in more.
@@ -67,6 +68,21 @@ impl<T> Queue<T> {
             state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.is_waiting = false;
         }
+    }
+
+    /// As [`Queue::take`], but gives up after `patience` without an item, with `items` empty.
+    pub(crate) fn take_within(&self, items: &mut Vec<T>, patience: Duration) -> bool {
+        let mut state = lock(&self.state);
+        state.size_bytes -= std::mem::take(&mut state.taken_bytes);
+        if state.items.is_empty() && !state.is_closed {
+            state.is_waiting = true;
+            let waited = self.filled.wait_timeout(state, patience);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.is_waiting = false;
+        }
+        std::mem::swap(&mut state.items, items);
+        state.taken_bytes = state.size_bytes;
+        !(items.is_empty() && state.is_closed)
     }
 
     /// As [`Queue::take`], but takes what there is without waiting.
@@ -139,6 +155,16 @@ mod tests {
         queue.push((), 10).unwrap();
         queue.done();
         assert_eq!(queue.size_bytes(), 10);
+    }
+
+    #[test]
+    fn a_consumer_that_only_waits_so_long_comes_back_with_nothing() {
+        let queue = Queue::<()>::new();
+        let mut items = Vec::new();
+        assert!(queue.take_within(&mut items, Duration::ZERO));
+        assert!(items.is_empty());
+        queue.close();
+        assert!(!queue.take_within(&mut items, Duration::ZERO));
     }
 
     #[test]

@@ -9,7 +9,10 @@ use quorate_core::{Entry, LoadRequest, Persist, SnapshotMeta};
 use quorate_wal::Wal;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// After so long without a write the log notes how far it is durable.
+const IDLE_BEFORE_MARK: Duration = Duration::from_millis(100);
 
 /// What the log's thread is asked for. Its queue is bounded by the core: a leader's by its limit
 /// on uncommitted bytes, a follower's by its leader's window, and by the transport, which reads no
@@ -47,9 +50,12 @@ impl WalThread {
         let mut jobs = Vec::new();
         let mut persists = Vec::new();
         let mut later = VecDeque::new();
+        let mut is_marked = true;
         loop {
-            let is_open = if later.is_empty() {
+            let is_open = if later.is_empty() && is_marked {
                 self.queue.take(&mut jobs)
+            } else if later.is_empty() {
+                self.queue.take_within(&mut jobs, IDLE_BEFORE_MARK)
             } else {
                 self.queue.take_now(&mut jobs);
                 true
@@ -64,14 +70,20 @@ impl WalThread {
             if !persists.is_empty() {
                 self.persist(&persists)?;
                 persists.clear();
+                is_marked = false;
             }
             // One at a time, so that the next write never waits for more than one; but one after
             // every write, or a follower that is behind would starve while clients are busy.
             if let Some(job) = later.pop_front() {
                 self.other(job)?;
             }
+            // Until it is noted, damage to the last batch looks like a write that never ended.
+            if is_idle && !is_marked {
+                self.wal.mark_synced().map_err(NodeFailure::Log)?;
+                is_marked = true;
+            }
             if is_idle && !is_open {
-                return self.wal.mark_synced().map_err(NodeFailure::Log);
+                return Ok(());
             }
         }
     }
