@@ -82,6 +82,10 @@ impl Common {
             return;
         }
         self.applier.is_loading = false;
+        if self.is_restoring() {
+            // A snapshot took the place of the log in the meantime; the state machine will be it.
+            return;
+        }
         let is_whole = entries.first().is_some_and(|first| first.log_id.index == request.first)
             && entries.last().is_some_and(|last| {
                 last.log_id.index <= request.last && self.log.contains(last.log_id)
