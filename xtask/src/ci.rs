@@ -53,7 +53,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     if options.quick {
         return Ok(());
     }
-    let documentation = ["doc", "--workspace", "--no-deps", "--document-private-items"];
+    let documentation = ["doc", "--workspace", "--no-deps"];
     run.cargo("documentation", &documentation, &[("RUSTDOCFLAGS", "-D warnings")])?;
     let mut count = run.step("tests", || run_tests(root))?;
     run.step("README's first command", || try_cluster(root))?;
