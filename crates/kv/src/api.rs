@@ -305,7 +305,7 @@ pub struct RequestOp {
     pub request: Option<Request>,
 }
 
-/// Any request that a transaction may hold, or that [`crate::validate`] judges.
+/// Any request that a transaction may hold, or that [`crate::validate()`] judges.
 #[derive(Clone, PartialEq, Eq, Oneof)]
 pub enum Request {
     /// Read keys.

@@ -146,7 +146,7 @@ fn check_put(view: &View, request: &PutRequest) -> Result<(), ReadError> {
     Ok(check_lease(request.lease)?)
 }
 
-/// Whoever proposed an empty key did not ask [`crate::validate`].
+/// Whoever proposed an empty key did not ask [`crate::validate()`].
 pub(crate) const fn check_key(request: &PutRequest) -> Result<(), OpError> {
     if request.key.is_empty() { Err(OpError::MalformedCommand) } else { Ok(()) }
 }
