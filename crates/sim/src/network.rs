@@ -1,6 +1,7 @@
 //! The wires between the nodes: which are cut, and when (if ever) a message that is sent now
 //! arrives. It must not look into messages.
 
+use crate::counts::MessageCounts;
 use crate::faults::NetworkFaults;
 use crate::rng::Rng;
 use quorate_core::{NodeId, Time};
@@ -17,19 +18,6 @@ pub(crate) struct Network {
     counts: MessageCounts,
 }
 
-/// What became of the messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MessageCounts {
-    /// Sent.
-    pub sent: u64,
-    /// Lost on the way, by chance.
-    pub lost: u64,
-    /// Lost to a cut link.
-    pub cut: u64,
-    /// Delivered twice.
-    pub duplicated: u64,
-}
-
 /// When a message arrives: never, once, or twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Arrivals {
@@ -37,17 +25,6 @@ pub(crate) struct Arrivals {
     pub(crate) first: Option<Time>,
     /// The second copy.
     pub(crate) second: Option<Time>,
-}
-
-impl MessageCounts {
-    /// Adds another world's counts.
-    pub(crate) const fn add(&mut self, other: Self) {
-        let Self { sent, lost, cut, duplicated } = other;
-        self.sent += sent;
-        self.lost += lost;
-        self.cut += cut;
-        self.duplicated += duplicated;
-    }
 }
 
 impl Network {

@@ -3,11 +3,10 @@
 
 use crate::application::{Application, Findings};
 use crate::cluster::{Cluster, ClusterOptions};
+use crate::counts::{Counts, MessageCounts};
 use crate::judge::Breach;
 use crate::kv::{KvApplication, KvOptions};
-use crate::network::MessageCounts;
 use crate::rng::Rng;
-use crate::trace::Counts;
 use quorate_core::Time;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -135,6 +134,16 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 impl Summary {
+    /// The troubles of all kinds, by name.
+    pub fn faults(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        self.counts.faults().chain(self.messages.faults())
+    }
+
+    /// How often everything else happened, by name.
+    pub fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        self.counts.figures().chain(self.messages.figures())
+    }
+
     /// Adds another world's figures.
     pub fn add(&mut self, other: &Self) {
         self.seed = other.seed;
@@ -144,7 +153,7 @@ impl Summary {
         // Worlds may end in any order: the sum does not depend on it.
         self.trace_hash = self.trace_hash.wrapping_add(other.trace_hash);
         self.counts.add(&other.counts);
-        self.messages.add(other.messages);
+        self.messages.add(&other.messages);
         self.committed += other.committed;
         self.findings.checked_count += other.findings.checked_count;
         self.findings.undecided_count += other.findings.undecided_count;

@@ -1,6 +1,7 @@
 //! What happened, for people and for comparison: a hash over every event, counters, and the last
 //! notes of the story. Written to by the world; decides nothing.
 
+use crate::counts::Counts;
 use crate::hash::TraceHash;
 use quorate_core::{Message, NodeId, Role, Term, Time};
 use std::collections::VecDeque;
@@ -17,47 +18,6 @@ pub(crate) struct Trace {
     headlines: VecDeque<(u64, Note)>,
     note_count: u64,
     pub(crate) counts: Counts,
-}
-
-/// How often things happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Times that a node became leader.
-    pub elections: u64,
-    /// Nodes that lost power.
-    pub crashes: u64,
-    /// Of these, between two outputs of one turn.
-    pub crashes_mid_turn: u64,
-    /// Nodes that stopped because their disk failed.
-    pub disk_failures: u64,
-    /// Nodes that started again.
-    pub restarts: u64,
-    /// Partitions of any kind.
-    pub partitions: u64,
-    /// Processes that were stopped for a while.
-    pub pauses: u64,
-    /// Requests for another leader.
-    pub transfers: u64,
-    /// Messages that reached a node.
-    pub delivered: u64,
-    /// Bytes of messages sent.
-    pub sent_bytes: u64,
-    /// Writes that became durable.
-    pub persisted: u64,
-    /// Syncs of files and folders.
-    pub syncs: u64,
-    /// Entries applied, on all nodes together.
-    pub applied: u64,
-    /// Snapshots written.
-    pub snapshots_taken: u64,
-    /// Snapshots received and restored.
-    pub snapshots_restored: u64,
-    /// Requests of clients that were carried out.
-    pub ops_ok: u64,
-    /// Requests that provably had no effect.
-    pub ops_refused: u64,
-    /// Requests whose outcome the client does not know.
-    pub ops_unknown: u64,
 }
 
 /// One line of the story.
@@ -81,50 +41,6 @@ pub(crate) enum What {
     Applied { through: u64 },
     /// Another role or term.
     Became { role: Role, term: Term },
-}
-
-impl Counts {
-    /// Adds another world's counts.
-    pub(crate) fn add(&mut self, other: &Self) {
-        let Self {
-            elections,
-            crashes,
-            crashes_mid_turn,
-            disk_failures,
-            restarts,
-            partitions,
-            pauses,
-            transfers,
-            delivered,
-            sent_bytes,
-            persisted,
-            syncs,
-            applied,
-            snapshots_taken,
-            snapshots_restored,
-            ops_ok,
-            ops_refused,
-            ops_unknown,
-        } = *other;
-        self.elections += elections;
-        self.crashes += crashes;
-        self.crashes_mid_turn += crashes_mid_turn;
-        self.disk_failures += disk_failures;
-        self.restarts += restarts;
-        self.partitions += partitions;
-        self.pauses += pauses;
-        self.transfers += transfers;
-        self.delivered += delivered;
-        self.sent_bytes += sent_bytes;
-        self.persisted += persisted;
-        self.syncs += syncs;
-        self.applied += applied;
-        self.snapshots_taken += snapshots_taken;
-        self.snapshots_restored += snapshots_restored;
-        self.ops_ok += ops_ok;
-        self.ops_refused += ops_refused;
-        self.ops_unknown += ops_unknown;
-    }
 }
 
 impl Trace {

@@ -14,12 +14,13 @@ mod turn;
 mod work;
 
 use crate::application::Application;
+use crate::counts::{Counts, MessageCounts};
 use crate::faults::Faults;
 use crate::judge::{Breach, Safety};
-use crate::network::{MessageCounts, Network};
+use crate::network::Network;
 use crate::queue::Queue;
 use crate::rng::Rng;
-use crate::trace::{Counts, Trace};
+use crate::trace::Trace;
 use clients::Clients;
 use happening::Happening;
 use node::SimNode;
