@@ -160,24 +160,28 @@ impl View {
         }
     }
 
-    /// Brings the picture up to date. Cheap if no term started in the log, and none was removed.
-    pub fn refresh(&mut self, raft: &Raft) {
-        let term_runs = std::mem::take(&mut self.term_runs);
+    /// Brings the picture up to date, and returns whether other terms stand in the log than before,
+    /// beyond more or fewer entries of the last one. Cheap if not.
+    pub fn refresh(&mut self, raft: &Raft) -> bool {
         let same_shape = self.base == raft.base().last_included
-            && term_runs.last().copied() == raft.term_runs().next_back()
+            && self.term_runs.last().copied() == raft.term_runs().next_back()
             && raft.last_log().term == self.last_log.term;
-        *self = Self {
-            id: raft.id(),
-            role: raft.role(),
-            current_term: raft.current_term(),
-            commit_index: raft.commit_index(),
-            applied: raft.applied(),
-            durable_index: raft.durable_index(),
-            base: raft.base().last_included,
-            last_log: raft.last_log(),
-            term_runs: if same_shape { term_runs } else { raft.term_runs().collect() },
-            configuration: Arc::clone(raft.configuration()),
-        };
+        if !same_shape {
+            self.term_runs.clear();
+            self.term_runs.extend(raft.term_runs());
+        }
+        if !Arc::ptr_eq(&self.configuration, raft.configuration()) {
+            self.configuration = Arc::clone(raft.configuration());
+        }
+        self.id = raft.id();
+        self.role = raft.role();
+        self.current_term = raft.current_term();
+        self.commit_index = raft.commit_index();
+        self.applied = raft.applied();
+        self.durable_index = raft.durable_index();
+        self.base = raft.base().last_included;
+        self.last_log = raft.last_log();
+        !same_shape
     }
 
     /// The term of the entry at `index`; `None` outside of the log.
@@ -225,25 +229,55 @@ pub fn check_state(view: &View) -> Result<(), Violation> {
 /// [`Violation::WentBack`] if term, commit index or applied index fell;
 /// [`Violation::LeaderOverwrote`] if a leader changed its log other than by appending.
 pub fn check_transition(before: &View, after: &View) -> Result<(), Violation> {
-    let id = after.id;
-    let rules = [
-        ("current term", before.current_term.get(), after.current_term.get()),
-        ("commit index", before.commit_index.get(), after.commit_index.get()),
-        ("applied index", before.applied.get(), after.applied.get()),
-        ("base index", before.base.index.get(), after.base.index.get()),
-    ];
-    if let Some((what, before, after)) = rules.into_iter().find(|(_, low, high)| low > high) {
-        return Err(Violation::WentBack { id, what, before, after });
+    Outline::of(before).check_transition(after)
+}
+
+/// What a transition is judged by: a view without what it takes to copy.
+#[derive(Clone, Copy)]
+struct Outline {
+    role: Role,
+    current_term: Term,
+    commit_index: LogIndex,
+    applied: LogIndex,
+    base: LogIndex,
+    last_log: LogId,
+}
+
+impl Outline {
+    const fn of(view: &View) -> Self {
+        Self {
+            role: view.role,
+            current_term: view.current_term,
+            commit_index: view.commit_index,
+            applied: view.applied,
+            base: view.base.index,
+            last_log: view.last_log,
+        }
     }
-    let leads = |view: &View| view.role == Role::Leader;
-    let is_one_office = leads(before) && leads(after) && before.current_term == after.current_term;
-    let kept = before.last_log;
-    let has_kept = after.base.index >= kept.index || after.term_at(kept.index) == Some(kept.term);
-    if is_one_office && !has_kept {
-        let (term, before, after) = (after.current_term, kept, after.last_log);
-        return Err(Violation::LeaderOverwrote { id, term, before, after });
+
+    fn check_transition(self, after: &View) -> Result<(), Violation> {
+        let id = after.id;
+        let rules = [
+            ("current term", self.current_term.get(), after.current_term.get()),
+            ("commit index", self.commit_index.get(), after.commit_index.get()),
+            ("applied index", self.applied.get(), after.applied.get()),
+            ("base index", self.base.get(), after.base.index.get()),
+        ];
+        if let Some((what, before, after)) = rules.into_iter().find(|(_, low, high)| low > high) {
+            return Err(Violation::WentBack { id, what, before, after });
+        }
+        let is_one_office = self.role == Role::Leader
+            && after.role == Role::Leader
+            && self.current_term == after.current_term;
+        let kept = self.last_log;
+        let has_kept =
+            after.base.index >= kept.index || after.term_at(kept.index) == Some(kept.term);
+        if is_one_office && !has_kept {
+            let (term, before, after) = (after.current_term, kept, after.last_log);
+            return Err(Violation::LeaderOverwrote { id, term, before, after });
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Checks the logs of two servers against each other: below the last entry that both have, they
@@ -296,7 +330,7 @@ pub struct ClusterChecker {
     committed: LogId,
     /// A term in which `committed` was known to be committed.
     committed_in: Term,
-    entries: BTreeMap<LogId, u64>,
+    entries: Contents,
     applied: BTreeMap<NodeId, LogIndex>,
 }
 
@@ -320,29 +354,33 @@ impl ClusterChecker {
     /// The first [`Violation`] that this state shows.
     pub fn observe(&mut self, raft: &Raft) -> Result<(), Violation> {
         let id = raft.id();
-        let old = self.views.remove(&id);
         let is_new_life = self.down.remove(&id);
-        let mut view = old.clone().unwrap_or_else(|| View::of(raft));
-        view.refresh(raft);
-        check_state(&view)?;
-        let log_changed = old
-            .as_ref()
-            .is_none_or(|old| old.last_log != view.last_log || old.term_runs != view.term_runs);
-        let commit_changed = old.as_ref().is_none_or(|old| old.commit_index != view.commit_index);
-        let role_changed = old
-            .as_ref()
-            .is_none_or(|old| (old.role, old.current_term) != (view.role, view.current_term));
-        if let Some(old) = old.filter(|_| !is_new_life) {
-            check_transition(&old, &view)?;
+        let before = self.views.get(&id).map(Outline::of);
+        let view = self.views.entry(id).or_insert_with(|| View::of(raft));
+        let has_other_terms = view.refresh(raft);
+        check_state(view)?;
+        if let Some(before) = before.filter(|_| !is_new_life) {
+            before.check_transition(view)?;
         }
-        if log_changed {
-            self.views.values().try_for_each(|other| check_log_matching(&view, other))?;
+        let now = Outline::of(view);
+        let ends_elsewhere = before.is_none_or(|before| before.last_log != now.last_log);
+        if has_other_terms || ends_elsewhere {
+            self.check_log(id)?;
         }
-        if role_changed {
-            self.check_leader(&view)?;
+        let office = |outline: Outline| (outline.role, outline.current_term);
+        if before.is_none_or(|before| office(before) != office(now)) {
+            self.check_leader(id)?;
         }
-        self.views.insert(id, view);
-        if commit_changed { self.check_commit(id) } else { Ok(()) }
+        if before.is_none_or(|before| before.commit_index != now.commit_index) {
+            self.check_commit(id)?;
+        }
+        Ok(())
+    }
+
+    fn check_log(&self, id: NodeId) -> Result<(), Violation> {
+        let Some(view) = self.views.get(&id) else { return Ok(()) };
+        let mut others = self.views.values().filter(|other| other.id != id);
+        others.try_for_each(|other| check_log_matching(view, other))
     }
 
     /// Looks at an entry that a server is about to write: one `LogId`, one content.
@@ -352,7 +390,7 @@ impl ClusterChecker {
     /// [`Violation::EntryDiffers`] if another content was seen under the same `LogId`.
     pub fn observe_entry(&mut self, id: NodeId, entry: &Entry) -> Result<(), Violation> {
         let digest = digest(&entry.payload);
-        if *self.entries.entry(entry.log_id).or_insert(digest) == digest {
+        if self.entries.first_seen(entry.log_id, digest) == digest {
             return Ok(());
         }
         Err(Violation::EntryDiffers { id, log_id: entry.log_id })
@@ -386,11 +424,11 @@ impl ClusterChecker {
         self.committed
     }
 
-    fn check_leader(&mut self, view: &View) -> Result<(), Violation> {
-        if view.role != Role::Leader {
+    fn check_leader(&mut self, id: NodeId) -> Result<(), Violation> {
+        let Some(view) = self.views.get(&id).filter(|view| view.role == Role::Leader) else {
             return Ok(());
-        }
-        let (id, term) = (view.id, view.current_term);
+        };
+        let term = view.current_term;
         let first = *self.leaders.entry(term).or_insert(id);
         if first != id {
             return Err(Violation::TwoLeaders { term, first, second: id });
@@ -449,6 +487,30 @@ impl ClusterChecker {
                 Err(Violation::CommittedDiffers { id, index, expected, got })
             }
             (Some(_) | None, Some(_) | None) => Ok(()),
+        }
+    }
+}
+
+/// A digest of every entry ever seen. Nearly every index has had one entry: those lie in a row, the
+/// few that competed with them in a map.
+#[derive(Clone, Debug, Default)]
+struct Contents {
+    /// The first entry seen at each index, from 1 on without a gap.
+    row: Vec<(Term, u64)>,
+    others: BTreeMap<LogId, u64>,
+}
+
+impl Contents {
+    /// The digest under which this entry was first seen; this one, if it is new.
+    fn first_seen(&mut self, log_id: LogId, digest: u64) -> u64 {
+        let place = usize::try_from(log_id.index.get()).unwrap_or(usize::MAX).saturating_sub(1);
+        if place == self.row.len() {
+            self.row.push((log_id.term, digest));
+            return digest;
+        }
+        match self.row.get(place) {
+            Some((term, known)) if *term == log_id.term => *known,
+            Some(_) | None => *self.others.entry(log_id).or_insert(digest),
         }
     }
 }

@@ -6,6 +6,10 @@ use quorate_sim::kv::{KvApplication, KvOptions};
 use quorate_sim::{Cluster, ClusterOptions, seconds};
 use std::time::{Duration, Instant};
 
+/// As in the `quorate` binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let minutes = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(60);
     let mut options = ClusterOptions::calm(1, 5);

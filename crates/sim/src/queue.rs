@@ -5,23 +5,26 @@ use quorate_core::Time;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// A queue ordered by time, then by the order of insertion.
+/// A queue ordered by time, then by the order of insertion. What will happen lies still; only its
+/// small tickets move in the heap.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
-    heap: BinaryHeap<Reverse<Slot<T>>>,
+    heap: BinaryHeap<Reverse<Ticket>>,
+    places: Vec<Option<T>>,
+    free: Vec<usize>,
     inserted: u64,
 }
 
-#[derive(Debug)]
-struct Slot<T> {
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Ticket {
     at: Time,
     order: u64,
-    what: T,
+    place: usize,
 }
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::new(), inserted: 0 }
+        Self { heap: BinaryHeap::new(), places: Vec::new(), free: Vec::new(), inserted: 0 }
     }
 }
 
@@ -29,38 +32,25 @@ impl<T> Queue<T> {
     /// Lets something happen at a time.
     pub(crate) fn push(&mut self, at: Time, what: T) {
         self.inserted += 1;
-        self.heap.push(Reverse(Slot { at, order: self.inserted, what }));
+        let place = self.free.pop().unwrap_or(self.places.len());
+        match self.places.get_mut(place) {
+            Some(empty) => *empty = Some(what),
+            None => self.places.push(Some(what)),
+        }
+        self.heap.push(Reverse(Ticket { at, order: self.inserted, place }));
     }
 
     /// When the next thing happens.
     #[must_use]
     pub(crate) fn next_time(&self) -> Option<Time> {
-        self.heap.peek().map(|Reverse(slot)| slot.at)
+        self.heap.peek().map(|Reverse(ticket)| ticket.at)
     }
 
     /// Takes the next thing out.
     pub(crate) fn pop(&mut self) -> Option<(Time, T)> {
-        self.heap.pop().map(|Reverse(slot)| (slot.at, slot.what))
-    }
-}
-
-impl<T> PartialEq for Slot<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-
-impl<T> Eq for Slot<T> {}
-
-impl<T> PartialOrd for Slot<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> Ord for Slot<T> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
+        let Reverse(Ticket { at, place, .. }) = self.heap.pop()?;
+        self.free.push(place);
+        self.places.get_mut(place).and_then(Option::take).map(|what| (at, what))
     }
 }
 

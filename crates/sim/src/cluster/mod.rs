@@ -21,6 +21,7 @@ use crate::network::Network;
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::trace::Trace;
+use bytes::BytesMut;
 use clients::Clients;
 use happening::Happening;
 use node::SimNode;
@@ -33,6 +34,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use story::seconds;
+
+/// Messages that are encoded side by side share an allocation of this size.
+const SCRATCH_BYTES: usize = 64 << 10;
 
 /// Everything that a world is made from.
 #[derive(Clone, Debug)]
@@ -123,6 +127,8 @@ pub struct Cluster<A: Application> {
     trace: Trace,
     rng: Rng,
     steps: u64,
+    /// Where messages are encoded; many share one allocation.
+    scratch: BytesMut,
     /// Whether things go wrong by themselves and clients ask.
     is_troubled: bool,
     breach: Option<Breach>,
@@ -152,6 +158,7 @@ impl<A: Application> Cluster<A> {
             trace: Trace::default(),
             rng,
             steps: 0,
+            scratch: BytesMut::with_capacity(SCRATCH_BYTES),
             is_troubled: true,
             breach: None,
         };

@@ -57,6 +57,8 @@ pub(super) struct Running {
     pub(super) inbox: Vec<Input>,
     /// When the loop looks next, if that is planned.
     pub(super) turn_at: Option<Time>,
+    /// When turns are planned in the queue: never later than `turn_at`, at times too early.
+    pub(super) alarms: Vec<Time>,
     pub(super) log: Lane<LogJob>,
     pub(super) files: Lane<FileJob>,
     pub(super) machine: Lane<MachineJob>,
@@ -169,6 +171,7 @@ pub(super) fn begin(reading: Reading, now: Time) -> Running {
         digest,
         inbox: Vec::new(),
         turn_at: None,
+        alarms: Vec::new(),
         log: Lane::default(),
         files: Lane::default(),
         writer: Lane::default(),

@@ -8,13 +8,15 @@ use super::life::look_at;
 use crate::application::{Application, Outcome};
 use crate::judge::Breach;
 use crate::trace::{Note, What, kind_of};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use quorate::wire::{decode_peer_message, encode_peer_message};
 use quorate::{Input, Output, PeerMessage};
 use quorate_core::{NodeId, Role, Time};
 
 /// A node that asks for a deadline this often without time going on is spinning.
 const DEADLINE_STREAK_MAX: u32 = 20;
+/// Room for a message of usual size.
+const MESSAGE_BYTES: usize = 512;
 
 impl<A: Application> Cluster<A> {
     /// A message reaches a node: here it becomes a message again.
@@ -51,6 +53,10 @@ impl<A: Application> Cluster<A> {
         let Some(running) = node.running_mut() else { return };
         if running.turn_at.is_none_or(|planned| at < planned) {
             running.turn_at = Some(at);
+        }
+        // An alarm that rings earlier will be set anew when it rings.
+        if running.alarms.iter().all(|alarm| *alarm > at) {
+            running.alarms.push(at);
             self.queue.push(at, Happening::Turn { node: id, life });
         }
     }
@@ -59,14 +65,23 @@ impl<A: Application> Cluster<A> {
     pub(super) fn turn_if_due(&mut self, id: NodeId, life: u64) -> Result<(), Breach> {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
-        if node.life != life || node.paused {
+        if node.life != life {
             return Ok(());
         }
+        let is_paused = node.paused;
         let Some(running) = node.running_mut() else { return Ok(()) };
-        if running.turn_at.is_none_or(|planned| planned > now) {
+        running.alarms.retain(|alarm| *alarm > now);
+        if is_paused {
             return Ok(());
         }
-        running.turn_at = None;
+        match running.turn_at {
+            None => return Ok(()),
+            Some(later) if later > now => {
+                self.plan_turn(id, later);
+                return Ok(());
+            }
+            Some(_) => running.turn_at = None,
+        }
         let is_due = running.driver.next_deadline().is_some_and(|deadline| deadline <= now);
         if is_due {
             running.inbox.push(Input::Deadline);
@@ -217,9 +232,9 @@ impl<A: Application> Cluster<A> {
         if let PeerMessage::Raft(message) = message {
             self.safety.sends(from, to, message)?;
         }
-        let mut encoded = BytesMut::new();
-        encode_peer_message(message, &mut encoded);
-        let bytes = encoded.freeze();
+        self.scratch.reserve(MESSAGE_BYTES);
+        encode_peer_message(message, &mut self.scratch);
+        let bytes = self.scratch.split().freeze();
         self.trace.counts.sent_bytes += u64::try_from(bytes.len()).unwrap_or(0);
         let arrivals = self.network.send(self.now, from, to);
         for at in arrivals.second.into_iter().chain(arrivals.first) {
