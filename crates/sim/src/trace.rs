@@ -18,6 +18,8 @@ pub(crate) struct Trace {
     headlines: VecDeque<(u64, Note)>,
     note_count: u64,
     pub(crate) counts: Counts,
+    /// The trouble that is happening at this moment, by its ordinal.
+    pub(crate) trouble: Option<u64>,
 }
 
 /// One line of the story.
@@ -71,7 +73,10 @@ impl Trace {
     }
 
     /// Keeps a headline.
-    pub(crate) fn headline(&mut self, at: Time, node: Option<NodeId>, text: String) {
+    pub(crate) fn headline(&mut self, at: Time, node: Option<NodeId>, mut text: String) {
+        if let Some(ordinal) = self.trouble {
+            text = format!("#{ordinal} {text}");
+        }
         self.note(Note { at, node, what: What::Headline(text) });
     }
 

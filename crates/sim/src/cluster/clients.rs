@@ -18,6 +18,8 @@ pub(super) struct Clients {
     pub(super) rng: Rng,
     op_count: u64,
     moment: u64,
+    /// Requests that clients made of their own accord.
+    request_count: u64,
     /// Requests without an answer: whose (a client, or a story's), and whether it is a command.
     pub(super) waiting: BTreeMap<OpId, Waiting>,
     /// Answers to a story's own requests.
@@ -34,7 +36,14 @@ pub(super) struct Waiting {
 
 impl Clients {
     pub(super) fn new(rng: Rng) -> Self {
-        Self { rng, op_count: 0, moment: 0, waiting: BTreeMap::new(), told: BTreeMap::new() }
+        Self {
+            rng,
+            op_count: 0,
+            moment: 0,
+            request_count: 0,
+            waiting: BTreeMap::new(),
+            told: BTreeMap::new(),
+        }
     }
 
     pub(super) fn next_moment(&mut self) -> u64 {
@@ -58,9 +67,11 @@ impl<A: Application> Cluster<A> {
 
     /// A client asks some node, be it up or not.
     pub(super) fn think(&mut self, client: usize) {
-        if !self.is_troubled {
+        let is_over = |max| self.clients.request_count >= max;
+        if !self.is_troubled || self.options.request_count_max.is_some_and(is_over) {
             return;
         }
+        self.clients.request_count += 1;
         let (op, moment) = (self.clients.next_op(), self.clients.next_moment());
         let request = self.application.request(op, moment, &mut self.clients.rng);
         let node = NodeId::new(self.clients.rng.below(self.options.node_count) + 1);

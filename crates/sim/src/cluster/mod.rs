@@ -18,6 +18,7 @@ use crate::counts::{Counts, MessageCounts};
 use crate::faults::Faults;
 use crate::judge::{Breach, Safety};
 use crate::network::Network;
+use crate::ordinals::Ordinals;
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::trace::Trace;
@@ -32,6 +33,7 @@ use quorate_wal::WalOptions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use trouble::Troubles;
 
 pub use story::seconds;
 
@@ -59,6 +61,12 @@ pub struct ClusterOptions {
     pub think_mean: Duration,
     /// How long a client waits for an answer.
     pub patience: Duration,
+    /// How many requests all clients together make; no limit if absent.
+    pub request_count_max: Option<u64>,
+    /// Troubles that do not happen, by their ordinals; all others stay as they are.
+    pub skipped_troubles: Ordinals,
+    /// Another order of chance for the same troubles: of delays, reactions, and clients.
+    pub schedule: u64,
 }
 
 impl ClusterOptions {
@@ -84,6 +92,9 @@ impl ClusterOptions {
             client_count: 0,
             think_mean: Duration::from_millis(250),
             patience: Duration::from_secs(5),
+            request_count_max: None,
+            skipped_troubles: Ordinals::default(),
+            schedule: 0,
         }
     }
 
@@ -126,6 +137,7 @@ pub struct Cluster<A: Application> {
     invariants: ClusterChecker,
     trace: Trace,
     rng: Rng,
+    troubles: Troubles,
     steps: u64,
     /// Where messages are encoded; many share one allocation.
     scratch: BytesMut,
@@ -138,7 +150,8 @@ impl<A: Application> Cluster<A> {
     /// A world in which every node is about to start for the first time.
     #[must_use]
     pub fn new(options: ClusterOptions, application: A) -> Self {
-        let mut rng = Rng::new(options.seed).fork("world");
+        let troubles = Troubles::new(&mut Rng::new(options.seed).fork("troubles"));
+        let mut rng = Rng::new(options.seed.wrapping_add(options.schedule << 40)).fork("world");
         let ids: Vec<NodeId> = (1..=options.node_count).map(NodeId::new).collect();
         let network = Network::new(options.faults.network, rng.fork("network"));
         let clients = Clients::new(rng.fork("clients"));
@@ -157,6 +170,7 @@ impl<A: Application> Cluster<A> {
             invariants: ClusterChecker::new(),
             trace: Trace::default(),
             rng,
+            troubles,
             steps: 0,
             scratch: BytesMut::with_capacity(SCRATCH_BYTES),
             is_troubled: true,
@@ -241,6 +255,12 @@ impl<A: Application> Cluster<A> {
     #[must_use]
     pub const fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// How many troubles have come, skipped ones among them.
+    #[must_use]
+    pub const fn trouble_count(&self) -> u64 {
+        self.troubles.count()
     }
 
     /// The hash over everything that has happened.

@@ -6,10 +6,44 @@ use super::happening::{Happening, Trouble};
 use crate::application::Application;
 use crate::disk::CrashStyle;
 use crate::faults::Rhythm;
-use crate::rng::Chance;
+use crate::rng::{Chance, Rng};
 use quorate::Input;
 use quorate_core::NodeId;
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// The troubles of a world, numbered from 1 on in the order in which they come. Each kind has its
+/// own rhythm and each trouble its own chance, so that one can be taken out of a world without
+/// changing when the others come and whom they hit.
+#[derive(Debug)]
+pub(super) struct Troubles {
+    count: u64,
+    seed: u64,
+    rhythms: BTreeMap<Trouble, Rng>,
+}
+
+impl Troubles {
+    pub(super) fn new(rng: &mut Rng) -> Self {
+        Self { count: 0, seed: rng.word(), rhythms: BTreeMap::new() }
+    }
+
+    /// How many there were.
+    pub(super) const fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn rhythm(&mut self, trouble: Trouble) -> &mut Rng {
+        let seed = self.seed;
+        let rhythm = || Rng::new(seed).fork(&format!("rhythm of {trouble:?}"));
+        self.rhythms.entry(trouble).or_insert_with(rhythm)
+    }
+
+    /// The next trouble's ordinal and chance.
+    fn next(&mut self) -> (u64, Rng) {
+        self.count += 1;
+        (self.count, Rng::new(self.seed.wrapping_add(self.count)).fork("trouble"))
+    }
+}
 
 impl<A: Application> Cluster<A> {
     /// Everything that goes wrong in this world, for the first time.
@@ -28,7 +62,7 @@ impl<A: Application> Cluster<A> {
             Trouble::Transfer => faults.transfers_every,
         };
         if let Some(every) = every {
-            let delay = self.rng.wait(every);
+            let delay = self.troubles.rhythm(trouble).wait(every);
             self.queue.push(self.now.after(delay), Happening::Trouble(trouble));
         }
     }
@@ -38,13 +72,27 @@ impl<A: Application> Cluster<A> {
         if !self.is_troubled {
             return;
         }
+        self.plan_trouble(trouble);
+        let (ordinal, details) = self.troubles.next();
+        if self.options.skipped_troubles.contains(ordinal) {
+            return;
+        }
+        // Whom it hits and for how long is drawn from the trouble's own chance, so that the
+        // troubles after one that is skipped stay as they are.
+        let chance = std::mem::replace(&mut self.rng, details);
+        self.trace.trouble = Some(ordinal);
+        self.befall(trouble);
+        self.rng = chance;
+        self.trace.trouble = None;
+    }
+
+    fn befall(&mut self, trouble: Trouble) {
         match trouble {
             Trouble::Crash => self.crash_somebody(),
             Trouble::Partition => self.partition_somehow(),
             Trouble::Pause => self.pause_somebody(),
             Trouble::Transfer => self.transfer_somewhere(),
         }
-        self.plan_trouble(trouble);
     }
 
     fn crash_somebody(&mut self) {

@@ -1,0 +1,117 @@
+//! The kinds of trouble by name, and how each is switched off: for `--without`, and for making a
+//! failing case small. A new intensity in `faults.rs` belongs to one of these kinds, or is a new
+//! one; the test below fails until it does. Decides nothing in a world.
+
+use crate::cluster::ClusterOptions;
+use crate::faults::{DiskPace, Faults, NetworkFaults};
+use crate::rng::Chance;
+
+/// One kind of trouble.
+#[derive(Clone, Copy, Debug)]
+pub struct FaultKind {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it does, in a few words.
+    pub what: &'static str,
+    off: fn(&mut ClusterOptions),
+}
+
+impl FaultKind {
+    const fn new(name: &'static str, what: &'static str, off: fn(&mut ClusterOptions)) -> Self {
+        Self { name, what, off }
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        FAULT_KINDS.iter().find(|kind| kind.name == name)
+    }
+
+    /// A world without it.
+    pub fn switch_off(&self, options: &mut ClusterOptions) {
+        (self.off)(options);
+    }
+}
+
+impl PartialEq for FaultKind {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for FaultKind {}
+
+/// Every kind of trouble that can be switched off.
+pub const FAULT_KINDS: &[FaultKind] = &[
+    FaultKind::new("crashes", "nodes lose power or their process", |options| {
+        options.faults.crashes = None;
+    }),
+    FaultKind::new("partitions", "links are cut for a while", |options| {
+        options.faults.partitions = None;
+    }),
+    FaultKind::new("pauses", "processes stop and go on", |options| options.faults.pauses = None),
+    FaultKind::new("transfers", "somebody asks for another leader", |options| {
+        options.faults.transfers_every = None;
+    }),
+    FaultKind::new("loss", "messages never arrive", |options| {
+        options.faults.network.loss = Chance::NEVER;
+    }),
+    FaultKind::new("duplication", "messages arrive twice", |options| {
+        options.faults.network.duplication = Chance::NEVER;
+    }),
+    FaultKind::new("reordering", "messages overtake one another", |options| {
+        options.faults.network.reorders = false;
+    }),
+    FaultKind::new("slow-network", "messages take long, some of them much longer", |options| {
+        let calm = NetworkFaults::calm();
+        let network = &mut options.faults.network;
+        (network.delay_min, network.delay_mean) = (calm.delay_min, calm.delay_mean);
+        (network.tail, network.tail_max) = (calm.tail, calm.tail_max);
+    }),
+    FaultKind::new("slow-disk", "syncs take long, some of them hang", |options| {
+        let calm = DiskPace::calm();
+        let disk = &mut options.faults.disk;
+        (disk.sync_min, disk.sync_mean) = (calm.sync_min, calm.sync_mean);
+        (disk.stall, disk.stall_max) = (calm.stall, calm.stall_max);
+    }),
+    FaultKind::new("sync-failures", "syncs fail and lose what they should keep", |options| {
+        options.faults.disk.faults.sync_fails = Chance::NEVER;
+    }),
+    FaultKind::new("slow-nodes", "loops and state machines take their time", |options| {
+        let calm = Faults::none();
+        options.faults.reaction_max = calm.reaction_max;
+        options.faults.apply_max = calm.apply_max;
+    }),
+    FaultKind::new("shuffled-outputs", "a turn's outputs happen in another order", |options| {
+        options.faults.shuffled_outputs = Chance::NEVER;
+    }),
+    FaultKind::new("small-limits", "small batches, windows, caches and segments", |options| {
+        let calm = ClusterOptions::calm(options.seed, options.node_count);
+        (options.raft, options.driver, options.wal) = (calm.raft, calm.driver, calm.wal);
+    }),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_world_with_every_kind_switched_off_is_a_quiet_one() {
+        for seed in 1..=100 {
+            let mut options = ClusterOptions::swarm(seed, 3);
+            for kind in FAULT_KINDS {
+                kind.switch_off(&mut options);
+            }
+            let calm = ClusterOptions::calm(seed, 3);
+            assert_eq!(format!("{:?}", options.faults), format!("{:?}", calm.faults));
+            assert_eq!(format!("{:?}", options.raft), format!("{:?}", calm.raft));
+        }
+    }
+
+    #[test]
+    fn kinds_have_different_names() {
+        for kind in FAULT_KINDS {
+            assert_eq!(FAULT_KINDS.iter().filter(|other| *other == kind).count(), 1);
+        }
+    }
+}
