@@ -176,6 +176,15 @@ impl Progress {
         }
     }
 
+    /// How many bytes of entries its window has room for.
+    pub(crate) fn window_room(&self, options: &Options) -> usize {
+        let under_way = match &self.state {
+            ProgressState::Replicate(window) => window.bytes(),
+            ProgressState::Probe { .. } | ProgressState::Snapshot(_) => 0,
+        };
+        options.in_flight_bytes_max.saturating_sub(under_way)
+    }
+
     /// Whether nothing is under way that would carry news of commitment.
     pub(crate) fn is_quiet(&self) -> bool {
         match &self.state {

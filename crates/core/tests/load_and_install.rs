@@ -1,14 +1,15 @@
-//! A snapshot replaces the log while entries of it are being read back for the state machine: what
-//! was read, or could not be read any more, has lost its meaning and is no sign of damage.
+//! Entries are read back from the disk while the server goes on: a snapshot replaces the log, or a
+//! follower's window is full. What was read may then have lost its meaning, or must wait.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 // A test looks for one effect among all.
 #![allow(clippy::wildcard_enum_match_arm)]
 
 use bytes::Bytes;
 use quorate_core::{
-    AppendEntries, Configuration, Effect, Event, HardState, InstallSnapshot, LoadRequest, LogId,
-    LogIndex, Member, MemberRole, Message, NodeId, Options, Raft, Restored, SnapshotMeta, Term,
-    Time,
+    AppendEntries, AppendEntriesResponse, AppendOutcome, Configuration, ConflictHint, Effect,
+    Entry, Event, HardState, InstallSnapshot, LoadRequest, LogId, LogIndex, Member, MemberRole,
+    Message, NodeId, Options, Payload, Raft, RequestVoteResponse, Restored, Role, SnapshotMeta,
+    Term, Time, VotePhase,
 };
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ fn meta(last_included: LogId) -> SnapshotMeta {
 }
 
 /// A server whose whole log, three entries, is on the disk and not in memory.
-fn restarted() -> Raft {
+fn restarted(options: Options) -> Raft {
     let restored = Restored {
         hard_state: HardState { current_term: Term::new(1), voted_for: None },
         base: meta(LogId::ORIGIN),
@@ -36,7 +37,7 @@ fn restarted() -> Raft {
         tail: Vec::new(),
         applied: LogIndex::ORIGIN,
     };
-    Raft::new(NodeId::new(1), Options::default(), 7, restored, Time::ZERO).unwrap()
+    Raft::new(NodeId::new(1), options, 7, restored, Time::ZERO).unwrap()
 }
 
 /// Steps, reports every write as durable, and returns all effects.
@@ -70,7 +71,7 @@ fn load_of(effects: &[Effect]) -> LoadRequest {
 
 #[test]
 fn a_log_that_a_snapshot_replaced_while_it_was_read_is_not_called_unreadable() {
-    let mut raft = restarted();
+    let mut raft = restarted(Options::default());
     let probe = AppendEntries {
         term: Term::new(2),
         prev_log: id(1, 3),
@@ -95,4 +96,48 @@ fn a_log_that_a_snapshot_replaced_while_it_was_read_is_not_called_unreadable() {
     assert!(effects.iter().any(restores), "{effects:?}");
     step(&mut raft, Event::SnapshotRestored { last_included });
     assert_eq!(raft.applied(), LogIndex::new(10));
+}
+
+/// Makes it the leader of term 2, by the vote of `LEADER`.
+fn elect(raft: &mut Raft) {
+    let mut effects = Vec::new();
+    let deadline = raft.next_deadline().unwrap();
+    raft.step(deadline, Event::Deadline, &mut effects);
+    for phase in [VotePhase::PreVote, VotePhase::Vote] {
+        let vote = RequestVoteResponse { term: Term::new(2), phase, granted: true };
+        receive(raft, Message::RequestVoteResponse(vote));
+    }
+    assert_eq!(raft.role(), Role::Leader);
+}
+
+fn appends(effects: &[Effect]) -> usize {
+    let is_append = |effect: &&Effect| match effect {
+        Effect::Send { to, message: Message::AppendEntries(_) } => *to == LEADER,
+        _ => false,
+    };
+    effects.iter().filter(is_append).count()
+}
+
+#[test]
+fn entries_read_back_for_a_follower_do_not_overfill_its_window() {
+    let mut raft = restarted(Options {
+        append_bytes_max: 1,
+        in_flight_count_max: 2,
+        log_cache_bytes_max: 1,
+        ..Options::default()
+    });
+    elect(&mut raft);
+    let answer = |outcome| {
+        Message::AppendEntriesResponse(AppendEntriesResponse { term: Term::new(2), outcome })
+    };
+    let hint = ConflictHint { candidate: LogId::ORIGIN };
+    let prev_index = LogIndex::new(3);
+    receive(&mut raft, answer(AppendOutcome::Rejected { prev_index, hint }));
+    let matched = LogIndex::ORIGIN;
+    let request = load_of(&receive(&mut raft, answer(AppendOutcome::Accepted { matched })));
+    let entry = |index| Entry { log_id: id(1, index), payload: Payload::Noop };
+    let entries = (1..=3).map(entry).collect();
+    let effects = step(&mut raft, Event::Loaded { request, entries });
+    assert_eq!(appends(&effects), 2, "{effects:?}");
+    assert_eq!(raft.status().progress[&LEADER].in_flight_count, 2);
 }

@@ -116,6 +116,7 @@ fn handle_loaded_for_peer(
     send_in_batches(common, peer, progress, entries);
 }
 
+/// Sends as much as the window allows; the rest is read again when there is room.
 fn send_in_batches(
     common: &mut Common,
     peer: NodeId,
@@ -129,6 +130,9 @@ fn send_in_batches(
         if bytes.saturating_add(size) > common.options.append_bytes_max && !batch.is_empty() {
             send_entries(common, peer, progress, std::mem::take(&mut batch), bytes);
             bytes = 0;
+        }
+        if !progress.may_send(&common.options) {
+            return;
         }
         bytes += size;
         batch.push(entry);
@@ -242,10 +246,11 @@ fn ask_for_entries(
         return;
     }
     progress.loading = true;
+    let room = progress.window_room(&common.options);
     common.effects.push(Effect::Load(LoadRequest {
         purpose: LoadFor::Peer(peer),
         first: progress.next_index,
         last: tail_first.previous().unwrap_or_default(),
-        max_bytes: common.options.load_bytes_max,
+        max_bytes: common.options.load_bytes_max.min(room),
     }));
 }
