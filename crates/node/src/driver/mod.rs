@@ -103,6 +103,12 @@ impl Driver {
         self.proposals.count() + self.barriers.count()
     }
 
+    /// Bytes of proposals that wait for a leader to be known, or for its answer.
+    #[must_use]
+    pub const fn outstanding_bytes(&self) -> usize {
+        self.proposals.outstanding_bytes()
+    }
+
     /// When [`Input::Deadline`] is due, if nothing else happens first.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {

@@ -7,7 +7,7 @@ use super::work::HashWriter;
 use crate::application::{Application, Findings, Outcome};
 use crate::disk::CrashStyle;
 use crate::faults::Faults;
-use crate::judge::Breach;
+use crate::judge::{Breach, bounds};
 use quorate_core::{LogIndex, NodeId, Role, Time};
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ const CONVERGENCE_BOUND: Duration = Duration::from_mins(1);
 
 /// How often the world looks whether it is there.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long a cluster that has come together is watched at rest.
+const HEARTBEATS_AT_REST: u32 = 20;
 
 impl<A: Application> Cluster<A> {
     /// Mends everything: links, disks, processes; nothing goes wrong by itself any more, and the
@@ -59,6 +62,7 @@ impl<A: Application> Cluster<A> {
         self.scan()?;
         self.wait_for("not everything applied everywhere", Self::is_together)?;
         self.compare_states()?;
+        self.rest()?;
         Ok(self.application.verdict()?)
     }
 
@@ -132,6 +136,18 @@ impl<A: Application> Cluster<A> {
             }
         }
         Ok(())
+    }
+
+    /// Nobody asks anything: what is sent now is what the protocol costs.
+    fn rest(&mut self) -> Result<(), Breach> {
+        let before = self.network.counts().sent;
+        let passed = self.options.raft.heartbeat_interval * HEARTBEATS_AT_REST;
+        self.run_until(self.now.after(passed));
+        if let Some(breach) = self.breach.take() {
+            return Err(breach);
+        }
+        let sent = self.network.counts().sent - before;
+        bounds::check_quiet(self.nodes.len(), &self.options.raft, passed, sent)
     }
 
     fn compare_states(&mut self) -> Result<(), Breach> {

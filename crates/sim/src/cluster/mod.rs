@@ -114,6 +114,7 @@ impl ClusterOptions {
         options.wal.segment_size_bytes = rng.between(4 << 10, 64 << 10);
         options.wal.first_segment_size_bytes = rng.between(2 << 10, 8 << 10);
         options.wal.tail_bytes_max = rng.index(16 << 10);
+        draw_limits(&mut options, &mut rng);
         options.raft.append_bytes_max = rng.index(8 << 10) + 64;
         options.raft.in_flight_count_max = rng.index(16) + 1;
         options.raft.log_cache_bytes_max = rng.index(32 << 10) + 1;
@@ -320,6 +321,19 @@ impl<A: Application> Cluster<A> {
         });
         leaders.max().map(|(_, id)| id)
     }
+}
+
+/// Limits on what is held, in some worlds so low that they are reached all the time.
+fn draw_limits(options: &mut ClusterOptions, rng: &mut Rng) {
+    if rng.coin() {
+        return;
+    }
+    options.raft.in_flight_bytes_max = rng.index(8 << 10) + 1;
+    options.raft.uncommitted_bytes_max = rng.index(4 << 10) + 1;
+    options.raft.applying_bytes_max = rng.index(4 << 10) + 1;
+    options.raft.waiting_reads_count_max = rng.index(8) + 1;
+    options.driver.outstanding_bytes_max = rng.index(4 << 10) + 512;
+    options.driver.barriers_count_max = rng.index(8) + 1;
 }
 
 /// Short and long timeouts: what is rare at one speed is common at another.

@@ -74,6 +74,8 @@ pub(super) struct Running {
     /// Deadlines in a row at the same time.
     pub(super) deadline_streak: u32,
     pub(super) turned_at: Time,
+    /// Turns in this life.
+    pub(super) turn_count: u64,
 }
 
 /// What a caller waits for.
@@ -180,6 +182,7 @@ pub(super) fn begin(reading: Reading, now: Time) -> Running {
         wanted: None,
         callers: BTreeMap::new(),
         noted,
+        turn_count: 0,
         deadline_streak: 0,
         turned_at: now,
     }

@@ -1,12 +1,12 @@
 //! One turn of a node's loop: everything that has happened goes in, and what comes out is carried
 //! out piece by piece, in any order that the contract allows. Between two pieces the node may die.
 
-use super::Cluster;
 use super::happening::Happening;
 use super::lanes::{FileJob, LogJob, MachineJob};
 use super::life::look_at;
+use super::{Cluster, ClusterOptions};
 use crate::application::{Application, Outcome};
-use crate::judge::Breach;
+use crate::judge::{Breach, bounds};
 use crate::trace::{Note, What, kind_of};
 use bytes::Bytes;
 use quorate::wire::{decode_peer_message, encode_peer_message};
@@ -15,6 +15,8 @@ use quorate_core::{NodeId, Role, Time};
 
 /// A node that asks for a deadline this often without time going on is spinning.
 const DEADLINE_STREAK_MAX: u32 = 20;
+/// What a node holds is looked at after so many turns: a limit that is broken stays so for a while.
+const TURNS_PER_LOOK: u64 = 16;
 /// Room for a message of usual size.
 const MESSAGE_BYTES: usize = 512;
 
@@ -135,6 +137,11 @@ impl<A: Application> Cluster<A> {
         if running.deadline_streak > DEADLINE_STREAK_MAX {
             let deadline = running.driver.next_deadline().unwrap_or_default();
             return Err(Breach::BusyLoop { node: id, role: look.role, deadline });
+        }
+        running.turn_count += 1;
+        if running.turn_count.is_multiple_of(TURNS_PER_LOOK) {
+            let ClusterOptions { raft, driver, .. } = &self.options;
+            bounds::check_held(&running.driver, raft, driver)?;
         }
         if raft.is_poisoned() {
             return Err(Breach::Poisoned {

@@ -1,6 +1,7 @@
 //! The judges: who looks at every step of every node, and what they call a breach. They believe
 //! nothing that a node says of itself where the world can know better.
 
+pub(crate) mod bounds;
 mod durable;
 pub mod linearizable;
 mod safety;
@@ -188,6 +189,28 @@ pub enum Breach {
         role: Role,
         /// The deadline.
         deadline: Time,
+    },
+    /// A node holds more than a named limit allows.
+    #[error("node {node} holds {held}; {name} allows {limit}")]
+    OverLimit {
+        /// Who.
+        node: NodeId,
+        /// The limit's name.
+        name: &'static str,
+        /// What it holds, in the limit's unit.
+        held: usize,
+        /// What it may hold.
+        limit: usize,
+    },
+    /// A cluster at rest is not at rest.
+    #[error("{sent} messages in {passed:?} at rest, where {limit} are enough")]
+    MessageStorm {
+        /// Messages sent.
+        sent: u64,
+        /// How many a quiet cluster needs, generously.
+        limit: u64,
+        /// In how much virtual time.
+        passed: std::time::Duration,
     },
     /// The core saw proof of a broken protocol.
     #[error("node {node} poisoned itself: {reason}")]
