@@ -20,6 +20,8 @@ pub(super) struct Clients {
     moment: u64,
     /// Requests that clients made of their own accord.
     request_count: u64,
+    /// How many requests a client in the middle of a burst still makes without thinking.
+    bursts: BTreeMap<usize, u64>,
     /// Requests without an answer: whose (a client, or a story's), and whether it is a command.
     pub(super) waiting: BTreeMap<OpId, Waiting>,
     /// Answers to a story's own requests.
@@ -41,6 +43,7 @@ impl Clients {
             op_count: 0,
             moment: 0,
             request_count: 0,
+            bursts: BTreeMap::new(),
             waiting: BTreeMap::new(),
             told: BTreeMap::new(),
         }
@@ -61,7 +64,15 @@ impl Clients {
 impl<A: Application> Cluster<A> {
     /// A client will think of something.
     pub(super) fn plan_thought(&mut self, client: usize) {
-        let delay = self.clients.rng.wait(self.options.think_mean);
+        let clients = &mut self.clients;
+        let burst = clients.bursts.entry(client).or_default();
+        let delay = if *burst > 0 {
+            *burst -= 1;
+            Duration::ZERO
+        } else {
+            *burst = clients.rng.below(self.options.burst_count_max + 1);
+            clients.rng.wait(self.options.think_mean)
+        };
         self.queue.push(self.now.after(delay), Happening::Think { client });
     }
 

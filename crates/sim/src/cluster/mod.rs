@@ -59,6 +59,8 @@ pub struct ClusterOptions {
     pub client_count: usize,
     /// How long a client thinks between two requests, on average.
     pub think_mean: Duration,
+    /// After it has thought, a client makes up to this many further requests without thinking.
+    pub burst_count_max: u64,
     /// How long a client waits for an answer.
     pub patience: Duration,
     /// How many requests all clients together make; no limit if absent.
@@ -91,6 +93,7 @@ impl ClusterOptions {
             faults: Faults::none(),
             client_count: 0,
             think_mean: Duration::from_millis(250),
+            burst_count_max: 0,
             patience: Duration::from_secs(5),
             request_count_max: None,
             skipped_troubles: Ordinals::default(),
@@ -114,6 +117,7 @@ impl ClusterOptions {
         options.wal.segment_size_bytes = rng.between(4 << 10, 64 << 10);
         options.wal.first_segment_size_bytes = rng.between(2 << 10, 8 << 10);
         options.wal.tail_bytes_max = rng.index(16 << 10);
+        options.burst_count_max = rng.pick(&[0, 0, 5, 50]).copied().unwrap_or_default();
         draw_limits(&mut options, &mut rng);
         options.raft.append_bytes_max = rng.index(8 << 10) + 64;
         options.raft.in_flight_count_max = rng.index(16) + 1;
