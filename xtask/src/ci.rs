@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: everything that CI runs, in an order that fails early. The tests are run by the
 //! command that README gives, read from README, so that people and CI cannot diverge.
 
-use crate::{paper_map, tidy};
+use crate::{paper_map, tidy, zoo};
 use anyhow::{Context, bail};
 use std::ffi::OsString;
 use std::fs;
@@ -49,6 +49,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     run.cargo("format", &["fmt", "--all", "--check"], &[])?;
     run.step("the rules of the house", || tidy::run(root))?;
     run.step("the paper map", || paper_map::check(root))?;
+    run.step("the zoo's mutants fit the source", || zoo::check_all(root))?;
     run.cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])?;
     if options.quick {
         return Ok(());

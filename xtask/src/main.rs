@@ -10,6 +10,7 @@ mod servers;
 mod source;
 mod tidy;
 mod torture;
+mod zoo;
 
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ enum Chore {
     PaperMap(paper_map::Options),
     /// Kills and pauses servers while clients write, at length, and judges what they saw
     Torture(torture::Options),
+    /// Bugs of other implementations, put into ours one at a time: does anything notice?
+    Zoo(zoo::Options),
     /// Three real etcds and three of ours in turn, on the same disk, under the same load
     BenchEtcd(bench_etcd::Options),
 }
@@ -54,6 +57,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Tidy => tidy::run(&root),
         Chore::PaperMap(options) => paper_map::run(&root, &options),
         Chore::Torture(options) => torture::run(&root, &options),
+        Chore::Zoo(options) => zoo::run(&root, &options),
         Chore::BenchEtcd(options) => bench_etcd::run(&root, &options),
     }
 }

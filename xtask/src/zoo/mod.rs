@@ -1,0 +1,212 @@
+//! `cargo xtask zoo`: bugs that real implementations had, put into ours one at a time, and whether
+//! anything notices. The parts are next door; this one puts them in order.
+
+mod mutant;
+mod run;
+mod spot;
+mod table;
+mod weave;
+mod yard;
+
+use anyhow::{Context, bail, ensure};
+use mutant::{Group, Mutant};
+use run::{Budget, Fate, Outcome, Tests};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Instant;
+use yard::Yard;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Only these mutants; all of them if none is named
+    ids: Vec<String>,
+    /// Only a part of the zoo: `ci` for the mutants that are marked so
+    #[arg(long, value_parser = ["ci"])]
+    subset: Option<String>,
+    /// Only checks that every mutant fits the source; builds nothing
+    #[arg(long)]
+    check: bool,
+    /// Writes docs/zoo.md from what this run and those before it found
+    #[arg(long)]
+    write_table: bool,
+    /// How many seeds of the ordinary simulator a mutant must survive
+    #[arg(long, default_value_t = 200)]
+    seeds: u64,
+    /// How many steps each
+    #[arg(long, default_value_t = 20_000)]
+    steps: u64,
+    /// How many mutants run at the same time
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+}
+
+/// Runs the zoo. The last line that it prints is
+/// `N mutants: G generic, D directed, S survivors`.
+///
+/// # Errors
+///
+/// If a mutant survives, or the one that changes nothing does not; if a mutant does not fit the
+/// source.
+pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
+    let groups = mutant::read_all(root)?;
+    if options.check {
+        return check(root, &groups);
+    }
+    let chosen = choose(&groups, options)?;
+    let started = Instant::now();
+    let yard = yard::lay_out(root, &groups)?;
+    let runner = yard.build_runner()?;
+    println!("woven and built in {} s", started.elapsed().as_secs());
+    let budget = Budget { seeds: options.seeds, steps: options.steps };
+    let mut outcomes =
+        in_parallel(&chosen, options.jobs, |mutant| run::generic(&runner, mutant, budget))?;
+    direct(&yard, &chosen, &mut outcomes, options.jobs)?;
+    let known = table::remember(root, &outcomes)?;
+    if options.write_table {
+        table::write(root, &groups, &known, budget)?;
+    }
+    conclude(&chosen, &outcomes)
+}
+
+/// That every mutant fits the source: quick, and part of `cargo xtask ci --quick`.
+///
+/// # Errors
+///
+/// If one does not.
+pub(crate) fn check_all(root: &Path) -> anyhow::Result<()> {
+    check(root, &mutant::read_all(root)?)
+}
+
+fn check(root: &Path, groups: &[Group]) -> anyhow::Result<()> {
+    let files = yard::woven(root, groups)?;
+    let all = || groups.iter().flat_map(|group| &group.mutants);
+    let runnable = all().filter(|mutant| mutant.is_expressible()).count();
+    println!(
+        "zoo: {} entries, {runnable} mutants in {} files fit the source",
+        all().count(),
+        files.len()
+    );
+    Ok(())
+}
+
+fn choose<'a>(groups: &'a [Group], options: &Options) -> anyhow::Result<Vec<&'a Mutant>> {
+    let all: Vec<&Mutant> = groups.iter().flat_map(|group| &group.mutants).collect();
+    for id in &options.ids {
+        ensure!(all.iter().any(|mutant| mutant.id == *id), "there is no mutant {id}");
+    }
+    let is_wanted = |mutant: &&Mutant| {
+        let is_named = options.ids.is_empty() || options.ids.contains(&mutant.id);
+        mutant.is_expressible() && is_named && (options.subset.is_none() || mutant.ci)
+    };
+    Ok(all.into_iter().filter(is_wanted).collect())
+}
+
+/// Runs the tests of those that the simulator did not notice.
+fn direct(
+    yard: &Yard,
+    mutants: &[&Mutant],
+    outcomes: &mut BTreeMap<String, Outcome>,
+    jobs: usize,
+) -> anyhow::Result<()> {
+    let survived = |mutant: &&&Mutant| {
+        let fate = outcomes.get(&mutant.id).map(|outcome| &outcome.fate);
+        matches!(fate, Some(Fate::Survived { .. })) && !mutant.directed.is_empty()
+    };
+    let left: Vec<&Mutant> = mutants.iter().filter(survived).copied().collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    let programs = yard.build_tests()?;
+    let tests = Tests { yard, programs: &programs };
+    trust(&tests, &left)?;
+    let found = in_parallel(&left, jobs, |mutant| {
+        let outcome = tests.directed(mutant)?;
+        outcome.or_else(|| outcomes.get(&mutant.id).cloned()).context("expected an outcome")
+    })?;
+    outcomes.extend(found);
+    Ok(())
+}
+
+/// A test that fails without any mutant proves nothing when one lives.
+fn trust(tests: &Tests, mutants: &[&Mutant]) -> anyhow::Result<()> {
+    let mut names: Vec<&String> = mutants.iter().flat_map(|mutant| &mutant.directed).collect();
+    names.sort();
+    names.dedup();
+    for test in names {
+        ensure!(tests.passes(test, "")?, "{test} fails although no mutant lives");
+    }
+    Ok(())
+}
+
+/// Runs some mutants at a time, and says what became of each.
+fn in_parallel(
+    mutants: &[&Mutant],
+    jobs: usize,
+    run: impl Fn(&Mutant) -> anyhow::Result<Outcome> + Sync,
+) -> anyhow::Result<BTreeMap<String, Outcome>> {
+    let waiting = Mutex::new(mutants.iter());
+    let outcomes = Mutex::new(BTreeMap::new());
+    let next = || waiting.lock().ok().and_then(|mut waiting| waiting.next());
+    let work = || -> anyhow::Result<()> {
+        while let Some(mutant) = next() {
+            let outcome = run(mutant).with_context(|| format!("mutant {}", mutant.id))?;
+            println!("{}", sentence(mutant, &outcome));
+            if let Ok(mut outcomes) = outcomes.lock() {
+                outcomes.insert(mutant.id.clone(), outcome);
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| match worker.join() {
+            Ok(worked) => worked,
+            Err(_) => bail!("a thread of the zoo panicked"),
+        })
+    })?;
+    Ok(outcomes.into_inner().unwrap_or_default())
+}
+
+fn sentence(mutant: &Mutant, outcome: &Outcome) -> String {
+    let Mutant { id, what, .. } = mutant;
+    let seconds = outcome.seconds;
+    match &outcome.fate {
+        Fate::Generic { seed, nodes, kind, words } => {
+            let words: String = words.chars().take(140).collect();
+            format!("{id:6} seed {seed:3} ({nodes} nodes), {seconds:.1} s: {kind}: {words}")
+        }
+        Fate::Directed { test } => format!("{id:6} {seconds:.1} s: {test}"),
+        Fate::Survived { reached } => {
+            format!("{id:6} SURVIVED {seconds:.1} s, reached {reached} times: {what}")
+        }
+    }
+}
+
+fn conclude(mutants: &[&Mutant], outcomes: &BTreeMap<String, Outcome>) -> anyhow::Result<()> {
+    let (mut generic, mut directed, mut survivors, mut count) = (0, 0, Vec::new(), 0);
+    for mutant in mutants {
+        let fate = outcomes.get(&mutant.id).map(|outcome| &outcome.fate);
+        let survived = matches!(fate, None | Some(Fate::Survived { .. }));
+        if mutant.control {
+            ensure!(survived, "{} changes nothing and was killed: {fate:?}", mutant.id);
+            println!("{} changes nothing, and survived as it must", mutant.id);
+            continue;
+        }
+        count += 1;
+        match fate {
+            Some(Fate::Generic { .. }) => generic += 1,
+            Some(Fate::Directed { .. }) => directed += 1,
+            Some(Fate::Survived { .. }) | None => survivors.push(mutant.id.as_str()),
+        }
+    }
+    let survivor_count = survivors.len();
+    if survivor_count > 0 {
+        println!("survivors: {}", survivors.join(", "));
+    }
+    println!("{count} mutants: {generic} generic, {directed} directed, {survivor_count} survivors");
+    if survivor_count > 0 {
+        bail!("{survivor_count} mutant(s) survived");
+    }
+    Ok(())
+}

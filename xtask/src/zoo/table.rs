@@ -1,0 +1,148 @@
+//! What the zoo's runs found, remembered under `target/` and written for people as `docs/zoo.md`.
+//! Runs nothing.
+
+use super::mutant::{Group, Mutant};
+use super::run::{Budget, Fate, Outcome};
+use super::yard;
+use anyhow::Context;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+/// The published table.
+const DOCUMENT: &str = "docs/zoo.md";
+/// What the runs so far found, beside the build.
+const MEMORY: &str = "outcomes.json";
+
+type Outcomes = BTreeMap<String, Outcome>;
+
+/// Adds these outcomes to those of earlier runs; returns all.
+///
+/// # Errors
+///
+/// If they cannot be written.
+pub(crate) fn remember(root: &Path, outcomes: &Outcomes) -> anyhow::Result<Outcomes> {
+    let path = yard::folder(root).join(MEMORY);
+    let mut known: Outcomes = fs::read(&path)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default();
+    known.extend(outcomes.iter().map(|(id, outcome)| (id.clone(), outcome.clone())));
+    fs::write(&path, serde_json::to_vec(&known)?)?;
+    Ok(known)
+}
+
+/// Writes the table.
+///
+/// # Errors
+///
+/// If it cannot be written.
+pub(crate) fn write(
+    root: &Path,
+    groups: &[Group],
+    known: &Outcomes,
+    budget: Budget,
+) -> anyhow::Result<()> {
+    let text = render(groups, known, budget);
+    fs::write(root.join(DOCUMENT), text).context("writing docs/zoo.md")
+}
+
+fn render(groups: &[Group], known: &Outcomes, budget: Budget) -> String {
+    let mut text = format!(
+        "# The bug zoo\n\nMade by `cargo xtask zoo --write-table`; do not edit. Bugs that real \
+         implementations of Raft had, the classic\nmistakes, and our own (Q), each put back into our \
+         code one at a time (`zoo/*.toml`; how: [decision 8](decisions/0008-mutants-are-woven-in.md)).\n\n\
+         *Generic*: the ordinary simulator noticed it, without knowing which mutant ran, within {} \
+         seeds (from 1 on, clusters of 1 to 5\nnodes, {} steps each before healing). *Directed*: only a \
+         test that was written for it did. Seconds are those of one core of\ntwo that were shared.\n\n\
+         The properties: ES election safety, LM log matching, LC leader completeness, SMS state machine \
+         safety, CI committed entries\nand the commit index never go back, CQ committed means durable on a \
+         quorum, LIN linearizability, DUR an acknowledged write\nsurvives, DIV replicas are equal, REC \
+         recovery after a crash, LIVE a healed cluster converges and serves, CNT a limit, SEC\nsecurity.\n\n",
+        budget.seeds, budget.steps
+    );
+    summarise(&mut text, groups, known);
+    for group in groups {
+        render_group(&mut text, group, known);
+    }
+    render_rest(&mut text, groups);
+    text
+}
+
+fn runnable(groups: &[Group]) -> impl Iterator<Item = &Mutant> {
+    groups.iter().flat_map(|group| &group.mutants).filter(|m| m.is_expressible() && !m.control)
+}
+
+fn summarise(text: &mut String, groups: &[Group], known: &Outcomes) {
+    let fates: Vec<_> = runnable(groups).map(|m| known.get(&m.id).map(|o| &o.fate)).collect();
+    let generic = fates.iter().filter(|f| matches!(f, Some(Fate::Generic { .. }))).count();
+    let directed = fates.iter().filter(|f| matches!(f, Some(Fate::Directed { .. }))).count();
+    let survivors = fates.len() - generic - directed;
+    let _ = writeln!(
+        text,
+        "**{} mutants: {generic} generic, {directed} directed, {survivors} survivors.**\n",
+        fates.len()
+    );
+}
+
+fn render_group(text: &mut String, group: &Group, known: &Outcomes) {
+    let mutants: Vec<&Mutant> = group.mutants.iter().filter(|m| m.is_expressible()).collect();
+    if mutants.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        text,
+        "## {}\n\n| | What is wrong | Breaks | Killed by | Seeds | Seconds |\n|---|---|---|---|---|---|",
+        group.name
+    );
+    for mutant in mutants {
+        let outcome = known.get(&mutant.id);
+        let seconds = outcome.map_or_else(String::new, |o| format!("{:.1}", o.seconds));
+        let (killer, seeds) = match outcome.map(|o| &o.fate) {
+            Some(Fate::Generic { seed, kind, .. }) => (kind.clone(), seed.to_string()),
+            Some(Fate::Directed { test }) => (format!("*directed:* `{test}`"), String::new()),
+            Some(Fate::Survived { .. }) if mutant.control => {
+                ("nobody, as it must be".to_owned(), String::new())
+            }
+            Some(Fate::Survived { .. }) => ("**nobody**".to_owned(), String::new()),
+            None => ("not run yet".to_owned(), String::new()),
+        };
+        let what = with_source(mutant);
+        let _ = writeln!(
+            text,
+            "| {} | {what} | {} | {killer} | {seeds} | {seconds} |",
+            mutant.id, mutant.breaks
+        );
+    }
+    text.push('\n');
+}
+
+fn with_source(mutant: &Mutant) -> String {
+    let what = mutant.what.replace('|', "\\|");
+    if mutant.seen.is_empty() { what } else { format!("{what} ({})", mutant.seen) }
+}
+
+/// What is not run, and why.
+fn render_rest(text: &mut String, groups: &[Group]) {
+    type Reason = fn(&Mutant) -> Option<&String>;
+    let parts: [(&str, Reason); 3] = [
+        ("Equivalent: the change shows nowhere", |m| m.equivalent.as_ref()),
+        ("Not expressible in this design", |m| m.inexpressible.as_ref()),
+        ("Waiting for a part of the product", |m| m.waits_for.as_ref()),
+    ];
+    for (title, reason) in parts {
+        let mutants = groups.iter().flat_map(|group| &group.mutants);
+        let listed: Vec<_> = mutants.filter_map(|m| reason(m).map(|why| (m, why))).collect();
+        if listed.is_empty() {
+            continue;
+        }
+        let _ =
+            writeln!(text, "## {title}\n\n| | What is wrong | Breaks | Why |\n|---|---|---|---|");
+        for (mutant, why) in listed {
+            let (id, what, breaks) = (&mutant.id, with_source(mutant), &mutant.breaks);
+            let _ = writeln!(text, "| {id} | {what} | {breaks} | {why} |");
+        }
+        text.push('\n');
+    }
+}
