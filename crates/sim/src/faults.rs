@@ -39,6 +39,8 @@ pub struct NetworkFaults {
     pub delay_min: Duration,
     /// What the way takes on average beyond that.
     pub delay_mean: Duration,
+    /// And evenly up to this.
+    pub jitter_max: Duration,
     /// The chance of a message that takes much longer...
     pub tail: Chance,
     /// ...by up to this.
@@ -49,6 +51,10 @@ pub struct NetworkFaults {
     pub duplication: Chance,
     /// Whether messages of one link may overtake each other.
     pub reorders: bool,
+    /// The chance of an answer that is held back for 200 ms to 2.2 s.
+    pub late_answers: Chance,
+    /// The chance that a client's request, or the answer to it, never arrives.
+    pub client_loss: Chance,
 }
 
 /// How long a disk takes.
@@ -135,11 +141,29 @@ impl NetworkFaults {
         Self {
             delay_min: micros(100),
             delay_mean: micros(200),
+            jitter_max: Duration::ZERO,
             tail: Chance::NEVER,
             tail_max: Duration::ZERO,
             loss: Chance::NEVER,
             duplication: Chance::NEVER,
             reorders: false,
+            late_answers: Chance::NEVER,
+            client_loss: Chance::NEVER,
+        }
+    }
+
+    /// The unreliable network of the lab's tests: each message takes up to 26 ms and one in ten is
+    /// lost, those of clients too.
+    #[must_use]
+    pub fn unreliable() -> Self {
+        Self {
+            delay_min: Duration::ZERO,
+            delay_mean: Duration::ZERO,
+            jitter_max: millis(26),
+            loss: Chance::percent(10),
+            reorders: true,
+            client_loss: Chance::percent(10),
+            ..Self::calm()
         }
     }
 
@@ -155,6 +179,7 @@ impl NetworkFaults {
             loss: level(rng, 30),
             duplication: level(rng, 50),
             reorders: rng.coin(),
+            ..Self::calm()
         }
     }
 }

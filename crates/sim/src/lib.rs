@@ -22,7 +22,7 @@ mod trace;
 
 pub use application::{Application, Complaint, Findings, Machine, OpId, Outcome, Request};
 pub use campaign::{SimError, SimOptions, run};
-pub use cluster::{Cluster, ClusterOptions, seconds};
+pub use cluster::{Cluster, ClusterOptions, RpcCounts, seconds};
 pub use counts::{Counts, MessageCounts};
 pub use disk::{CrashStyle, DiskFaults, SimDisk, Task, Work};
 pub use faults::{Crashes, DiskPace, Faults, NetworkFaults, Rhythm};

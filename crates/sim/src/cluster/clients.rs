@@ -26,6 +26,8 @@ pub(super) struct Clients {
     pub(super) waiting: BTreeMap<OpId, Waiting>,
     /// Answers to a story's own requests.
     pub(super) told: BTreeMap<OpId, Outcome>,
+    /// How many of those have come.
+    pub(super) told_count: u64,
 }
 
 /// A request without an answer.
@@ -46,6 +48,7 @@ impl Clients {
             bursts: BTreeMap::new(),
             waiting: BTreeMap::new(),
             told: BTreeMap::new(),
+            told_count: 0,
         }
     }
 
@@ -96,15 +99,17 @@ impl<A: Application> Cluster<A> {
             Request::Query(_) => None,
         };
         self.clients.waiting.insert(op, Waiting { client, command });
-        let at = self.network.one_way(self.now);
-        self.queue.push(at, Happening::Ask { op, node, request });
+        match self.network.client_way(self.now, node) {
+            Ok(at) => self.queue.push(at, Happening::Ask { op, node, request }),
+            Err(at) => self.queue.push(at, Happening::Answer { op, outcome: Outcome::Unknown }),
+        }
     }
 
     /// A request reaches its node.
     pub(super) fn ask(&mut self, op: OpId, id: NodeId, request: Request) {
         let deadline = self.now.after(self.options.patience);
         let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) else {
-            return self.send_answer(op, Outcome::NoEffect);
+            return self.send_answer(id, op, Outcome::NoEffect);
         };
         let ticket = Ticket(op.0);
         let (caller, input) = match request {
@@ -131,7 +136,7 @@ impl<A: Application> Cluster<A> {
                 Fate::NotAppended(_) | Fate::Lost { .. } => Outcome::NoEffect,
                 Fate::Unknown(_) => Outcome::Unknown,
             };
-            self.send_answer(OpId(ticket.0), outcome);
+            self.send_answer(id, OpId(ticket.0), outcome);
         }
     }
 
@@ -146,7 +151,7 @@ impl<A: Application> Cluster<A> {
             Some(Ok(reply)) => Outcome::Read { reply },
             Some(Err(_)) | None => Outcome::NoEffect,
         };
-        self.send_answer(OpId(ticket.0), outcome);
+        self.send_answer(id, OpId(ticket.0), outcome);
     }
 
     /// Their node died under these callers.
@@ -183,11 +188,11 @@ impl<A: Application> Cluster<A> {
             Outcome::Unknown => counts.ops_unknown += 1,
         }
         let moment = self.clients.next_moment();
-        match client {
-            Some(client) => self.plan_thought(client),
-            None => {
-                self.clients.told.insert(op, outcome.clone());
-            }
+        if let Some(client) = client {
+            self.plan_thought(client);
+        } else {
+            self.clients.told.insert(op, outcome.clone());
+            self.clients.told_count += 1;
         }
         self.application.answered(op, moment, outcome)?;
         Ok(())

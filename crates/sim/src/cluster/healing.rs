@@ -8,7 +8,7 @@ use crate::application::{Application, Findings, Outcome};
 use crate::disk::CrashStyle;
 use crate::faults::Faults;
 use crate::judge::{Breach, bounds};
-use quorate_core::{LogIndex, NodeId, Role, Time};
+use quorate_core::{LogIndex, NodeId, Time};
 use std::time::Duration;
 
 /// How long a healed cluster may take to come together, and again to serve.
@@ -186,12 +186,6 @@ impl<A: Application> Cluster<A> {
         self.trace.counts.crashes += 1;
         self.trace.headline(self.now, Some(id), "crashes".to_owned());
         self.crash_node(id, CrashStyle::LoseAll);
-    }
-
-    /// The role of a node, if it is up.
-    #[must_use]
-    pub fn role(&self, node: u64) -> Option<Role> {
-        self.running(NodeId::new(node)).map(|running| running.driver.raft().role())
     }
 }
 

@@ -7,7 +7,9 @@ mod happening;
 mod healing;
 mod lanes;
 mod life;
+mod looks;
 mod node;
+mod rpcs;
 mod story;
 mod trouble;
 mod turn;
@@ -35,6 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use trouble::Troubles;
 
+pub use rpcs::RpcCounts;
 pub use story::seconds;
 
 /// Messages that are encoded side by side share an allocation of this size.
@@ -137,6 +140,8 @@ pub struct Cluster<A: Application> {
     nodes: BTreeMap<NodeId, SimNode>,
     founders: Arc<Configuration>,
     network: Network,
+    /// Requests that reached each node.
+    rpcs: BTreeMap<NodeId, RpcCounts>,
     clients: Clients,
     safety: Safety,
     invariants: ClusterChecker,
@@ -170,6 +175,7 @@ impl<A: Application> Cluster<A> {
             nodes,
             founders,
             network,
+            rpcs: BTreeMap::new(),
             clients,
             safety: Safety::default(),
             invariants: ClusterChecker::new(),
@@ -284,12 +290,6 @@ impl<A: Application> Cluster<A> {
     #[must_use]
     pub const fn message_counts(&self) -> MessageCounts {
         self.network.counts()
-    }
-
-    /// What a judge said, if one has.
-    #[must_use]
-    pub const fn breach(&self) -> Option<&Breach> {
-        self.breach.as_ref()
     }
 
     /// The last lines of the story.

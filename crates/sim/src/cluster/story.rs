@@ -4,9 +4,11 @@
 use super::Cluster;
 use super::trouble::{both_ways, crossing};
 use crate::application::{Application, Findings, OpId, Outcome, Request};
+use crate::faults::NetworkFaults;
 use crate::judge::Breach;
-use quorate::Input;
-use quorate_core::NodeId;
+use bytes::Bytes;
+use quorate::{Input, Ticket};
+use quorate_core::{LogId, NodeId, Role, Time};
 use std::time::Duration;
 
 /// So many seconds of virtual time.
@@ -31,10 +33,14 @@ impl<A: Application> Cluster<A> {
     }
 
     /// Cuts every link between these nodes and those.
-    pub fn partition<const N: usize, const M: usize>(&mut self, one: [u64; N], two: [u64; M]) {
-        let links = both_ways(&one.map(NodeId::new), &two.map(NodeId::new));
+    pub fn partition(
+        &mut self,
+        one: impl IntoIterator<Item = u64>,
+        two: impl IntoIterator<Item = u64>,
+    ) {
+        let [one, two] = [Vec::from_iter(one), Vec::from_iter(two)];
         self.trace.headline(self.now, None, format!("partition: {one:?} and {two:?}"));
-        self.cut(&links);
+        self.cut(&both_ways(&ids(one), &ids(two)));
     }
 
     /// Cuts the links from these nodes to those; the way back stays open.
@@ -52,7 +58,26 @@ impl<A: Application> Cluster<A> {
         self.cut(&both_ways(&[NodeId::new(node)], &others));
     }
 
-    /// Mends every link.
+    /// Pulls a node's plug on the network: nothing reaches it and it reaches nobody, its clients
+    /// included.
+    pub fn disconnect(&mut self, node: u64) {
+        self.trace.headline(self.now, Some(NodeId::new(node)), "is disconnected".to_owned());
+        self.network.unplug(NodeId::new(node), true);
+    }
+
+    /// Undoes [`Self::disconnect`].
+    pub fn reconnect(&mut self, node: u64) {
+        self.trace.headline(self.now, Some(NodeId::new(node)), "is connected again".to_owned());
+        self.network.unplug(NodeId::new(node), false);
+    }
+
+    /// From now on messages travel like this.
+    pub fn set_network(&mut self, faults: NetworkFaults) {
+        self.options.faults.network = faults;
+        self.network.set_faults(faults);
+    }
+
+    /// Mends every link, and plugs every node in.
     pub fn mend_network(&mut self) {
         self.trace.headline(self.now, None, "the network is mended".to_owned());
         self.network.mend_all();
@@ -87,6 +112,56 @@ impl<A: Application> Cluster<A> {
         }
     }
 
+    /// Proposes a command at a node if it leads at this moment, as a caller inside of its process
+    /// would, and waits for nothing. Returns where the command stands in this node's log; `None` if
+    /// the node is not up, does not lead, or is handing over.
+    pub fn propose(&mut self, node: u64, command: impl Into<Bytes>) -> Option<LogId> {
+        let (id, command) = (NodeId::new(node), command.into());
+        // What has reached its inbox, it knows.
+        self.turn_now(id, None);
+        let raft = self.running(id)?.driver.raft();
+        if raft.role() != Role::Leader || raft.status().transferring.is_some() {
+            return None;
+        }
+        let before = raft.last_log();
+        self.safety.proposed(&command);
+        let ticket = Ticket(self.clients.next_op().0);
+        let deadline = self.now.after(self.options.patience);
+        self.turn_now(id, Some(Input::Propose { ticket, command, deadline }));
+        let after = self.running(id)?.driver.raft().last_log();
+        (after.index == before.index.next()).then_some(after)
+    }
+
+    /// A node looks at its inbox, and at this, now.
+    fn turn_now(&mut self, id: NodeId, input: Option<Input>) {
+        let is_paused = self.nodes.get(&id).is_none_or(|node| node.paused);
+        let Some(running) = self.running_mut(id) else { return };
+        running.inbox.extend(input);
+        if running.inbox.is_empty() || is_paused || self.breach.is_some() {
+            return;
+        }
+        if let Err(breach) = self.turn(id, false) {
+            self.breach = Some(breach);
+        }
+    }
+
+    /// Asks a node something of the application's choosing, and waits for nothing.
+    pub fn submit(
+        &mut self,
+        node: u64,
+        request: impl FnOnce(&mut A, OpId, u64) -> Request,
+    ) -> OpId {
+        let (op, moment) = (self.clients.next_op(), self.clients.next_moment());
+        let request = request(&mut self.application, op, moment);
+        self.post(op, None, NodeId::new(node), request);
+        op
+    }
+
+    /// The answer to something that the story asked, if it is there; it is given once.
+    pub fn take_answer(&mut self, op: OpId) -> Option<Outcome> {
+        self.clients.told.remove(&op)
+    }
+
     /// Asks a node something of the application's choosing, and lets the world go on until there
     /// is an answer, or until `patience` is over (`None`).
     pub fn ask_node(
@@ -95,16 +170,30 @@ impl<A: Application> Cluster<A> {
         patience: Duration,
         request: impl FnOnce(&mut A, OpId, u64) -> Request,
     ) -> Option<Outcome> {
-        let (op, moment) = (self.clients.next_op(), self.clients.next_moment());
-        let request = request(&mut self.application, op, moment);
-        self.post(op, None, NodeId::new(node), request);
+        let op = self.submit(node, request);
         let until = self.now.after(patience);
         while !self.clients.told.contains_key(&op) {
-            if self.queue.next_time().is_none_or(|next| next > until) || !self.step() {
+            if !self.run_until_an_answer(until) {
                 return None;
             }
         }
-        self.clients.told.remove(&op)
+        self.take_answer(op)
+    }
+
+    /// Lets the world go on until something that the story asked is answered; false if it is this
+    /// time first, or if a judge has spoken.
+    pub fn run_until_an_answer(&mut self, until: Time) -> bool {
+        let told = self.clients.told_count;
+        while self.clients.told_count == told {
+            if self.queue.next_time().is_none_or(|next| next > until) {
+                self.now = self.now.max(until);
+                return false;
+            }
+            if !self.step() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Runs until some node leads, for at most this long; returns which.
@@ -118,12 +207,6 @@ impl<A: Application> Cluster<A> {
         self.leader()
     }
 
-    /// How far a node has applied the log; `None` if it is down.
-    #[must_use]
-    pub fn applied(&self, node: u64) -> Option<u64> {
-        self.running(NodeId::new(node)).map(|running| running.driver.applied().get())
-    }
-
     /// Ends the story: heals everything, and demands convergence.
     ///
     /// # Errors
@@ -132,4 +215,8 @@ impl<A: Application> Cluster<A> {
     pub fn finish(mut self) -> Result<Findings, Breach> {
         self.converge()
     }
+}
+
+fn ids(nodes: Vec<u64>) -> Vec<NodeId> {
+    nodes.into_iter().map(NodeId::new).collect()
 }

@@ -5,13 +5,13 @@ use super::happening::Happening;
 use super::lanes::{FileJob, LogJob, MachineJob};
 use super::life::look_at;
 use super::{Cluster, ClusterOptions};
-use crate::application::{Application, Outcome};
+use crate::application::{Application, OpId, Outcome};
 use crate::judge::{Breach, bounds};
 use crate::trace::{Note, What, kind_of};
 use bytes::Bytes;
 use quorate::wire::{decode_peer_message, encode_peer_message};
 use quorate::{Input, Output, PeerMessage};
-use quorate_core::{NodeId, Role, Time};
+use quorate_core::{Message, NodeId, Role, Time};
 
 /// A node that asks for a deadline this often without time going on is spinning.
 const DEADLINE_STREAK_MAX: u32 = 20;
@@ -29,6 +29,7 @@ impl<A: Application> Cluster<A> {
         self.trace.counts.delivered += 1;
         let message = decode_peer_message(bytes)
             .map_err(|error| Breach::WireBroken { from, reason: error.to_string() })?;
+        self.rpcs.entry(to).or_default().count(&message);
         if let PeerMessage::Raft(message) = &message {
             let what = What::Received { from, kind: kind_of(message), term: message.term() };
             self.trace.note(Note { at: self.now, node: Some(to), what });
@@ -98,7 +99,7 @@ impl<A: Application> Cluster<A> {
         self.turn(id, is_due)
     }
 
-    fn turn(&mut self, id: NodeId, is_due: bool) -> Result<(), Breach> {
+    pub(super) fn turn(&mut self, id: NodeId, is_due: bool) -> Result<(), Breach> {
         let now = self.now;
         let mut outputs = Vec::new();
         if let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) {
@@ -243,17 +244,20 @@ impl<A: Application> Cluster<A> {
         encode_peer_message(message, &mut self.scratch);
         let bytes = self.scratch.split().freeze();
         self.trace.counts.sent_bytes += u64::try_from(bytes.len()).unwrap_or(0);
-        let arrivals = self.network.send(self.now, from, to);
+        let arrivals = self.network.send(self.now, from, to, is_answer(message));
         for at in arrivals.second.into_iter().chain(arrivals.first) {
             self.queue.push(at, Happening::Deliver { from, to, bytes: bytes.clone() });
         }
         Ok(())
     }
 
-    /// An answer leaves a node for its client.
-    pub(super) fn send_answer(&mut self, op: crate::application::OpId, outcome: Outcome) {
-        let at = self.network.one_way(self.now);
-        self.queue.push(at, Happening::Answer { op, outcome });
+    /// An answer leaves a node for its client, who learns nothing from one that is lost.
+    pub(super) fn send_answer(&mut self, id: NodeId, op: OpId, outcome: Outcome) {
+        let answer = match self.network.client_way(self.now, id) {
+            Ok(at) => (at, Happening::Answer { op, outcome }),
+            Err(at) => (at, Happening::Answer { op, outcome: Outcome::Unknown }),
+        };
+        self.queue.push(answer.0, answer.1);
     }
 
     pub(super) fn running(&self, id: NodeId) -> Option<&super::node::Running> {
@@ -262,6 +266,27 @@ impl<A: Application> Cluster<A> {
 
     pub(super) fn running_mut(&mut self, id: NodeId) -> Option<&mut super::node::Running> {
         self.nodes.get_mut(&id).and_then(|node| node.running_mut())
+    }
+}
+
+/// Whether a message answers another one.
+const fn is_answer(message: &PeerMessage) -> bool {
+    match message {
+        PeerMessage::Forward { .. } => false,
+        PeerMessage::ForwardReplies { .. } => true,
+        PeerMessage::Raft(message) => match message {
+            Message::RequestVoteResponse(_)
+            | Message::AppendEntriesResponse(_)
+            | Message::HeartbeatResponse(_)
+            | Message::InstallSnapshotResponse(_)
+            | Message::ReadIndexResponse(_) => true,
+            Message::RequestVote(_)
+            | Message::AppendEntries(_)
+            | Message::Heartbeat(_)
+            | Message::InstallSnapshot(_)
+            | Message::TimeoutNow(_)
+            | Message::ReadIndex(_) => false,
+        },
     }
 }
 

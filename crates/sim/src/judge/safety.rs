@@ -180,6 +180,12 @@ impl Safety {
         self.committed.get(place).copied()
     }
 
+    /// Whether this command is known to be committed at this index.
+    pub(crate) fn is_command_at(&self, index: u64, command: &[u8]) -> bool {
+        let known = self.committed_at(LogIndex::new(index));
+        known.is_some_and(|(_, content)| content == command_hash(command))
+    }
+
     fn is_on_quorum(
         &self,
         node: NodeId,
@@ -325,14 +331,18 @@ fn keeps_its_vote(node: NodeId, before: HardState, after: HardState) -> Result<(
     }
 }
 
+fn command_hash(command: &[u8]) -> u64 {
+    let mut hash = TraceHash::default();
+    hash.number(1);
+    hash.bytes(command);
+    hash.value()
+}
+
 fn content_hash(payload: &Payload) -> u64 {
     let mut hash = TraceHash::default();
     match payload {
         Payload::Noop => hash.number(0),
-        Payload::Command(command) => {
-            hash.number(1);
-            hash.bytes(command);
-        }
+        Payload::Command(command) => return command_hash(command),
         Payload::Configuration(configuration) => {
             hash.number(2);
             hash.number(configuration.version);

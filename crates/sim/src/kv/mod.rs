@@ -122,6 +122,17 @@ impl KvApplication {
         self.issue(op, moment, Bytes::copy_from_slice(key.as_bytes()), what, true)
     }
 
+    /// What an answer to a request of [`Self::ask`] says; `None` if it says nothing of the key.
+    #[must_use]
+    pub fn reply(what: KeyOp, outcome: &Outcome) -> Option<KeyReply> {
+        let told = match outcome {
+            Outcome::Applied { reply, .. } => codec::command_reply(what, true, reply),
+            Outcome::Read { reply } => codec::read_reply(reply),
+            Outcome::NoEffect | Outcome::Unknown => return None,
+        };
+        told.ok().map(|told| told.reply)
+    }
+
     fn issue(
         &mut self,
         id: OpId,
