@@ -49,6 +49,7 @@ mod store;
 mod txn;
 mod validate;
 mod view;
+pub mod watch;
 mod work;
 mod writer;
 

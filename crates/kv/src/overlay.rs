@@ -94,6 +94,16 @@ impl Overlay {
         self.read().rows.iter().skip(place).take(CHUNK_COUNT_MAX).cloned().collect()
     }
 
+    /// The place of the first change with this id or a later one.
+    pub(crate) fn place_of(&self, id: ChangeId) -> usize {
+        self.read().rows.partition_point(|row| row.version.id < id)
+    }
+
+    /// The id of the first change here.
+    pub(crate) fn first_id(&self) -> Option<ChangeId> {
+        self.read().rows.first().map(|row| row.version.id)
+    }
+
     /// Looks at up to [`CHUNK_COUNT_MAX`] keys and appends the newest visible change of each to
     /// `out`. Returns where to go on, or `None` at the end.
     fn chunk(

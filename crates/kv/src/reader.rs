@@ -23,6 +23,10 @@ impl Reader {
         Self { shared }
     }
 
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Answers a range request. The response's header holds only the current revision.
     ///
     /// # Errors

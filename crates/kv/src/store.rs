@@ -12,7 +12,7 @@ use crate::meta::{Meta, Progress};
 use crate::view::View;
 use crate::work;
 use quorate::core::LogIndex;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 /// How much the store holds in memory before it asks the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,17 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// Signalled when the background finished a step.
     changed: Condvar,
+    observers: Mutex<Vec<Weak<dyn Observer>>>,
+}
+
+/// Hears of new revisions, on the thread that made them, without the store's lock.
+pub(crate) trait Observer: Send + Sync {
+    /// There may be a new revision.
+    fn published(&self);
+
+    /// A compaction is about to take effect. What it makes superfluous can still be read, and no
+    /// more once this returns.
+    fn compacting(&self);
 }
 
 /// What the lock guards.
@@ -68,7 +79,8 @@ impl Shared {
     ) -> Result<Arc<Self>, EngineError> {
         let state = State::load(engine.as_ref())?;
         let state = Mutex::new(state);
-        let shared = Arc::new(Self { engine, background, limits, state, changed: Condvar::new() });
+        let (changed, observers) = (Condvar::new(), Mutex::default());
+        let shared = Arc::new(Self { engine, background, limits, state, changed, observers });
         // A compaction that a restart interrupted goes on.
         shared.start_work(shared.lock());
         Ok(shared)
@@ -102,13 +114,35 @@ impl Shared {
     pub(crate) fn publish(self: &Arc<Self>, progress: Progress) {
         let mut state = self.lock();
         let compacted = state.progress.compacted != progress.compacted;
-        state.applying = false;
         state.progress = progress;
         state.view.revision = progress.revision;
         state.view.compacted = progress.compacted;
-        // Space is freed only behind what the engine holds.
-        state.flush_wanted |= compacted;
+        if compacted {
+            // Nothing of this batch reaches the engine before `applying` ends, so that no job can
+            // delete what the observers have not seen.
+            drop(state);
+            self.tell(|observer| observer.compacting());
+            state = self.lock();
+            // Space is freed only behind what the engine holds.
+            state.flush_wanted = true;
+        }
+        state.applying = false;
         self.start_work(state);
+        self.tell(|observer| observer.published());
+    }
+
+    /// Lets `observer` hear of what is published from now on, for as long as it lives.
+    pub(crate) fn observe(&self, observer: Weak<dyn Observer>) {
+        let mut observers = self.observers.lock().unwrap_or_else(PoisonError::into_inner);
+        observers.retain(|other| other.strong_count() > 0);
+        observers.push(observer);
+    }
+
+    fn tell(&self, what: impl Fn(&dyn Observer)) {
+        let observers = self.observers.lock().unwrap_or_else(PoisonError::into_inner);
+        for observer in observers.iter().filter_map(Weak::upgrade) {
+            what(observer.as_ref());
+        }
     }
 
     /// Whether the active overlay is due: a long batch publishes then, and starts anew.
@@ -151,8 +185,9 @@ impl Shared {
         let fresh = outcome.and_then(|()| Ok(State::load(self.engine.as_ref())?));
         let mut state = self.lock();
         state.working = false;
-        let outcome = fresh.map(|fresh| *state = fresh);
+        let outcome = fresh.map(|fresh| state.restart_from(fresh));
         self.start_work(state);
+        self.tell(|observer| observer.published());
         outcome
     }
 
@@ -205,6 +240,7 @@ impl State {
             active: Arc::default(),
             frozen: None,
             engine: engine_view,
+            lineage: 0,
         };
         Ok(Self {
             view,
@@ -216,6 +252,12 @@ impl State {
             working: false,
             failed: None,
         })
+    }
+
+    /// Everything was replaced.
+    fn restart_from(&mut self, mut fresh: Self) {
+        fresh.view.lineage = self.view.lineage + 1;
+        *self = fresh;
     }
 
     fn check(&self) -> Result<(), EngineError> {

@@ -24,6 +24,9 @@ pub(crate) struct View {
     pub(crate) frozen: Option<Arc<Overlay>>,
     /// Changes older than all of those.
     pub(crate) engine: Arc<dyn EngineView>,
+    /// Counts the snapshots that replaced everything: between two views of one lineage no history
+    /// is missing.
+    pub(crate) lineage: u64,
 }
 
 /// A visible change, and where its value is.
