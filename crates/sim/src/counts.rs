@@ -2,6 +2,8 @@
 //! progress files are made. Knows nothing of what the counters mean; whoever adds one adds a line
 //! here and nothing anywhere else.
 
+use crate::disk::DamageKind;
+
 /// Declares a struct of counters: `faults` are troubles that the world makes, `figures` everything
 /// else that is worth counting. Names appear as written in JSON and in progress files, and with
 /// spaces in reports.
@@ -62,18 +64,60 @@ counters! {
             disk_failures,
             /// Partitions of any kind.
             partitions,
+            /// Sets of links that stopped one by one and came back in another order.
+            swizzles,
+            /// Connections that broke, each with what was on its way.
+            connection_breaks,
+            /// Links that lost messages by some rule for a while.
+            omissions,
+            /// Clocks that jumped ahead.
+            clock_jumps,
             /// Processes that were stopped for a while.
             pauses,
             /// Requests for another leader.
             transfers,
+            /// Disks that finished nothing for a while.
+            disk_hangs,
+            /// Syncs that took much longer than usual.
+            disk_stalls,
+            /// Disks that took nothing more for a while.
+            full_disks,
+            /// Writes that a full disk refused.
+            writes_refused,
+            /// Writes that failed.
+            write_failures,
+            /// Reads that failed.
+            read_failures,
+            /// Syncs that failed.
+            sync_failures,
+            /// Sectors at rest in which bits flipped.
+            bit_rot,
+            /// Sectors at rest that became zeros.
+            zeroed_sectors,
+            /// Sectors at rest over which something else was written.
+            misdirected_writes,
+            /// Sectors at rest that fell back to what they held before.
+            stale_sectors,
+            /// Sectors at rest that cannot be read any more.
+            unreadable_sectors,
+            /// Machines that were lost for ever.
+            machines_lost,
         }
         figures {
             /// Times that a node became leader.
             elections,
             /// Nodes that started again.
             restarts,
+            /// Worlds in which a majority alone had to serve.
+            cores_healed,
+            /// Worlds that ended without enough sound disks to serve.
+            hopeless_ends,
+            /// Nodes that refused to go on with a disk that had gone bad.
+            refused_disks,
             /// Messages that reached a node.
             delivered,
+            /// Of these, copies that came long after.
+            stale_deliveries,
             /// Bytes of messages sent.
             sent_bytes,
             /// Writes that became durable.
@@ -96,6 +140,20 @@ counters! {
     }
 }
 
+impl Counts {
+    /// One more of this kind of damage.
+    pub(crate) const fn count_damage(&mut self, kind: DamageKind) {
+        let count = match kind {
+            DamageKind::BitRot => &mut self.bit_rot,
+            DamageKind::Zeroed => &mut self.zeroed_sectors,
+            DamageKind::Misdirected => &mut self.misdirected_writes,
+            DamageKind::Stale => &mut self.stale_sectors,
+            DamageKind::Unreadable => &mut self.unreadable_sectors,
+        };
+        *count += 1;
+    }
+}
+
 counters! {
     /// What became of the messages.
     MessageCounts, named "messages_" {
@@ -106,6 +164,22 @@ counters! {
             cut,
             /// Delivered twice.
             duplicated,
+            /// Copies of messages that were sent on their way for much later.
+            stale,
+            /// Lost to a rule of their link.
+            omitted,
+            /// Not sent: the connection was not there.
+            unconnected,
+            /// Lost with the connection that they travelled on.
+            broken_off,
+            /// Connections that broke while they carried something.
+            torn,
+            /// Held back by a cut.
+            held_back,
+            /// Waited for a slow link.
+            slowed,
+            /// Not sent: too much waited already for a slow link.
+            queue_full,
         }
         figures {
             /// Sent.

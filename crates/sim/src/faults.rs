@@ -16,6 +16,14 @@ pub struct Faults {
     pub crashes: Option<Crashes>,
     /// Links that are cut, if any are.
     pub partitions: Option<Rhythm>,
+    /// Links that stop one by one and come back in another order, if any do.
+    pub swizzles: Option<Rhythm>,
+    /// Connections that break and are made anew, if any are.
+    pub breaks: Option<Rhythm>,
+    /// Links that lose messages by some rule, if any do.
+    pub omissions: Option<Rhythm>,
+    /// Clocks that are not the world's, if any are.
+    pub clocks: Option<Clocks>,
     /// Processes that stop for a while and go on, if any do.
     pub pauses: Option<Rhythm>,
     /// How often somebody asks for another leader, if anybody does.
@@ -55,6 +63,18 @@ pub struct NetworkFaults {
     pub late_answers: Chance,
     /// The chance that a client's request, or the answer to it, never arrives.
     pub client_loss: Chance,
+    /// Whether links are connections as TCP has them: nothing is lost, doubled or overtaken until
+    /// the connection breaks, and then everything that has not arrived is lost; a cut holds back
+    /// what is sent until it is mended or noticed.
+    pub is_stream: bool,
+    /// The chance of a link that carries only so much...
+    pub slow: Chance,
+    /// ...namely this.
+    pub slow_bytes_per_second: u64,
+    /// The chance of a message of which a copy arrives much later, if both ends still live...
+    pub stale: Chance,
+    /// ...by up to this.
+    pub stale_after_max: Duration,
 }
 
 /// How long a disk takes.
@@ -68,6 +88,17 @@ pub struct DiskPace {
     pub stall: Chance,
     /// ...by up to this.
     pub stall_max: Duration,
+    /// Disks that finish nothing for a while, if any do.
+    pub hangs: Option<Rhythm>,
+    /// Disks that are full for a while, if any are.
+    pub full: Option<Rhythm>,
+    /// How often something on some disk goes bad, if anything does. Never mended.
+    pub damage_every: Option<Duration>,
+    /// How often a machine is lost for ever with its disk, if any is.
+    pub losses_every: Option<Duration>,
+    /// Whether damage and losses touch only a minority of the voters: then the cluster has to
+    /// serve in the end. If not, all that it owes is never to be wrong.
+    pub spares_majority: bool,
     /// What the disk does that it should not.
     pub faults: DiskFaults,
 }
@@ -79,6 +110,15 @@ pub struct Rhythm {
     pub every: Duration,
     /// It lasts up to this.
     pub lasts_max: Duration,
+}
+
+/// How the nodes' clocks go.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// How much faster or slower than the world's they may go, in parts per million.
+    pub drift_ppm_max: u32,
+    /// Clocks that jump ahead by up to `lasts_max`, if any do.
+    pub jumps: Option<Rhythm>,
 }
 
 /// How nodes crash.
@@ -106,6 +146,10 @@ impl Faults {
             disk: DiskPace::calm(),
             crashes: None,
             partitions: None,
+            swizzles: None,
+            breaks: None,
+            omissions: None,
+            clocks: None,
             pauses: None,
             transfers_every: None,
             reaction_max: Duration::from_micros(50),
@@ -124,6 +168,10 @@ impl Faults {
             disk: DiskPace::draw(rng),
             crashes: Crashes::draw(rng),
             partitions: Rhythm::draw(rng, millis(8_000)),
+            swizzles: sometimes(rng, millis(6_000)),
+            breaks: Rhythm::draw(rng, millis(1_000)),
+            omissions: sometimes(rng, millis(8_000)),
+            clocks: rng.coin().then(|| Clocks::draw(rng)),
             pauses: if rng.coin() { Rhythm::draw(rng, millis(5_000)) } else { None },
             transfers_every: rng.coin().then(|| rng.duration(millis(500), millis(20_000))),
             reaction_max: *rng.pick(&[micros(50), micros(500), millis(5)]).unwrap_or(&micros(50)),
@@ -149,6 +197,11 @@ impl NetworkFaults {
             reorders: false,
             late_answers: Chance::NEVER,
             client_loss: Chance::NEVER,
+            is_stream: false,
+            slow: Chance::NEVER,
+            slow_bytes_per_second: 0,
+            stale: Chance::NEVER,
+            stale_after_max: Duration::ZERO,
         }
     }
 
@@ -179,6 +232,16 @@ impl NetworkFaults {
             loss: level(rng, 30),
             duplication: level(rng, 50),
             reorders: rng.coin(),
+            late_answers: if rng.coin() { level(rng, 20) } else { Chance::NEVER },
+            client_loss: if rng.coin() { level(rng, 10) } else { Chance::NEVER },
+            is_stream: rng.coin(),
+            slow: if rng.coin() { level(rng, 60) } else { Chance::NEVER },
+            slow_bytes_per_second: 2_000 << rng.below(8),
+            stale: if rng.coin() { level(rng, 2) } else { Chance::NEVER },
+            stale_after_max: rng
+                .pick(&[millis(5_000), millis(60_000), millis(600_000)])
+                .copied()
+                .unwrap_or_default(),
             ..Self::calm()
         }
     }
@@ -193,22 +256,37 @@ impl DiskPace {
             sync_mean: micros(50),
             stall: Chance::NEVER,
             stall_max: Duration::ZERO,
+            hangs: None,
+            full: None,
+            damage_every: None,
+            losses_every: None,
+            spares_majority: true,
             faults: DiskFaults::default(),
         }
     }
 
     fn draw(rng: &mut Rng) -> Self {
+        let mut drawn = Self::draw_each(rng);
+        // Without damage there is always a majority.
+        drawn.spares_majority |= drawn.damage_every.is_none() && drawn.losses_every.is_none();
+        drawn
+    }
+
+    fn draw_each(rng: &mut Rng) -> Self {
         Self {
             sync_min: rng.duration(micros(50), millis(2)),
             sync_mean: rng.duration(micros(50), millis(20)),
             stall: level(rng, 2),
             stall_max: rng.duration(millis(100), millis(8_000)),
+            hangs: sometimes(rng, millis(30_000)),
+            full: sometimes(rng, millis(10_000)),
+            damage_every: (rng.below(3) == 0).then(|| rng.duration(millis(1_000), millis(30_000))),
+            losses_every: (rng.below(6) == 0).then(|| rng.duration(millis(5_000), millis(60_000))),
+            spares_majority: rng.below(6) > 0,
             faults: DiskFaults {
-                sync_fails: if rng.below(4) == 0 {
-                    Chance::per_million(u32::try_from(rng.between(20, 2_000)).unwrap_or(20))
-                } else {
-                    Chance::NEVER
-                },
+                sync_fails: seldom(rng, 2_000),
+                write_fails: seldom(rng, 1_000),
+                read_fails: seldom(rng, 5_000),
                 sync_lies: Chance::NEVER,
             },
         }
@@ -238,6 +316,30 @@ impl Crashes {
             while_starting: level(rng, 40),
         })
     }
+}
+
+impl Clocks {
+    /// Mostly within a hundredth, sometimes within a tenth.
+    fn draw(rng: &mut Rng) -> Self {
+        let drift_ppm_max = *rng.pick(&[200, 10_000, 10_000, 100_000]).unwrap_or(&10_000);
+        Self {
+            drift_ppm_max,
+            jumps: rng.coin().then(|| Rhythm::draw(rng, millis(30_000))).flatten(),
+        }
+    }
+}
+
+/// In a quarter of the worlds, a rhythm.
+fn sometimes(rng: &mut Rng, lasts_max: Duration) -> Option<Rhythm> {
+    if rng.below(3) == 0 { Rhythm::draw(rng, lasts_max) } else { None }
+}
+
+/// In a quarter of the worlds, a chance of up to this.
+fn seldom(rng: &mut Rng, per_million_max: u64) -> Chance {
+    if rng.below(4) > 0 {
+        return Chance::NEVER;
+    }
+    Chance::per_million(u32::try_from(rng.between(20, per_million_max)).unwrap_or(20))
 }
 
 /// Off in a third of the worlds, else a chance of up to `percent_max`, mostly low.

@@ -5,6 +5,7 @@
 use crate::cluster::ClusterOptions;
 use crate::faults::{DiskPace, Faults, NetworkFaults};
 use crate::rng::Chance;
+use std::time::Duration;
 
 /// One kind of trouble.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +63,37 @@ pub const FAULT_KINDS: &[FaultKind] = &[
     FaultKind::new("reordering", "messages overtake one another", |options| {
         options.faults.network.reorders = false;
     }),
+    FaultKind::new(
+        "connections",
+        "links keep their order, break, and lose what is on its way",
+        |o| {
+            (o.faults.network.is_stream, o.faults.breaks) = (false, None);
+        },
+    ),
+    FaultKind::new("late-answers", "some answers between nodes are held back", |options| {
+        options.faults.network.late_answers = Chance::NEVER;
+    }),
+    FaultKind::new(
+        "client-loss",
+        "clients' requests and the answers to them are lost",
+        |options| {
+            options.faults.network.client_loss = Chance::NEVER;
+        },
+    ),
+    FaultKind::new("swizzles", "links stop one by one and come back in another order", |o| {
+        o.faults.swizzles = None;
+    }),
+    FaultKind::new("omissions", "links lose messages by a rule", |o| o.faults.omissions = None),
+    FaultKind::new("slow-links", "some links carry only so many bytes a second", |options| {
+        let network = &mut options.faults.network;
+        (network.slow, network.slow_bytes_per_second) = (Chance::NEVER, 0);
+    }),
+    FaultKind::new("stale-messages", "copies of messages arrive minutes later", |options| {
+        let network = &mut options.faults.network;
+        (network.stale, network.stale_after_max) = (Chance::NEVER, Duration::ZERO);
+    }),
+    FaultKind::new("clocks", "clocks drift, and jump ahead", |o| o.faults.clocks = None),
+    FaultKind::new("ranks", "some voters should rather lead than others", |o| o.ranks.clear()),
     FaultKind::new("slow-network", "messages take long, some of them much longer", |options| {
         let calm = NetworkFaults::calm();
         let network = &mut options.faults.network;
@@ -76,6 +108,26 @@ pub const FAULT_KINDS: &[FaultKind] = &[
     }),
     FaultKind::new("sync-failures", "syncs fail and lose what they should keep", |options| {
         options.faults.disk.faults.sync_fails = Chance::NEVER;
+    }),
+    FaultKind::new("read-and-write-failures", "reads and writes fail now and then", |options| {
+        let faults = &mut options.faults.disk.faults;
+        (faults.read_fails, faults.write_fails) = (Chance::NEVER, Chance::NEVER);
+    }),
+    FaultKind::new("hanging-disks", "disks finish nothing for a while", |options| {
+        options.faults.disk.hangs = None;
+    }),
+    FaultKind::new("full-disks", "disks are full for a while", |options| {
+        options.faults.disk.full = None;
+    }),
+    FaultKind::new("damage", "data at rest goes bad", |options| {
+        let disk = &mut options.faults.disk;
+        disk.damage_every = None;
+        disk.spares_majority |= disk.losses_every.is_none();
+    }),
+    FaultKind::new("losses", "machines are lost for ever", |options| {
+        let disk = &mut options.faults.disk;
+        disk.losses_every = None;
+        disk.spares_majority |= disk.damage_every.is_none();
     }),
     FaultKind::new("slow-nodes", "loops and state machines take their time", |options| {
         let calm = Faults::none();

@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub struct World {
     /// Decides everything.
     pub seed: u64,
-    /// How many nodes.
+    /// How many voters; 0 for as many voters and learners as the seed says.
     pub node_count: u64,
     /// How many things happen before everything is healed.
     pub steps: u64,
@@ -65,7 +65,11 @@ impl Violation {
     #[must_use]
     pub fn reproduce(&self) -> String {
         let World { seed, node_count, steps } = self.world;
-        format!("quorate sim --seed {seed} --nodes {node_count} --steps {steps}")
+        let nodes = match node_count {
+            0 => String::new(),
+            count => format!("--nodes {count} "),
+        };
+        format!("quorate sim --seed {seed} {nodes}--steps {steps}")
     }
 }
 

@@ -88,7 +88,7 @@ impl<A: Application> Cluster<A> {
         self.clients.request_count += 1;
         let (op, moment) = (self.clients.next_op(), self.clients.next_moment());
         let request = self.application.request(op, moment, &mut self.clients.rng);
-        let node = NodeId::new(self.clients.rng.below(self.options.node_count) + 1);
+        let node = NodeId::new(self.clients.rng.below(self.options.member_count()) + 1);
         self.post(op, Some(client), node, request);
     }
 
@@ -107,8 +107,12 @@ impl<A: Application> Cluster<A> {
 
     /// A request reaches its node.
     pub(super) fn ask(&mut self, op: OpId, id: NodeId, request: Request) {
-        let deadline = self.now.after(self.options.patience);
-        let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) else {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return self.send_answer(id, op, Outcome::NoEffect);
+        };
+        let deadline = node.clock.own(now).after(self.options.patience);
+        let Some(running) = node.running_mut() else {
             return self.send_answer(id, op, Outcome::NoEffect);
         };
         let ticket = Ticket(op.0);

@@ -9,8 +9,10 @@ use quorate_core::NodeId;
 /// Something that is due at some time.
 #[derive(Clone, Debug)]
 pub(super) enum Happening {
-    /// A message reaches a node.
-    Deliver { from: NodeId, to: NodeId, bytes: Bytes },
+    /// A message reaches a node, if the connection that it travels on still exists.
+    Deliver { from: NodeId, to: NodeId, connection: u64, bytes: Bytes },
+    /// A copy of a message reaches a node long after it was sent, if both still live.
+    DeliverStale { from: NodeId, to: NodeId, lives: (u64, u64), bytes: Bytes },
     /// A node notices that the connection to a peer broke.
     Disconnected { node: NodeId, peer: NodeId },
     /// A node's loop looks at what has happened.
@@ -21,6 +23,10 @@ pub(super) enum Happening {
     Started { node: NodeId, life: u64 },
     /// A node that is down starts.
     Start { node: NodeId, life: u64 },
+    /// A log that may have been idle for a while.
+    Mark { node: NodeId, life: u64 },
+    /// A full disk has room again.
+    EndFull { node: NodeId },
     /// A node that was stopped goes on.
     Resume { node: NodeId },
     /// A client thinks of something to ask.
@@ -31,8 +37,12 @@ pub(super) enum Happening {
     Answer { op: OpId, outcome: Outcome },
     /// Something goes wrong.
     Trouble(Trouble),
+    /// Links are cut.
+    Cut { links: Vec<(NodeId, NodeId)> },
     /// Links are mended.
     Mend { links: Vec<(NodeId, NodeId)> },
+    /// Links lose nothing by rule any more.
+    EndOmission { links: Vec<(NodeId, NodeId)> },
 }
 
 /// What goes wrong.
@@ -40,16 +50,45 @@ pub(super) enum Happening {
 pub(super) enum Trouble {
     Crash,
     Partition,
+    Swizzle,
+    Break,
+    Omission,
     Pause,
+    ClockJump,
     Transfer,
+    Hang,
+    Full,
+    Damage,
+    Loss,
+}
+
+impl Trouble {
+    /// All of them.
+    pub(super) const ALL: [Self; 12] = [
+        Self::Crash,
+        Self::Partition,
+        Self::Swizzle,
+        Self::Break,
+        Self::Omission,
+        Self::Pause,
+        Self::ClockJump,
+        Self::Transfer,
+        Self::Hang,
+        Self::Full,
+        Self::Damage,
+        Self::Loss,
+    ];
 }
 
 impl Happening {
     /// Numbers for the trace hash: the kind, the node, and the content.
     pub(super) fn fingerprint(&self) -> (u64, u64, u64) {
         match self {
-            Self::Deliver { from, to, bytes } => {
+            Self::Deliver { from, to, bytes, .. } => {
                 (1, to.get(), from.get() ^ crate::hash::hash_of(bytes))
+            }
+            Self::DeliverStale { from, to, bytes, .. } => {
+                (13, to.get(), from.get() ^ crate::hash::hash_of(bytes))
             }
             Self::Disconnected { node, peer } => (2, node.get(), peer.get()),
             Self::Turn { node, life } => (3, node.get(), *life),
@@ -64,9 +103,17 @@ impl Happening {
             }
             Self::Answer { op, outcome } => (10, 0, op.0 ^ outcome_number(outcome)),
             Self::Trouble(trouble) => (11, 0, u64::from(*trouble as u8)),
-            Self::Mend { links } => (12, 0, u64::try_from(links.len()).unwrap_or(0)),
+            Self::Mend { links } => (12, 0, count(links)),
+            Self::Cut { links } => (14, 0, count(links)),
+            Self::Mark { node, life } => (16, node.get(), *life),
+            Self::EndFull { node } => (17, node.get(), 0),
+            Self::EndOmission { links } => (15, 0, count(links)),
         }
     }
+}
+
+fn count<T>(items: &[T]) -> u64 {
+    u64::try_from(items.len()).unwrap_or(0)
 }
 
 fn outcome_number(outcome: &Outcome) -> u64 {

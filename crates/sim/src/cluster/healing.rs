@@ -1,18 +1,25 @@
 //! The second phase: everything is mended, and the cluster must come together within a bound of
 //! virtual time, serve, and hold equal state everywhere. Asks nodes what any operator could ask.
 
-use super::Cluster;
+use super::happening::Happening;
+use super::lanes::LaneName;
 use super::node::SimNode;
 use super::work::HashWriter;
-use crate::application::{Application, Findings, Outcome};
+use super::{Cluster, ClusterOptions};
+use crate::application::{Application, Findings, OpId, Outcome};
 use crate::disk::CrashStyle;
 use crate::faults::Faults;
 use crate::judge::{Breach, bounds};
-use quorate_core::{LogIndex, NodeId, Time};
+use quorate_core::{LogIndex, NodeId, Role, Time};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// How long a healed cluster may take to come together, and again to serve.
-const CONVERGENCE_BOUND: Duration = Duration::from_mins(1);
+/// What a healed cluster may take to come together, and again to serve, beside its timeouts.
+const BOUND_MIN: Duration = Duration::from_secs(10);
+
+/// So many election timeouts it may take: for elections that fail, for a leader that is to learn
+/// how far everybody is, and for handovers to a higher rank.
+const BOUND_TIMEOUTS: u32 = 40;
 
 /// How often the world looks whether it is there.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -22,33 +29,90 @@ const HEARTBEATS_AT_REST: u32 = 20;
 
 impl<A: Application> Cluster<A> {
     /// Mends everything: links, disks, processes; nothing goes wrong by itself any more, and the
-    /// clients fall silent.
+    /// clients fall silent. Machines that are lost, and data that went bad, stay so.
     pub fn heal(&mut self) {
         self.trace.headline(self.now, None, "everything is healed".to_owned());
-        self.is_troubled = false;
-        self.options.faults = Faults { disk: self.options.faults.disk, ..Faults::none() };
-        self.options.faults.disk = crate::faults::DiskPace {
-            faults: self.options.faults.disk.faults,
-            ..crate::faults::DiskPace::calm()
-        };
-        self.network.mend_all();
-        self.network.set_faults(self.options.faults.network);
+        self.calm_down();
+        self.core = None;
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         for id in ids {
-            if let Some(node) = self.nodes.get_mut(&id) {
-                node.crash_after_outputs = None;
-            }
-            self.set_disk_faults(id);
-            self.resume(id);
-            if self.nodes.get(&id).is_some_and(SimNode::is_down) {
-                self.plan_start(id, Duration::ZERO);
+            self.heal_node(id);
+        }
+    }
+
+    /// Heals a random majority of the voters, from among those with a sound disk, and keeps
+    /// everybody else down or cut off. Returns who was healed; nobody if too few are sound.
+    pub fn heal_core(&mut self) -> Vec<u64> {
+        let mut sound = self.sound_voters();
+        if sound.len() < self.majority() {
+            return Vec::new();
+        }
+        self.rng.shuffle(&mut sound);
+        let spare_count = sound.len() - self.majority();
+        sound.truncate(self.majority() + self.rng.index(spare_count + 1));
+        sound.sort_unstable();
+        self.trace.headline(self.now, None, format!("only {sound:?} are healed"));
+        self.calm_down();
+        let core: BTreeSet<NodeId> = sound.iter().copied().collect();
+        self.network.wall_in(core.clone());
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for outsider in ids.into_iter().filter(|id| !core.contains(id)) {
+            if self.rng.coin() {
+                self.crash_node(outsider, CrashStyle::LoseAll);
             }
         }
+        self.core = Some(core);
+        for id in &sound {
+            self.heal_node(*id);
+        }
+        sound.into_iter().map(NodeId::get).collect()
+    }
+
+    fn calm_down(&mut self) {
+        self.is_troubled = false;
+        let faults = self.options.faults.disk.faults;
+        self.options.faults = Faults::none();
+        self.options.faults.disk.faults = faults;
+        self.network.mend_all();
+        self.network.set_faults(self.options.faults.network);
+    }
+
+    fn heal_node(&mut self, id: NodeId) {
+        self.set_disk_faults(id);
+        self.set_capacity(id, None);
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.crash_after_outputs = None;
+        let (was_hanging, life) = (node.hang.take().is_some(), node.life);
+        if was_hanging {
+            // What hung is done at last.
+            if let Some(running) = node.running_mut() {
+                for lane in LaneName::OF_DISK {
+                    if let Some(work) = running.under_way(lane) {
+                        work.due = work.due.min(now);
+                    }
+                    self.queue.push(now, Happening::LaneDone { node: id, life, lane });
+                }
+            }
+            self.queue.push(now, Happening::Started { node: id, life });
+        }
+        self.resume(id);
+        if self.nodes.get(&id).is_some_and(SimNode::is_down) {
+            self.plan_start(id, Duration::ZERO);
+        }
+    }
+
+    /// Whether a node is meant to be up, and owes what a healed cluster owes.
+    pub(super) fn is_wanted(&self, id: NodeId) -> bool {
+        self.nodes.get(&id).is_some_and(|node| !node.is_lost)
+            && self.core.as_ref().is_none_or(|core| core.contains(&id))
     }
 
     /// Heals the world and demands what a healed cluster owes: one leader that all follow, equal
     /// logs applied everywhere, service through every node, everything acknowledged still there,
-    /// and equal state.
+    /// and equal state. Before that, if the options say so, a random majority alone has to serve.
+    ///
+    /// If too few voters have a sound disk, nothing is demanded but that no answer was wrong.
     ///
     /// # Errors
     ///
@@ -57,17 +121,53 @@ impl<A: Application> Cluster<A> {
         if let Some(breach) = self.breach.take() {
             return Err(breach);
         }
+        if self.sound_voters().len() < self.majority() {
+            self.trace.counts.hopeless_ends += 1;
+            self.heal();
+            self.wait_for("requests are not answered", Self::is_silent)?;
+            self.compare_states()?;
+            return Ok(self.application.verdict()?);
+        }
+        if self.options.heals_core_first {
+            self.demand_of_core()?;
+        }
         self.heal();
-        self.wait_for("no common leader and log", Self::is_together)?;
+        self.wait_for("no common leader and log", Self::is_converged)?;
         self.scan()?;
-        self.wait_for("not everything applied everywhere", Self::is_together)?;
+        self.wait_for("not everything applied everywhere", Self::is_converged)?;
         self.compare_states()?;
         self.rest()?;
         Ok(self.application.verdict()?)
     }
 
-    fn wait_for(&mut self, what: &str, is_so: fn(&Self) -> bool) -> Result<(), Breach> {
-        let until = self.now.after(CONVERGENCE_BOUND);
+    /// A majority alone comes together and serves through each of its nodes.
+    fn demand_of_core(&mut self) -> Result<(), Breach> {
+        let core = self.heal_core();
+        self.trace.counts.cores_healed += 1;
+        self.wait_for("the core has no common leader and log", Self::is_together)?;
+        for id in core.into_iter().map(NodeId::new) {
+            let (op, moment) = (self.clients.next_op(), self.clients.next_moment());
+            let request = self.application.request(op, moment, &mut self.clients.rng);
+            self.post(op, None, id, request);
+            self.wait_for("a request in the core is not answered", |cluster| {
+                !cluster.clients.waiting.contains_key(&op)
+            })?;
+            self.is_served(op, id)?;
+        }
+        Ok(())
+    }
+
+    /// How long a healed cluster may take to come together, and again to serve: 10 s, 40 of its
+    /// election timeouts, and twice what the last clients wait for their answers.
+    #[must_use]
+    pub fn healing_bound(&self) -> Duration {
+        let ClusterOptions { raft, patience, .. } = &self.options;
+        BOUND_MIN + raft.election_timeout * BOUND_TIMEOUTS + *patience * 2
+    }
+
+    fn wait_for(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) -> Result<(), Breach> {
+        let bound = self.healing_bound();
+        let until = self.now.after(bound);
         while self.now < until {
             self.run_until(self.now.after(LOOK_EVERY));
             if let Some(breach) = self.breach.take() {
@@ -78,23 +178,34 @@ impl<A: Application> Cluster<A> {
             }
         }
         let what = format!("{what}: {}", self.describe());
-        Err(Breach::NotConverged { waited_s: CONVERGENCE_BOUND.as_secs(), what })
+        Err(Breach::NotConverged { waited_s: bound.as_secs(), what })
     }
 
-    /// One leader, known to all, and all have applied its whole log. No request is open.
+    /// Of those that are healed: one leader, known to all, and all have applied its whole log.
     fn is_together(&self) -> bool {
-        let Some(leader) = self.leader().map(NodeId::new) else { return false };
-        let Some(lead) = self.running(leader) else { return false };
-        let last = lead.driver.raft().last_log();
-        let agrees = |id: &NodeId| {
-            self.running(*id).is_some_and(|running| {
+        let wanted: Vec<&SimNode> =
+            self.nodes.values().filter(|node| self.is_wanted(node.id)).collect();
+        let leaders = wanted.iter().filter_map(|node| {
+            let raft = node.running()?.driver.raft();
+            (raft.role() == Role::Leader).then(|| (raft.current_term(), node.id, raft.last_log()))
+        });
+        let Some((_, leader, last)) = leaders.max() else { return false };
+        wanted.iter().filter_map(|node| node.running()).count() == wanted.len()
+            && wanted.iter().filter_map(|node| node.running()).all(|running| {
                 let raft = running.driver.raft();
                 raft.leader() == Some(leader)
                     && raft.last_log() == last
                     && running.driver.applied() == last.index
             })
-        };
-        self.nodes.keys().all(agrees) && self.clients.waiting.is_empty()
+    }
+
+    /// As [`Self::is_together`], and no request is open.
+    fn is_converged(&self) -> bool {
+        self.is_silent() && self.is_together()
+    }
+
+    fn is_silent(&self) -> bool {
+        self.clients.waiting.is_empty()
     }
 
     fn describe(&self) -> String {
@@ -110,7 +221,8 @@ impl<A: Application> Cluster<A> {
                      applied {applied}"
                 )
             }
-            None => format!("n{id} down"),
+            None if self.is_wanted(*id) => format!("n{id} down"),
+            None => format!("n{id} kept down or lost"),
         };
         let nodes: Vec<String> = self.nodes.keys().map(describe).collect();
         format!("{}; {} requests open", nodes.join("; "), self.clients.waiting.len())
@@ -121,21 +233,25 @@ impl<A: Application> Cluster<A> {
     fn scan(&mut self) -> Result<(), Breach> {
         let clients = &mut self.clients;
         let requests = self.application.scan(&mut || (clients.next_op(), clients.next_moment()));
-        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        // A node with a bad disk may find out while it answers.
+        let is_sound = |node: &&SimNode| !node.is_touched;
+        let ids: Vec<NodeId> = self.nodes.values().filter(is_sound).map(|node| node.id).collect();
         for ((op, request), id) in requests.into_iter().zip(ids.iter().cycle()) {
             self.post(op, None, *id, request);
-            self.wait_for("a request is not answered", |cluster| {
-                cluster.clients.waiting.is_empty()
-            })?;
-            match self.clients.told.remove(&op) {
-                Some(Outcome::Applied { .. } | Outcome::Read { .. }) => {}
-                Some(Outcome::NoEffect | Outcome::Unknown) | None => {
-                    let what = format!("node {id} does not serve: {}", self.describe());
-                    return Err(Breach::NotConverged { waited_s: 0, what });
-                }
-            }
+            self.wait_for("a request is not answered", Self::is_silent)?;
+            self.is_served(op, *id)?;
         }
         Ok(())
+    }
+
+    fn is_served(&mut self, op: OpId, id: NodeId) -> Result<(), Breach> {
+        match self.clients.told.remove(&op) {
+            Some(Outcome::Applied { .. } | Outcome::Read { .. }) => Ok(()),
+            Some(Outcome::NoEffect | Outcome::Unknown) | None => {
+                let what = format!("node {id} does not serve: {}", self.describe());
+                Err(Breach::NotConverged { waited_s: 0, what })
+            }
+        }
     }
 
     /// Nobody asks anything: what is sent now is what the protocol costs.

@@ -4,7 +4,7 @@
 use crate::disk::Task;
 use bytes::Bytes;
 use quorate::{ApplyBatch, Fate, Input, SnapshotView, Ticket};
-use quorate_core::{LoadRequest, LogId, LogIndex, NodeId, Persist, SnapshotMeta};
+use quorate_core::{LoadRequest, LogId, LogIndex, NodeId, Persist, SnapshotMeta, Time};
 use quorate_wal::PrepareJob;
 use std::collections::VecDeque;
 
@@ -22,6 +22,9 @@ pub(super) enum LaneName {
 }
 
 impl LaneName {
+    /// Those whose work is the disk's.
+    pub(super) const OF_DISK: [Self; 3] = [Self::Log, Self::Files, Self::Writer];
+
     pub(super) const fn number(self) -> u64 {
         match self {
             Self::Log => 0,
@@ -38,6 +41,8 @@ pub(super) enum LogJob {
     Persist(Persist),
     Load(LoadRequest),
     Release(SnapshotMeta),
+    /// Notes how far the log is durable.
+    Mark,
 }
 
 /// Work for the files' thread.
@@ -71,6 +76,8 @@ pub(super) struct Lane<J> {
 #[derive(Debug, Default)]
 pub(super) struct UnderWay {
     pub(super) task: Option<Task>,
+    /// When it is done, as far as that is known.
+    pub(super) due: Time,
     /// For the state machine's thread.
     pub(super) taken: Option<SnapshotMeta>,
     /// For the node's loop.

@@ -4,7 +4,7 @@ use super::Cluster;
 use super::happening::Happening;
 use super::node::{self, Reading, State};
 use crate::application::{Application, Machine};
-use crate::disk::{CrashStyle, DiskFaults};
+use crate::disk::{CrashStyle, DiskFailures, DiskFaults};
 use crate::judge::{Breach, Look};
 use crate::rng::Chance;
 use quorate_core::{NodeId, Time};
@@ -17,13 +17,19 @@ impl<A: Application> Cluster<A> {
         let Machine { machine, digest } = self.application.machine(id);
         let Some(node) = self.nodes.get_mut(&id) else { return };
         node.life += 1;
+        node.clock.restart(self.now);
+        self.network.sender_started(id, self.now);
         let life = node.life;
         let founders = Arc::clone(&self.founders);
         let (disk, options, now) = (node.disk.clone(), &self.options, self.now);
         let (read, task, work) =
             disk.run(|| node::read_disk(node, options, now, founders, machine));
+        self.count_failures(id);
         match read {
             Ok(opened) => {
+                // What failed was not worth failing for.
+                let _forgiven = self.is_simulated_failure(id);
+                let Some(node) = self.nodes.get_mut(&id) else { return };
                 node.state = State::Starting(Box::new(Reading { task, opened, digest }));
                 let done = self.disk_time(work.sync_count + 1);
                 self.queue.push(done, Happening::Started { node: id, life });
@@ -31,8 +37,10 @@ impl<A: Application> Cluster<A> {
             Err(error) if self.is_simulated_failure(id) => {
                 self.trace.headline(self.now, Some(id), format!("does not start: {error}"));
                 self.crash_node(id, CrashStyle::KeepAll);
-                self.plan_start(id, Duration::from_millis(200));
+                self.trace.counts.disk_failures += 1;
+                self.plan_start(id, Duration::from_secs(1));
             }
+            Err(error) if self.is_damaged(id) => self.is_out_of_order(id, &error.to_string()),
             Err(error) => {
                 let reason = error.to_string();
                 self.breach = Some(Breach::DoesNotStart { node: id, reason });
@@ -45,6 +53,17 @@ impl<A: Application> Cluster<A> {
         self.nodes.get(&id).is_some_and(|node| node.disk.take_failure())
     }
 
+    /// Takes note of what the disk did to its node.
+    pub(super) fn count_failures(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get(&id) else { return };
+        let DiskFailures { reads, writes, refused, syncs } = node.disk.take_failures();
+        let counts = &mut self.trace.counts;
+        counts.read_failures += reads;
+        counts.write_failures += writes;
+        counts.writes_refused += refused;
+        counts.sync_failures += syncs;
+    }
+
     /// A node has read its disk and begins.
     pub(super) fn started(&mut self, id: NodeId, life: u64) -> Result<(), Breach> {
         let now = self.now;
@@ -52,8 +71,17 @@ impl<A: Application> Cluster<A> {
         if node.life != life {
             return Ok(());
         }
-        let State::Starting(reading) = std::mem::replace(&mut node.state, State::Down) else {
+        if let Some(until) = node.hang.map(|hang| hang.until).filter(|until| *until > now) {
+            self.queue.push(until, Happening::Started { node: id, life });
             return Ok(());
+        }
+        let reading = match std::mem::replace(&mut node.state, State::Down) {
+            State::Starting(reading) => reading,
+            // Its disk hung, and it was let go earlier than it was to be.
+            other @ (State::Up(_) | State::Down) => {
+                node.state = other;
+                return Ok(());
+            }
         };
         node.disk.finish(reading.task);
         let found = node::found(&reading.opened);
@@ -79,10 +107,12 @@ impl<A: Application> Cluster<A> {
         let state = std::mem::replace(&mut node.state, State::Down);
         // The disk dies first: what the node still wants to write while it is dropped is lost.
         node.disk = node.disk.crash(style);
+        node.hang = node.hang.filter(|hang| !hang.ends_with_crash);
         self.invariants.crashed(id);
         if let State::Up(running) = state {
             self.forsake(running.callers);
         }
+        self.network.receiver_died(id, self.now);
         self.tell_of_broken_connections(id);
         self.set_disk_faults(id);
     }
@@ -100,7 +130,7 @@ impl<A: Application> Cluster<A> {
 
     /// A machine that is down will start after this time.
     pub(super) fn plan_start(&mut self, id: NodeId, after: Duration) {
-        if let Some(node) = self.nodes.get(&id) {
+        if let Some(node) = self.nodes.get(&id).filter(|node| !node.is_lost) {
             let start = Happening::Start { node: id, life: node.life };
             self.queue.push(self.now.after(after), start);
         }
@@ -130,10 +160,16 @@ impl<A: Application> Cluster<A> {
         let faults = if self.is_troubled {
             self.options.faults.disk.faults
         } else {
-            DiskFaults { sync_fails: Chance::NEVER, ..self.options.faults.disk.faults }
+            DiskFaults {
+                sync_lies: self.options.faults.disk.faults.sync_lies,
+                ..DiskFaults::default()
+            }
         };
         if let Some(node) = self.nodes.get(&id) {
             node.disk.set_faults(faults);
+            if self.options.faults.disk.damage_every.is_some() {
+                node.disk.keep_past();
+            }
         }
     }
 
@@ -144,6 +180,7 @@ impl<A: Application> Cluster<A> {
         for _ in 0..sync_count {
             at = at.after(pace.sync_min).after(self.rng.wait(pace.sync_mean));
             if self.is_troubled && self.rng.happens(pace.stall) {
+                self.trace.counts.disk_stalls += 1;
                 at = at.after(self.rng.duration(Duration::ZERO, pace.stall_max));
             }
         }

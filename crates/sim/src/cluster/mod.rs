@@ -2,7 +2,9 @@
 //! clients, their troubles and their judges. The seed decides everything; no clock, thread or
 //! randomly ordered map may have a say.
 
+mod atlas;
 mod clients;
+mod clock;
 mod happening;
 mod healing;
 mod lanes;
@@ -13,6 +15,7 @@ mod rpcs;
 mod story;
 mod trouble;
 mod turn;
+mod wires;
 mod work;
 
 use crate::application::Application;
@@ -21,6 +24,7 @@ use crate::faults::Faults;
 use crate::judge::{Breach, Safety};
 use crate::network::Network;
 use crate::ordinals::Ordinals;
+use crate::pace::Pace;
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::trace::Trace;
@@ -32,7 +36,7 @@ use quorate::DriverOptions;
 use quorate_core::invariants::ClusterChecker;
 use quorate_core::{Configuration, Member, MemberRole, NodeId, Options, Role, Time};
 use quorate_wal::WalOptions;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use trouble::Troubles;
@@ -48,14 +52,25 @@ const SCRATCH_BYTES: usize = 64 << 10;
 pub struct ClusterOptions {
     /// Decides everything that is left to chance.
     pub seed: u64,
-    /// How many nodes, all of them voters.
+    /// How many voters; their ids are 1, 2, ...
     pub node_count: u64,
+    /// How many learners, with the ids behind.
+    pub learner_count: u64,
+    /// The voters' election ranks, in the order of their ids; 0 for who has none here.
+    pub ranks: Vec<u32>,
+    /// How slowly everything goes; all times here are already stretched by it.
+    pub pace: Pace,
     /// Settings of the cores.
     pub raft: Options,
     /// Settings of the drivers.
     pub driver: DriverOptions,
     /// Settings of the logs.
     pub wal: WalOptions,
+    /// How long a log is idle before it notes how far it is durable; never, if absent.
+    pub idle_before_mark: Option<Duration>,
+    /// Whether, in the end, first a random majority has to serve alone, while everybody else is
+    /// down or cut off.
+    pub heals_core_first: bool,
     /// What goes wrong.
     pub faults: Faults,
     /// How many clients ask at the same time.
@@ -81,6 +96,9 @@ impl ClusterOptions {
         Self {
             seed,
             node_count,
+            learner_count: 0,
+            ranks: Vec::new(),
+            pace: Pace::NORMAL,
             raft: Options::default(),
             driver: DriverOptions {
                 compact_log_count: 200,
@@ -93,6 +111,8 @@ impl ClusterOptions {
                 first_segment_size_bytes: 8 << 10,
                 tail_bytes_max: 16 << 10,
             },
+            idle_before_mark: None,
+            heals_core_first: false,
             faults: Faults::none(),
             client_count: 0,
             think_mean: Duration::from_millis(250),
@@ -104,12 +124,17 @@ impl ClusterOptions {
         }
     }
 
-    /// A world whose troubles, limits and clients are drawn from the seed.
+    /// A world whose troubles, limits and clients are drawn from the seed; its members too, if
+    /// `node_count` is 0: then there are 1 to 7 voters and up to 2 learners.
     #[must_use]
     pub fn swarm(seed: u64, node_count: u64) -> Self {
         let mut rng = Rng::new(seed).fork("options");
         let mut options = Self::calm(seed, node_count);
+        draw_members(&mut options, &mut rng.fork("members"));
         options.faults = Faults::draw(&mut rng);
+        options.heals_core_first = true;
+        // As in the runtime.
+        options.idle_before_mark = Some(millis(100));
         options.client_count = rng.index(10) + 1;
         let think_max_ms = rng.pick(&[20, 100, 1_000]).copied().unwrap_or(100);
         options.think_mean = rng.duration(millis(5), millis(think_max_ms));
@@ -127,7 +152,33 @@ impl ClusterOptions {
         options.raft.log_cache_bytes_max = rng.index(32 << 10) + 1;
         options.raft.load_bytes_max = rng.index(4 << 10) + 1;
         options.raft.snapshot_chunk_bytes_max = rng.index(2 << 10) + 64;
-        options
+        options.at(Pace::draw(&mut rng.fork("pace")))
+    }
+
+    /// The same world at another pace.
+    #[must_use]
+    pub fn at(mut self, pace: Pace) -> Self {
+        self.pace = pace;
+        self.faults = self.faults.at(pace);
+        let times = [
+            &mut self.raft.heartbeat_interval,
+            &mut self.raft.election_timeout,
+            &mut self.raft.disk_stall_timeout,
+            &mut self.driver.leaderless_wait,
+            &mut self.driver.sweep_interval,
+            &mut self.think_mean,
+            &mut self.patience,
+        ];
+        for time in times {
+            *time = pace.stretch(*time);
+        }
+        self
+    }
+
+    /// How many nodes there are.
+    #[must_use]
+    pub const fn member_count(&self) -> u64 {
+        self.node_count + self.learner_count
     }
 }
 
@@ -153,6 +204,8 @@ pub struct Cluster<A: Application> {
     scratch: BytesMut,
     /// Whether things go wrong by themselves and clients ask.
     is_troubled: bool,
+    /// While only some are healed: those.
+    core: Option<BTreeSet<NodeId>>,
     breach: Option<Breach>,
 }
 
@@ -162,11 +215,12 @@ impl<A: Application> Cluster<A> {
     pub fn new(options: ClusterOptions, application: A) -> Self {
         let troubles = Troubles::new(&mut Rng::new(options.seed).fork("troubles"));
         let mut rng = Rng::new(options.seed.wrapping_add(options.schedule << 40)).fork("world");
-        let ids: Vec<NodeId> = (1..=options.node_count).map(NodeId::new).collect();
+        let ids: Vec<NodeId> = (1..=options.member_count()).map(NodeId::new).collect();
         let network = Network::new(options.faults.network, rng.fork("network"));
         let clients = Clients::new(rng.fork("clients"));
-        let nodes = ids.iter().map(|id| (*id, SimNode::new(*id, rng.fork("node")))).collect();
-        let founders = Arc::new(founders(&ids));
+        let node = |id: &NodeId| (*id, SimNode::new(*id, options.faults.clocks, rng.fork("node")));
+        let nodes = ids.iter().map(node).collect();
+        let founders = Arc::new(founders(&options));
         let mut cluster = Self {
             options,
             application,
@@ -185,6 +239,7 @@ impl<A: Application> Cluster<A> {
             steps: 0,
             scratch: BytesMut::with_capacity(SCRATCH_BYTES),
             is_troubled: true,
+            core: None,
             breach: None,
         };
         for id in ids {
@@ -216,10 +271,15 @@ impl<A: Application> Cluster<A> {
 
     fn happen(&mut self, happening: Happening) -> Result<(), Breach> {
         match happening {
-            Happening::Deliver { from, to, bytes } => self.deliver(from, to, bytes),
+            Happening::Deliver { from, to, connection, bytes } => {
+                self.deliver(from, to, connection, bytes)
+            }
+            Happening::DeliverStale { from, to, lives, bytes } => {
+                self.deliver_stale(from, to, lives, bytes)
+            }
             Happening::Disconnected { node, peer } => {
                 if self.is_troubled {
-                    self.tell(node, quorate::Input::Disconnected { peer });
+                    self.disconnected(node, peer);
                 }
                 Ok(())
             }
@@ -227,9 +287,16 @@ impl<A: Application> Cluster<A> {
             Happening::LaneDone { node, life, lane } => self.lane_done(node, life, lane),
             Happening::Started { node, life } => self.started(node, life),
             Happening::Start { node, life } => {
-                if self.nodes.get(&node).is_some_and(|node| node.life == life && node.is_down()) {
+                if self.is_wanted(node)
+                    && self.nodes.get(&node).is_some_and(|node| node.life == life && node.is_down())
+                {
                     self.start(node);
                 }
+                Ok(())
+            }
+            Happening::Mark { node, life } => self.mark_if_idle(node, life),
+            Happening::EndFull { node } => {
+                self.set_capacity(node, None);
                 Ok(())
             }
             Happening::Resume { node } => {
@@ -249,8 +316,20 @@ impl<A: Application> Cluster<A> {
                 self.trouble(trouble);
                 Ok(())
             }
+            Happening::Cut { links } => {
+                if self.is_troubled {
+                    self.cut_links(&links);
+                }
+                Ok(())
+            }
             Happening::Mend { links } => {
                 self.mend(&links);
+                Ok(())
+            }
+            Happening::EndOmission { links } => {
+                for (from, to) in links {
+                    self.network.omit(from, to, None);
+                }
                 Ok(())
             }
         }
@@ -352,13 +431,31 @@ const fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-/// The configuration that every log begins with: these voters.
-fn founders(ids: &[NodeId]) -> Configuration {
-    let member = |id: NodeId| Member {
-        role: MemberRole::Voter,
-        rank: 0,
-        address: format!("sim:{id}"),
+/// Who is there, if that is not said; and in a third of the worlds some voters that should rather
+/// lead than others.
+fn draw_members(options: &mut ClusterOptions, rng: &mut Rng) {
+    if options.node_count == 0 {
+        options.node_count = rng.between(1, 7);
+        options.learner_count = rng.below(8).saturating_sub(5);
+    }
+    if rng.below(3) == 0 {
+        options.ranks = (0..options.node_count).map(|_| rank(rng)).collect();
+    }
+}
+
+fn rank(rng: &mut Rng) -> u32 {
+    u32::try_from(rng.below(4)).unwrap_or(0)
+}
+
+/// The configuration that every log begins with.
+fn founders(options: &ClusterOptions) -> Configuration {
+    let mut ranks = options.ranks.iter().copied();
+    let mut member = |number: u64| Member {
+        role: if number <= options.node_count { MemberRole::Voter } else { MemberRole::Learner },
+        rank: ranks.next().unwrap_or(0),
+        address: format!("sim:{number}"),
         context: bytes::Bytes::new(),
     };
-    Configuration { version: 0, members: ids.iter().map(|id| (*id, member(*id))).collect() }
+    let members = (1..=options.member_count()).map(|number| (NodeId::new(number), member(number)));
+    Configuration { version: 0, members: members.collect() }
 }

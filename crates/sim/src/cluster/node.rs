@@ -2,8 +2,10 @@
 //! a node starts from what its disk holds; what it does then is in the rooms beside this one.
 
 use super::ClusterOptions;
+use super::clock::Clock;
 use super::lanes::{FileJob, Lane, LogJob, MachineJob, WriterJob};
 use crate::disk::SimDisk;
+use crate::faults::Clocks;
 use crate::judge::Found;
 use crate::rng::Rng;
 use quorate::parts::{OpenRequest, Opened};
@@ -23,13 +25,29 @@ const DATA_DIR: &str = "/data";
 pub(super) struct SimNode {
     pub(super) id: NodeId,
     pub(super) disk: SimDisk,
+    pub(super) clock: Clock,
     /// Counts crashes and starts; what is due for an earlier life is void.
     pub(super) life: u64,
     pub(super) state: State,
     pub(super) paused: bool,
     /// It crashes after carrying out this many more outputs.
     pub(super) crash_after_outputs: Option<u32>,
+    /// The disk finishes nothing before this.
+    pub(super) hang: Option<Hang>,
+    /// Its disk has gone bad somewhere, or is gone: it may refuse to work, but not be wrong.
+    pub(super) is_touched: bool,
+    /// It never starts again: the machine is gone, or the node refuses to work with what the disk
+    /// holds.
+    pub(super) is_lost: bool,
     pub(super) rng: Rng,
+}
+
+/// A disk that does not finish what it has begun.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hang {
+    pub(super) until: Time,
+    /// Whether another start of the machine ends it.
+    pub(super) ends_with_crash: bool,
 }
 
 /// What a machine is doing.
@@ -76,6 +94,10 @@ pub(super) struct Running {
     pub(super) turned_at: Time,
     /// Turns in this life.
     pub(super) turn_count: u64,
+    /// When the writes that are not durable yet were asked for.
+    pub(super) asked: VecDeque<Time>,
+    /// When the log, if it stays idle, notes how far it is durable.
+    pub(super) mark_at: Option<Time>,
 }
 
 /// What a caller waits for.
@@ -86,15 +108,20 @@ pub(super) enum Caller {
 }
 
 impl SimNode {
-    pub(super) fn new(id: NodeId, mut rng: Rng) -> Self {
+    pub(super) fn new(id: NodeId, clocks: Option<Clocks>, mut rng: Rng) -> Self {
         let disk = SimDisk::new(rng.fork("disk"));
+        let clock = Clock::draw(clocks, &mut rng.fork("clock"));
         Self {
             id,
             disk,
+            clock,
             life: 0,
             state: State::Down,
             paused: false,
             crash_after_outputs: None,
+            hang: None,
+            is_touched: false,
+            is_lost: false,
             rng,
         }
     }
@@ -142,7 +169,7 @@ pub(super) fn read_disk(
         seed: node.rng.word(),
         storage_id: node.id.get().into(),
         incarnation: node.life,
-        now,
+        now: node.clock.own(now),
     };
     quorate::parts::open(request, Box::new(|| Ok(machine)))
 }
@@ -185,5 +212,7 @@ pub(super) fn begin(reading: Reading, now: Time) -> Running {
         turn_count: 0,
         deadline_streak: 0,
         turned_at: now,
+        asked: VecDeque::new(),
+        mark_at: None,
     }
 }

@@ -2,7 +2,7 @@
 //! nothing, and [`Cluster::finish`] returns what was said.
 
 use super::Cluster;
-use super::trouble::{both_ways, crossing};
+use super::wires::{both_ways, crossing};
 use crate::application::{Application, Findings, OpId, Outcome, Request};
 use crate::faults::NetworkFaults;
 use crate::judge::Breach;

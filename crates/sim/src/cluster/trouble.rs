@@ -6,7 +6,7 @@ use super::happening::{Happening, Trouble};
 use crate::application::Application;
 use crate::disk::CrashStyle;
 use crate::faults::Rhythm;
-use crate::rng::{Chance, Rng};
+use crate::rng::Rng;
 use quorate::Input;
 use quorate_core::NodeId;
 use std::collections::BTreeMap;
@@ -48,18 +48,27 @@ impl Troubles {
 impl<A: Application> Cluster<A> {
     /// Everything that goes wrong in this world, for the first time.
     pub(super) fn plan_troubles(&mut self) {
-        for trouble in [Trouble::Crash, Trouble::Partition, Trouble::Pause, Trouble::Transfer] {
+        for trouble in Trouble::ALL {
             self.plan_trouble(trouble);
         }
     }
 
     fn plan_trouble(&mut self, trouble: Trouble) {
         let faults = &self.options.faults;
+        let every = |rhythm: Option<Rhythm>| rhythm.map(|rhythm| rhythm.every);
         let every = match trouble {
             Trouble::Crash => faults.crashes.map(|crashes| crashes.rhythm.every),
-            Trouble::Partition => faults.partitions.map(|rhythm| rhythm.every),
-            Trouble::Pause => faults.pauses.map(|rhythm| rhythm.every),
+            Trouble::Partition => every(faults.partitions),
+            Trouble::Swizzle => every(faults.swizzles),
+            Trouble::Break => every(faults.breaks),
+            Trouble::Omission => every(faults.omissions),
+            Trouble::Pause => every(faults.pauses),
+            Trouble::ClockJump => every(faults.clocks.and_then(|clocks| clocks.jumps)),
             Trouble::Transfer => faults.transfers_every,
+            Trouble::Hang => every(faults.disk.hangs),
+            Trouble::Full => every(faults.disk.full),
+            Trouble::Damage => faults.disk.damage_every,
+            Trouble::Loss => faults.disk.losses_every,
         };
         if let Some(every) = every {
             let delay = self.troubles.rhythm(trouble).wait(every);
@@ -90,8 +99,16 @@ impl<A: Application> Cluster<A> {
         match trouble {
             Trouble::Crash => self.crash_somebody(),
             Trouble::Partition => self.partition_somehow(),
+            Trouble::Swizzle => self.swizzle(),
+            Trouble::Break => self.break_something(),
+            Trouble::Omission => self.omit_something(),
+            Trouble::ClockJump => self.let_a_clock_jump(),
             Trouble::Pause => self.pause_somebody(),
             Trouble::Transfer => self.transfer_somewhere(),
+            Trouble::Hang => self.let_a_disk_hang(),
+            Trouble::Full => self.fill_a_disk(),
+            Trouble::Damage => self.damage_something(),
+            Trouble::Loss => self.lose_a_machine(),
         }
     }
 
@@ -142,7 +159,7 @@ impl<A: Application> Cluster<A> {
     }
 
     /// The leader in half of the cases, else anybody.
-    fn victim(&mut self) -> Option<NodeId> {
+    pub(super) fn victim(&mut self) -> Option<NodeId> {
         let leader = self.leader().map(NodeId::new);
         if let (Some(leader), true) = (leader, self.rng.coin()) {
             return Some(leader);
@@ -161,98 +178,27 @@ impl<A: Application> Cluster<A> {
         self.queue.push(self.now.after(lasts), Happening::Resume { node: id });
     }
 
+    /// A process that looks at its clock finds much time gone.
+    fn let_a_clock_jump(&mut self) {
+        let jumps = self.options.faults.clocks.and_then(|clocks| clocks.jumps);
+        let Some(Rhythm { lasts_max, .. }) = jumps else { return };
+        let Some(id) = self.victim() else { return };
+        let ahead = self.rng.duration(Duration::from_millis(1), lasts_max);
+        self.trace.counts.clock_jumps += 1;
+        self.trace.headline(self.now, Some(id), format!("its clock jumps {ahead:?} ahead"));
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.clock.jump(self.now, ahead);
+        }
+        // What it waits for may be due.
+        self.plan_turn(id, self.now);
+    }
+
     fn transfer_somewhere(&mut self) {
         let Some(leader) = self.leader().map(NodeId::new) else { return };
-        let to = self.rng.coin().then(|| NodeId::new(self.rng.below(self.options.node_count) + 1));
+        let to =
+            self.rng.coin().then(|| NodeId::new(self.rng.below(self.options.member_count()) + 1));
         self.trace.counts.transfers += 1;
         self.trace.headline(self.now, Some(leader), format!("is asked to hand over to {to:?}"));
         self.tell(leader, Input::TransferLeadership { to });
     }
-
-    fn partition_somehow(&mut self) {
-        let Some(Rhythm { lasts_max, .. }) = self.options.faults.partitions else { return };
-        let links = self.draw_partition();
-        let lasts = self.rng.duration(Duration::from_millis(10), lasts_max);
-        let list: Vec<String> = links.iter().map(|(from, to)| format!("{from}>{to}")).collect();
-        self.trace.headline(self.now, None, format!("cut for {lasts:?}: {}", list.join(" ")));
-        let cut = self.cut(&links);
-        self.queue.push(self.now.after(lasts), Happening::Mend { links: cut });
-    }
-
-    /// Links to cut, each in one direction.
-    fn draw_partition(&mut self) -> Vec<(NodeId, NodeId)> {
-        let mut nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
-        self.rng.shuffle(&mut nodes);
-        if let (Some(leader), true) = (self.leader().map(NodeId::new), self.rng.coin()) {
-            // Often the leader is in the smaller part.
-            nodes.sort_by_key(|id| *id != leader);
-        }
-        let kind = self.rng.below(6);
-        let split = self.rng.index(nodes.len().max(2) - 1) + 1;
-        let (one, rest) = nodes.split_at(split.min(nodes.len()));
-        let (alone, others) = nodes.split_at(1.min(nodes.len()));
-        match kind {
-            0 => both_ways(one, rest),
-            // A leader that can send and not receive, or the other way round.
-            1 => crossing(others, alone),
-            2 => crossing(alone, others),
-            // One node sees both halves, which do not see each other.
-            3 => {
-                let (left, right) = others.split_at(others.len() / 2);
-                both_ways(left, right)
-            }
-            4 => both_ways(alone, others),
-            // Any links.
-            _ => {
-                let all = crossing(&nodes, &nodes);
-                let chance = Chance::percent(u32::try_from(self.rng.between(10, 60)).unwrap_or(30));
-                all.into_iter().filter(|_| self.rng.happens(chance)).collect()
-            }
-        }
-    }
-
-    /// Cuts links; returns those that were whole.
-    pub(super) fn cut(&mut self, links: &[(NodeId, NodeId)]) -> Vec<(NodeId, NodeId)> {
-        self.trace.counts.partitions += 1;
-        let mut cut = Vec::new();
-        for (from, to) in links.iter().copied() {
-            if self.network.cut(from, to) {
-                cut.push((from, to));
-                self.notice_cut(from, to);
-            }
-        }
-        cut
-    }
-
-    /// Either end may notice after a while, as keep-alives would make it.
-    fn notice_cut(&mut self, from: NodeId, to: NodeId) {
-        for (node, peer) in [(from, to), (to, from)] {
-            if self.rng.coin() {
-                let delay = self.rng.duration(Duration::ZERO, Duration::from_secs(3));
-                let notice = Happening::Disconnected { node, peer };
-                self.queue.push(self.now.after(delay), notice);
-            }
-        }
-    }
-
-    /// Mends links.
-    pub(super) fn mend(&mut self, links: &[(NodeId, NodeId)]) {
-        for (from, to) in links {
-            self.network.mend(*from, *to);
-        }
-        self.trace.headline(self.now, None, format!("{} links are mended", links.len()));
-    }
-}
-
-/// Every link from one of these to one of those.
-pub(super) fn crossing(from: &[NodeId], to: &[NodeId]) -> Vec<(NodeId, NodeId)> {
-    let links = from.iter().flat_map(|from| to.iter().map(|to| (*from, *to)));
-    links.filter(|(from, to)| from != to).collect()
-}
-
-/// Every link between these and those.
-pub(super) fn both_ways(one: &[NodeId], two: &[NodeId]) -> Vec<(NodeId, NodeId)> {
-    let mut links = crossing(one, two);
-    links.extend(crossing(two, one));
-    links
 }

@@ -7,11 +7,13 @@ use super::life::look_at;
 use super::{Cluster, ClusterOptions};
 use crate::application::{Application, OpId, Outcome};
 use crate::judge::{Breach, bounds};
+use crate::network::{Arrivals, Parcel};
 use crate::trace::{Note, What, kind_of};
 use bytes::Bytes;
 use quorate::wire::{decode_peer_message, encode_peer_message};
 use quorate::{Input, Output, PeerMessage};
 use quorate_core::{Message, NodeId, Role, Time};
+use std::time::Duration;
 
 /// A node that asks for a deadline this often without time going on is spinning.
 const DEADLINE_STREAK_MAX: u32 = 20;
@@ -21,9 +23,44 @@ const TURNS_PER_LOOK: u64 = 16;
 const MESSAGE_BYTES: usize = 512;
 
 impl<A: Application> Cluster<A> {
-    /// A message reaches a node: here it becomes a message again.
-    pub(super) fn deliver(&mut self, from: NodeId, to: NodeId, bytes: Bytes) -> Result<(), Breach> {
-        if self.network.is_cut(from, to) || self.running(to).is_none() {
+    /// A message reaches a node, if its connection still exists.
+    pub(super) fn deliver(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        connection: u64,
+        bytes: Bytes,
+    ) -> Result<(), Breach> {
+        if self.network.arrives(from, to, connection, &bytes) {
+            return self.receive(from, to, bytes);
+        }
+        Ok(())
+    }
+
+    /// A copy of a message reaches a node long after it was sent. It can have waited in a buffer
+    /// of either process, so it arrives only if neither has died since.
+    pub(super) fn deliver_stale(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        lives: (u64, u64),
+        bytes: Bytes,
+    ) -> Result<(), Breach> {
+        if self.lives(from, to) == lives && !self.network.is_cut(from, to) {
+            self.trace.counts.stale_deliveries += 1;
+            return self.receive(from, to, bytes);
+        }
+        Ok(())
+    }
+
+    fn lives(&self, one: NodeId, two: NodeId) -> (u64, u64) {
+        let life = |id| self.nodes.get(&id).map_or(0, |node| node.life);
+        (life(one), life(two))
+    }
+
+    /// A node receives bytes: here they become a message again.
+    fn receive(&mut self, from: NodeId, to: NodeId, bytes: Bytes) -> Result<(), Breach> {
+        if self.running(to).is_none() {
             return Ok(());
         }
         self.trace.counts.delivered += 1;
@@ -44,8 +81,7 @@ impl<A: Application> Cluster<A> {
             return;
         };
         running.inbox.push(input);
-        let reaction =
-            self.rng.duration(std::time::Duration::ZERO, self.options.faults.reaction_max);
+        let reaction = self.rng.duration(Duration::ZERO, self.options.faults.reaction_max);
         self.plan_turn(id, self.now.after(reaction));
     }
 
@@ -72,6 +108,7 @@ impl<A: Application> Cluster<A> {
             return Ok(());
         }
         let is_paused = node.paused;
+        let own = node.clock.own(now);
         let Some(running) = node.running_mut() else { return Ok(()) };
         running.alarms.retain(|alarm| *alarm > now);
         if is_paused {
@@ -85,26 +122,35 @@ impl<A: Application> Cluster<A> {
             }
             Some(_) => running.turn_at = None,
         }
-        let is_due = running.driver.next_deadline().is_some_and(|deadline| deadline <= now);
+        let is_due = running.driver.next_deadline().is_some_and(|deadline| deadline <= own);
         if is_due {
             running.inbox.push(Input::Deadline);
         }
         if running.inbox.is_empty() {
-            let next = running.driver.next_deadline();
-            if let Some(deadline) = next {
-                self.plan_turn(id, deadline);
-            }
+            self.plan_turn_at_deadline(id);
             return Ok(());
         }
         self.turn(id, is_due)
     }
 
+    /// The node's loop looks when its driver next wants to be asked, on the node's own clock.
+    fn plan_turn_at_deadline(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get(&id) else { return };
+        let deadline = node.running().and_then(|running| running.driver.next_deadline());
+        if let Some(deadline) = deadline {
+            let at = node.clock.world(deadline).max(self.now);
+            self.plan_turn(id, at);
+        }
+    }
+
     pub(super) fn turn(&mut self, id: NodeId, is_due: bool) -> Result<(), Breach> {
-        let now = self.now;
         let mut outputs = Vec::new();
-        if let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) {
-            let inputs = std::mem::take(&mut running.inbox);
-            running.driver.turn(now, inputs, &mut outputs);
+        if let Some(node) = self.nodes.get_mut(&id) {
+            let own = node.clock.own(self.now);
+            if let Some(running) = node.running_mut() {
+                let inputs = std::mem::take(&mut running.inbox);
+                running.driver.turn(own, inputs, &mut outputs);
+            }
         }
         self.look(id, is_due)?;
         if self.rng.happens(self.options.faults.shuffled_outputs) {
@@ -117,10 +163,7 @@ impl<A: Application> Cluster<A> {
             self.carry_out(id, output)?;
         }
         self.pump(id)?;
-        let deadline = self.running(id).and_then(|running| running.driver.next_deadline());
-        if let Some(deadline) = deadline {
-            self.plan_turn(id, deadline.max(now));
-        }
+        self.plan_turn_at_deadline(id);
         Ok(())
     }
 
@@ -143,6 +186,10 @@ impl<A: Application> Cluster<A> {
         if running.turn_count.is_multiple_of(TURNS_PER_LOOK) {
             let ClusterOptions { raft, driver, .. } = &self.options;
             bounds::check_held(&running.driver, raft, driver)?;
+        }
+        let waited = running.asked.front().map_or(Duration::ZERO, |asked| now.since(*asked));
+        if look.role == Role::Leader && waited > stall_bound(&self.options) {
+            return Err(Breach::LeadsWithoutDisk { node: id, waited });
         }
         if raft.is_poisoned() {
             return Err(Breach::Poisoned {
@@ -203,6 +250,7 @@ impl<A: Application> Cluster<A> {
                     self.invariants.observe_entry(id, entry)?;
                 }
                 self.safety.persist_asked(id, &persist);
+                running.asked.push_back(self.now);
                 running.log.waiting.push_back(LogJob::Persist(persist));
             }
             Output::Load(request) => running.log.waiting.push_back(LogJob::Load(request)),
@@ -244,9 +292,16 @@ impl<A: Application> Cluster<A> {
         encode_peer_message(message, &mut self.scratch);
         let bytes = self.scratch.split().freeze();
         self.trace.counts.sent_bytes += u64::try_from(bytes.len()).unwrap_or(0);
-        let arrivals = self.network.send(self.now, from, to, is_answer(message));
-        for at in arrivals.second.into_iter().chain(arrivals.first) {
-            self.queue.push(at, Happening::Deliver { from, to, bytes: bytes.clone() });
+        let parcel = Parcel { size: bytes.len(), is_answer: is_answer(message) };
+        let Arrivals { first, second, stale, connection } =
+            self.network.send(self.now, from, to, parcel);
+        if let Some(at) = stale {
+            let (lives, bytes) = (self.lives(from, to), bytes.clone());
+            self.queue.push(at, Happening::DeliverStale { from, to, lives, bytes });
+        }
+        for at in second.into_iter().chain(first) {
+            let bytes = bytes.clone();
+            self.queue.push(at, Happening::Deliver { from, to, connection, bytes });
         }
         Ok(())
     }
@@ -288,6 +343,12 @@ const fn is_answer(message: &PeerMessage) -> bool {
             | Message::ReadIndex(_) => false,
         },
     }
+}
+
+/// After so long a write that is not finished must have cost a leader its office, on the slowest
+/// clock that there is.
+fn stall_bound(options: &ClusterOptions) -> Duration {
+    options.raft.disk_stall_timeout * 5 / 4 + Duration::from_millis(100)
 }
 
 /// Another order of the same outputs, in which those of one kind keep theirs as far as the contract

@@ -122,6 +122,7 @@ impl<A: Application> Cluster<A> {
         task: crate::disk::Task,
         work: Work,
     ) -> Result<(), Breach> {
+        self.count_failures(id);
         let mut under_way = match done {
             Ok(under_way) => under_way,
             Err(failure) => {
@@ -145,6 +146,7 @@ impl<A: Application> Cluster<A> {
             }
             LaneName::Log | LaneName::Files | LaneName::Writer => self.disk_time(work.sync_count),
         };
+        under_way.due = at;
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         let life = node.life;
         if let Some(running) = node.running_mut() {
@@ -157,12 +159,13 @@ impl<A: Application> Cluster<A> {
     /// A node whose disk fails stops, as its runtime would, and is started again by somebody. A
     /// node that fails for any other reason is broken.
     fn node_failed(&mut self, id: NodeId, failure: Failure) -> Result<(), Breach> {
-        let (reason, may_be_disk) = match failure {
-            Failure::Disk(error) => (error.to_string(), true),
-            Failure::View(error) => (error.to_string(), true),
-            Failure::Machine(error) => (error.to_string(), false),
+        let reason = match failure {
+            Failure::Disk(error) => error.to_string(),
+            Failure::View(error) => error.to_string(),
+            // It reads snapshots from the disk.
+            Failure::Machine(error) => error.to_string(),
         };
-        if !(may_be_disk && self.is_simulated_failure(id)) {
+        if !self.is_simulated_failure(id) && !self.is_damaged(id) {
             return Err(Breach::NodeFailed { node: id, reason });
         }
         self.trace.counts.disk_failures += 1;
@@ -179,13 +182,24 @@ impl<A: Application> Cluster<A> {
         life: u64,
         lane: LaneName,
     ) -> Result<(), Breach> {
+        let now = self.now;
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         if node.life != life {
             return Ok(());
         }
         let disk = node.disk.clone();
+        let hangs_until = node.hang.map(|hang| hang.until).filter(|until| *until > now);
+        let hangs_until = hangs_until.filter(|_| LaneName::OF_DISK.contains(&lane));
         let Some(running) = node.running_mut() else { return Ok(()) };
-        let Some(done) = running.under_way(lane).take() else { return Ok(()) };
+        let under_way = running.under_way(lane);
+        if let (Some(until), Some(work)) = (hangs_until, under_way.as_mut()) {
+            work.due = until;
+            self.queue.push(until, Happening::LaneDone { node: id, life, lane });
+            return Ok(());
+        }
+        // What is due later was begun after what this is about, which was let go early.
+        let Some(done) = under_way.take_if(|work| work.due <= now) else { return Ok(()) };
+        running.asked.drain(..done.persist_count.min(running.asked.len()));
         if let Some(task) = done.task {
             disk.finish(task);
         }
@@ -193,6 +207,9 @@ impl<A: Application> Cluster<A> {
             self.safety.persisted(id)?;
         }
         self.trace.counts.persisted += u64::try_from(done.persist_count).unwrap_or(0);
+        if done.persist_count > 0 {
+            self.plan_mark(id);
+        }
         if let (Some(meta), Some(running)) = (done.taken, self.running_mut(id)) {
             running.machine.waiting.push_back(MachineJob::SnapshotTaken(meta));
             self.trace.counts.snapshots_taken += 1;
@@ -208,6 +225,43 @@ impl<A: Application> Cluster<A> {
             self.tell(id, input);
         }
         self.pump(id)
+    }
+
+    /// The log notes how far it is durable if it stays idle from now on.
+    fn plan_mark(&mut self, id: NodeId) {
+        let Some(idle) = self.options.idle_before_mark else { return };
+        let at = self.now.after(idle);
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let life = node.life;
+        if let Some(running) = node.running_mut()
+            && running.mark_at.replace(at).is_none()
+        {
+            self.queue.push(at, Happening::Mark { node: id, life });
+        }
+    }
+
+    /// The log may have been idle for long enough; if not, it is looked at again later.
+    pub(super) fn mark_if_idle(&mut self, id: NodeId, life: u64) -> Result<(), Breach> {
+        let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
+        if node.life != life {
+            return Ok(());
+        }
+        let Some(running) = node.running_mut() else { return Ok(()) };
+        match running.mark_at {
+            Some(at) if at > self.now => {
+                self.queue.push(at, Happening::Mark { node: id, life });
+                Ok(())
+            }
+            Some(_) | None => {
+                running.mark_at = None;
+                if running.log.under_way.is_none() && running.log.waiting.is_empty() {
+                    running.log.waiting.push_back(LogJob::Mark);
+                    return self.pump(id);
+                }
+                // Something else comes first; its end plans anew.
+                Ok(())
+            }
+        }
     }
 
     fn note_completion(&mut self, id: NodeId, input: &Input) {
@@ -232,7 +286,7 @@ impl<A: Application> Cluster<A> {
 }
 
 impl Running {
-    fn under_way(&mut self, lane: LaneName) -> &mut Option<UnderWay> {
+    pub(super) fn under_way(&mut self, lane: LaneName) -> &mut Option<UnderWay> {
         match lane {
             LaneName::Log => &mut self.log.under_way,
             LaneName::Files => &mut self.files.under_way,
@@ -259,6 +313,10 @@ fn log_job(running: &mut Running, job: LogJob) -> Result<UnderWay, Failure> {
             let entries = running.wal.read(request.first, request.last, request.max_bytes)?;
             Ok(answer(Input::Loaded { request, entries }))
         }
+        LogJob::Mark => {
+            running.wal.mark_synced()?;
+            Ok(UnderWay::default())
+        }
         LogJob::Release(base) => {
             running.wal.release_prefix(&base)?;
             // Only now may the snapshots go that the older log needed.
@@ -276,7 +334,7 @@ fn persist(running: &mut Running, first: Persist) -> Result<UnderWay, Failure> {
     for job in running.log.waiting.drain(..) {
         match job {
             LogJob::Persist(next) => batch.push(next),
-            LogJob::Load(_) | LogJob::Release(_) => later.push_back(job),
+            LogJob::Load(_) | LogJob::Release(_) | LogJob::Mark => later.push_back(job),
         }
     }
     running.log.waiting = later;

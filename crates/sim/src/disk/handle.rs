@@ -116,9 +116,10 @@ impl DiskFile for SimFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.alive()?;
-        let content = state.visible.contents.get(&self.inode);
+        let mut state = self.disk.alive()?;
         let start = usize::try_from(offset).map_err(io::Error::other)?;
+        state.check_readable(self.inode, start, buffer.len())?;
+        let content = state.visible.contents.get(&self.inode);
         let rest = content.and_then(|content| content.get(start..)).unwrap_or_default();
         let count = rest.len().min(buffer.len());
         if let (Some(target), Some(source)) = (buffer.get_mut(..count), rest.get(..count)) {
@@ -129,14 +130,14 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
-        let change = Change::Write { inode: self.inode, offset, bytes: bytes.to_vec() };
-        self.disk.alive()?.change(change);
-        Ok(())
+        self.disk.alive()?.write(self.inode, offset, bytes)
     }
 
     fn set_size(&self, size_bytes: u64) -> io::Result<()> {
         let size = usize::try_from(size_bytes).map_err(io::Error::other)?;
-        self.disk.alive()?.change(Change::Size { inode: self.inode, size });
+        let mut state = self.disk.alive()?;
+        state.make_room(self.inode, size)?;
+        state.change(Change::Size { inode: self.inode, size });
         Ok(())
     }
 

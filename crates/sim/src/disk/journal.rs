@@ -1,10 +1,12 @@
 //! Which changes are durable, which are on their way, and what a crash leaves of them. Knows
 //! nothing of handles, errors or who writes.
 
+use super::damage::{LastSync, Past};
 use super::image::{Change, Image, Inode, SECTOR_BYTES};
 use super::{CrashStyle, IMMEDIATE, Task};
 use crate::rng::{Chance, Rng};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// The changes since the last state that is durable for sure, in the order in which they were made.
@@ -13,6 +15,9 @@ pub(super) struct Journal {
     steps: Vec<Step>,
     /// What survives any crash.
     pub(super) durable: Image,
+    /// What each file's last sync made durable.
+    pub(super) last_syncs: BTreeMap<Inode, LastSync>,
+    sync_count: u64,
 }
 
 #[derive(Debug)]
@@ -67,7 +72,7 @@ impl Journal {
     }
 
     /// Makes durable what is behind the syncs of tasks that are done.
-    pub(super) fn settle(&mut self, is_done: impl Fn(Task) -> bool) {
+    pub(super) fn settle(&mut self, is_done: impl Fn(Task) -> bool, past: &mut Past) {
         let mut files: BTreeMap<Inode, usize> = BTreeMap::new();
         let mut folders: BTreeMap<PathBuf, usize> = BTreeMap::new();
         for (position, step) in self.steps.iter().enumerate().filter(|(_, step)| is_done(step.task))
@@ -85,6 +90,7 @@ impl Journal {
         if files.is_empty() && folders.is_empty() {
             return;
         }
+        self.sync_count += 1;
         let steps = std::mem::take(&mut self.steps);
         for (position, step) in steps.into_iter().enumerate() {
             let is_behind = match &step.what {
@@ -97,7 +103,7 @@ impl Journal {
                 What::Sync(_) | What::SyncFolder(_) => is_done(step.task),
             };
             match step.what {
-                What::Change(change, Fate::Dirty) if is_behind => self.durable.make(&change),
+                What::Change(change, Fate::Dirty) if is_behind => self.make_durable(&change, past),
                 what @ (What::Change(..) | What::Sync(_) | What::SyncFolder(_)) => {
                     if !is_behind {
                         self.steps.push(Step { task: step.task, what });
@@ -105,6 +111,27 @@ impl Journal {
                 }
             }
         }
+    }
+
+    fn make_durable(&mut self, change: &Change, past: &mut Past) {
+        if let Change::Write { inode, offset, bytes } = change
+            && past.is_kept
+        {
+            let range = *offset..offset + bytes.len();
+            self.last_syncs.entry(*inode).or_default().note(self.sync_count, range);
+            self.durable.remember_sector(*inode, *offset, past);
+        }
+        self.durable.make(change);
+    }
+
+    /// Where bytes of a file were changed that are not durable yet.
+    pub(super) fn pending(&self, inode: Inode) -> impl Iterator<Item = Range<usize>> {
+        self.steps.iter().filter_map(move |step| match &step.what {
+            What::Change(Change::Write { inode: other, offset, bytes }, _) if *other == inode => {
+                Some(*offset..offset + bytes.len())
+            }
+            What::Change(..) | What::Sync(_) | What::SyncFolder(_) => None,
+        })
     }
 
     /// The node dies: of each unfinished task only a beginning has happened. If the power failed
@@ -115,11 +142,12 @@ impl Journal {
         unfinished: &BTreeSet<Task>,
         style: CrashStyle,
         rng: &mut Rng,
+        past: &mut Past,
     ) -> Image {
         for task in unfinished {
             self.cut_short(*task, rng);
         }
-        self.settle(|_| true);
+        self.settle(|_| true, past);
         let survives = match style {
             CrashStyle::KeepAll => return self.in_memory(),
             CrashStyle::LoseAll => Chance::NEVER,
@@ -173,6 +201,18 @@ impl Journal {
 }
 
 impl Image {
+    /// Notes what the sector at the beginning of a write holds, if that is anything.
+    fn remember_sector(&self, inode: Inode, offset: usize, past: &mut Past) {
+        let start = offset - offset % SECTOR_BYTES;
+        let Some(content) = self.contents.get(&inode) else { return };
+        let end = content.len().min(start + SECTOR_BYTES);
+        if let Some(held) = content.get(start..end)
+            && !held.is_empty()
+        {
+            past.remember(inode, start, held);
+        }
+    }
+
     /// Carries out what survives of a change that was not synced: each sector of a write, and each
     /// other change, for itself.
     fn survive(&mut self, change: &Change, survives: Chance, rng: &mut Rng) {

@@ -2,11 +2,15 @@
 //! when the sync behind them has had its time, and a crash leaves any part of the rest. It knows
 //! nothing of logs or of Raft; it must not do anything that a real disk could not do.
 
+mod damage;
 mod handle;
 mod image;
 mod journal;
 
+pub use damage::{Damage, DamageKind};
+
 use crate::rng::{Chance, Rng};
+use damage::Past;
 use image::{Change, Image, Inode};
 use journal::Journal;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,6 +56,10 @@ pub enum CrashStyle {
 pub struct DiskFaults {
     /// A sync fails, and some of what it should have made durable never will be.
     pub sync_fails: Chance,
+    /// A write fails, after any part of it.
+    pub write_fails: Chance,
+    /// A read fails, and may succeed the next time.
+    pub read_fails: Chance,
     /// A sync reports success and does nothing. No honest disk does this: it proves that the
     /// judges notice.
     pub sync_lies: Chance,
@@ -71,7 +79,26 @@ struct State {
     work: Work,
     faults: DiskFaults,
     has_failed: bool,
+    failures: DiskFailures,
+    /// How many bytes all files together may have.
+    capacity_bytes: Option<usize>,
+    /// Sectors that cannot be read.
+    unreadable: BTreeSet<(Inode, usize)>,
+    past: Past,
     rng: Rng,
+}
+
+/// How often a disk failed its node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskFailures {
+    /// Reads.
+    pub reads: u64,
+    /// Writes.
+    pub writes: u64,
+    /// Writes for want of room.
+    pub refused: u64,
+    /// Syncs.
+    pub syncs: u64,
 }
 
 /// Work that belongs to no task happens at once.
@@ -94,6 +121,10 @@ impl SimDisk {
             work: Work::default(),
             faults: DiskFaults::default(),
             has_failed: false,
+            failures: DiskFailures::default(),
+            capacity_bytes: None,
+            unreadable: BTreeSet::new(),
+            past: Past::default(),
             rng,
         };
         Self { shared: Arc::new(Mutex::new(state)), life: 0 }
@@ -102,6 +133,17 @@ impl SimDisk {
     /// From now on the disk misbehaves like this.
     pub fn set_faults(&self, faults: DiskFaults) {
         self.state().faults = faults;
+    }
+
+    /// From now on all files together may have so many bytes, or as many as they like.
+    pub fn set_capacity(&self, bytes: Option<usize>) {
+        self.state().capacity_bytes = bytes;
+    }
+
+    /// How often the disk failed its node since this was last asked.
+    #[must_use]
+    pub fn take_failures(&self) -> DiskFailures {
+        std::mem::take(&mut self.state().failures)
     }
 
     /// Does `work` as one task, which is under way until [`Self::finish`].
@@ -136,7 +178,8 @@ impl SimDisk {
         let mut state = self.state();
         let mut rng = state.rng.fork("crash");
         let unfinished = std::mem::take(&mut state.unfinished);
-        state.visible = state.journal.crash(&unfinished, style, &mut rng);
+        let State { journal, past, visible, .. } = &mut *state;
+        *visible = journal.crash(&unfinished, style, &mut rng, past);
         state.open.clear();
         state.locks.clear();
         state.current = None;
@@ -155,9 +198,7 @@ impl SimDisk {
     /// How many bytes the visible files hold together.
     #[must_use]
     pub fn used_bytes(&self) -> usize {
-        let state = self.state();
-        let contents = &state.visible.contents;
-        state.visible.names.values().filter_map(|inode| contents.get(inode)).map(Vec::len).sum()
+        self.state().used_bytes()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -176,9 +217,69 @@ impl SimDisk {
 }
 
 impl State {
+    fn used_bytes(&self) -> usize {
+        let contents = &self.visible.contents;
+        self.visible.names.values().filter_map(|inode| contents.get(inode)).map(Vec::len).sum()
+    }
+
+    /// Writes, unless the disk is full or fails; then any part of it may have been written.
+    fn write(&mut self, inode: Inode, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        let fails = self.rng.happens(self.faults.write_fails);
+        let refusal = if fails {
+            self.failures.writes += 1;
+            Some(io::Error::other("simulated failure of a write"))
+        } else {
+            self.make_room(inode, offset + bytes.len()).err()
+        };
+        let Some(refusal) = refusal else {
+            self.change(Change::Write { inode, offset, bytes: bytes.to_vec() });
+            return Ok(());
+        };
+        self.has_failed = true;
+        let part = self.rng.index(bytes.len() + 1);
+        let bytes = bytes.get(..part).unwrap_or_default().to_vec();
+        let is_room = self.make_room(inode, offset + part).is_ok();
+        if is_room && part > 0 {
+            self.change(Change::Write { inode, offset, bytes });
+        }
+        Err(refusal)
+    }
+
+    /// Whether a file may grow to this size.
+    fn make_room(&mut self, inode: Inode, size: usize) -> io::Result<()> {
+        let Some(capacity) = self.capacity_bytes else { return Ok(()) };
+        let held = self.visible.contents.get(&inode).map_or(0, Vec::len);
+        if size <= held || self.used_bytes() + (size - held) <= capacity {
+            return Ok(());
+        }
+        self.failures.refused += 1;
+        self.has_failed = true;
+        Err(io::Error::new(io::ErrorKind::StorageFull, "simulated disk: full"))
+    }
+
+    /// Whether these bytes of a file can be read now.
+    fn check_readable(&mut self, inode: Inode, offset: usize, len: usize) -> io::Result<()> {
+        let is_bad = |(file, start): &(Inode, usize)| {
+            *file == inode && *start < offset + len && offset < start + image::SECTOR_BYTES
+        };
+        let fails = self.rng.happens(self.faults.read_fails);
+        if fails || self.unreadable.iter().any(is_bad) {
+            self.failures.reads += 1;
+            self.has_failed |= fails;
+            return Err(io::Error::other("simulated failure of a read"));
+        }
+        Ok(())
+    }
+
     fn change(&mut self, change: Change) {
-        if let Change::Write { bytes, .. } = &change {
+        if let Change::Write { inode, offset, bytes } = &change {
             self.work.written_bytes += bytes.len();
+            let end = offset + bytes.len();
+            // A sector that is written anew can be read again.
+            self.unreadable.retain(|(file, start)| {
+                let is_elsewhere = *start >= end || *offset >= start + image::SECTOR_BYTES;
+                file != inode || is_elsewhere
+            });
         }
         self.visible.make(&change);
         let task = self.current.unwrap_or(IMMEDIATE);
@@ -191,6 +292,7 @@ impl State {
             let mut rng = self.rng.fork("dirty");
             self.journal.lose_dirty(inode, &mut rng);
             self.has_failed = true;
+            self.failures.syncs += 1;
             return Err(io::Error::other("simulated failure of a sync"));
         }
         if !self.rng.happens(self.faults.sync_lies) {
@@ -215,8 +317,8 @@ impl State {
     }
 
     fn settle(&mut self) {
-        let unfinished = &self.unfinished;
-        self.journal.settle(|task| !unfinished.contains(&task));
+        let (unfinished, past) = (&self.unfinished, &mut self.past);
+        self.journal.settle(|task| !unfinished.contains(&task), past);
     }
 
     /// Frees the bytes of files that no name, handle or pending change leads to.
@@ -242,6 +344,8 @@ impl State {
         for inode in gone {
             self.visible.contents.remove(&inode);
             self.journal.durable.contents.remove(&inode);
+            self.journal.last_syncs.remove(&inode);
+            self.unreadable.retain(|(file, _)| *file != inode);
         }
     }
 }

@@ -11,6 +11,7 @@ pub(crate) use safety::{Look, Safety};
 
 use crate::application::Complaint;
 use quorate_core::{HardState, LogId, LogIndex, NodeId, Role, Term, Time};
+use std::time::Duration;
 
 /// A broken promise, with its evidence.
 #[derive(Debug, thiserror::Error)]
@@ -180,6 +181,14 @@ pub enum Breach {
         /// How often clients proposed it.
         proposed: u32,
     },
+    /// Heartbeats alone keep a leader in office that cannot write.
+    #[error("node {node} leads, and a write of it has not been finished for {waited:?}")]
+    LeadsWithoutDisk {
+        /// Who.
+        node: NodeId,
+        /// For how long.
+        waited: Duration,
+    },
     /// A node's deadline stays in the past.
     #[error("node {node} asks for {deadline:?} again and again, as a {role}")]
     BusyLoop {
@@ -210,7 +219,7 @@ pub enum Breach {
         /// How many a quiet cluster needs, generously.
         limit: u64,
         /// In how much virtual time.
-        passed: std::time::Duration,
+        passed: Duration,
     },
     /// The core saw proof of a broken protocol.
     #[error("node {node} poisoned itself: {reason}")]

@@ -1,0 +1,243 @@
+//! What goes bad in data at rest: flipped bits, zeros, what was meant for elsewhere, what stood
+//! there before, and sectors that cannot be read any more. Chance decides what and where.
+//!
+//! One place is spared, because nobody could tell damage there from something harmless: see
+//! [`Journal::unvouched`]. And data never falls back to an older state in the files that hold term
+//! and vote (`meta-*`): each of the two copies stands in for the other, and an old copy beside one
+//! that a crash has torn is two faults at once, which two copies cannot survive.
+
+use super::image::{Inode, SECTOR_BYTES};
+use super::journal::Journal;
+use super::{SimDisk, State};
+use crate::rng::Rng;
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// How many overwritten sectors a disk remembers, to fall back to them.
+const REMEMBERED_MAX: usize = 64;
+
+/// How often a place is drawn before a disk counts as having none.
+const DRAWS_MAX: u32 = 40;
+
+/// A kind of damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DamageKind {
+    /// Some bits of a sector have flipped.
+    BitRot,
+    /// Sectors hold zeros.
+    Zeroed,
+    /// A sector holds what another should hold.
+    Misdirected,
+    /// A sector holds what it held before it was last written.
+    Stale,
+    /// A sector cannot be read until it is written again.
+    Unreadable,
+}
+
+/// All of them.
+const KINDS: [DamageKind; 5] = [
+    DamageKind::BitRot,
+    DamageKind::Zeroed,
+    DamageKind::Misdirected,
+    DamageKind::Stale,
+    DamageKind::Unreadable,
+];
+
+/// What has gone bad, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// What happened.
+    pub kind: DamageKind,
+    /// To which file.
+    pub path: PathBuf,
+    /// From which byte on.
+    pub offset: usize,
+    /// For how many bytes.
+    pub len: usize,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, path, offset, len } = self;
+        write!(f, "{kind:?} in {} at {offset}, {len} bytes", path.display())
+    }
+}
+
+/// What sectors held before they were last overwritten; the youngest last.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    /// Whether anything is remembered at all.
+    pub(super) is_kept: bool,
+    sectors: VecDeque<(Inode, usize, Vec<u8>)>,
+}
+
+impl Past {
+    /// A sector is overwritten.
+    pub(super) fn remember(&mut self, inode: Inode, start: usize, bytes: &[u8]) {
+        if self.sectors.len() == REMEMBERED_MAX {
+            self.sectors.pop_front();
+        }
+        self.sectors.push_back((inode, start, bytes.to_vec()));
+    }
+}
+
+impl SimDisk {
+    /// From now on the disk remembers what it needs to know to go bad.
+    pub fn keep_past(&self) {
+        self.state().past.is_kept = true;
+    }
+
+    /// Something at rest goes bad; returns what, or `None` if there is nothing to go bad.
+    pub fn damage(&self, rng: &mut Rng) -> Option<Damage> {
+        let kind = *rng.pick(&KINDS)?;
+        self.damage_with(kind, rng)
+    }
+
+    /// Something at rest goes bad in this way.
+    pub fn damage_with(&self, kind: DamageKind, rng: &mut Rng) -> Option<Damage> {
+        let mut state = self.state();
+        match kind {
+            DamageKind::Stale => state.fall_back(rng),
+            DamageKind::BitRot
+            | DamageKind::Zeroed
+            | DamageKind::Misdirected
+            | DamageKind::Unreadable => (0..DRAWS_MAX).find_map(|_| state.try_damage(kind, rng)),
+        }
+    }
+}
+
+impl State {
+    fn try_damage(&mut self, kind: DamageKind, rng: &mut Rng) -> Option<Damage> {
+        let (path, inode, place) = self.draw_sector(rng)?;
+        let held = self.visible.contents.get(&inode)?.get(place.clone())?.to_vec();
+        // What was never written is rarely of interest, and sometimes it is.
+        if held.iter().all(|byte| *byte == 0) && rng.below(10) > 0 {
+            return None;
+        }
+        let mut bytes = held.clone();
+        match kind {
+            DamageKind::BitRot => flip_bits(&mut bytes, rng),
+            DamageKind::Zeroed => bytes.fill(0),
+            DamageKind::Misdirected => {
+                let (_, other, there) = self.draw_sector(rng)?;
+                let source = self.visible.contents.get(&other)?.get(there)?;
+                let count = source.len().min(bytes.len());
+                bytes.get_mut(..count)?.copy_from_slice(source.get(..count)?);
+            }
+            DamageKind::Unreadable => {
+                self.unreadable.insert((inode, place.start));
+                return Some(Damage { kind, path, offset: place.start, len: place.len() });
+            }
+            DamageKind::Stale => return None,
+        }
+        if bytes == held {
+            return None;
+        }
+        self.overwrite(inode, place.start, &bytes);
+        Some(Damage { kind, path, offset: place.start, len: place.len() })
+    }
+
+    /// A sector at rest, of a file that has a name, that may go bad.
+    fn draw_sector(&self, rng: &mut Rng) -> Option<(PathBuf, Inode, Range<usize>)> {
+        let files: Vec<(&PathBuf, &Inode)> = self.visible.names.iter().collect();
+        let (path, inode) = rng.pick(&files).copied()?;
+        let len = self.visible.contents.get(inode)?.len();
+        let durable_len = self.journal.durable.contents.get(inode)?.len();
+        let start = rng.index(len.min(durable_len).div_ceil(SECTOR_BYTES)) * SECTOR_BYTES;
+        let place = start..(start + SECTOR_BYTES).min(len);
+        self.may_go_bad(*inode, &place).then(|| (path.clone(), *inode, place))
+    }
+
+    fn may_go_bad(&self, inode: Inode, place: &Range<usize>) -> bool {
+        let touches = |other: &Range<usize>| other.start < place.end && place.start < other.end;
+        let is_log = self.is_named(inode, "log-");
+        let metas: Vec<Inode> = self.inodes_named("meta-");
+        let is_pending = self.journal.pending(inode).any(|other| touches(&other));
+        let is_unvouched = is_log && self.journal.unvouched(inode, &metas).iter().any(touches);
+        !(place.is_empty() || is_pending || is_unvouched)
+    }
+
+    /// A sector falls back to what it held before.
+    fn fall_back(&mut self, rng: &mut Rng) -> Option<Damage> {
+        let metas = self.inodes_named("meta-");
+        let past: Vec<(Inode, usize, Vec<u8>)> = self
+            .past
+            .sectors
+            .iter()
+            .filter(|(inode, ..)| !metas.contains(inode))
+            .cloned()
+            .collect();
+        let (inode, start, bytes) = rng.pick(&past)?.clone();
+        let place = start..start + bytes.len();
+        let held = self.visible.contents.get(&inode)?.get(place.clone())?;
+        if held == bytes || !self.may_go_bad(inode, &place) {
+            return None;
+        }
+        let path = self.visible.names.iter().find(|(_, other)| **other == inode)?.0.clone();
+        self.overwrite(inode, start, &bytes);
+        Some(Damage { kind: DamageKind::Stale, path, offset: start, len: bytes.len() })
+    }
+
+    /// Changes what is at rest, past everybody.
+    fn overwrite(&mut self, inode: Inode, start: usize, bytes: &[u8]) {
+        self.visible.write(inode, start, bytes);
+        self.journal.durable.write(inode, start, bytes);
+    }
+
+    fn is_named(&self, inode: Inode, stem: &str) -> bool {
+        self.inodes_named(stem).contains(&inode)
+    }
+
+    fn inodes_named(&self, stem: &str) -> Vec<Inode> {
+        let is_meant = |path: &PathBuf| {
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.starts_with(stem))
+        };
+        let names = self.visible.names.iter();
+        names.filter(|(path, _)| is_meant(path)).map(|(_, inode)| *inode).collect()
+    }
+}
+
+fn flip_bits(bytes: &mut [u8], rng: &mut Rng) {
+    for _ in 0..rng.between(1, 8) {
+        let place = rng.index(bytes.len());
+        if let Some(byte) = bytes.get_mut(place) {
+            *byte ^= 1 << rng.below(8);
+        }
+    }
+}
+
+/// When and where a file was last made durable.
+#[derive(Debug, Default)]
+pub(super) struct LastSync {
+    number: u64,
+    written: Vec<Range<usize>>,
+}
+
+impl LastSync {
+    /// Bytes of a file became durable with the sync of this number.
+    pub(super) fn note(&mut self, number: u64, written: Range<usize>) {
+        if self.number != number {
+            *self = Self { number, written: Vec::new() };
+        }
+        self.written.push(written);
+    }
+}
+
+impl Journal {
+    /// What the last sync of a log file made durable, if both files that hold its bounds are older.
+    ///
+    /// Until something that was written later vouches for the last batch of a log, damage to it
+    /// looks like a write that a crash has torn, and a start cuts it off: `docs/wal-format.md`,
+    /// "What this cannot see". Only a second sync for each batch could tell them apart.
+    fn unvouched(&self, log: Inode, metas: &[Inode]) -> Vec<Range<usize>> {
+        let Some(last) = self.last_syncs.get(&log) else { return Vec::new() };
+        let vouches = |meta| {
+            self.last_syncs.get(meta).is_some_and(|sync: &LastSync| sync.number > last.number)
+        };
+        if metas.iter().all(vouches) { Vec::new() } else { last.written.clone() }
+    }
+}
