@@ -1,24 +1,30 @@
-//! Runs simulated worlds from the command line: `simulate SEED [SEEDS] [NODES] [STEPS] [JOBS]`.
-//! The program `quorate sim` does the same with names for its arguments.
+//! Runs simulated worlds without the rest of the program: `simulate SEED [SEEDS] [NODES] [STEPS]
+//! [JOBS]`. The program `quorate sim` does the same with names for its arguments, and much more.
 
-use quorate_sim::{SimError, SimOptions, run};
+use quorate_sim::{Campaign, Watch, World, campaign_text, kv_world, progress_line, violation_text};
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
 fn main() -> ExitCode {
     let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
     let number = |place: usize, default: u64| numbers.get(place).copied().unwrap_or(default);
-    let defaults = SimOptions::default();
-    let options = SimOptions {
-        seed: number(0, defaults.seed),
-        seed_count: number(1, defaults.seed_count),
-        node_count: number(2, defaults.node_count),
-        steps: number(3, defaults.steps),
-        jobs: usize::try_from(number(4, 2)).unwrap_or(2),
-    };
-    match run(&options, &mut std::io::stdout().lock()) {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(SimError::Violation(_)) => ExitCode::FAILURE,
-        Err(SimError::Output(error)) => {
+    let world = World { seed: number(0, 1), node_count: number(2, 5), steps: number(3, 20_000) };
+    let mut campaign = Campaign::new(world, number(1, 1));
+    campaign.jobs = usize::try_from(number(4, 2)).unwrap_or(2);
+    let ended = campaign.run(
+        &kv_world,
+        Watch {
+            progress: &mut |standing| eprintln!("{}", progress_line(standing)),
+            violation: &mut |violation| print!("{}", violation_text(violation)),
+            stop: &AtomicBool::new(false),
+        },
+    );
+    match ended {
+        Ok(end) => {
+            print!("{}", campaign_text(&end));
+            if end.progress.failure_count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
         }

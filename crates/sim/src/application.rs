@@ -31,6 +31,24 @@ pub trait Application {
     /// They go through [`Self::answered`] like all others, with the ids that `next_op` gives.
     fn scan(&mut self, next_op: &mut dyn FnMut() -> (OpId, u64)) -> Vec<(OpId, Request)>;
 
+    /// A request in a few words, for the readers of a story.
+    fn describe(&self, _op: OpId, request: &Request) -> String {
+        match request {
+            Request::Command(bytes) => format!("command {bytes:?}"),
+            Request::Query(bytes) => format!("query {bytes:?}"),
+        }
+    }
+
+    /// What became of a request in a few words; asked before [`Self::answered`].
+    fn describe_outcome(&self, _op: OpId, outcome: &Outcome) -> String {
+        match outcome {
+            Outcome::Applied { log_id, reply } => format!("applied at {log_id}: {reply:?}"),
+            Outcome::Read { reply } => format!("{reply:?}"),
+            Outcome::NoEffect => "refused".to_owned(),
+            Outcome::Unknown => "outcome unknown".to_owned(),
+        }
+    }
+
     /// The last word, after the scan.
     ///
     /// # Errors

@@ -1,225 +1,271 @@
-//! One world or many of them for people: progress, figures, and the one line that shows a failure
-//! again. The only file that looks at a clock and starts threads; each world stays in one thread,
-//! and nothing in it can tell.
+//! Many worlds at the same time: threads, the clock, the progress file, and a clean stop. The only
+//! file that looks at a clock and starts threads; each world stays in one thread, and nothing in it
+//! can tell.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use crate::run::{Summary, Violation, World};
-use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::case::{Case, Changes};
+use crate::progress::{Identity, Progress, ProgressError, SeedSet};
+use crate::run::{Ended, Violation, World, Worlds};
+use rustix::time::{ClockId, clock_gettime};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What to simulate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SimOptions {
-    /// The seed, or the first of many.
-    pub seed: u64,
-    /// How many worlds to run, with rising seeds.
+/// How often somebody is told how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+/// How often the progress file is written.
+const STORE_EVERY: Duration = Duration::from_secs(3);
+
+/// Many worlds that differ in their seeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Campaign {
+    /// The first world; the others have the seeds after it.
+    pub first: World,
+    /// What is changed in all of them.
+    pub changes: Changes,
+    /// How many.
     pub seed_count: u64,
-    /// How many nodes in each.
-    pub node_count: u64,
-    /// How many things happen in each before it is healed.
-    pub steps: u64,
-    /// How many worlds run at the same time; each in its own thread.
+    /// How many run at the same time, each in its own thread.
     pub jobs: usize,
+    /// Whether it goes on after a world that ended badly.
+    pub keeps_going: bool,
+    /// Where its progress is kept, if it is.
+    pub file: Option<PathBuf>,
+    /// Names the build, so that figures of different ones are not mixed.
+    pub build: String,
+    /// Whether to go on although the file is another build's.
+    pub may_be_another_build: bool,
 }
 
-impl Default for SimOptions {
-    fn default() -> Self {
-        Self { seed: 1, seed_count: 1, node_count: 5, steps: 20_000, jobs: 2 }
+/// How a campaign tells of itself while it runs, and how it is stopped.
+pub struct Watch<'a> {
+    /// Called twice a second.
+    pub progress: &'a mut dyn FnMut(&Standing<'_>),
+    /// Called for each world that ends badly.
+    pub violation: &'a mut dyn FnMut(&Violation),
+    /// Set it to let the running worlds end and begin no others.
+    pub stop: &'a AtomicBool,
+}
+
+/// How far a campaign is.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'a> {
+    /// Everything so far, earlier sessions included.
+    pub progress: &'a Progress,
+    /// How many of the campaign's seeds are done.
+    pub done_count: u64,
+    /// How many seeds it has.
+    pub seed_count: u64,
+    /// How many worlds this session has run...
+    pub session_count: u64,
+    /// ...in this time.
+    pub session: Duration,
+}
+
+/// How a campaign ended.
+#[derive(Clone, Debug)]
+pub struct CampaignEnd {
+    /// Everything so far, earlier sessions included.
+    pub progress: Progress,
+    /// How many of its seeds are not done.
+    pub left_count: u64,
+}
+
+impl Campaign {
+    /// Two threads' worth of these worlds, stopping at the first that ends badly.
+    #[must_use]
+    pub fn new(first: World, seed_count: u64) -> Self {
+        Self {
+            first,
+            changes: Changes::default(),
+            seed_count,
+            jobs: 2,
+            keeps_going: false,
+            file: None,
+            build: String::new(),
+            may_be_another_build: false,
+        }
+    }
+
+    /// One of its worlds.
+    #[must_use]
+    pub fn case(&self, seed: u64) -> Case {
+        Case { world: World { seed, ..self.first }, changes: self.changes.clone() }
+    }
+
+    /// What has to be the same in all of its sessions.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity::new(&self.build, &self.case(self.first.seed))
+    }
+
+    /// Runs the worlds that are not done yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ProgressError`] if the progress file cannot be used.
+    pub fn run<W: Worlds>(
+        &self,
+        worlds: &W,
+        mut watch: Watch<'_>,
+    ) -> Result<CampaignEnd, ProgressError> {
+        let mut session = Session::begin(self)?;
+        let todo = Mutex::new(self.todo(&session.progress.done));
+        std::thread::scope(|scope| {
+            let (sender, receiver) = channel();
+            for _ in 0..self.jobs.max(1) {
+                let (sender, todo, stop) = (sender.clone(), &todo, watch.stop);
+                scope.spawn(move || self.work(worlds, todo, stop, &sender));
+            }
+            drop(sender);
+            let gathered = session.gather(&receiver, &mut watch);
+            watch.stop.store(true, Ordering::Relaxed);
+            gathered
+        })?;
+        let left_count = self.seed_count - session.done_count();
+        Ok(CampaignEnd { progress: session.progress, left_count })
+    }
+
+    fn last_seed(&self) -> u64 {
+        self.first.seed.saturating_add(self.seed_count.saturating_sub(1))
+    }
+
+    /// The seeds that are not done, in order.
+    fn todo(&self, done: &SeedSet) -> impl Iterator<Item = u64> + use<> {
+        let done = done.clone();
+        (self.first.seed..=self.last_seed()).filter(move |seed| !done.contains(*seed))
+    }
+
+    fn work<W: Worlds>(
+        &self,
+        worlds: &W,
+        todo: &Mutex<impl Iterator<Item = u64>>,
+        stop: &AtomicBool,
+        sender: &Sender<Ended>,
+    ) {
+        while !stop.load(Ordering::Relaxed) {
+            let seed = todo.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(seed) = seed else { return };
+            if sender.send(self.case(seed).run(worlds)).is_err() {
+                return;
+            }
+        }
     }
 }
 
-/// How a simulation ended badly.
-#[derive(Debug, thiserror::Error)]
-pub enum SimError {
-    /// A judge found something.
-    #[error(transparent)]
-    Violation(Box<Violation>),
-    /// The report cannot be written.
-    #[error("the report cannot be written: {0}")]
-    Output(#[from] io::Error),
-}
-
-/// How often a long campaign says how far it is.
-const PROGRESS_EVERY: Duration = Duration::from_secs(2);
-
-/// Simulates, and writes a report to `out`.
-///
-/// # Errors
-///
-/// [`SimError::Violation`] if a judge found something; the report then holds the end of the story
-/// and the line that shows it again. [`SimError::Output`] if `out` fails.
-pub fn run(options: &SimOptions, out: &mut dyn Write) -> Result<Summary, SimError> {
-    let started = Instant::now();
-    let outcome = if options.seed_count == 1 { one(options) } else { many(options, started, out)? };
-    match outcome {
-        Ok(summary) => {
-            report(options, &summary, started.elapsed(), out)?;
-            Ok(summary)
-        }
-        Err(violation) => {
-            report_violation(&violation, out)?;
-            Err(SimError::Violation(violation))
-        }
-    }
-}
-
-fn one(options: &SimOptions) -> Result<Summary, Box<Violation>> {
-    world(options, options.seed).run()
-}
-
-fn world(options: &SimOptions, seed: u64) -> World {
-    World { seed, node_count: options.node_count, steps: options.steps }
-}
-
-type Ended = Result<Summary, Box<Violation>>;
-
-/// Runs the worlds in threads of their own; the first violation ends it.
-fn many(options: &SimOptions, started: Instant, out: &mut dyn Write) -> io::Result<Ended> {
-    let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        let (sender, receiver) = channel();
-        for _ in 0..options.jobs.max(1) {
-            let sender = sender.clone();
-            let (next, stop) = (&next, &stop);
-            scope.spawn(move || work(options, next, stop, &sender));
-        }
-        drop(sender);
-        let ended = gather(options, started, &receiver, out);
-        stop.store(true, Ordering::Relaxed);
-        ended
-    })
-}
-
-fn work(options: &SimOptions, next: &AtomicU64, stop: &AtomicBool, sender: &Sender<Ended>) {
-    while !stop.load(Ordering::Relaxed) {
-        let place = next.fetch_add(1, Ordering::Relaxed);
-        if place >= options.seed_count {
-            return;
-        }
-        if sender.send(world(options, options.seed.wrapping_add(place)).run()).is_err() {
-            return;
-        }
-    }
-}
-
-fn gather(
-    options: &SimOptions,
+/// One session of a campaign.
+struct Session<'a> {
+    campaign: &'a Campaign,
+    identity: Identity,
+    progress: Progress,
+    /// Time on the clock and of the processors in the sessions before.
+    before: (Duration, Duration),
+    ended_count: u64,
     started: Instant,
-    receiver: &Receiver<Ended>,
-    out: &mut dyn Write,
-) -> io::Result<Ended> {
-    let mut total = Summary::default();
-    let mut said = started;
-    loop {
-        match receiver.recv_timeout(PROGRESS_EVERY) {
-            Ok(Ok(summary)) => total.add(&summary),
-            Ok(Err(violation)) => return Ok(Err(violation)),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(Ok(total)),
+    cpu_at_start: Duration,
+    told: Instant,
+    stored: Instant,
+}
+
+impl<'a> Session<'a> {
+    fn begin(campaign: &'a Campaign) -> Result<Self, ProgressError> {
+        let identity = campaign.identity();
+        let progress = match &campaign.file {
+            Some(path) => Progress::load(path, &identity, campaign.may_be_another_build)?,
+            None => Progress::default(),
+        };
+        let started = Instant::now();
+        let before = (progress.wall, progress.cpu);
+        let mut session = Self {
+            campaign,
+            identity,
+            progress,
+            before,
+            ended_count: 0,
+            started,
+            cpu_at_start: cpu_time(),
+            told: started,
+            stored: started,
+        };
+        // A file that cannot be written is noticed now, not after hours.
+        session.store()?;
+        Ok(session)
+    }
+
+    fn done_count(&self) -> u64 {
+        let Campaign { first, .. } = self.campaign;
+        self.progress.done.count_within(first.seed, self.campaign.last_seed())
+    }
+
+    /// Takes in how worlds ended, until no thread is left.
+    fn gather(
+        &mut self,
+        receiver: &Receiver<Ended>,
+        watch: &mut Watch<'_>,
+    ) -> Result<(), ProgressError> {
+        loop {
+            match receiver.recv_timeout(PROGRESS_EVERY) {
+                Ok(ended) => self.take(ended, watch),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if self.told.elapsed() >= PROGRESS_EVERY {
+                self.told = Instant::now();
+                self.tell(watch);
+            }
+            if self.stored.elapsed() >= STORE_EVERY {
+                self.store()?;
+            }
         }
-        if said.elapsed() >= PROGRESS_EVERY {
-            said = Instant::now();
-            let (done, all) = (total.world_count, options.seed_count);
-            let rate = per_second(done, started.elapsed());
-            let faults = total.counts.crashes + total.counts.partitions + total.counts.pauses;
-            writeln!(out, "{done} of {all} seeds, {rate} seeds/s, {faults} faults, all well")?;
-            out.flush()?;
+        self.tell(watch);
+        self.store()
+    }
+
+    fn take(&mut self, ended: Ended, watch: &mut Watch<'_>) {
+        self.ended_count += 1;
+        match ended {
+            Ok(summary) => self.progress.add(&summary),
+            Err(violation) => {
+                self.progress.add_failure(&violation);
+                (watch.violation)(&violation);
+                if !self.campaign.keeps_going {
+                    watch.stop.store(true, Ordering::Relaxed);
+                }
+            }
         }
+    }
+
+    fn tell(&mut self, watch: &mut Watch<'_>) {
+        self.take_time();
+        (watch.progress)(&Standing {
+            progress: &self.progress,
+            done_count: self.done_count(),
+            seed_count: self.campaign.seed_count,
+            session_count: self.ended_count,
+            session: self.started.elapsed(),
+        });
+    }
+
+    fn store(&mut self) -> Result<(), ProgressError> {
+        self.take_time();
+        self.stored = Instant::now();
+        match &self.campaign.file {
+            Some(path) => self.progress.store(path, &self.identity),
+            None => Ok(()),
+        }
+    }
+
+    fn take_time(&mut self) {
+        let (wall, cpu) = self.before;
+        self.progress.wall = wall + self.started.elapsed();
+        self.progress.cpu = cpu + cpu_time().saturating_sub(self.cpu_at_start);
     }
 }
 
-/// A rate with one decimal, for people.
-fn per_second(count: u64, elapsed: Duration) -> String {
-    let tenths = u128::from(count) * 10_000 / elapsed.as_millis().max(1);
-    format!("{}.{}", tenths / 10, tenths % 10)
-}
-
-fn report(
-    options: &SimOptions,
-    summary: &Summary,
-    elapsed: Duration,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let Summary { counts, messages, findings, .. } = summary;
-    let SimOptions { seed, seed_count, node_count, .. } = options;
-    let seeds = if *seed_count == 1 {
-        format!("seed {seed}")
-    } else {
-        format!("seeds {seed} to {}", seed.wrapping_add(seed_count - 1))
-    };
-    writeln!(out, "{seeds}, {node_count} nodes: no violation")?;
-    writeln!(
-        out,
-        "  elections   {:>10}   committed {}, applied on all nodes {}",
-        counts.elections, summary.committed, counts.applied
-    )?;
-    writeln!(
-        out,
-        "  crashes     {:>10}   in the middle of a turn {}, by a failing disk {}, restarts {}",
-        counts.crashes, counts.crashes_mid_turn, counts.disk_failures, counts.restarts
-    )?;
-    writeln!(
-        out,
-        "  partitions  {:>10}   pauses {}, transfers {}",
-        counts.partitions, counts.pauses, counts.transfers
-    )?;
-    writeln!(
-        out,
-        "  messages    {:>10}   lost {}, cut off {}, doubled {}, delivered {}, {} KiB",
-        messages.sent,
-        messages.lost,
-        messages.cut,
-        messages.duplicated,
-        counts.delivered,
-        counts.sent_bytes / 1024
-    )?;
-    writeln!(
-        out,
-        "  disk writes {:>10}   syncs {}, snapshots written {}, restored {}",
-        counts.persisted, counts.syncs, counts.snapshots_taken, counts.snapshots_restored
-    )?;
-    writeln!(
-        out,
-        "  requests    {:>10}   done {}, refused {}, unknown {}; histories checked: {} operations, \
-         {} undecided",
-        counts.ops_ok + counts.ops_refused + counts.ops_unknown,
-        counts.ops_ok,
-        counts.ops_refused,
-        counts.ops_unknown,
-        findings.checked_count,
-        findings.undecided_count
-    )?;
-    report_speed(summary, elapsed, out)
-}
-
-fn report_speed(summary: &Summary, elapsed: Duration, out: &mut dyn Write) -> io::Result<()> {
-    let virtual_s = summary.virtual_micros / 1_000_000;
-    writeln!(
-        out,
-        "  time        {virtual_s:>10} s simulated in {}.{:03} s: {}x",
-        elapsed.as_secs(),
-        elapsed.subsec_millis(),
-        per_second(virtual_s, elapsed)
-    )?;
-    writeln!(
-        out,
-        "  speed       {:>10} steps/s, {} seeds/s",
-        per_second(summary.steps, elapsed),
-        per_second(summary.world_count, elapsed)
-    )?;
-    writeln!(out, "  trace hash  {:016x} ({} steps)", summary.trace_hash, summary.steps)
-}
-
-fn report_violation(violation: &Violation, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "the end of the story:")?;
-    for line in &violation.story {
-        writeln!(out, "  {line}")?;
-    }
-    let micros = violation.at.as_micros();
-    let (seconds, rest) = (micros / 1_000_000, micros % 1_000_000);
-    writeln!(out, "VIOLATION after {seconds}.{rest:06} s, step {}:", violation.step)?;
-    writeln!(out, "  {}", violation.breach)?;
-    writeln!(out, "reproduce: {}", violation.reproduce())
+/// The time that the processors have spent on this process.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }

@@ -7,31 +7,52 @@ use crate::faults::{DiskPace, Faults, NetworkFaults};
 use crate::rng::Chance;
 use std::time::Duration;
 
-/// One kind of trouble.
+/// One kind of trouble, or one sabotage.
 #[derive(Clone, Copy, Debug)]
 pub struct FaultKind {
     /// Its name on the command line.
     pub name: &'static str,
     /// What it does, in a few words.
     pub what: &'static str,
-    off: fn(&mut ClusterOptions),
+    change: fn(&mut ClusterOptions),
 }
 
 impl FaultKind {
-    const fn new(name: &'static str, what: &'static str, off: fn(&mut ClusterOptions)) -> Self {
-        Self { name, what, off }
+    const fn new(name: &'static str, what: &'static str, change: fn(&mut ClusterOptions)) -> Self {
+        Self { name, what, change }
     }
 
-    /// The kind of this name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<&'static Self> {
-        FAULT_KINDS.iter().find(|kind| kind.name == name)
+    /// Those of a list such as `pauses,loss` or `all`, out of these.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownName`] if none has a name.
+    pub fn named(list: &str, kinds: &'static [Self]) -> Result<Vec<&'static Self>, UnknownName> {
+        if list == "all" {
+            return Ok(kinds.iter().collect());
+        }
+        let find = |name: &str| {
+            let names = || kinds.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ");
+            let kind = kinds.iter().find(|kind| kind.name == name);
+            kind.ok_or_else(|| UnknownName { expected: names(), got: name.to_owned() })
+        };
+        list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(find).collect()
     }
 
-    /// A world without it.
-    pub fn switch_off(&self, options: &mut ClusterOptions) {
-        (self.off)(options);
+    /// Changes a world: a kind of trouble is switched off, a sabotage on.
+    pub fn apply(&self, options: &mut ClusterOptions) {
+        (self.change)(options);
     }
+}
+
+/// A name that no kind has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected some of {expected}, got {got:?}")]
+pub struct UnknownName {
+    /// The names that there are.
+    pub expected: String,
+    /// What was found.
+    pub got: String,
 }
 
 impl PartialEq for FaultKind {
@@ -143,6 +164,17 @@ pub const FAULT_KINDS: &[FaultKind] = &[
     }),
 ];
 
+/// What no honest machine does: a world with one of these has to end badly. They prove that the
+/// judges notice, and give the tools for failing worlds something to work on.
+pub const SABOTAGES: &[FaultKind] = &[
+    FaultKind::new("early-acks", "nodes believe writes durable that are not", |options| {
+        options.faults.acks_too_early = true;
+    }),
+    FaultKind::new("lying-disks", "syncs do nothing", |options| {
+        options.faults.disk.faults.sync_lies = Chance::ALWAYS;
+    }),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,7 +184,7 @@ mod tests {
         for seed in 1..=100 {
             let mut options = ClusterOptions::swarm(seed, 3);
             for kind in FAULT_KINDS {
-                kind.switch_off(&mut options);
+                kind.apply(&mut options);
             }
             let calm = ClusterOptions::calm(seed, 3);
             assert_eq!(format!("{:?}", options.faults), format!("{:?}", calm.faults));

@@ -5,32 +5,49 @@
 
 mod application;
 mod campaign;
+mod case;
 mod cluster;
 mod counts;
 mod disk;
 mod faults;
 mod hash;
+mod json;
 pub mod judge;
 mod kinds;
 pub mod kv;
 mod network;
 mod ordinals;
 mod pace;
+mod progress;
 mod queue;
+mod record;
+mod report;
 mod rng;
 mod run;
+mod shrink;
+mod timeline;
 mod trace;
+mod words;
 
 pub use application::{Application, Complaint, Findings, Machine, OpId, Outcome, Request};
-pub use campaign::{SimError, SimOptions, run};
+pub use campaign::{Campaign, CampaignEnd, Standing, Watch};
+pub use case::{Case, CaseError, Changes};
 pub use cluster::{Cluster, ClusterOptions, RpcCounts, seconds};
 pub use counts::{Counts, MessageCounts};
 pub use disk::{CrashStyle, Damage, DamageKind, DiskFailures, DiskFaults, SimDisk, Task, Work};
 pub use faults::{Clocks, Crashes, DiskPace, Faults, NetworkFaults, Rhythm};
 pub use hash::{TraceHash, hash_of};
+pub use json::{event_json, summary_json, violation_json};
 pub use judge::Breach;
-pub use kinds::{FAULT_KINDS, FaultKind};
+pub use kinds::{FAULT_KINDS, FaultKind, SABOTAGES, UnknownName};
 pub use ordinals::{Ordinals, OrdinalsError};
 pub use pace::Pace;
+pub use progress::{FAILURES_KEPT_MAX, Failure, Identity, Progress, ProgressError, SeedSet};
+pub use record::{Detail, Event, NodeState, Record, Recording, Told};
+pub use report::{
+    campaign_json, campaign_markdown, campaign_text, progress_line, summary_text, violation_text,
+};
 pub use rng::{Chance, Rng};
-pub use run::{Summary, Violation, World};
+pub use run::{Ended, Summary, Violation, World, Worlds, kv_world};
+pub use shrink::{ShrinkProgress, shrink};
+pub use timeline::{LEGEND, Look, timeline};

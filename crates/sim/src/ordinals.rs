@@ -26,6 +26,12 @@ impl Ordinals {
         self.0.contains(&ordinal)
     }
 
+    /// The largest, or 0.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.0.last().copied().unwrap_or(0)
+    }
+
     /// Whether none does.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -2,10 +2,12 @@
 //! convergence. Looks at no clock but the world's.
 
 use crate::application::{Application, Findings};
+use crate::case::Case;
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::counts::{Counts, MessageCounts};
 use crate::judge::Breach;
 use crate::kv::{KvApplication, KvOptions};
+use crate::record::{Record, Recording};
 use crate::rng::Rng;
 use quorate_core::Time;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,10 +48,10 @@ pub struct Summary {
 
 /// A world that ended badly.
 #[derive(Debug, thiserror::Error)]
-#[error("seed {}: at {at:?}, step {step}: {breach}", world.seed)]
+#[error("seed {}: at {at:?}, step {step}: {breach}", case.world.seed)]
 pub struct Violation {
-    /// The world.
-    pub world: World,
+    /// The world, and what was changed in it.
+    pub case: Case,
     /// When, in the world.
     pub at: Time,
     /// At which step.
@@ -58,20 +60,61 @@ pub struct Violation {
     pub breach: Breach,
     /// The end of the story, line by line.
     pub story: Vec<String>,
+    /// How many nodes there were.
+    pub node_count: u64,
+    /// How many clients asked.
+    pub client_count: usize,
+    /// How many requests they had made.
+    pub request_count: u64,
+    /// How many troubles had come, skipped ones among them.
+    pub trouble_count: u64,
 }
 
 impl Violation {
     /// The command that shows the same again.
     #[must_use]
     pub fn reproduce(&self) -> String {
-        let World { seed, node_count, steps } = self.world;
-        let nodes = match node_count {
-            0 => String::new(),
-            count => format!("--nodes {count} "),
-        };
-        format!("quorate sim --seed {seed} {nodes}--steps {steps}")
+        format!("quorate sim {}", self.case)
     }
 }
+
+impl Default for World {
+    fn default() -> Self {
+        Self { seed: 1, node_count: 0, steps: 20_000 }
+    }
+}
+
+/// How a world's settings and its application are made from what it is: the same way every time.
+/// A function will do, such as [`kv_world`].
+pub trait Worlds: Sync {
+    /// What is replicated in them.
+    type App: Application;
+
+    /// A world's settings, before a case changes them, and its application.
+    fn world(&self, world: &World) -> (ClusterOptions, Self::App);
+}
+
+impl<F, A> Worlds for F
+where
+    F: Fn(&World) -> (ClusterOptions, A) + Sync,
+    A: Application,
+{
+    type App = A;
+
+    fn world(&self, world: &World) -> (ClusterOptions, A) {
+        self(world)
+    }
+}
+
+/// The key-value store under everything that the seed draws.
+#[must_use]
+pub fn kv_world(world: &World) -> (ClusterOptions, KvApplication) {
+    let kv = KvOptions::draw(&mut Rng::new(world.seed).fork("kv"));
+    (ClusterOptions::swarm(world.seed, world.node_count), KvApplication::new(kv))
+}
+
+/// How a world ended.
+pub type Ended = Result<Summary, Box<Violation>>;
 
 impl World {
     /// Runs the key-value store in this world.
@@ -79,41 +122,17 @@ impl World {
     /// # Errors
     ///
     /// The [`Violation`] that a judge found.
-    pub fn run(self) -> Result<Summary, Box<Violation>> {
-        let options = ClusterOptions::swarm(self.seed, self.node_count);
-        let kv = KvOptions::draw(&mut Rng::new(self.seed).fork("kv"));
-        self.run_with(options, KvApplication::new(kv))
+    pub fn run(self) -> Ended {
+        Case::from(self).run(&kv_world)
     }
 
-    /// Runs an application of your own in this world.
+    /// Runs an application of your own in this world, with settings of your own.
     ///
     /// # Errors
     ///
     /// The [`Violation`] that a judge found.
-    pub fn run_with<A: Application>(
-        self,
-        options: ClusterOptions,
-        application: A,
-    ) -> Result<Summary, Box<Violation>> {
-        let mut cluster = Cluster::new(options, application);
-        let ended = catch_unwind(AssertUnwindSafe(|| {
-            cluster.run_steps(self.steps);
-            cluster.converge()
-        }));
-        let outcome = match ended {
-            Ok(outcome) => outcome,
-            Err(panic) => Err(Breach::Panicked { message: panic_message(panic.as_ref()) }),
-        };
-        match outcome {
-            Ok(findings) => Ok(self.summary(&cluster, findings)),
-            Err(breach) => Err(Box::new(Violation {
-                world: self,
-                at: cluster.now(),
-                step: cluster.steps(),
-                breach,
-                story: cluster.story(),
-            })),
-        }
+    pub fn run_with<A: Application>(self, options: ClusterOptions, application: A) -> Ended {
+        Case::from(self).play(&mut Cluster::new(options, application))
     }
 
     fn summary<A: Application>(self, cluster: &Cluster<A>, findings: Findings) -> Summary {
@@ -127,6 +146,63 @@ impl World {
             messages: cluster.message_counts(),
             committed: u64::try_from(cluster.committed_count()).unwrap_or(u64::MAX),
             findings,
+        }
+    }
+}
+
+impl Case {
+    /// Runs it.
+    ///
+    /// # Errors
+    ///
+    /// The [`Violation`] that a judge found.
+    pub fn run<W: Worlds>(&self, worlds: &W) -> Ended {
+        self.play(&mut self.cluster(worlds))
+    }
+
+    /// Runs it, and keeps what happened.
+    pub fn record<W: Worlds>(&self, worlds: &W, recording: Recording) -> (Ended, Record) {
+        let mut cluster = self.cluster(worlds);
+        cluster.record(recording);
+        let ended = self.play(&mut cluster);
+        if let Err(violation) = &ended {
+            cluster.tell_breach(&violation.breach);
+        }
+        (ended, cluster.take_record())
+    }
+
+    fn cluster<W: Worlds>(&self, worlds: &W) -> Cluster<W::App> {
+        let (mut options, application) = worlds.world(&self.world);
+        self.changes.apply(&mut options);
+        Cluster::new(options, application)
+    }
+
+    fn play<A: Application>(&self, cluster: &mut Cluster<A>) -> Ended {
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            cluster.run_steps(self.world.steps);
+            cluster.converge()
+        }));
+        let outcome = match ended {
+            Ok(outcome) => outcome,
+            Err(panic) => Err(Breach::Panicked { message: panic_message(panic.as_ref()) }),
+        };
+        match outcome {
+            Ok(findings) => Ok(self.world.summary(cluster, findings)),
+            Err(breach) => Err(Box::new(self.violation(cluster, breach))),
+        }
+    }
+
+    fn violation<A: Application>(&self, cluster: &Cluster<A>, breach: Breach) -> Violation {
+        Violation {
+            case: self.clone(),
+            at: cluster.now(),
+            step: cluster.steps(),
+            breach,
+            story: cluster.story(),
+            node_count: cluster.node_count(),
+            client_count: cluster.client_count(),
+            request_count: cluster.request_count(),
+            trouble_count: cluster.trouble_count(),
         }
     }
 }
@@ -146,6 +222,11 @@ impl Summary {
     /// How often everything else happened, by name.
     pub fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
         self.counts.figures().chain(self.messages.figures())
+    }
+
+    /// Sets a counter by its name; false if there is none of that name.
+    pub fn set(&mut self, name: &str, value: u64) -> bool {
+        self.counts.set(name, value) || self.messages.set(name, value)
     }
 
     /// Adds another world's figures.

@@ -3,6 +3,7 @@
 
 use crate::counts::Counts;
 use crate::hash::TraceHash;
+use crate::record::{Recorder, Told};
 use quorate_core::{Message, NodeId, Role, Term, Time};
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,6 +21,8 @@ pub(crate) struct Trace {
     pub(crate) counts: Counts,
     /// The trouble that is happening at this moment, by its ordinal.
     pub(crate) trouble: Option<u64>,
+    /// Keeps everything, if somebody wants to read it.
+    pub(crate) recorder: Option<Box<Recorder>>,
 }
 
 /// One line of the story.
@@ -59,6 +62,18 @@ impl Trace {
 
     /// Keeps a line.
     pub(crate) fn note(&mut self, note: Note) {
+        if let Some(recorder) = &mut self.recorder
+            && recorder.wants_all()
+        {
+            match &note.what {
+                What::Persisted { seq } => recorder.tell(note.node, Told::Persisted { seq: *seq }),
+                What::Applied { through } => {
+                    recorder.tell(note.node, Told::Applied { through: *through });
+                }
+                // Told elsewhere, with more.
+                What::Headline(_) | What::Received { .. } | What::Became { .. } => {}
+            }
+        }
         self.note_count += 1;
         let ring = match note.what {
             What::Headline(_) | What::Became { .. } => &mut self.headlines,
@@ -74,6 +89,10 @@ impl Trace {
 
     /// Keeps a headline.
     pub(crate) fn headline(&mut self, at: Time, node: Option<NodeId>, mut text: String) {
+        if let Some(recorder) = &mut self.recorder {
+            let told = Told::Headline { trouble: self.trouble, text: text.clone() };
+            recorder.tell(node, told);
+        }
         if let Some(ordinal) = self.trouble {
             text = format!("#{ordinal} {text}");
         }

@@ -52,6 +52,10 @@ impl Clients {
         }
     }
 
+    pub(super) const fn request_count(&self) -> u64 {
+        self.request_count
+    }
+
     pub(super) fn next_moment(&mut self) -> u64 {
         // Two apart, so that a judge can put something of its own between two moments.
         self.moment += 2;
@@ -98,6 +102,7 @@ impl<A: Application> Cluster<A> {
             Request::Command(command) => Some(self.safety.proposed(command)),
             Request::Query(_) => None,
         };
+        self.tell_asked(op, client, node, &request);
         self.clients.waiting.insert(op, Waiting { client, command });
         match self.network.client_way(self.now, node) {
             Ok(at) => self.queue.push(at, Happening::Ask { op, node, request }),
@@ -176,6 +181,7 @@ impl<A: Application> Cluster<A> {
         let Some(Waiting { client, command }) = self.clients.waiting.remove(&op) else {
             return Ok(());
         };
+        self.tell_answered(op, client, &outcome);
         let counts = &mut self.trace.counts;
         match &outcome {
             Outcome::Applied { log_id, .. } => {

@@ -13,6 +13,7 @@ mod looks;
 mod node;
 mod rpcs;
 mod story;
+mod telling;
 mod trouble;
 mod turn;
 mod wires;
@@ -261,11 +262,13 @@ impl<A: Application> Cluster<A> {
         let Some((at, happening)) = self.queue.pop() else { return false };
         self.now = self.now.max(at);
         self.steps += 1;
+        self.begin_telling();
         let (kind, node, content) = happening.fingerprint();
         self.trace.event(self.now, kind, node, content);
         if let Err(breach) = self.happen(happening) {
             self.breach = Some(breach);
         }
+        self.tell_states();
         self.breach.is_none()
     }
 
@@ -345,6 +348,24 @@ impl<A: Application> Cluster<A> {
     #[must_use]
     pub const fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// How many nodes there are.
+    #[must_use]
+    pub const fn node_count(&self) -> u64 {
+        self.options.node_count
+    }
+
+    /// How many clients ask.
+    #[must_use]
+    pub const fn client_count(&self) -> usize {
+        self.options.client_count
+    }
+
+    /// How many requests they have made.
+    #[must_use]
+    pub const fn request_count(&self) -> u64 {
+        self.clients.request_count()
     }
 
     /// How many troubles have come, skipped ones among them.

@@ -71,6 +71,7 @@ impl<A: Application> Cluster<A> {
             let what = What::Received { from, kind: kind_of(message), term: message.term() };
             self.trace.note(Note { at: self.now, node: Some(to), what });
         }
+        self.tell_received(from, to, &message);
         self.tell(to, Input::Peer { from, message });
         Ok(())
     }
@@ -295,6 +296,7 @@ impl<A: Application> Cluster<A> {
         let parcel = Parcel { size: bytes.len(), is_answer: is_answer(message) };
         let Arrivals { first, second, stale, connection } =
             self.network.send(self.now, from, to, parcel);
+        self.tell_sent(from, to, message, [first, second, stale].into_iter().flatten());
         if let Some(at) = stale {
             let (lives, bytes) = (self.lives(from, to), bytes.clone());
             self.queue.push(at, Happening::DeliverStale { from, to, lives, bytes });

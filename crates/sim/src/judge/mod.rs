@@ -3,6 +3,7 @@
 
 pub(crate) mod bounds;
 mod durable;
+mod kind;
 pub mod linearizable;
 mod safety;
 

@@ -2,6 +2,7 @@
 //! of what they are told. Knows nothing of nodes, faults or time.
 
 mod codec;
+mod describe;
 mod model;
 mod revisions;
 mod volatile;
@@ -327,6 +328,14 @@ impl Application for KvApplication {
             requests.push((op, codec::scan_request()));
         }
         requests
+    }
+
+    fn describe(&self, op: OpId, _: &Request) -> String {
+        self.words(op)
+    }
+
+    fn describe_outcome(&self, op: OpId, outcome: &Outcome) -> String {
+        self.outcome_words(op, outcome)
     }
 
     fn verdict(&mut self) -> Result<Findings, Complaint> {

@@ -1,0 +1,232 @@
+//! The flags of `quorate sim`, and what they mean for the simulator. Runs nothing.
+
+use anyhow::bail;
+use quorate::core::Time;
+use quorate_sim::{
+    Case, Changes, Detail, FAULT_KINDS, FaultKind, Look, Ordinals, Recording, SABOTAGES,
+    UnknownName, World,
+};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+One world:
+  quorate sim --seed 7                       its figures and the hash of everything that happened
+  quorate sim --seed 7 --trace               its story: one column a node, messages as arrows
+  quorate sim --seed 7 --trace all --from 3.2 --to 3.4
+                                             every message and write of a part of it
+Many worlds:
+  quorate sim --seeds 1000                   seeds 1 to 1000; stops at the first that fails
+  quorate sim --first 5001 --seeds 100000 --progress-file c.json --keep-going
+                                             a long campaign. Ctrl-C stops it; the same command goes
+                                             on from where it was
+A world that fails:
+  the last lines say what to paste. With --trace they tell the story up to the breach; with --shrink
+  they make it small: fewer steps, nodes, clients, kinds of trouble, single troubles.
+  quorate sim --seed 2 --sabotage early-acks --shrink
+                                             try it: a runtime that acknowledges too early
+
+The same seed, flags and build give the same world on any machine. It exits with 1 if a judge found
+something. docs/simulation.md says more, also about testing a state machine of your own.";
+
+/// Runs clusters in virtual time, under faults, with judges.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// Decides everything; the first one, if there are many
+    #[arg(long, visible_alias = "first", default_value_t = 1)]
+    seed: u64,
+    /// Runs a campaign: so many worlds, with rising seeds
+    #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) seeds: u64,
+    /// How many nodes, all of them voters [default: 1 to 7 voters, and learners, as the seed says]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=9))]
+    nodes: Option<u64>,
+    /// How many things happen before the world is healed
+    #[arg(long, default_value_t = 20_000, value_name = "COUNT")]
+    steps: u64,
+    /// How many worlds at the same time [default: one a CPU]
+    #[arg(long, value_name = "COUNT", help_heading = "Campaigns")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+    /// Keeps the progress here, and goes on from here if the file exists
+    #[arg(long, value_name = "FILE", help_heading = "Campaigns")]
+    pub(crate) progress_file: Option<PathBuf>,
+    /// Goes on although another build wrote the progress file
+    #[arg(long, requires = "progress_file", help_heading = "Campaigns")]
+    pub(crate) another_build: bool,
+    /// Goes on after a world that fails, and lists all of them at the end
+    #[arg(long, help_heading = "Campaigns")]
+    pub(crate) keep_going: bool,
+    /// Tells the story: roles, elections, commits, troubles, clients; `all`: every message, too
+    #[arg(long, value_enum, value_name = "DETAIL", num_args = 0..=1, default_missing_value = "story", help_heading = "Reading a world")]
+    trace: Option<Tell>,
+    /// Tells only what happens from this second of virtual time on
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = "Reading a world")]
+    from: Option<Time>,
+    /// Tells only what happens up to this second of virtual time
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = "Reading a world")]
+    to: Option<Time>,
+    /// Cuts the story's lines to this width [default: the terminal's]
+    #[arg(long, value_name = "COLUMNS", help_heading = "Reading a world")]
+    width: Option<usize>,
+    /// What to print: text, one JSON object a line, or (for campaigns) a Markdown table
+    #[arg(long, value_enum, default_value = "text", help_heading = "Reading a world")]
+    pub(crate) format: Format,
+    /// Looks for a smaller world that fails in the same way, and tells its story
+    #[arg(long, help_heading = "Making a world small")]
+    pub(crate) shrink: bool,
+    /// How many worlds --shrink may run
+    #[arg(
+        long,
+        default_value_t = 600,
+        value_name = "COUNT",
+        help_heading = "Making a world small"
+    )]
+    pub(crate) attempts: u32,
+    /// Switches kinds of trouble off
+    #[arg(long, value_name = "KINDS", value_parser = Kinds::faults, default_value = "", hide_default_value = true, long_help = kinds("Switches kinds of trouble off: `all`, or some of these, with commas:", FAULT_KINDS), help_heading = "Making a world small")]
+    without: Kinds,
+    /// Leaves single troubles out, by the numbers that the story gives them: 3,9-12
+    #[arg(long, value_name = "ORDINALS", default_value_t = Ordinals::default(), hide_default_value = true, help_heading = "Making a world small")]
+    skip: Ordinals,
+    /// How many clients ask [default: drawn from the seed]
+    #[arg(long, value_name = "COUNT", help_heading = "Making a world small")]
+    clients: Option<usize>,
+    /// How many requests they make together [default: as many as they like]
+    #[arg(long, value_name = "COUNT", help_heading = "Making a world small")]
+    requests: Option<u64>,
+    /// Another order of chance for the same troubles
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 0,
+        hide_default_value = true,
+        help_heading = "Making a world small"
+    )]
+    schedule: u64,
+    /// Lets machines do what none may do, to see the judges notice
+    #[arg(long, value_name = "KINDS", value_parser = Kinds::sabotages, default_value = "", hide_default_value = true, long_help = kinds("Lets machines do what none may do, to see the judges notice:", SABOTAGES), help_heading = "Making a world small")]
+    sabotage: Kinds,
+}
+
+/// A list of kinds, such as `pauses,loss` or `all`.
+#[derive(Clone, Debug)]
+struct Kinds(Vec<&'static FaultKind>);
+
+impl Kinds {
+    fn faults(list: &str) -> Result<Self, UnknownName> {
+        FaultKind::named(list, FAULT_KINDS).map(Self)
+    }
+
+    fn sabotages(list: &str) -> Result<Self, UnknownName> {
+        FaultKind::named(list, SABOTAGES).map(Self)
+    }
+}
+
+/// How much of a story is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Tell {
+    Story,
+    All,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+    Markdown,
+}
+
+impl Options {
+    /// # Errors
+    ///
+    /// If flags do not go together.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        if self.is_campaign() && (self.shrink || self.trace.is_some()) {
+            bail!("--trace and --shrink are for one world; --seeds runs many");
+        }
+        if self.trace.is_none() && !self.shrink && (self.from.is_some() || self.to.is_some()) {
+            bail!("--from and --to choose a part of a story: add --trace");
+        }
+        if !self.is_campaign() && self.format == Format::Markdown {
+            bail!("--format markdown is for campaigns: add --seeds");
+        }
+        Ok(())
+    }
+
+    pub(crate) const fn is_campaign(&self) -> bool {
+        self.seeds > 1 || self.progress_file.is_some()
+    }
+
+    /// The world of the first seed.
+    pub(crate) fn case(&self) -> Case {
+        let world =
+            World { seed: self.seed, node_count: self.nodes.unwrap_or(0), steps: self.steps };
+        let changes = Changes {
+            without: self.without.0.clone(),
+            skip: self.skip.clone(),
+            clients: self.clients,
+            requests: self.requests,
+            schedule: self.schedule,
+            sabotage: self.sabotage.0.clone(),
+        };
+        Case { world, changes }
+    }
+
+    /// What to keep of the story, if it is to be told.
+    pub(crate) fn recording(&self) -> Option<Recording> {
+        let detail = match self.trace? {
+            Tell::Story => Detail::Story,
+            Tell::All => Detail::All,
+        };
+        let all = Recording::of(detail);
+        let (from, to) = (self.from.unwrap_or(all.from), self.to.unwrap_or(all.to));
+        Some(Recording { from, to, detail })
+    }
+
+    /// How a story looks on what standard output is.
+    pub(crate) fn look(&self) -> Look {
+        let terminal = super::screen::terminal();
+        let width = self.width.or_else(|| terminal.map(|terminal| terminal.width));
+        Look { width, has_colour: terminal.is_some_and(|terminal| terminal.has_colour) }
+    }
+}
+
+/// The whole story, in its interesting lines.
+pub(crate) const fn story() -> Recording {
+    Recording::of(Detail::Story)
+}
+
+fn kinds(title: &str, kinds: &[FaultKind]) -> String {
+    let lines: Vec<String> =
+        kinds.iter().map(|kind| format!("  {:<18} {}", kind.name, kind.what)).collect();
+    format!("{title}\n{}", lines.join("\n"))
+}
+
+/// Seconds with a fraction, to the microsecond.
+fn seconds(text: &str) -> Result<Time, String> {
+    let wrong = || format!("expected seconds such as 3 or 3.25, got {text:?}");
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let whole: u64 = whole.parse().map_err(|_| wrong())?;
+    if fraction.len() > 6 {
+        return Err(wrong());
+    }
+    let fraction: u64 = format!("{fraction:0<6}").parse().map_err(|_| wrong())?;
+    let micros = whole.checked_mul(1_000_000).and_then(|micros| micros.checked_add(fraction));
+    micros.map(Time::from_micros).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_read_to_the_microsecond() {
+        assert_eq!(seconds("3.25"), Ok(Time::from_micros(3_250_000)));
+        assert_eq!(seconds("7"), Ok(Time::from_micros(7_000_000)));
+        for text in ["", "x", "1.2345678", "-1", "1.-2"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! How far a campaign is, and the file that keeps it: which seeds are done, what they added up to,
+//! and which failed. The file is replaced whole, so that a campaign that is killed can go on from
+//! it. Runs no worlds.
+
+use crate::case::Case;
+use crate::json::object;
+use crate::run::{Summary, Violation};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The format of the file that this build writes and reads.
+const FORMAT: u64 = 1;
+/// How many failures are kept with their words; more are only counted.
+pub const FAILURES_KEPT_MAX: usize = 1_000;
+
+/// How far a campaign is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Which seeds are done.
+    pub done: SeedSet,
+    /// What those that ended well add up to.
+    pub total: Summary,
+    /// Those that ended badly.
+    pub failures: Vec<Failure>,
+    /// How many ended badly, kept or not.
+    pub failure_count: u64,
+    /// Time on the clock, over all sessions.
+    pub wall: Duration,
+    /// Time of the processors, over all sessions.
+    pub cpu: Duration,
+}
+
+/// A world that ended badly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Its seed.
+    pub seed: u64,
+    /// Which promise was broken.
+    pub kind: String,
+    /// In words.
+    pub text: String,
+    /// The command that shows it again.
+    pub reproduce: String,
+}
+
+/// Seeds, as ranges.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeedSet {
+    /// First and last seed of each range; ranges do not touch.
+    ranges: BTreeMap<u64, u64>,
+}
+
+/// What has to be the same in all sessions of a campaign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Names the build.
+    pub build: String,
+    /// The flags without the seed.
+    pub options: String,
+}
+
+/// Why a campaign's file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgressError {
+    /// It cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not a progress file, or one of another format.
+    #[error("{path} is not a campaign's progress file of this version: {reason}")]
+    Garbled {
+        /// Which file.
+        path: PathBuf,
+        /// What was expected.
+        reason: String,
+    },
+    /// It belongs to a campaign with other settings.
+    #[error("{path} belongs to a campaign of worlds with `{theirs}`; these have `{ours}`")]
+    OtherOptions {
+        /// Which file.
+        path: PathBuf,
+        /// The file's.
+        theirs: String,
+        /// What is asked for now.
+        ours: String,
+    },
+    /// It was written by another build, whose figures are not this one's.
+    #[error(
+        "{path} was written by build {theirs}, this is build {ours}: start another file, or go on \
+         with --another-build"
+    )]
+    OtherBuild {
+        /// Which file.
+        path: PathBuf,
+        /// The file's.
+        theirs: String,
+        /// Ours.
+        ours: String,
+    },
+}
+
+impl SeedSet {
+    /// Adds a seed.
+    pub fn insert(&mut self, seed: u64) {
+        if self.contains(seed) {
+            return;
+        }
+        let before = self.ranges.range(..seed).next_back().map(|(first, last)| (*first, *last));
+        let joined = before.filter(|(_, last)| last.checked_add(1) == Some(seed));
+        let first = joined.map_or(seed, |(first, _)| first);
+        let after = seed.checked_add(1).and_then(|next| self.ranges.remove(&next));
+        self.ranges.insert(first, after.unwrap_or(seed));
+    }
+
+    /// Whether a seed is in it.
+    #[must_use]
+    pub fn contains(&self, seed: u64) -> bool {
+        self.ranges.range(..=seed).next_back().is_some_and(|(_, last)| *last >= seed)
+    }
+
+    /// How many of these seeds are in it.
+    #[must_use]
+    pub fn count_within(&self, first: u64, last: u64) -> u64 {
+        let common = |(one, two): (&u64, &u64)| {
+            let (low, high) = ((*one).max(first), (*two).min(last));
+            if low <= high { high - low + 1 } else { 0 }
+        };
+        self.ranges.iter().map(common).sum()
+    }
+
+    /// The ranges, first and last seed of each.
+    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.ranges.iter().map(|(first, last)| (*first, *last))
+    }
+}
+
+impl Failure {
+    /// What is kept of a violation.
+    #[must_use]
+    pub fn of(violation: &Violation) -> Self {
+        Self {
+            seed: violation.case.world.seed,
+            kind: violation.breach.kind(),
+            text: violation.breach.to_string(),
+            reproduce: violation.reproduce(),
+        }
+    }
+}
+
+impl Identity {
+    /// Of a campaign whose worlds are like this one.
+    #[must_use]
+    pub fn new(build: &str, case: &Case) -> Self {
+        let options = case.to_string();
+        let without_seed = options.split_whitespace().skip(2).collect::<Vec<_>>().join(" ");
+        Self { build: build.to_owned(), options: without_seed }
+    }
+}
+
+impl Progress {
+    /// A world ended well.
+    pub fn add(&mut self, summary: &Summary) {
+        self.done.insert(summary.seed);
+        self.total.add(summary);
+    }
+
+    /// A world ended badly.
+    pub fn add_failure(&mut self, violation: &Violation) {
+        self.done.insert(violation.case.world.seed);
+        self.failure_count += 1;
+        if self.failures.len() < FAILURES_KEPT_MAX {
+            self.failures.push(Failure::of(violation));
+        }
+    }
+
+    /// Reads a campaign's file; nothing is done yet if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ProgressError`]; another build is no error if `may_be_another_build`.
+    pub fn load(
+        path: &Path,
+        identity: &Identity,
+        may_be_another_build: bool,
+    ) -> Result<Self, ProgressError> {
+        let garbled = |reason: String| ProgressError::Garbled { path: path.into(), reason };
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(source) => return Err(ProgressError::Io { path: path.into(), source }),
+        };
+        let file: Value =
+            serde_json::from_str(&text).map_err(|error| garbled(error.to_string()))?;
+        if number(&file, "format") != Some(FORMAT) {
+            return Err(garbled(format!("expected \"format\": {FORMAT}")));
+        }
+        let word = |name: &str| file.get(name).and_then(Value::as_str).unwrap_or_default();
+        if word("options") != identity.options {
+            let (theirs, ours) = (word("options").to_owned(), identity.options.clone());
+            return Err(ProgressError::OtherOptions { path: path.into(), theirs, ours });
+        }
+        if word("build") != identity.build && !may_be_another_build {
+            let (theirs, ours) = (word("build").to_owned(), identity.build.clone());
+            return Err(ProgressError::OtherBuild { path: path.into(), theirs, ours });
+        }
+        read(&file).ok_or_else(|| garbled("a figure is missing".to_owned()))
+    }
+
+    /// Replaces the file, so that a reader finds the old one or the new one whole.
+    ///
+    /// # Errors
+    ///
+    /// [`ProgressError::Io`].
+    pub fn store(&self, path: &Path, identity: &Identity) -> Result<(), ProgressError> {
+        let wrap = |source| ProgressError::Io { path: path.into(), source };
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".new");
+        let mut file = File::create(&beside).map_err(wrap)?;
+        let written = writeln!(file, "{:#}", self.json(identity)).and_then(|()| file.sync_all());
+        written.and_then(|()| fs::rename(&beside, path)).map_err(wrap)
+    }
+
+    /// As it is written to the file.
+    #[must_use]
+    pub fn json(&self, identity: &Identity) -> Value {
+        let ranges: Vec<[u64; 2]> = self.done.ranges().map(|(one, two)| [one, two]).collect();
+        let failure = |failure: &Failure| {
+            json!({
+                "seed": failure.seed,
+                "kind": failure.kind,
+                "text": failure.text,
+                "reproduce": failure.reproduce,
+            })
+        };
+        let total = &self.total;
+        json!({
+            "format": FORMAT,
+            "build": identity.build,
+            "options": identity.options,
+            "done": ranges,
+            "seeds": total.world_count,
+            "steps": total.steps,
+            "virtual_micros": total.virtual_micros,
+            "trace_hash": format!("{:016x}", total.trace_hash),
+            "committed": total.committed,
+            "checked_operations": total.findings.checked_count,
+            "undecided_histories": total.findings.undecided_count,
+            "faults": object(total.faults()),
+            "figures": object(total.figures()),
+            "wall_millis": millis(self.wall),
+            "cpu_millis": millis(self.cpu),
+            "failure_count": self.failure_count,
+            "failures": self.failures.iter().map(failure).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn read(file: &Value) -> Option<Progress> {
+    let mut progress = Progress {
+        failure_count: number(file, "failure_count")?,
+        wall: Duration::from_millis(number(file, "wall_millis")?),
+        cpu: Duration::from_millis(number(file, "cpu_millis")?),
+        ..Progress::default()
+    };
+    for range in file.get("done")?.as_array()? {
+        let (first, last) = (range.get(0)?.as_u64()?, range.get(1)?.as_u64()?);
+        progress.done.ranges.insert(first, last);
+    }
+    for failure in file.get("failures")?.as_array()? {
+        progress.failures.push(Failure {
+            seed: number(failure, "seed")?,
+            kind: failure.get("kind")?.as_str()?.to_owned(),
+            text: failure.get("text")?.as_str()?.to_owned(),
+            reproduce: failure.get("reproduce")?.as_str()?.to_owned(),
+        });
+    }
+    let total = &mut progress.total;
+    total.world_count = number(file, "seeds")?;
+    total.steps = number(file, "steps")?;
+    total.virtual_micros = number(file, "virtual_micros")?;
+    total.trace_hash = u64::from_str_radix(file.get("trace_hash")?.as_str()?, 16).ok()?;
+    total.committed = number(file, "committed")?;
+    total.findings.checked_count = number(file, "checked_operations")?;
+    total.findings.undecided_count = number(file, "undecided_histories")?;
+    for counters in ["faults", "figures"] {
+        for (name, count) in file.get(counters)?.as_object()? {
+            // A counter that this build does not have is another build's; its figure goes.
+            let _known = total.set(name, count.as_u64()?);
+        }
+    }
+    Some(progress)
+}
+
+fn number(value: &Value, name: &str) -> Option<u64> {
+    value.get(name)?.as_u64()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[path = "progress_tests.rs"]
+mod tests;

@@ -1,0 +1,70 @@
+//! Failing worlds become small cases that fail in the same way, and are told by one line.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+use quorate_sim::{
+    Case, Changes, Detail, Event, FaultKind, Recording, SABOTAGES, Told, World, kv_world, shrink,
+};
+
+/// The first case of this sabotage that fails.
+fn failing(sabotage: &str) -> Case {
+    let sabotage = FaultKind::named(sabotage, SABOTAGES).unwrap();
+    let changes = Changes { sabotage, ..Changes::default() };
+    let case = |seed| Case {
+        world: World { seed, node_count: 5, steps: 8_000 },
+        changes: changes.clone(),
+    };
+    (1..=20).map(case).find(|case| case.run(&kv_world).is_err()).expect("no judge noticed")
+}
+
+fn becomes_small(sabotage: &str) {
+    let case = failing(sabotage);
+    let first = case.run(&kv_world).unwrap_err();
+    let (kind, troubles) = (first.breach.kind(), first.trouble_count);
+    let mut progress_count = 0;
+    let (small, attempts) = shrink(*first, &kv_world, 300, &mut |_| progress_count += 1);
+    println!("{case} became, after {attempts} attempts, {}", small.case);
+    assert_eq!((small.breach.kind(), progress_count), (kind, attempts));
+    assert!(small.case.world.steps <= case.world.steps / 4, "{}", small.case);
+    let left = small.trouble_count - u64::try_from(small.case.changes.skip.len()).unwrap();
+    assert!(left <= troubles.min(3), "{left} of {troubles} troubles: {}", small.case);
+
+    let pasted: Case = small.case.to_string().parse().unwrap();
+    let (again, record) = pasted.record(&kv_world, Recording::of(Detail::Story));
+    let again = again.unwrap_err();
+    assert_eq!((again.step, again.at), (small.step, small.at));
+    assert!(!record.events.is_empty());
+}
+
+#[test]
+fn a_runtime_that_acknowledges_too_early_is_shown_by_a_small_case() {
+    becomes_small("early-acks");
+}
+
+#[test]
+fn a_disk_that_ignores_syncs_is_shown_by_a_small_case() {
+    becomes_small("lying-disks");
+}
+
+#[test]
+fn a_trouble_can_be_left_out_and_those_after_it_come_as_before() {
+    let world = World { seed: 4, node_count: 5, steps: 6_000 };
+    let troubles = |skip: &str| -> Vec<(u64, u64)> {
+        let changes = Changes { skip: skip.parse().unwrap(), ..Changes::default() };
+        let case = Case { world, changes };
+        let (_, record) = case.record(&kv_world, Recording::of(Detail::Story));
+        let ordinal = |event: Event| {
+            let Told::Headline { trouble, .. } = event.what else { return None };
+            trouble.map(|ordinal| (ordinal, event.at.as_micros()))
+        };
+        record.events.into_iter().filter_map(ordinal).collect()
+    };
+    let all = troubles("");
+    let (first, _) = all[0];
+    let without = troubles(&first.to_string());
+    assert!(without.iter().all(|(ordinal, _)| *ordinal != first));
+    let last_ordinal = without.last().unwrap().0;
+    for (ordinal, at) in without {
+        let same = all.iter().find(|(other, _)| *other == ordinal);
+        assert!(same.is_none_or(|(_, before)| *before == at), "{ordinal} of {last_ordinal}");
+    }
+}
