@@ -3,10 +3,13 @@
 //! store. Each ends with all judges of the simulator: what they find is no test's own business.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
+mod clerk;
 mod compaction;
 mod election;
 mod forwarding;
 mod journal;
+mod kv;
+mod kv_snapshots;
 mod log;
 mod persistence;
 mod raft;

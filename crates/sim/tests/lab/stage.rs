@@ -2,7 +2,7 @@
 //! for virtual time and for answers. Knows no application; which seed failed, it tells.
 
 use quorate_core::Time;
-use quorate_sim::{Application, Cluster, ClusterOptions, Findings, Rng};
+use quorate_sim::{Application, Cluster, ClusterOptions, Findings, OpId, Outcome, Request, Rng};
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -177,5 +177,15 @@ impl<A: Application> World<A> {
             Poll::Pending
         })
         .await;
+    }
+
+    /// Asks a node, and waits for the answer; the world sees to it that there is one.
+    pub(crate) async fn ask(
+        &self,
+        node: u64,
+        request: impl FnOnce(&mut A, OpId, u64) -> Request,
+    ) -> Outcome {
+        let op = self.cluster().submit(node, request);
+        poll_fn(|_| self.cluster().take_answer(op).map_or(Poll::Pending, Poll::Ready)).await
     }
 }
