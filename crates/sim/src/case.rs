@@ -39,7 +39,8 @@ pub struct Changes {
 pub enum CaseError {
     /// There is no such flag.
     #[error(
-        "expected --seed, --nodes, --steps, --without, --skip, --clients, --requests or --schedule, got {got:?}"
+        "expected --seed, --nodes, --steps, --without, --skip, --clients, --requests, --schedule \
+         or --sabotage, got {got:?}"
     )]
     UnknownFlag {
         /// What was found.

@@ -25,6 +25,7 @@ mod report;
 mod rng;
 mod run;
 mod shrink;
+mod subject;
 mod timeline;
 mod trace;
 mod words;
@@ -50,4 +51,5 @@ pub use report::{
 pub use rng::{Chance, Rng};
 pub use run::{Ended, Summary, Violation, World, Worlds, kv_world};
 pub use shrink::{ShrinkProgress, shrink};
+pub use subject::{Examined, Sequential, Subject, examine};
 pub use timeline::{LEGEND, Look, timeline};

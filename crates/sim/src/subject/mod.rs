@@ -1,0 +1,144 @@
+//! A state machine of your own under every fault and judge, for very little code: say how one is
+//! made and what clients ask of it, and run [`examine`]. Whether the answers are right is decided
+//! by the same program run for one user at a time; this room knows nothing of what it does.
+
+mod examine;
+mod witness;
+
+pub use examine::examine;
+
+use crate::application::{Application, Complaint, Findings, Machine, OpId, Outcome, Request};
+use crate::rng::Rng;
+use bytes::Bytes;
+use quorate::{Committed, Replies, StateMachine};
+use quorate_core::{LogId, LogIndex, NodeId, Term};
+use std::collections::BTreeMap;
+use witness::{Heard, Log, What, Witness};
+
+/// A state machine of your own, and how clients use it.
+pub trait Subject {
+    /// The state machine of a node that starts: empty, or with what its own storage kept for this
+    /// node.
+    fn machine(&self, node: NodeId) -> Box<dyn StateMachine>;
+
+    /// What a client does next; `number` is another one for each request.
+    fn request(&self, number: u64, rng: &mut Rng) -> Request;
+
+    /// The same program for one user at a time, which says what right answers are. If you have no
+    /// other, the state machine itself, alone: that finds everything that replication may do to
+    /// it, but not what it does wrong by itself.
+    fn model(&self) -> Box<dyn Sequential> {
+        Box::new(Alone { machine: self.machine(NodeId::new(u64::MAX)), applied: 0 })
+    }
+
+    /// Queries for the end, when the world is healed and quiet; they are judged like all others.
+    fn last_look(&self) -> Vec<Bytes> {
+        Vec::new()
+    }
+}
+
+/// A program that one user has for himself.
+pub trait Sequential {
+    /// Carries a command out and replies.
+    fn apply(&mut self, command: &Bytes) -> Bytes;
+
+    /// Answers a query.
+    fn query(&self, query: &Bytes) -> Bytes;
+}
+
+/// A state machine without replicas.
+struct Alone {
+    machine: Box<dyn StateMachine>,
+    applied: u64,
+}
+
+impl Sequential for Alone {
+    fn apply(&mut self, command: &Bytes) -> Bytes {
+        self.applied += 1;
+        let log_id = LogId { term: Term::new(1), index: LogIndex::new(self.applied) };
+        let mut replies = Replies::default();
+        let committed = Committed { log_id, command: command.clone() };
+        match self.machine.apply(&[committed], &mut replies) {
+            Ok(()) => replies.into_vec().pop().unwrap_or_default(),
+            Err(fatal) => fatal.to_string().into(),
+        }
+    }
+
+    fn query(&self, query: &Bytes) -> Bytes {
+        self.machine.query(query).unwrap_or_else(|error| error.reason.into())
+    }
+}
+
+/// A [`Subject`] as an [`Application`]: its clients, and the judge of what they hear.
+///
+/// The judge is told by the state machines which command stands where in the log, runs the model
+/// in that order, and compares every reply. Each read has to be the model's answer at some moment
+/// while it was under way, and no answer may contradict one that was given before it was asked:
+/// linearizability, decided in linear time because the log is the order.
+pub struct Examined<S> {
+    subject: S,
+    log: Log,
+    request_count: u64,
+    open: BTreeMap<OpId, (u64, Request)>,
+    heard: Vec<Heard>,
+}
+
+impl<S: Subject> Examined<S> {
+    /// For one world.
+    #[must_use]
+    pub fn new(subject: S) -> Self {
+        Self {
+            subject,
+            log: Log::default(),
+            request_count: 0,
+            open: BTreeMap::new(),
+            heard: Vec::new(),
+        }
+    }
+}
+
+impl<S: Subject> Application for Examined<S> {
+    fn machine(&mut self, node: NodeId) -> Machine {
+        let machine = Witness::new(self.subject.machine(node), self.log.clone());
+        Machine { machine: Box::new(machine), digest: None }
+    }
+
+    fn request(&mut self, op: OpId, moment: u64, rng: &mut Rng) -> Request {
+        self.request_count += 1;
+        let request = self.subject.request(self.request_count, rng);
+        self.open.insert(op, (moment, request.clone()));
+        request
+    }
+
+    fn answered(&mut self, op: OpId, moment: u64, outcome: Outcome) -> Result<(), Complaint> {
+        let Some((invoked, request)) = self.open.remove(&op) else { return Ok(()) };
+        let (Request::Command(asked) | Request::Query(asked)) = request;
+        let (what, reply) = match outcome {
+            Outcome::Applied { log_id, reply } => (What::Command { at: log_id.index }, reply),
+            Outcome::Read { reply } => (What::Query { before: self.log.end() }, reply),
+            // The world's own judges see to it that a refused command is nowhere in the log.
+            Outcome::NoEffect | Outcome::Unknown => return Ok(()),
+        };
+        self.heard.push(Heard { invoked, returned: moment, asked, reply, what });
+        Ok(())
+    }
+
+    fn scan(&mut self, next_op: &mut dyn FnMut() -> (OpId, u64)) -> Vec<(OpId, Request)> {
+        let mut requests = Vec::new();
+        for query in self.subject.last_look() {
+            let (op, moment) = next_op();
+            let request = Request::Query(query);
+            self.open.insert(op, (moment, request.clone()));
+            requests.push((op, request));
+        }
+        requests
+    }
+
+    fn verdict(&mut self) -> Result<Findings, Complaint> {
+        let mut heard = std::mem::take(&mut self.heard);
+        heard.sort_by_key(|heard| heard.invoked);
+        let checked_count = u64::try_from(heard.len()).unwrap_or(u64::MAX);
+        witness::judge(&mut *self.subject.model(), &self.log, &heard)?;
+        Ok(Findings { checked_count, undecided_count: 0 })
+    }
+}

@@ -1,0 +1,286 @@
+//! Which command stands where in the log, as the state machines see it, and whether what clients
+//! heard fits to it. Knows no nodes and no faults.
+
+use super::Sequential;
+use crate::application::Complaint;
+use bytes::Bytes;
+use quorate::{Checkpoint, Committed, Fatal, QueryError, Replies, SnapshotView, StateMachine};
+use quorate_core::{LogId, LogIndex};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The commands of a world's log, by their index. State machines must be `Send`, so that it is
+/// locked, although a world has one thread.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Log(Arc<Mutex<BTreeMap<LogIndex, Bytes>>>);
+
+impl Log {
+    fn commands(&self) -> MutexGuard<'_, BTreeMap<LogIndex, Bytes>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last index that any state machine has applied.
+    pub(super) fn end(&self) -> LogIndex {
+        self.commands().last_key_value().map_or(LogIndex::ORIGIN, |(index, _)| *index)
+    }
+}
+
+/// A state machine that notes what it applies. That all replicas are given the same is the
+/// world's to judge.
+pub(super) struct Witness {
+    machine: Box<dyn StateMachine>,
+    log: Log,
+}
+
+impl Witness {
+    pub(super) fn new(machine: Box<dyn StateMachine>, log: Log) -> Self {
+        Self { machine, log }
+    }
+}
+
+impl StateMachine for Witness {
+    fn applied(&self) -> LogIndex {
+        self.machine.applied()
+    }
+
+    fn apply(&mut self, batch: &[Committed], replies: &mut Replies) -> Result<(), Fatal> {
+        let mut commands = self.log.commands();
+        for Committed { log_id, command } in batch {
+            commands.entry(log_id.index).or_insert_with(|| command.clone());
+        }
+        drop(commands);
+        self.machine.apply(batch, replies)
+    }
+
+    fn query(&self, query: &[u8]) -> Result<Bytes, QueryError> {
+        self.machine.query(query)
+    }
+
+    fn view(&self) -> Result<Box<dyn SnapshotView>, Fatal> {
+        self.machine.view()
+    }
+
+    fn checkpoint(&mut self) -> Result<Checkpoint, Fatal> {
+        self.machine.checkpoint()
+    }
+
+    fn finish(&mut self) -> Result<(), Fatal> {
+        self.machine.finish()
+    }
+
+    fn restore(&mut self, last_included: LogId, source: &mut dyn Read) -> Result<(), Fatal> {
+        self.machine.restore(last_included, source)
+    }
+}
+
+/// An answer that a client heard.
+#[derive(Clone, Debug)]
+pub(super) struct Heard {
+    pub(super) invoked: u64,
+    pub(super) returned: u64,
+    pub(super) asked: Bytes,
+    pub(super) reply: Bytes,
+    pub(super) what: What,
+}
+
+/// What it is an answer to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
+    /// A command, and where it is said to stand.
+    Command { at: LogIndex },
+    /// A query; what it saw was applied before this index had a successor.
+    Query { before: LogIndex },
+}
+
+/// Runs the model along the log and compares what clients heard, which is in the order of asking.
+pub(super) fn judge(
+    model: &mut dyn Sequential,
+    log: &Log,
+    heard: &[Heard],
+) -> Result<(), Complaint> {
+    let mut walk = Walk { model, reads: open_reads(heard), commands: BTreeMap::new() };
+    for heard in heard {
+        if let What::Command { at } = heard.what
+            && walk.commands.insert(at, heard).is_some()
+        {
+            return Err(Complaint(format!("two clients were told that theirs stands at {at}")));
+        }
+    }
+    walk.settle(LogIndex::ORIGIN);
+    let log = log.commands();
+    for (index, command) in log.iter() {
+        walk.overtaken(*index)?;
+        walk.step(*index, command)?;
+        walk.settle(*index);
+    }
+    walk.end(log.last_key_value().map(|(index, _)| *index))
+}
+
+/// A read that has no place in the order yet.
+struct OpenRead<'a> {
+    heard: &'a Heard,
+    /// Everything up to here was answered before it was asked.
+    floor: LogIndex,
+    before: LogIndex,
+}
+
+struct Walk<'a> {
+    model: &'a mut dyn Sequential,
+    /// In the order of asking.
+    reads: Vec<OpenRead<'a>>,
+    commands: BTreeMap<LogIndex, &'a Heard>,
+}
+
+fn open_reads(heard: &[Heard]) -> Vec<OpenRead<'_>> {
+    let mut answered: Vec<(u64, LogIndex)> = heard
+        .iter()
+        .filter_map(|heard| match heard.what {
+            What::Command { at } => Some((heard.returned, at)),
+            What::Query { .. } => None,
+        })
+        .collect();
+    answered.sort_unstable();
+    let mut answered = answered.into_iter().peekable();
+    let mut floor = LogIndex::ORIGIN;
+    let mut reads = Vec::new();
+    for heard in heard {
+        while let Some((_, at)) = answered.next_if(|(returned, _)| *returned < heard.invoked) {
+            floor = floor.max(at);
+        }
+        if let What::Query { before } = heard.what {
+            reads.push(OpenRead { heard, floor, before });
+        }
+    }
+    reads
+}
+
+impl Walk<'_> {
+    /// The next command of the log takes effect.
+    fn step(&mut self, index: LogIndex, command: &Bytes) -> Result<(), Complaint> {
+        let reply = self.model.apply(command);
+        let Some(heard) = self.commands.remove(&index) else { return Ok(()) };
+        if heard.asked != *command {
+            return Err(Complaint(format!(
+                "{:?} is said to stand at {index}; there stands {command:?}",
+                heard.asked
+            )));
+        }
+        if heard.reply != reply {
+            return Err(Complaint(format!(
+                "{command:?} at {index} was answered by {:?}; right is {reply:?}",
+                heard.reply
+            )));
+        }
+        // What was answered before this command was asked lies before it.
+        let late = self.reads.iter().find(|read| read.heard.returned < heard.invoked);
+        late.map_or(Ok(()), |read| Err(self.wrong(read)))
+    }
+
+    /// Reads whose answer is right at this place have found theirs. Taking the first that fits is
+    /// enough: it leaves the most room to those that were asked later.
+    fn settle(&mut self, index: LogIndex) {
+        let mut earliest_return = u64::MAX;
+        let model = &*self.model;
+        self.reads.retain(|read| {
+            let follows_open_read = earliest_return < read.heard.invoked;
+            let is_right = !follows_open_read
+                && read.floor <= index
+                && model.query(&read.heard.asked) == read.heard.reply;
+            if !is_right {
+                earliest_return = earliest_return.min(read.heard.returned);
+            }
+            !is_right
+        });
+    }
+
+    /// The order goes on to this command; a read that cannot have seen it has to have its place.
+    fn overtaken(&self, index: LogIndex) -> Result<(), Complaint> {
+        let late = self.reads.iter().find(|read| read.before < index);
+        late.map_or(Ok(()), |read| Err(self.wrong(read)))
+    }
+
+    fn end(&self, last: Option<LogIndex>) -> Result<(), Complaint> {
+        if let Some((index, heard)) = self.commands.first_key_value() {
+            return Err(Complaint(format!(
+                "{:?} is said to stand at {index}; the log ends at {last:?}",
+                heard.asked
+            )));
+        }
+        self.reads.first().map_or(Ok(()), |read| Err(self.wrong(read)))
+    }
+
+    fn wrong(&self, read: &OpenRead<'_>) -> Complaint {
+        let OpenRead { heard, floor, before } = read;
+        Complaint(format!(
+            "{:?} was answered by {:?}, which is right nowhere from {floor} to {before}; in the \
+             end it is {:?}",
+            heard.asked,
+            heard.reply,
+            self.model.query(&heard.asked)
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts commands; every query asks how many.
+    #[derive(Default)]
+    struct Count(u64);
+
+    impl Sequential for Count {
+        fn apply(&mut self, _: &Bytes) -> Bytes {
+            self.0 += 1;
+            self.0.to_string().into()
+        }
+
+        fn query(&self, _: &Bytes) -> Bytes {
+            self.0.to_string().into()
+        }
+    }
+
+    fn command(invoked: u64, returned: u64, at: u64, reply: &str) -> Heard {
+        let what = What::Command { at: LogIndex::new(at) };
+        let (asked, reply) = (Bytes::from_static(b"add"), Bytes::copy_from_slice(reply.as_bytes()));
+        Heard { invoked, returned, asked, reply, what }
+    }
+
+    fn read(invoked: u64, returned: u64, before: u64, reply: &str) -> Heard {
+        let what = What::Query { before: LogIndex::new(before) };
+        let (asked, reply) = (Bytes::from_static(b"get"), Bytes::copy_from_slice(reply.as_bytes()));
+        Heard { invoked, returned, asked, reply, what }
+    }
+
+    /// Three commands in the log at 2, 3 and 5.
+    fn is_right(heard: &[Heard]) -> bool {
+        let log = Log::default();
+        for index in [2, 3, 5] {
+            log.commands().insert(LogIndex::new(index), Bytes::from_static(b"add"));
+        }
+        judge(&mut Count::default(), &log, heard).is_ok()
+    }
+
+    #[test]
+    fn replies_and_reads_that_fit_to_the_log_are_right() {
+        assert!(is_right(&[]));
+        assert!(is_right(&[command(1, 4, 2, "1"), read(5, 6, 2, "1"), command(7, 9, 5, "3")]));
+        // A read may see what is under way, or not yet.
+        assert!(is_right(&[command(1, 9, 2, "1"), read(2, 3, 2, "0")]));
+        assert!(is_right(&[command(1, 9, 2, "1"), read(2, 3, 2, "1")]));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_noticed() {
+        // A reply, a place, a read of the past, a read of the future.
+        assert!(!is_right(&[command(1, 2, 2, "7")]));
+        assert!(!is_right(&[command(1, 2, 4, "2")]));
+        assert!(!is_right(&[command(1, 2, 3, "2"), read(3, 4, 5, "1")]));
+        assert!(!is_right(&[read(1, 2, 3, "3")]));
+        // Two reads in a row that go back in time.
+        assert!(!is_right(&[read(1, 2, 5, "2"), read(3, 4, 5, "1")]));
+        // A command that was asked after a read that has seen it.
+        assert!(!is_right(&[read(1, 2, 5, "1"), command(3, 4, 2, "1")]));
+    }
+}
