@@ -16,6 +16,8 @@ const CLUSTER_COMMAND: &str = "cargo run --release -- cluster";
 const TEST_COMMAND: &str = "cargo test";
 /// How many seeds are simulated that no run has seen before.
 const FRESH_SEEDS: u64 = 50;
+/// How many seeds are simulated in two processes.
+const TWICE_SEEDS: u64 = 8;
 /// How many steps each.
 const FRESH_STEPS: u64 = 20_000;
 
@@ -59,8 +61,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     let mut count = run.step("tests", || run_tests(root))?;
     run.step("README's first command", || try_cluster(root))?;
     run.step("fresh seeds", || simulate(root))?;
-    // The last two steps are one check each.
-    count.passed += 2;
+    run.step("the same seeds in two processes", || simulate_twice(root))?;
+    // The last three steps are one check each.
+    count.passed += 3;
     run.say(&format!("everything passed in {}", minutes(run.started.elapsed())));
     println!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.ignored);
     Ok(())
@@ -234,8 +237,27 @@ fn simulate(root: &Path) -> anyhow::Result<()> {
     let [seeds, steps] = [FRESH_SEEDS, FRESH_STEPS].map(|number| number.to_string());
     println!("{seeds} seeds from {first} on");
     let mut command = Command::new(release_binary(root));
-    command.args(["sim", "--nodes", "5", "--seed", &first]);
+    command.args(["sim", "--seed", &first]);
     succeed(command.args(["--seeds", &seeds, "--steps", &steps]))
+}
+
+/// The same seed and build give the same world: two processes agree on the hash of everything that
+/// happened, and on every figure.
+fn simulate_twice(root: &Path) -> anyhow::Result<()> {
+    for seed in 1..=TWICE_SEEDS {
+        let run = || {
+            let mut command = Command::new(release_binary(root));
+            command.args(["sim", "--format", "json", "--seed", &seed.to_string()]);
+            command.output().with_context(|| format!("running {command:?}"))
+        };
+        let (one, two) = (run()?, run()?);
+        let text = String::from_utf8_lossy(&one.stdout);
+        if !one.status.success() || one.stdout != two.stdout {
+            bail!("seed {seed}: expected twice the same, got {text} and then {two:?}");
+        }
+        print!("{text}");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,67 @@
+//! `quorate sim` as people and scripts use it: the same seed in two processes, failures in one line
+//! to paste, campaigns that stop and go on.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+use serde_json::Value;
+use std::process::{Command, Output};
+
+fn sim(words: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+    command.arg("sim").args(words.split_whitespace()).output().unwrap()
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_hash_in_two_processes() {
+    for seed in 1..=4 {
+        let run = || sim(&format!("--seed {seed} --steps 4000 --format json"));
+        let (one, two) = (run(), run());
+        assert!(one.status.success());
+        assert_eq!(lines(&one)[0]["type"], "world");
+        assert_eq!(one.stdout, two.stdout);
+    }
+}
+
+#[test]
+fn a_failing_world_ends_with_one_and_says_what_to_paste() {
+    let output = sim("--seed 1 --nodes 5 --steps 4000 --sabotage early-acks");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find_map(|line| line.strip_prefix("reproduce: quorate sim ")).unwrap();
+    assert_eq!(sim(line).stdout, output.stdout);
+
+    let small = sim(&format!("{line} --shrink --format json"));
+    let last = lines(&small).pop().unwrap();
+    assert_eq!(last["type"], "violation");
+    assert!(last["step"].as_u64().unwrap() < 200, "{last}");
+}
+
+#[test]
+fn a_campaign_goes_on_from_its_file_and_refuses_another_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("campaign.json").display().to_string();
+    let options = format!("--steps 500 --progress-file {file} --format json");
+    let seeds = |count: u64| sim(&format!("--seeds {count} {options}"));
+    let first = lines(&seeds(3)).pop().unwrap();
+    let second = lines(&seeds(8)).pop().unwrap();
+    let whole = lines(&sim("--seeds 8 --steps 500 --format json")).pop().unwrap();
+    assert_eq!((&first["seeds"], &second["seeds"]), (&3.into(), &8.into()));
+    for figure in ["trace_hash", "steps", "faults", "figures"] {
+        assert_eq!(second[figure], whole[figure], "{figure}");
+    }
+    let refused = sim(&format!("--seeds 8 --steps 501 --progress-file {file}"));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--steps 501"));
+}
+
+#[test]
+fn a_campaign_that_keeps_going_lists_every_failing_seed() {
+    let output = sim("--seeds 4 --nodes 5 --steps 2000 --sabotage early-acks --keep-going");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(text.matches("FAILED seed").count(), 4, "{text}");
+}
