@@ -106,8 +106,8 @@ impl Trio {
     fn propose(&mut self, count: u64, command: &Bytes) {
         let first = self.next_proposal;
         self.next_proposal += count;
-        let proposals = (first..first + count)
-            .map(|id| Proposal { id: ProposalId::new(id), command: command.clone() });
+        let proposals =
+            (first..first + count).map(|id| Proposal::plain(ProposalId::new(id), command.clone()));
         self.events.push_back((0, Event::Propose(proposals.collect())));
         self.run();
     }

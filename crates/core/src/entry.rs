@@ -20,6 +20,8 @@ pub enum Payload {
     Noop,
     /// A command for the state machine, opaque to Raft.
     Command(Bytes),
+    /// A command of a session, opaque to Raft as well: for the layer that keeps the sessions (§6.3).
+    Session(Bytes),
     /// A configuration, effective from the moment it is appended (§4.1).
     Configuration(Arc<Configuration>),
 }
@@ -33,7 +35,7 @@ impl Entry {
         OVERHEAD_BYTES
             + match &self.payload {
                 Payload::Noop => 0,
-                Payload::Command(bytes) => bytes.len(),
+                Payload::Command(bytes) | Payload::Session(bytes) => bytes.len(),
                 Payload::Configuration(configuration) => {
                     configuration.member_count() * MEMBER_BYTES
                 }

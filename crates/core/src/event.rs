@@ -1,8 +1,8 @@
 //! Everything that can happen to a core.
 
 use crate::{
-    Entry, HardState, LoadRequest, LogId, LogIndex, Message, NodeId, PersistSeq, ProposalId,
-    ReadId, SnapshotMeta, Term,
+    Entry, HardState, LoadRequest, LogId, LogIndex, Message, NodeId, Payload, PersistSeq,
+    ProposalId, ReadId, SnapshotMeta, Term,
 };
 use bytes::Bytes;
 
@@ -99,8 +99,36 @@ pub enum Event {
 pub struct Proposal {
     /// The caller's name for it.
     pub id: ProposalId,
+    /// For whom the command is.
+    pub kind: CommandKind,
     /// The command.
     pub command: Bytes,
+}
+
+/// For whom a command is; to Raft all are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CommandKind {
+    /// For the state machine: becomes a [`crate::Payload::Command`].
+    #[default]
+    Plain,
+    /// For the layer that keeps the sessions (§6.3): becomes a [`crate::Payload::Session`].
+    Session,
+}
+
+impl Proposal {
+    /// A command for the state machine.
+    #[must_use]
+    pub const fn plain(id: ProposalId, command: Bytes) -> Self {
+        Self { id, kind: CommandKind::Plain, command }
+    }
+
+    /// What it becomes in the log.
+    pub(crate) fn into_payload(self) -> Payload {
+        match self.kind {
+            CommandKind::Plain => Payload::Command(self.command),
+            CommandKind::Session => Payload::Session(self.command),
+        }
+    }
 }
 
 /// What a node finds on its disk when it starts.

@@ -526,6 +526,7 @@ fn digest(payload: &Payload) -> u64 {
     match payload {
         Payload::Noop => start,
         Payload::Command(bytes) => fold(start ^ 1, bytes),
+        Payload::Session(bytes) => fold(start ^ 2, bytes),
         Payload::Configuration(configuration) => {
             let members = configuration.members.iter();
             members.fold(start ^ configuration.version, |hash, (id, member)| {

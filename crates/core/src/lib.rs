@@ -28,7 +28,7 @@ mod types;
 pub use configuration::{Configuration, Member, MemberRole};
 pub use effect::{Effect, LoadFor, LoadRequest, Persist, ProposalRefusal, ReadRefusal};
 pub use entry::{Entry, Payload};
-pub use event::{Event, Proposal, Restored};
+pub use event::{CommandKind, Event, Proposal, Restored};
 pub use message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, ConflictHint, Heartbeat,
     HeartbeatResponse, InstallSnapshot, InstallSnapshotResponse, Message, ReadIndex,

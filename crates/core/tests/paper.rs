@@ -134,7 +134,7 @@ impl Subject {
 
     fn propose(&mut self, text: &str) -> Vec<Message> {
         let command = Bytes::copy_from_slice(text.as_bytes());
-        self.step(Event::Propose(vec![Proposal { id: ProposalId::new(1), command }]));
+        self.step(Event::Propose(vec![Proposal::plain(ProposalId::new(1), command)]));
         self.sent()
     }
 
@@ -556,7 +556,7 @@ fn leaders_send_a_batch_of_commands_in_one_message_to_each_and_one_write() {
     let mut subject = Subject::leader(1, &[]);
     subject.accepted(2, 1);
     subject.accepted(3, 1);
-    let proposals = (0..100).map(|id| Proposal { id: ProposalId::new(id), command: Bytes::new() });
+    let proposals = (0..100).map(|id| Proposal::plain(ProposalId::new(id), Bytes::new()));
     subject.step(Event::Propose(proposals.collect()));
     assert_eq!(subject.sent_to(), [node(2), node(3)]);
     let writes = subject.effects.iter().filter(|effect| matches!(effect, Effect::Persist(_)));

@@ -85,6 +85,7 @@ async fn count_on(node: &Node, nodes: &[Node]) {
         Fate::Applied { log_id, reply } => println!("node {id}: added, {reply:?} at {log_id}"),
         Fate::NotAppended(refusal) => println!("node {id}: not added: {refusal}"),
         Fate::Lost { .. } => println!("node {id}: not added: another leader came first"),
+        Fate::Refused(refusal) => println!("node {id}: not added: {refusal}"),
         Fate::Unknown(doubt) => println!("node {id}: perhaps added: {doubt}"),
     }
     for node in nodes {

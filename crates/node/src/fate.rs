@@ -1,5 +1,6 @@
 //! What becomes of a request. Every request gets one of these; none is dropped.
 
+use crate::SessionRefusal;
 use bytes::Bytes;
 use quorate_core::{LogId, LogIndex, NodeId};
 
@@ -23,6 +24,8 @@ pub enum Fate {
     },
     /// It may or may not take effect, now or later.
     Unknown(Doubt),
+    /// Its session did not take it; never told of a command without a session.
+    Refused(SessionRefusal),
 }
 
 /// Why a proposal never entered the log.

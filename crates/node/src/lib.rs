@@ -17,6 +17,7 @@ mod fate;
 mod metrics;
 mod node;
 mod runtime;
+mod session;
 mod state_machine;
 mod status;
 mod transport;
@@ -24,15 +25,21 @@ pub mod wire;
 
 pub use applier::{Applier, Outcome};
 pub use driver::{
-    Applied, ApplyBatch, Driver, DriverOptions, Forwarded, Input, Output, PeerMessage, RemoteFate,
-    Requester, Ticket, Waiter,
+    Applied, ApplyBatch, Driver, DriverOptions, Forwarded, Input, Output, PeerMessage, Proposed,
+    RemoteFate, Requester, Ticket, Waiter,
 };
 pub use failure::{NodeFailure, StartError};
 pub use fate::{Consistency, Doubt, Fate, ReadError, Refusal};
 pub use metrics::{Counter, Gauge, Histogram, Metrics, PeerMetrics};
-pub use node::{Node, NodeBuilder, NodeOptions, TransferError};
+pub use node::{
+    Node, NodeBuilder, NodeOptions, OpenSessionError, Session, SessionCommand, TransferError,
+};
+pub use session::{
+    SessionId, SessionKey, SessionLimits, SessionRefusal, SessionRequest, SessionTable, SessionTime,
+};
+pub(crate) use state_machine::ReplyNote;
 pub use state_machine::{
-    Checkpoint, Committed, Fatal, QueryError, Replies, SnapshotView, StateMachine,
+    Checkpoint, Committed, Fatal, Note, Notebook, QueryError, Replies, SnapshotView, StateMachine,
 };
 pub use status::NodeStatus;
 pub use transport::TransportOptions;

@@ -59,6 +59,13 @@ pub trait StateMachine: Send + 'static {
         Ok(())
     }
 
+    /// Where the node keeps its own notes, for a machine with a storage of its own; see
+    /// [`Notebook`]. Without one, which is the default, a durable machine cannot serve sessions; a
+    /// volatile one needs none.
+    fn notebook(&mut self) -> Option<&mut dyn Notebook> {
+        None
+    }
+
     /// Replaces the whole state by a snapshot that covers the log up to `last_included`.
     /// If it fails half-way, the old state or none may remain, but never a mixture that
     /// [`StateMachine::applied`] would vouch for.
@@ -67,6 +74,88 @@ pub trait StateMachine: Send + 'static {
     ///
     /// [`Fatal`] if the snapshot cannot be read or stored.
     fn restore(&mut self, last_included: LogId, source: &mut dyn Read) -> Result<(), Fatal>;
+}
+
+/// The part of a durable state machine's storage that belongs to the node: some rows, which mean
+/// nothing to the machine. The node keeps there which commands of sessions took effect (§6.3), and
+/// that must be known exactly as far as the machine has applied the log, or a crash would have a
+/// command applied twice, or never.
+///
+/// So the machine stores notes in the same transaction as the state that they belong to: in
+/// [`StateMachine::apply`], after each reply or after the batch, those of [`Replies::take_notes`].
+///
+/// ```
+/// # use quorate::{Committed, Note, Replies};
+/// # struct Transaction { rows: std::collections::BTreeMap<bytes::Bytes, bytes::Bytes> }
+/// # fn execute(_: &mut Transaction, _: &[u8]) -> bytes::Bytes { bytes::Bytes::new() }
+/// fn apply(transaction: &mut Transaction, batch: &[Committed], replies: &mut Replies) {
+///     for committed in batch {
+///         let reply = execute(transaction, &committed.command);
+///         replies.push(reply);
+///         for Note { key, value } in replies.take_notes() {
+///             match value {
+///                 Some(value) => transaction.rows.insert(key, value),
+///                 None => transaction.rows.remove(&key),
+///             };
+///         }
+///     }
+/// }
+/// ```
+pub trait Notebook {
+    /// All rows, as they were when the log was applied up to [`StateMachine::applied`]. Asked once,
+    /// at the start.
+    ///
+    /// # Errors
+    ///
+    /// [`Fatal`] if they cannot be read.
+    fn rows(&self) -> Result<Vec<(Bytes, Bytes)>, Fatal>;
+
+    /// Changes rows for entries that brought no command, the last of them `through`:
+    /// [`StateMachine::applied`] may include them when this is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Fatal`] as in [`StateMachine::apply`].
+    fn keep(&mut self, through: LogIndex, notes: Vec<Note>) -> Result<(), Fatal>;
+
+    /// The [`StateMachine::restore`] that follows replaces all rows by these, in the same
+    /// transaction as the state.
+    fn replace_with_restore(&mut self, rows: Vec<(Bytes, Bytes)>);
+}
+
+/// A change to a [`Notebook`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Which row.
+    pub key: Bytes,
+    /// What it shall say; `None` removes it.
+    pub value: Option<Bytes>,
+}
+
+impl Note {
+    pub(crate) fn put(key: Vec<u8>, value: Vec<u8>) -> Self {
+        Self { key: key.into(), value: Some(value.into()) }
+    }
+
+    pub(crate) fn remove(key: Vec<u8>) -> Self {
+        Self { key: key.into(), value: None }
+    }
+}
+
+/// A row that will hold a reply.
+#[derive(Debug)]
+pub(crate) struct ReplyNote {
+    pub(crate) key: Bytes,
+    /// What stands before the reply.
+    pub(crate) prefix: Vec<u8>,
+}
+
+impl ReplyNote {
+    pub(crate) fn with(self, reply: &[u8]) -> Note {
+        let Self { key, prefix: mut value } = self;
+        value.extend_from_slice(reply);
+        Note { key, value: Some(value.into()) }
+    }
 }
 
 /// What a state machine does so that the log can be released.
@@ -100,25 +189,45 @@ pub struct Committed {
 /// Collects the replies to a batch: one for each command, in order.
 #[derive(Debug, Default)]
 pub struct Replies {
-    replies: Vec<Bytes>,
+    given: Vec<Bytes>,
+    notes: Vec<Note>,
+    /// Where the next reply is to be noted.
+    next_note: Option<ReplyNote>,
 }
 
 impl Replies {
+    /// For a batch before which these notes are due, and whose first reply is to be noted.
+    pub(crate) const fn noting(notes: Vec<Note>, next_note: Option<ReplyNote>) -> Self {
+        Self { given: Vec::new(), notes, next_note }
+    }
+
     /// The reply to the next command.
     pub fn push(&mut self, reply: impl Into<Bytes>) {
-        self.replies.push(reply.into());
+        let reply = reply.into();
+        if let Some(note) = self.next_note.take() {
+            self.notes.push(note.with(&reply));
+        }
+        self.given.push(reply);
+    }
+
+    /// What a machine with a [`Notebook`] must keep together with the effects of the commands
+    /// that were replied to so far; nothing to do with sessions, nothing is there. In order: a
+    /// later note on a row replaces an earlier one.
+    #[must_use]
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
     }
 
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.replies.len()
+        self.given.len()
     }
 
     /// The replies, in order.
     #[must_use]
     pub fn into_vec(self) -> Vec<Bytes> {
-        self.replies
+        self.given
     }
 }
 

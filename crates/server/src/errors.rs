@@ -328,6 +328,8 @@ pub(crate) fn reply_of(fate: Fate) -> Result<bytes::Bytes, Rejection> {
         Fate::Applied { reply, .. } => Ok(reply),
         Fate::NotAppended(refusal) => Err(refusal.into()),
         Fate::Lost { .. } => Err(Rejection::LeaderChanged),
+        // The server's own commands belong to no session.
+        Fate::Refused(_) => Err(Rejection::Internal),
         Fate::Unknown(doubt) => Err(doubt.into()),
     }
 }

@@ -14,6 +14,7 @@ const CONFIGURATION_VERSION: u8 = 1;
 const TAG_NOOP: u8 = 1;
 const TAG_COMMAND: u8 = 2;
 const TAG_CONFIGURATION: u8 = 3;
+const TAG_SESSION: u8 = 4;
 
 /// Bytes that do not decode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -157,6 +158,11 @@ pub fn encode_entry(entry: &Entry, out: &mut impl BufMut) {
             encode_log_id(entry.log_id, out);
             encode_bytes(command, out);
         }
+        Payload::Session(command) => {
+            out.put_u8(TAG_SESSION);
+            encode_log_id(entry.log_id, out);
+            encode_bytes(command, out);
+        }
         Payload::Configuration(configuration) => {
             out.put_u8(TAG_CONFIGURATION);
             encode_log_id(entry.log_id, out);
@@ -176,6 +182,7 @@ pub fn decode_entry(input: &mut Bytes) -> Result<Entry, DecodeError> {
     let payload = match tag {
         TAG_NOOP => Payload::Noop,
         TAG_COMMAND => Payload::Command(decode_bytes(input, "command")?),
+        TAG_SESSION => Payload::Session(decode_bytes(input, "command")?),
         TAG_CONFIGURATION => Payload::Configuration(Arc::new(decode_configuration(input)?)),
         found => return Err(DecodeError::UnknownTag { what: "entry", found }),
     };

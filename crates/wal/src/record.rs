@@ -21,6 +21,8 @@ pub(crate) enum RecordKind {
     Command,
     /// An entry with a configuration.
     Configuration,
+    /// An entry with a command of a session.
+    Session,
     /// The log now ends with the entry that the header names; what came after it is void.
     Truncate,
 }
@@ -32,6 +34,7 @@ impl RecordKind {
             Self::Command => 2,
             Self::Configuration => 3,
             Self::Truncate => 4,
+            Self::Session => 5,
         }
     }
 
@@ -41,6 +44,7 @@ impl RecordKind {
             2 => Some(Self::Command),
             3 => Some(Self::Configuration),
             4 => Some(Self::Truncate),
+            5 => Some(Self::Session),
             _ => None,
         }
     }

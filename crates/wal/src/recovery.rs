@@ -231,7 +231,7 @@ impl Replay {
                 Some(Payload::Configuration(found)) => {
                     self.configurations.push((log_id.index, found));
                 }
-                Some(Payload::Noop | Payload::Command(_)) | None => {
+                Some(Payload::Noop | Payload::Command(_) | Payload::Session(_)) | None => {
                     return Step::Contradiction(Damage::Content);
                 }
             }
@@ -292,6 +292,7 @@ pub(crate) fn decode_entry(record: &Record) -> Option<Entry> {
     let payload = match record.header.kind {
         RecordKind::Noop => record.payload.is_empty().then_some(Payload::Noop)?,
         RecordKind::Command => Payload::Command(record.payload.clone()),
+        RecordKind::Session => Payload::Session(record.payload.clone()),
         RecordKind::Configuration => {
             // A copy, so that a few contexts do not keep a whole window alive.
             let mut bytes = Bytes::copy_from_slice(&record.payload);

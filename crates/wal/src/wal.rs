@@ -436,6 +436,7 @@ fn payload_of<'a>(entry: &'a Entry, scratch: &'a mut Vec<u8>) -> (RecordKind, &'
     match &entry.payload {
         Payload::Noop => (RecordKind::Noop, &[]),
         Payload::Command(command) => (RecordKind::Command, command),
+        Payload::Session(command) => (RecordKind::Session, command),
         Payload::Configuration(configuration) => {
             scratch.clear();
             codec::encode_configuration(configuration, scratch);

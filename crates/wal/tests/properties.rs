@@ -167,6 +167,7 @@ fn entries() -> impl Strategy<Value = Entry> {
     let payload = prop_oneof![
         Just(Payload::Noop),
         prop::collection::vec(any::<u8>(), 0..300).prop_map(|it| Payload::Command(it.into())),
+        prop::collection::vec(any::<u8>(), 0..300).prop_map(|it| Payload::Session(it.into())),
         configurations().prop_map(|it| Payload::Configuration(Arc::new(it))),
     ];
     (log_ids(), payload).prop_map(|(log_id, payload)| Entry { log_id, payload })

@@ -7,7 +7,7 @@ use super::{Raft, RoleState};
 use crate::progress::{Progress, ProgressState};
 use crate::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, ConflictHint, Effect, Entry, LoadFor,
-    LoadRequest, LogId, LogIndex, Message, NodeId, Payload, Proposal, ProposalRefusal,
+    LoadRequest, LogId, LogIndex, Message, NodeId, Proposal, ProposalRefusal,
 };
 
 impl Raft {
@@ -170,16 +170,17 @@ impl Leader {
         let mut log_id = LogId { term: common.current_term, ..common.log.last() };
         for proposal in proposals {
             log_id.index = log_id.index.next();
-            let entry = Entry { log_id, payload: Payload::Command(proposal.command) };
+            let id = proposal.id;
+            let entry = Entry { log_id, payload: proposal.into_payload() };
             let size = entry.size_bytes();
             if let Some(reason) = self.refusal(common, bytes, size) {
                 log_id.index = log_id.index.previous().unwrap_or_default();
-                common.refuse_proposal(proposal.id, reason);
+                common.refuse_proposal(id, reason);
                 continue;
             }
             bytes += size;
             entries.push(entry);
-            common.effects.push(Effect::ProposalAppended { id: proposal.id, log_id });
+            common.effects.push(Effect::ProposalAppended { id, log_id });
         }
         if !entries.is_empty() {
             self.uncommitted.push(log_id.index, bytes);

@@ -507,7 +507,7 @@ impl Cluster {
         let proposals = commands.iter().map(|text| {
             server.next_proposal += 1;
             let id = ProposalId::new(server.next_proposal);
-            Proposal { id, command: Bytes::copy_from_slice(text.as_bytes()) }
+            Proposal::plain(id, Bytes::copy_from_slice(text.as_bytes()))
         });
         let proposals = proposals.collect();
         self.step(node(id), Event::Propose(proposals));
@@ -543,7 +543,7 @@ fn configuration_at(disk: &Disk, index: LogIndex) -> Arc<Configuration> {
     let below = disk.entries.iter().filter(|entry| entry.log_id.index <= index);
     let configurations = below.filter_map(|entry| match &entry.payload {
         Payload::Configuration(configuration) => Some(Arc::clone(configuration)),
-        Payload::Noop | Payload::Command(_) => None,
+        Payload::Noop | Payload::Command(_) | Payload::Session(_) => None,
     });
     configurations.last().unwrap_or_else(|| Arc::clone(&disk.base.configuration))
 }

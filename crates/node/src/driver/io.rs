@@ -1,7 +1,7 @@
 //! Everything that goes into a driver and comes out of it. The runtime and the simulator both speak
 //! this; neither can do anything to a node that is not written here.
 
-use crate::{Consistency, Fate, ReadError};
+use crate::{Consistency, Fate, ReadError, SessionRequest, SessionTime};
 use bytes::Bytes;
 use quorate_core::{
     Entry, LoadRequest, LogId, LogIndex, Message, NodeId, Persist, PersistSeq, SnapshotMeta, Term,
@@ -42,7 +42,27 @@ pub struct Forwarded {
     /// The follower's name for the request.
     pub request: u64,
     /// The command.
-    pub command: Bytes,
+    pub proposed: Proposed,
+}
+
+/// What a client wants in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proposed {
+    /// A command for the state machine.
+    Command(Bytes),
+    /// A request of a session, in a box: most proposals are none.
+    Session(Box<SessionRequest>),
+}
+
+impl Proposed {
+    /// What it counts for in limits.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        match self {
+            Self::Command(command) => command.len(),
+            Self::Session(request) => request.size_bytes(),
+        }
+    }
 }
 
 /// Something happened.
@@ -68,6 +88,18 @@ pub enum Input {
         command: Bytes,
         /// When the caller wants to know at the latest.
         deadline: Time,
+    },
+    /// A local caller proposes something of a session.
+    ProposeInSession {
+        /// The caller.
+        ticket: Ticket,
+        /// What.
+        request: Box<SessionRequest>,
+        /// When the caller wants to know at the latest.
+        deadline: Time,
+        /// Whether it was sent before, in vain: then it waits a moment, so that whoever asks again
+        /// at once does not keep the node busy.
+        is_retry: bool,
     },
     /// A local caller wants to read: [`Output::Barrier`] says when it may.
     Barrier {
@@ -149,6 +181,8 @@ pub struct Applied {
     pub index: LogIndex,
     /// What the state machine has durably applied ([`crate::StateMachine::applied`]).
     pub durable: LogIndex,
+    /// The time of the table of sessions.
+    pub session_time: SessionTime,
     /// The fates of requests that other nodes forwarded.
     pub remote: Vec<RemoteFate>,
 }

@@ -11,19 +11,19 @@ mod proposals;
 mod tests;
 
 pub use io::{
-    Applied, ApplyBatch, Forwarded, Input, Output, PeerMessage, RemoteFate, Requester, Ticket,
-    Waiter,
+    Applied, ApplyBatch, Forwarded, Input, Output, PeerMessage, Proposed, RemoteFate, Requester,
+    Ticket, Waiter,
 };
 pub use options::DriverOptions;
 
+use crate::session::{SessionClock, SessionEntry};
 use crate::{Consistency, Fate, ReadError, Refusal};
 use barriers::{Answers, Barriers, Waiting};
-use bytes::Bytes;
 use compaction::{Compaction, Decision};
 use proposals::{Fates, Outstanding, Proposals, RemoteReplies};
 use quorate_core::{
-    Effect, Entry, Event, LogId, LogIndex, Message, NodeId, Proposal, ProposalId, ProposalRefusal,
-    Raft, ReadId, ReadRefusal, SnapshotMeta, Term, Time,
+    CommandKind, Effect, Entry, Event, LogId, LogIndex, Message, NodeId, Proposal, ProposalId,
+    ProposalRefusal, Raft, ReadId, ReadRefusal, SnapshotMeta, Term, Time,
 };
 
 /// A core, and everybody who waits for something of it.
@@ -37,6 +37,7 @@ pub struct Driver {
     barriers: Barriers,
     compaction: Compaction,
     applied: LogIndex,
+    session_clock: SessionClock,
     /// What the present turn has gathered and not yet given to the core.
     turn: Turn,
     sweep_at: Option<Time>,
@@ -49,7 +50,7 @@ pub struct Driver {
 #[derive(Debug, Default)]
 struct Turn {
     /// Commands for the core, with those who wait for them, in the order of their proposal ids.
-    proposals: Vec<(Waiter, Bytes, Time)>,
+    proposals: Vec<(Waiter, Proposed, Time)>,
     remote_replies: RemoteReplies,
     fates: Fates,
     answers: Answers,
@@ -78,6 +79,7 @@ impl Driver {
             barriers: Barriers::default(),
             compaction: Compaction::new(base, durable),
             applied,
+            session_clock: SessionClock::default(),
             turn: Turn::default(),
             sweep_at: None,
             refused_by: None,
@@ -149,7 +151,10 @@ impl Driver {
                 self.proposals.disconnected(peer, &mut self.turn.fates);
             }
             Input::Propose { ticket, command, deadline } => {
-                self.propose(now, ticket, command, deadline);
+                self.propose(now, ticket, Proposed::Command(command), deadline, false);
+            }
+            Input::ProposeInSession { ticket, request, deadline, is_retry } => {
+                self.propose(now, ticket, Proposed::Session(request), deadline, is_retry);
             }
             Input::Barrier { ticket, consistency, deadline } => {
                 self.barrier(now, ticket, consistency, deadline);
@@ -183,9 +188,17 @@ impl Driver {
 
     // ---- What arrives ------------------------------------------------------------------------
 
-    fn propose(&mut self, now: Time, ticket: Ticket, command: Bytes, deadline: Time) {
+    fn propose(
+        &mut self,
+        now: Time,
+        ticket: Ticket,
+        proposed: Proposed,
+        deadline: Time,
+        is_retry: bool,
+    ) {
         let limit_bytes = self.options.outstanding_bytes_max;
-        if self.proposals.outstanding_bytes().saturating_add(command.len()) > limit_bytes {
+        let wanted_bytes = self.proposals.outstanding_bytes().saturating_add(proposed.size_bytes());
+        if wanted_bytes > limit_bytes {
             let refusal = Refusal::Overloaded {
                 what: "proposals on the way to the leader",
                 limit: limit_bytes,
@@ -195,7 +208,12 @@ impl Driver {
             return;
         }
         let leaderless_until = now.after(self.options.leaderless_wait);
-        self.proposals.hold(Outstanding { ticket, command, deadline, leaderless_until });
+        let outstanding = Outstanding { ticket, proposed, deadline, leaderless_until };
+        if is_retry {
+            self.proposals.rest(outstanding);
+        } else {
+            self.proposals.hold(outstanding);
+        }
     }
 
     fn barrier(&mut self, now: Time, ticket: Ticket, consistency: Consistency, deadline: Time) {
@@ -229,9 +247,9 @@ impl Driver {
                 self.step(now, Event::Message { from, message }, outputs);
             }
             PeerMessage::Forward { term, incarnation, requests } => {
-                for Forwarded { request, command } in requests {
+                for Forwarded { request, proposed } in requests {
                     let requester = Requester { node: from, incarnation, request };
-                    self.forwarded(now, term, requester, command);
+                    self.forwarded(now, term, requester, proposed);
                 }
             }
             PeerMessage::ForwardReplies { incarnation, replies } => {
@@ -248,7 +266,7 @@ impl Driver {
 
     /// A command from another node. It is appended only in the term that it was meant for, so that
     /// a copy of the message that comes later cannot append it again.
-    fn forwarded(&mut self, now: Time, term: Term, requester: Requester, command: Bytes) {
+    fn forwarded(&mut self, now: Time, term: Term, requester: Requester, proposed: Proposed) {
         let is_leader = self.raft.leader() == Some(self.raft.id());
         if !is_leader || term != self.raft.current_term() {
             // "Not appended" is a promise. Where an earlier copy may have been appended nothing is
@@ -260,7 +278,7 @@ impl Driver {
         } else if self.proposals.is_new(term, requester) {
             // The requester has a deadline of its own; ours only bounds our memory.
             let deadline = now.after(self.options.leaderless_wait * 10);
-            self.turn.proposals.push((Waiter::Remote(requester), command, deadline));
+            self.turn.proposals.push((Waiter::Remote(requester), proposed, deadline));
         }
     }
 
@@ -271,6 +289,7 @@ impl Driver {
         if self.sweep_at.is_some_and(|sweep_at| sweep_at <= now) {
             self.sweep_at = None;
             self.refused_by = None;
+            self.proposals.rested();
             self.proposals.expire(now, &mut self.turn.fates);
             let leaderless = self.raft.leader().is_none();
             self.barriers.expire(now, leaderless, &mut self.turn.answers);
@@ -281,6 +300,8 @@ impl Driver {
         self.applied = self.applied.max(applied.index);
         self.turn.remote_replies.extend(applied.remote);
         self.compaction.durable(applied.durable);
+        let is_leader = self.raft.leader() == Some(self.raft.id());
+        self.session_clock.applied(now, applied.session_time, is_leader);
         self.step(now, Event::Applied { index: applied.index }, outputs);
         self.barriers.applied(self.applied, &mut self.turn.answers);
         self.compact(now, outputs);
@@ -324,7 +345,7 @@ impl Driver {
         if leader == self.raft.id() {
             for held in self.proposals.take_held() {
                 let waiter = Waiter::Local(held.ticket);
-                self.turn.proposals.push((waiter, held.command, held.deadline));
+                self.turn.proposals.push((waiter, held.proposed, held.deadline));
             }
         } else if self.proposals.has_held() && !self.is_refusing(leader) {
             outputs.push(self.forward_held(leader));
@@ -356,9 +377,17 @@ impl Driver {
         if self.turn.proposals.is_empty() {
             return;
         }
-        let proposals = (0..).zip(&self.turn.proposals).map(|(id, (_, command, _))| Proposal {
-            id: ProposalId::new(id),
-            command: command.clone(),
+        let proposals = (0..).zip(&self.turn.proposals).map(|(id, (_, proposed, _))| {
+            let (kind, command) = match proposed {
+                Proposed::Command(command) => (CommandKind::Plain, command.clone()),
+                Proposed::Session(request) => {
+                    let (stamp, limits) =
+                        (self.session_clock.read(now), self.options.session_limits);
+                    let entry = SessionEntry { stamp, limits, request: request.as_ref().clone() };
+                    (CommandKind::Session, entry.encode())
+                }
+            };
+            Proposal { id: ProposalId::new(id), kind, command }
         });
         let event = Event::Propose(proposals.collect());
         self.step(now, event, outputs);
@@ -415,7 +444,7 @@ impl Driver {
 
     /// A refused proposal entered no log. If only the leader is missing, ours wait for one.
     fn refused(&mut self, now: Time, id: ProposalId, reason: ProposalRefusal) {
-        let Some(&(waiter, ref command, deadline)) = self.turn.proposal(id) else {
+        let Some(&(waiter, ref proposed, deadline)) = self.turn.proposal(id) else {
             return;
         };
         let refusal = match reason {
@@ -430,9 +459,9 @@ impl Driver {
         };
         match (waiter, &refusal) {
             (Waiter::Local(ticket), Refusal::NoLeader | Refusal::Transferring { .. }) => {
-                let command = command.clone();
+                let proposed = proposed.clone();
                 let leaderless_until = now.after(self.options.leaderless_wait);
-                self.proposals.hold(Outstanding { ticket, command, deadline, leaderless_until });
+                self.proposals.hold(Outstanding { ticket, proposed, deadline, leaderless_until });
             }
             _ => self.turn.fates.push((waiter, Fate::NotAppended(refusal))),
         }
@@ -466,7 +495,7 @@ impl Driver {
 }
 
 impl Turn {
-    fn proposal(&self, id: ProposalId) -> Option<&(Waiter, Bytes, Time)> {
+    fn proposal(&self, id: ProposalId) -> Option<&(Waiter, Proposed, Time)> {
         self.proposals.get(usize::try_from(id.get()).ok()?)
     }
 }

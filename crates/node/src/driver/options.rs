@@ -1,5 +1,6 @@
 //! The settings of a driver: every limit it has, by name.
 
+use crate::SessionLimits;
 use std::time::Duration;
 
 /// Settings; [`DriverOptions::default`] suits a server.
@@ -20,6 +21,8 @@ pub struct DriverOptions {
     pub compact_log_bytes: u64,
     /// ...but keep this many entries for followers that are a little behind.
     pub retain_log_count: u64,
+    /// The limits of sessions that are opened while this node leads.
+    pub session_limits: SessionLimits,
 }
 
 impl Default for DriverOptions {
@@ -32,6 +35,7 @@ impl Default for DriverOptions {
             compact_log_count: 100_000,
             compact_log_bytes: 64 << 20,
             retain_log_count: 5_000,
+            session_limits: SessionLimits::default(),
         }
     }
 }

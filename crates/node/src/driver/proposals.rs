@@ -1,9 +1,8 @@
 //! Who waits for the fate of which proposal, from the first call to the answer. Knows where a
 //! proposal is (held, forwarded, in the log), not how it travels.
 
-use super::io::{ApplyBatch, Forwarded, RemoteFate, Requester, Ticket, Waiter};
+use super::io::{ApplyBatch, Forwarded, Proposed, RemoteFate, Requester, Ticket, Waiter};
 use crate::{Doubt, Fate, Refusal};
-use bytes::Bytes;
 use quorate_core::{Entry, LogId, LogIndex, NodeId, Term, Time};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 #[derive(Clone, Debug)]
 pub(super) struct Outstanding {
     pub(super) ticket: Ticket,
-    pub(super) command: Bytes,
+    pub(super) proposed: Proposed,
     pub(super) deadline: Time,
     /// When it is refused if there is still no leader.
     pub(super) leaderless_until: Time,
@@ -41,6 +40,8 @@ pub(super) struct Proposals {
     incarnation: u64,
     next_request: u64,
     held: VecDeque<Outstanding>,
+    /// Those that were sent before, until the next sweep.
+    resting: Vec<Outstanding>,
     at_leader: BTreeMap<u64, AtLeader>,
     /// Sorted by log id's index; entries of several terms may stand at one index, since only the
     /// applied one decides.
@@ -60,6 +61,7 @@ impl Proposals {
             started_in,
             next_request: 0,
             held: VecDeque::new(),
+            resting: Vec::new(),
             at_leader: BTreeMap::new(),
             in_log: VecDeque::new(),
             outstanding_bytes: 0,
@@ -73,12 +75,12 @@ impl Proposals {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.held.is_empty() && self.at_leader.is_empty() && self.in_log.is_empty()
+        self.count() == 0
     }
 
     /// How many proposals wait, wherever they are.
     pub(super) fn count(&self) -> usize {
-        self.held.len() + self.at_leader.len() + self.in_log.len()
+        self.held.len() + self.resting.len() + self.at_leader.len() + self.in_log.len()
     }
 
     /// Bytes of local proposals that are not in our log.
@@ -91,13 +93,24 @@ impl Proposals {
     }
 
     pub(super) fn hold(&mut self, outstanding: Outstanding) {
-        self.outstanding_bytes += outstanding.command.len();
+        self.outstanding_bytes += outstanding.proposed.size_bytes();
         self.held.push_back(outstanding);
+    }
+
+    /// Keeps a proposal until [`Self::rested`].
+    pub(super) fn rest(&mut self, outstanding: Outstanding) {
+        self.outstanding_bytes += outstanding.proposed.size_bytes();
+        self.resting.push(outstanding);
+    }
+
+    /// Those that rested are held like others.
+    pub(super) fn rested(&mut self) {
+        self.held.extend(self.resting.drain(..));
     }
 
     pub(super) fn take_held(&mut self) -> Vec<Outstanding> {
         for outstanding in &self.held {
-            self.outstanding_bytes -= outstanding.command.len();
+            self.outstanding_bytes -= outstanding.proposed.size_bytes();
         }
         self.held.drain(..).collect()
     }
@@ -107,9 +120,9 @@ impl Proposals {
         let mut requests = Vec::with_capacity(batch.len());
         for outstanding in batch {
             self.next_request += 1;
-            self.outstanding_bytes += outstanding.command.len();
-            let command = outstanding.command.clone();
-            requests.push(Forwarded { request: self.next_request, command });
+            self.outstanding_bytes += outstanding.proposed.size_bytes();
+            let proposed = outstanding.proposed.clone();
+            requests.push(Forwarded { request: self.next_request, proposed });
             self.at_leader.insert(self.next_request, AtLeader { leader, outstanding });
         }
         requests
@@ -122,13 +135,17 @@ impl Proposals {
         let Some(AtLeader { outstanding, .. }) = self.at_leader.remove(&request) else {
             return false;
         };
-        self.outstanding_bytes -= outstanding.command.len();
+        self.outstanding_bytes -= outstanding.proposed.size_bytes();
         match fate {
             Fate::NotAppended(Refusal::NoLeader | Refusal::Transferring { .. }) => {
                 self.hold(outstanding);
                 true
             }
-            Fate::Applied { .. } | Fate::NotAppended(_) | Fate::Lost { .. } | Fate::Unknown(_) => {
+            Fate::Applied { .. }
+            | Fate::NotAppended(_)
+            | Fate::Lost { .. }
+            | Fate::Unknown(_)
+            | Fate::Refused(_) => {
                 fates.push((Waiter::Local(outstanding.ticket), fate));
                 false
             }
@@ -193,7 +210,7 @@ impl Proposals {
     pub(super) fn disconnected(&mut self, peer: NodeId, fates: &mut Fates) {
         let owed = self.at_leader.extract_if(.., |_, waiting| waiting.leader == peer);
         for (_, AtLeader { outstanding, .. }) in owed {
-            self.outstanding_bytes -= outstanding.command.len();
+            self.outstanding_bytes -= outstanding.proposed.size_bytes();
             let fate = Fate::Unknown(Doubt::ConnectionLost { leader: peer });
             fates.push((Waiter::Local(outstanding.ticket), fate));
         }
@@ -205,14 +222,14 @@ impl Proposals {
         self.held.retain(|held| {
             let keep = now < held.deadline.min(held.leaderless_until);
             if !keep {
-                *freed -= held.command.len();
+                *freed -= held.proposed.size_bytes();
                 fates.push((Waiter::Local(held.ticket), Fate::NotAppended(Refusal::NoLeader)));
             }
             keep
         });
         let late = self.at_leader.extract_if(.., |_, waiting| waiting.outstanding.deadline <= now);
         for (_, AtLeader { outstanding, .. }) in late {
-            *freed -= outstanding.command.len();
+            *freed -= outstanding.proposed.size_bytes();
             let fate = Fate::Unknown(Doubt::Deadline);
             fates.push((Waiter::Local(outstanding.ticket), fate));
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{Applier, Committed, Doubt, Fatal, QueryError, Replies, SnapshotView, StateMachine};
+use bytes::Bytes;
 use quorate_core::{
     Configuration, HardState, Member, MemberRole, Options, PersistSeq, Restored, Role, SnapshotMeta,
 };
@@ -79,8 +80,10 @@ impl World {
             let origin = LogIndex::ORIGIN;
             Driver::new(raft, DriverOptions::default(), origin, origin, 40 + node as u64)
         };
-        let applier =
-            |_| Applier::new(Box::new(Journal::default()), LogId::ORIGIN, configuration(count));
+        let applier = |_| {
+            let journal = Box::new(Journal::default());
+            Applier::new(journal, LogId::ORIGIN, configuration(count)).unwrap()
+        };
         Self {
             now: Time::ZERO,
             drivers: (0..count).map(driver).collect(),

@@ -182,6 +182,9 @@ impl NodeBuilder {
             None => self.listen.unwrap_or_default(),
         };
         let command_bytes_max = self.node_options.command_bytes_max;
+        let open_commands_count_max = self.driver_options.session_limits.replies_count_max;
+        let open_commands_count_max =
+            usize::try_from(open_commands_count_max).unwrap_or(usize::MAX);
         let launched = launch(Launch {
             open: OpenRequest {
                 disk: Arc::new(quorate_wal::RealDisk),
@@ -206,7 +209,7 @@ impl NodeBuilder {
             options: self.node_options,
             transport: self.transport_options,
         });
-        Ok(Node::launched(launched.await?, command_bytes_max))
+        Ok(Node::launched(launched.await?, command_bytes_max, open_commands_count_max))
     }
 
     fn check_limits(&self) -> Result<(), StartError> {
@@ -265,7 +268,7 @@ impl NodeBuilder {
 }
 
 /// A fresh hasher is seeded by the standard library from the operating system's entropy.
-fn entropy() -> u64 {
+pub(super) fn entropy() -> u64 {
     let state = RandomState::new();
     let mut hasher = state.build_hasher();
     hasher.write_u64(u64::from(std::process::id()));

@@ -2,8 +2,10 @@
 //! async runtime; the node's work happens on threads of its own.
 
 mod builder;
+mod session;
 
 pub use builder::{NodeBuilder, NodeOptions};
+pub use session::{OpenSessionError, Session, SessionCommand};
 
 use crate::metrics::Metrics;
 use crate::runtime::{ApplyJob, Launched, Shared, Waiting, lock};
@@ -28,6 +30,7 @@ struct Inner {
     shared: Arc<Shared>,
     raft_thread: Mutex<Option<JoinHandle<()>>>,
     command_bytes_max: usize,
+    open_commands_count_max: usize,
 }
 
 impl Drop for Inner {
@@ -96,10 +99,15 @@ impl Node {
         NodeBuilder::new(id.into(), dir.as_ref().to_owned())
     }
 
-    fn launched(launched: Launched, command_bytes_max: usize) -> Self {
+    fn launched(
+        launched: Launched,
+        command_bytes_max: usize,
+        open_commands_count_max: usize,
+    ) -> Self {
         let Launched { shared, raft_thread } = launched;
         let raft_thread = Mutex::new(Some(raft_thread));
-        Self { inner: Arc::new(Inner { shared, raft_thread, command_bytes_max }) }
+        let inner = Inner { shared, raft_thread, command_bytes_max, open_commands_count_max };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Proposes a command, through whatever node leads, and returns what became of it: at the

@@ -212,7 +212,7 @@ impl EventLoop {
     fn refuse_the_rest(mut self) {
         let mut fates = Vec::new();
         for input in self.inputs.drain(..) {
-            if let Input::Propose { ticket, .. } = input {
+            if let Input::Propose { ticket, .. } | Input::ProposeInSession { ticket, .. } = input {
                 fates.push((ticket, Fate::NotAppended(Refusal::Stopped)));
             }
         }

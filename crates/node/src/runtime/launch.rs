@@ -120,6 +120,7 @@ fn assemble(launch: Launch) -> Result<Assembled, StartError> {
         waiters_count_max: options.waiting_requests_count_max,
         metrics: Arc::new(Metrics::default()),
         status,
+        keeps_sessions: opened.applier.keeps_sessions(),
     }));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StartError::Threads)?;

@@ -156,7 +156,8 @@ fn restore(
     let base = recovered.base.last_included;
     let own = machine.applied();
     let (at, configuration) = position(recovered, own.max(base.index));
-    let mut applier = Applier::new(machine, LogId { index: own, ..at }, configuration);
+    let mut applier = Applier::new(machine, LogId { index: own, ..at }, configuration)
+        .map_err(|source| StartError::Machine { source })?;
     if own >= base.index && own > LogIndex::ORIGIN {
         return Ok(applier);
     }

@@ -20,6 +20,8 @@ pub(crate) struct Shared {
     pub(crate) waiters: Waiters,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) apply: Queue<ApplyJob>,
+    /// Whether what sessions did would survive a crash with the state machine.
+    pub(crate) keeps_sessions: bool,
     pub(crate) status: watch::Sender<Arc<NodeStatus>>,
     /// Set once every thread but the raft thread is gone.
     pub(crate) ended: watch::Sender<bool>,
@@ -33,6 +35,7 @@ pub(crate) struct SharedParts {
     pub(crate) waiters_count_max: usize,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) status: NodeStatus,
+    pub(crate) keeps_sessions: bool,
 }
 
 impl Shared {
@@ -43,6 +46,7 @@ impl Shared {
             waiters: Waiters::new(parts.waiters_count_max),
             metrics: parts.metrics,
             apply: Queue::new(),
+            keeps_sessions: parts.keeps_sessions,
             status: watch::Sender::new(Arc::new(parts.status)),
             ended: watch::Sender::new(false),
             failure: OnceLock::new(),

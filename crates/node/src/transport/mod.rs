@@ -109,7 +109,7 @@ impl Transport {
                 link.put(false, |out| out.extend_from_slice(frame))
             }
             PeerMessage::Forward { term, incarnation, requests } => {
-                let pieces = pieces(requests, |request: &Forwarded| request.command.len());
+                let pieces = pieces(requests, |request: &Forwarded| request.proposed.size_bytes());
                 pieces.into_iter().fold(false, |_, requests| {
                     put(link, true, &PeerMessage::Forward { term, incarnation, requests })
                 })
@@ -189,7 +189,10 @@ fn is_owed(message: &PeerMessage) -> bool {
 fn fate_bytes(fate: &crate::Fate) -> usize {
     match fate {
         crate::Fate::Applied { reply, .. } => reply.len(),
-        crate::Fate::NotAppended(_) | crate::Fate::Lost { .. } | crate::Fate::Unknown(_) => 0,
+        crate::Fate::NotAppended(_)
+        | crate::Fate::Lost { .. }
+        | crate::Fate::Unknown(_)
+        | crate::Fate::Refused(_) => 0,
     }
 }
 

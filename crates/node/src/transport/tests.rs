@@ -6,7 +6,7 @@ use crate::runtime::CallerLimit;
 use crate::wire::{
     Hello, LinkFrame, PROTOCOL_VERSION, Reject, Taken, put_link_frame, take_frame, take_link_frame,
 };
-use crate::{Fate, Input};
+use crate::{Fate, Input, Proposed};
 use bytes::{Buf, Bytes};
 use quorate_core::{Entry, Heartbeat, Member, MemberRole, Payload};
 use std::collections::VecDeque;
@@ -200,7 +200,7 @@ fn append(bytes: usize) -> PeerMessage {
 }
 
 fn forward(bytes: usize) -> PeerMessage {
-    let request = Forwarded { request: 1, command: vec![1; bytes].into() };
+    let request = Forwarded { request: 1, proposed: Proposed::Command(vec![1; bytes].into()) };
     PeerMessage::Forward { term: Term::new(1), incarnation: 1, requests: vec![request] }
 }
 

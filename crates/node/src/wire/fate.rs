@@ -3,7 +3,7 @@
 
 use super::cursor::{Cursor, WireError};
 use super::put_bytes;
-use crate::{Doubt, Fate, Refusal};
+use crate::{Doubt, Fate, Refusal, SessionRefusal};
 use bytes::{BufMut, BytesMut};
 
 const APPLIED: u8 = 0;
@@ -16,6 +16,10 @@ const DEADLINE: u8 = 6;
 const CONNECTION_LOST: u8 = 7;
 const SUPERSEDED: u8 = 8;
 const STOPPED: u8 = 9;
+const SESSION_EXPIRED: u8 = 10;
+const REPLY_FORGOTTEN: u8 = 11;
+const NUMBER_SETTLED: u8 = 12;
+const TOO_FAR_AHEAD: u8 = 13;
 
 /// The limits that may be named on the wire, with their units: their places here are their
 /// numbers, so lines are only ever added.
@@ -38,6 +42,7 @@ pub(super) fn put_fate(fate: &Fate, out: &mut BytesMut) {
             super::put_log_id(*log_id, out);
         }
         Fate::Unknown(doubt) => put_doubt(*doubt, out),
+        Fate::Refused(refusal) => put_session_refusal(*refusal, out),
     }
 }
 
@@ -55,6 +60,24 @@ fn put_refusal(refusal: &Refusal, out: &mut BytesMut) {
             out.put_u64_le(u64::try_from(*limit).unwrap_or(u64::MAX));
         }
         Refusal::Stopped => out.put_u8(REFUSED_STOPPED),
+    }
+}
+
+fn put_session_refusal(refusal: SessionRefusal, out: &mut BytesMut) {
+    match refusal {
+        SessionRefusal::Expired => out.put_u8(SESSION_EXPIRED),
+        SessionRefusal::Forgotten { log_id } => {
+            out.put_u8(REPLY_FORGOTTEN);
+            super::put_log_id(log_id, out);
+        }
+        SessionRefusal::Settled { first_open } => {
+            out.put_u8(NUMBER_SETTLED);
+            out.put_u64_le(first_open);
+        }
+        SessionRefusal::TooFarAhead { limit_count } => {
+            out.put_u8(TOO_FAR_AHEAD);
+            out.put_u32_le(limit_count);
+        }
     }
 }
 
@@ -82,6 +105,14 @@ pub(super) fn take_fate(cursor: &mut Cursor) -> Result<Fate, WireError> {
         CONNECTION_LOST => Fate::Unknown(Doubt::ConnectionLost { leader: cursor.node_id()? }),
         SUPERSEDED => Fate::Unknown(Doubt::Superseded),
         STOPPED => Fate::Unknown(Doubt::Stopped),
+        SESSION_EXPIRED => Fate::Refused(SessionRefusal::Expired),
+        REPLY_FORGOTTEN => Fate::Refused(SessionRefusal::Forgotten { log_id: cursor.log_id()? }),
+        NUMBER_SETTLED => {
+            Fate::Refused(SessionRefusal::Settled { first_open: cursor.u64("first open number")? })
+        }
+        TOO_FAR_AHEAD => {
+            Fate::Refused(SessionRefusal::TooFarAhead { limit_count: cursor.u32("limit")? })
+        }
         got => return Err(WireError::Meaningless { field: "fate", got: u64::from(got) }),
     })
 }

@@ -4,7 +4,8 @@
 use super::cursor::{Cursor, NUMBER_MAX, WireError};
 use super::fate::{put_fate, take_fate};
 use super::{put_bytes, put_log_id};
-use crate::{Forwarded, PeerMessage};
+use crate::session::{decode_request, encode_request};
+use crate::{Forwarded, PeerMessage, Proposed};
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_core::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, ConflictHint, Entry, Heartbeat,
@@ -28,6 +29,12 @@ const READ_INDEX_RESPONSE: u8 = 0x0b;
 const FORWARD: u8 = 0x20;
 const FORWARD_REPLIES: u8 = 0x21;
 
+/// Kinds of forwarded commands.
+const PLAIN: u8 = 0;
+const OF_SESSION: u8 = 1;
+/// What stands before the command of a session's request, about.
+const SESSION_HEAD_BYTES: usize = 48;
+
 /// The least that an entry, a forwarded command or a reply takes: bounds what a count can make us
 /// set aside.
 const ITEM_BYTES_MIN: usize = 3;
@@ -41,9 +48,9 @@ pub fn encode_peer_message(message: &PeerMessage, out: &mut BytesMut) {
             out.put_u64_le(term.get());
             out.put_u64_le(*incarnation);
             put_count(requests.len(), out);
-            for Forwarded { request, command } in requests {
+            for Forwarded { request, proposed } in requests {
                 out.put_u64_le(*request);
-                put_bytes(command, out);
+                put_proposed(proposed, out);
             }
         }
         PeerMessage::ForwardReplies { incarnation, replies } => {
@@ -318,9 +325,32 @@ fn take_forward(cursor: &mut Cursor) -> Result<PeerMessage, WireError> {
     let mut requests = Vec::with_capacity(count.min(cursor.left_bytes() / ITEM_BYTES_MIN));
     for _ in 0..count {
         let request = cursor.u64("request")?;
-        requests.push(Forwarded { request, command: cursor.bytes("command")? });
+        requests.push(Forwarded { request, proposed: take_proposed(cursor)? });
     }
     Ok(PeerMessage::Forward { term, incarnation, requests })
+}
+
+fn put_proposed(proposed: &Proposed, out: &mut BytesMut) {
+    match proposed {
+        Proposed::Command(command) => {
+            out.put_u8(PLAIN);
+            put_bytes(command, out);
+        }
+        Proposed::Session(request) => {
+            out.put_u8(OF_SESSION);
+            let mut encoded = BytesMut::with_capacity(SESSION_HEAD_BYTES + request.size_bytes());
+            encode_request(request, &mut encoded);
+            put_bytes(&encoded, out);
+        }
+    }
+}
+
+fn take_proposed(cursor: &mut Cursor) -> Result<Proposed, WireError> {
+    match cursor.u8("kind of command")? {
+        PLAIN => Ok(Proposed::Command(cursor.bytes("command")?)),
+        OF_SESSION => Ok(Proposed::Session(Box::new(decode_request(cursor.bytes("request")?)?))),
+        got => Err(WireError::Meaningless { field: "kind of command", got: u64::from(got) }),
+    }
 }
 
 fn take_forward_replies(cursor: &mut Cursor) -> Result<PeerMessage, WireError> {

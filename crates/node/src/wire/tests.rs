@@ -2,7 +2,10 @@
 
 use super::hello::{Hello, LinkFrame, put_link_frame, take_link_frame};
 use super::{Channel, Reject, WireError, decode_peer_message, encode_peer_message};
-use crate::{Doubt, Fate, Forwarded, PeerMessage, Refusal};
+use crate::{
+    Doubt, Fate, Forwarded, PeerMessage, Proposed, Refusal, SessionId, SessionKey, SessionRefusal,
+    SessionRequest,
+};
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
 use quorate_core::{
@@ -62,6 +65,7 @@ fn payload() -> impl Strategy<Value = Payload> {
     prop_oneof![
         Just(Payload::Noop),
         bytes().prop_map(Payload::Command),
+        bytes().prop_map(Payload::Session),
         configuration().prop_map(Payload::Configuration),
     ]
 }
@@ -155,12 +159,37 @@ fn fate() -> impl Strategy<Value = Fate> {
         Just(Fate::Unknown(Doubt::Superseded)),
         Just(Fate::Unknown(Doubt::Stopped)),
         node.prop_map(|leader| Fate::Unknown(Doubt::ConnectionLost { leader })),
+        Just(Fate::Refused(SessionRefusal::Expired)),
+        log_id().prop_map(|log_id| Fate::Refused(SessionRefusal::Forgotten { log_id })),
+        any::<u64>().prop_map(|first_open| Fate::Refused(SessionRefusal::Settled { first_open })),
+        any::<u32>()
+            .prop_map(|limit_count| Fate::Refused(SessionRefusal::TooFarAhead { limit_count })),
+    ]
+}
+
+fn proposed() -> impl Strategy<Value = Proposed> {
+    let key = || {
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(id, secret)| SessionKey { id: SessionId::new(id), secret })
+    };
+    let request = prop_oneof![
+        any::<u64>().prop_map(|secret| SessionRequest::Open { secret }),
+        (key(), any::<u64>(), any::<u64>(), bytes()).prop_map(|(session, one, two, command)| {
+            let (number, first_open) = (one.max(two), one.min(two));
+            SessionRequest::Command { session, number, first_open, command }
+        }),
+        key().prop_map(|session| SessionRequest::KeepAlive { session }),
+        key().prop_map(|session| SessionRequest::Close { session }),
+    ];
+    prop_oneof![
+        bytes().prop_map(Proposed::Command),
+        request.prop_map(|request| Proposed::Session(Box::new(request))),
     ]
 }
 
 fn forward() -> impl Strategy<Value = PeerMessage> {
     let request =
-        (any::<u64>(), bytes()).prop_map(|(request, command)| Forwarded { request, command });
+        (any::<u64>(), proposed()).prop_map(|(request, proposed)| Forwarded { request, proposed });
     (term(), any::<u64>(), prop::collection::vec(request, 0..5)).prop_map(
         |(term, incarnation, requests)| PeerMessage::Forward { term, incarnation, requests },
     )

@@ -193,7 +193,9 @@ pub async fn say(node: &Node, word: impl Into<Bytes>) -> u64 {
                 return std::str::from_utf8(&reply).unwrap().parse().unwrap();
             }
             Fate::Lost { .. } | Fate::NotAppended(Refusal::NoLeader) => {}
-            fate @ (Fate::NotAppended(_) | Fate::Unknown(_)) => panic!("{fate:?}"),
+            fate @ (Fate::NotAppended(_) | Fate::Unknown(_) | Fate::Refused(_)) => {
+                panic!("{fate:?}")
+            }
         }
     }
 }

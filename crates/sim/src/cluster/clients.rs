@@ -142,7 +142,7 @@ impl<A: Application> Cluster<A> {
         if running.callers.remove(&ticket).is_some() {
             let outcome = match fate {
                 Fate::Applied { log_id, reply } => Outcome::Applied { log_id, reply },
-                Fate::NotAppended(_) | Fate::Lost { .. } => Outcome::NoEffect,
+                Fate::NotAppended(_) | Fate::Lost { .. } | Fate::Refused(_) => Outcome::NoEffect,
                 Fate::Unknown(_) => Outcome::Unknown,
             };
             self.send_answer(id, OpId(ticket.0), outcome);

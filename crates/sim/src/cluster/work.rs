@@ -271,6 +271,7 @@ impl<A: Application> Cluster<A> {
             Input::Peer { .. }
             | Input::Disconnected { .. }
             | Input::Propose { .. }
+            | Input::ProposeInSession { .. }
             | Input::Barrier { .. }
             | Input::Deadline
             | Input::Loaded { .. }

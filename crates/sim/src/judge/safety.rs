@@ -343,6 +343,10 @@ fn content_hash(payload: &Payload) -> u64 {
     match payload {
         Payload::Noop => hash.number(0),
         Payload::Command(command) => return command_hash(command),
+        Payload::Session(request) => {
+            hash.number(3);
+            hash.bytes(request);
+        }
         Payload::Configuration(configuration) => {
             hash.number(2);
             hash.number(configuration.version);
