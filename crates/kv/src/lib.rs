@@ -38,6 +38,7 @@ mod hash;
 mod keys;
 mod machine;
 mod meta;
+mod notes;
 mod overlay;
 mod range;
 mod reader;

@@ -5,19 +5,24 @@ use crate::api::RangeRequest;
 use crate::apply;
 use crate::background::Background;
 use crate::engine::{Engine, EngineError};
+use crate::notes;
 use crate::reader::Reader;
 use crate::snapshot::{self, StoreView};
 use crate::store::{Limits, Shared};
 use bytes::Bytes;
 use prost::Message;
 use quorate::core::{LogId, LogIndex};
-use quorate::{Checkpoint, Committed, Fatal, QueryError, Replies, SnapshotView, StateMachine};
+use quorate::{
+    Checkpoint, Committed, Fatal, Note, Notebook, QueryError, Replies, SnapshotView, StateMachine,
+};
 use std::io::Read;
 use std::sync::Arc;
 
 /// The replicated store. Only the apply thread has it; everybody else has a [`Reader`].
 pub struct KvStateMachine {
     shared: Arc<Shared>,
+    /// What the next restored snapshot brings beside the store.
+    notes_to_restore: Vec<(Bytes, Bytes)>,
 }
 
 /// Opens the store that `engine` holds, or a fresh one if it is empty, with the default limits.
@@ -44,7 +49,7 @@ pub fn open_with(
 ) -> Result<(KvStateMachine, Reader), EngineError> {
     let shared = Shared::open(engine, background, limits)?;
     let reader = Reader::new(Arc::clone(&shared));
-    Ok((KvStateMachine { shared }, reader))
+    Ok((KvStateMachine { shared, notes_to_restore: Vec::new() }, reader))
 }
 
 impl KvStateMachine {
@@ -82,6 +87,7 @@ impl KvStateMachine {
             progress.applied = committed.log_id;
             progress.covered = committed.log_id.index;
             replies.push(reply.encode_to_vec());
+            view.active.keep_notes(replies.take_notes());
         }
         self.shared.publish(progress);
         Ok(())
@@ -118,13 +124,41 @@ impl StateMachine for KvStateMachine {
         Ok(Checkpoint::Begun)
     }
 
+    fn notebook(&mut self) -> Option<&mut dyn Notebook> {
+        Some(self)
+    }
+
     fn finish(&mut self) -> Result<(), Fatal> {
         self.flush().map_err(|error| Fatal::caused_by("the key-value store cannot flush", error))
     }
 
     fn restore(&mut self, last_included: LogId, source: &mut dyn Read) -> Result<(), Fatal> {
-        snapshot::restore(&self.shared, last_included, source).map_err(|error| {
+        let notes = std::mem::take(&mut self.notes_to_restore);
+        snapshot::restore(&self.shared, last_included, source, notes).map_err(|error| {
             Fatal::caused_by("the key-value store cannot take over a snapshot", error)
         })
+    }
+}
+
+impl Notebook for KvStateMachine {
+    fn rows(&self) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
+        let engine = Arc::clone(&self.shared.lock().view.engine);
+        notes::read(engine.as_ref())
+            .map_err(|error| Fatal::caused_by("the key-value store cannot read its notes", error))
+    }
+
+    fn keep(&mut self, through: LogIndex, notes: Vec<Note>) -> Result<(), Fatal> {
+        let begun = self.shared.begin();
+        let (view, mut progress) = begun.map_err(|error| {
+            Fatal::caused_by("the key-value store cannot keep the node's notes", error)
+        })?;
+        view.active.keep_notes(notes);
+        progress.covered = through;
+        self.shared.publish(progress);
+        Ok(())
+    }
+
+    fn replace_with_restore(&mut self, rows: Vec<(Bytes, Bytes)>) {
+        self.notes_to_restore = rows;
     }
 }

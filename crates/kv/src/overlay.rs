@@ -7,7 +7,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 /// How many keys or rows a reader takes under one lock.
 pub(crate) const CHUNK_COUNT_MAX: usize = 128;
@@ -17,6 +17,8 @@ pub(crate) const CHUNK_COUNT_MAX: usize = 128;
 pub(crate) struct Overlay {
     tables: RwLock<Tables>,
     size_bytes: AtomicUsize,
+    /// The node's notes that changed; see `quorate::Notebook`. No reader sees them.
+    notes: Mutex<BTreeMap<Bytes, Option<Bytes>>>,
 }
 
 #[derive(Default)]
@@ -74,6 +76,25 @@ impl Overlay {
                 Some(None) | None => drop(tables.keys.remove(&row.key)),
             }
         }
+    }
+
+    /// Adds notes of the node's. They count for the overlay's size like changes.
+    pub(crate) fn keep_notes(&self, changed: Vec<quorate::Note>) {
+        if changed.is_empty() {
+            return;
+        }
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        for quorate::Note { key, value } in changed {
+            let size_bytes = key.len() + value.as_ref().map_or(0, Bytes::len);
+            self.size_bytes.fetch_add(size_bytes, Ordering::Relaxed);
+            notes.insert(key, value);
+        }
+    }
+
+    /// The notes that changed, in the order of their keys.
+    pub(crate) fn notes(&self) -> Vec<(Bytes, Option<Bytes>)> {
+        let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     pub(crate) fn size_bytes(&self) -> usize {

@@ -4,6 +4,7 @@
 
 use crate::engine::{EngineError, Feed, Space, Write};
 use crate::meta::{self, Progress, Scrub};
+use crate::notes;
 use crate::revision::{ChangeId, Revision};
 use crate::row;
 use crate::rows::{LiveRow, LiveRows};
@@ -147,8 +148,10 @@ pub(crate) fn restore(
     shared: &Arc<Shared>,
     last_included: LogId,
     source: &mut dyn Read,
+    notes: Vec<(Bytes, Bytes)>,
 ) -> Result<(), SnapshotError> {
     let mut incoming = Incoming::open(source)?;
+    incoming.notes = notes;
     shared.replace(|engine, applied| {
         let got = incoming.progress.applied.index;
         let last_included = last_included.index;
@@ -175,6 +178,8 @@ struct Incoming<'a> {
     stored_bytes: u64,
     /// Writes that come next.
     queue: VecDeque<Write>,
+    /// The node's notes, which come with the snapshot and not in it.
+    notes: Vec<(Bytes, Bytes)>,
     /// All rows were read.
     ended: bool,
     failure: Option<SnapshotError>,
@@ -194,6 +199,7 @@ impl<'a> Incoming<'a> {
             row_count: 0,
             stored_bytes: 0,
             queue: VecDeque::new(),
+            notes: Vec::new(),
             ended: false,
             failure: None,
         })
@@ -268,6 +274,8 @@ impl<'a> Incoming<'a> {
         self.queue.push_back(self.progress.write());
         self.queue.push_back(Scrub { next, done }.write());
         self.queue.push_back(meta::write_stored_bytes(self.stored_bytes));
+        let notes = std::mem::take(&mut self.notes).into_iter();
+        self.queue.extend(notes::writes(notes.map(|(key, value)| (key, Some(value)))));
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::engine::{Cursor, Direction, Durability, EngineError, EngineView, Space, Write};
 use crate::meta::{self, Meta, Progress, Scrub};
+use crate::notes;
 use crate::overlay::Overlay;
 use crate::revision::{ChangeId, Revision};
 use crate::row::{self, Row};
@@ -102,6 +103,7 @@ fn flush(
         batch.put(Space::Index, key, value);
     }
     stored.stored_bytes += batch.put_bytes;
+    batch.writes.extend(notes::writes(overlay.notes()));
     batch.writes.push(progress.write());
     batch.commit(shared, stored)?;
     let engine = shared.engine.view()?;
