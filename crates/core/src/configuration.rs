@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The members of the cluster. In a joint configuration (§4.3) a decision needs a majority of the
 /// incoming voters *and* a majority of the outgoing ones.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Configuration {
     /// Counts the changes; a change names the version that it starts from.
     pub version: u64,
@@ -15,7 +15,7 @@ pub struct Configuration {
 }
 
 /// One member: what it may do and where it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
     /// Its part in decisions.
     pub role: MemberRole,

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 /// One slot of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Who it is.
     pub log_id: LogId,
@@ -14,7 +14,7 @@ pub struct Entry {
 }
 
 /// What an entry carries.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Payload {
     /// Nothing: a new leader's first entry, so that it can commit its predecessors' (§3.6.2, §6.4).
     Noop,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// The log after `base`. Terms are kept as runs, so that the memory needed does not grow with the
 /// log; of the entries only a tail is held, the rest is on the disk.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Log {
     base: SnapshotMeta,
     /// The first index of each run of entries with one term, in order.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 /// Any message between two cores.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
     /// A candidate asks for a vote (Figure 3.1; pre-vote §9.6).
     RequestVote(RequestVote),
@@ -45,7 +45,7 @@ pub enum VotePhase {
 }
 
 /// See [`Message::RequestVote`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestVote {
     /// The term of the election: the candidate's, or in a pre-vote the one it would start.
     pub term: Term,
@@ -56,7 +56,7 @@ pub struct RequestVote {
 }
 
 /// See [`Message::RequestVoteResponse`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestVoteResponse {
     /// The election's term if granted, else the voter's current term.
     pub term: Term,
@@ -67,7 +67,7 @@ pub struct RequestVoteResponse {
 }
 
 /// See [`Message::AppendEntries`]. `entries` follow `prev_log` without a gap.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AppendEntries {
     /// The leader's term.
     pub term: Term,
@@ -80,7 +80,7 @@ pub struct AppendEntries {
 }
 
 /// See [`Message::AppendEntriesResponse`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AppendEntriesResponse {
     /// The follower's current term.
     pub term: Term,
@@ -89,7 +89,7 @@ pub struct AppendEntriesResponse {
 }
 
 /// What became of an [`AppendEntries`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AppendOutcome {
     /// The follower durably holds the leader's log up to here.
     Accepted {
@@ -108,7 +108,7 @@ pub enum AppendOutcome {
 }
 
 /// Lets a leader skip a whole term of conflicting entries at a time (§3.5, end).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConflictHint {
     /// The follower's last entry whose term is not above that of the refused `prev_log`, at an
     /// index not above it: no later entry of the follower can match.
@@ -116,7 +116,7 @@ pub struct ConflictHint {
 }
 
 /// See [`Message::Heartbeat`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Heartbeat {
     /// The leader's term.
     pub term: Term,
@@ -128,7 +128,7 @@ pub struct Heartbeat {
 }
 
 /// See [`Message::HeartbeatResponse`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HeartbeatResponse {
     /// The follower's current term.
     pub term: Term,
@@ -137,7 +137,7 @@ pub struct HeartbeatResponse {
 }
 
 /// What a snapshot stands for (§5.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SnapshotMeta {
     /// The last entry that it replaces.
     pub last_included: LogId,
@@ -146,7 +146,7 @@ pub struct SnapshotMeta {
 }
 
 /// See [`Message::InstallSnapshot`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct InstallSnapshot {
     /// The leader's term.
     pub term: Term,
@@ -161,7 +161,7 @@ pub struct InstallSnapshot {
 }
 
 /// See [`Message::InstallSnapshotResponse`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InstallSnapshotResponse {
     /// The follower's current term.
     pub term: Term,
@@ -174,14 +174,14 @@ pub struct InstallSnapshotResponse {
 }
 
 /// See [`Message::TimeoutNow`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimeoutNow {
     /// The leader's term.
     pub term: Term,
 }
 
 /// See [`Message::ReadIndex`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadIndex {
     /// The follower's current term.
     pub term: Term,
@@ -190,7 +190,7 @@ pub struct ReadIndex {
 }
 
 /// See [`Message::ReadIndexResponse`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadIndexResponse {
     /// The leader's current term.
     pub term: Term,

@@ -1,8 +1,11 @@
 //! What is durable, and which writes are under way (§3.8). Everything that must not leave the
 //! server before a write is done asks here; who asks, and why, is not known here.
 
+use crate::raft::time_left;
 use crate::{Entry, HardState, LogIndex, Persist, PersistSeq, SnapshotMeta, Time};
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
 
 /// One write under way.
 #[derive(Clone, Debug)]
@@ -128,6 +131,19 @@ impl Persistence {
             reset |= write.reset;
         }
         reset
+    }
+
+    /// See `raft/behaviour.rs`.
+    pub(crate) fn hash_behaviour(&self, now: Time, stall: Duration, state: &mut impl Hasher) {
+        let Self { durable_index, durable_hard_state, in_flight, pending, is_pending, next_seq } =
+            self;
+        (durable_index, durable_hard_state, is_pending, in_flight.len()).hash(state);
+        for InFlight { seq, asked_at, last_index, hard_state, reset } in in_flight {
+            (next_seq.get() - seq.get(), last_index, hard_state, reset).hash(state);
+            time_left(asked_at.after(stall), now).hash(state);
+        }
+        let Persist { seq: _, asked_at: _, reset, truncate_after, entries, hard_state } = pending;
+        (reset, truncate_after, entries, hard_state).hash(state);
     }
 }
 

@@ -1,8 +1,10 @@
 //! What a leader knows of one follower, and what it may send it next (§3.5, §10.2.2).
 //! Sends nothing itself and knows neither the log's content nor the other followers.
 
+use crate::raft::time_left;
 use crate::{LogIndex, Options, SnapshotMeta, Time};
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 
 /// One follower or learner, as its leader sees it.
 #[derive(Clone, Debug)]
@@ -39,7 +41,7 @@ pub(crate) enum ProgressState {
 }
 
 /// Messages under way to a follower: the last index and the size of each.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Window {
     messages: VecDeque<(LogIndex, usize)>,
     bytes: usize,
@@ -199,5 +201,32 @@ impl Progress {
 
     pub(crate) fn needs_snapshot(&self, base_index: LogIndex) -> bool {
         self.next_index <= base_index
+    }
+
+    /// See `raft/behaviour.rs`.
+    pub(crate) fn hash_behaviour(&self, now: Time, options: &Options, state: &mut impl Hasher) {
+        let Self {
+            match_index,
+            next_index,
+            state: progress,
+            heard_at,
+            sent_at,
+            confirmed_round,
+            commit_told,
+            loading,
+        } = self;
+        (match_index, next_index, confirmed_round, commit_told, loading).hash(state);
+        time_left(heard_at.after(options.election_timeout), now).hash(state);
+        time_left(sent_at.after(options.heartbeat_interval), now).hash(state);
+        std::mem::discriminant(progress).hash(state);
+        match progress {
+            ProgressState::Probe { sent } => sent.hash(state),
+            ProgressState::Replicate(window) => window.hash(state),
+            ProgressState::Snapshot(Sending { meta, offset, sent_at }) => {
+                let patience = options.election_timeout;
+                let left = sent_at.map(|at| time_left(at.after(patience), now));
+                (meta, offset, left).hash(state);
+            }
+        }
     }
 }

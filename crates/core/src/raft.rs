@@ -3,6 +3,7 @@
 
 mod append;
 mod apply;
+mod behaviour;
 mod commit;
 mod common;
 mod election;
@@ -27,6 +28,7 @@ use follower::Follower;
 use leader::Leader;
 use std::sync::Arc;
 
+pub(crate) use behaviour::time_left;
 pub use common::Poison;
 pub use start::StartError;
 pub use status::{ProgressState as PeerState, ProgressStatus, Status};

@@ -6,7 +6,7 @@ use crate::{Effect, Entry, LoadFor, LoadRequest, LogIndex};
 use std::collections::VecDeque;
 
 /// How far the state machine is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Applier {
     applied: LogIndex,
     handed: LogIndex,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// Proof that the protocol is broken somewhere: a lost disk under an old name, two clusters mixed,
 /// or a bug. A server that sees it stops, because whatever it did next could only spread it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Hash)]
 pub enum Poison {
     /// A term has at most one leader (Election Safety, §3.4).
     #[error("term {term} has two leaders: {known} and {other}")]

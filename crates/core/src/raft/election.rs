@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A candidate or pre-candidate: who said yes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Candidate {
     phase: VotePhase,
     granted: BTreeSet<NodeId>,

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A snapshot on its way in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Installing {
     meta: SnapshotMeta,
     /// Who sends it, in which term: the same snapshot of another leader has other bytes.
@@ -20,7 +20,7 @@ pub(crate) struct Installing {
 }
 
 /// How far it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Stage {
     /// Pieces are arriving.
     Receiving,

@@ -34,7 +34,7 @@ pub(crate) struct Leader {
 
 /// Entries that were proposed here and are not both committed and durable here: batches as
 /// (last index, bytes).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Uncommitted {
     batches: VecDeque<(LogIndex, usize)>,
     bytes: usize,

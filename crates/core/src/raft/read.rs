@@ -1,6 +1,7 @@
 //! Linearizable reads without a log write (§6.4): on the leader by heartbeat rounds, on a follower
 //! by asking the leader. A read is answered or refused, never dropped.
 
+use super::behaviour::time_left;
 use super::common::Common;
 use super::leader::Leader;
 use super::{Raft, RoleState};
@@ -8,12 +9,13 @@ use crate::{
     Effect, LogIndex, Message, NodeId, ReadId, ReadIndex, ReadIndexResponse, ReadRefusal, Time,
 };
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 
 /// Requests for a read index that a follower has under way at once; later reads share the next.
 const FORWARDED_BATCHES_MAX: usize = 4;
 
 /// A read that waits for a proof of leadership.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct WaitingRead {
     /// The follower that asks; `None` for our own caller.
     from: Option<NodeId>,
@@ -43,6 +45,15 @@ struct Batch {
 impl ForwardedReads {
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         self.batches.front().map(|batch| batch.deadline)
+    }
+
+    /// See `behaviour.rs`.
+    pub(crate) fn hash_behaviour(&self, now: Time, state: &mut impl Hasher) {
+        let Self { waiting, batches, count } = self;
+        (waiting, count, batches.len()).hash(state);
+        for Batch { name, reads, deadline } in batches {
+            (name, reads, time_left(*deadline, now)).hash(state);
+        }
     }
 
     fn take(&mut self, name: ReadId) -> Vec<ReadId> {

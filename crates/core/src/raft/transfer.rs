@@ -3,10 +3,12 @@
 //! is make a follower campaign.
 
 use super::Raft;
+use super::behaviour::time_left;
 use super::common::Common;
 use super::leader::Leader;
 use crate::progress::Progress;
 use crate::{LogIndex, Message, NodeId, Time, TimeoutNow};
+use std::hash::{Hash, Hasher};
 
 /// Waits between handovers to a higher rank grow by doubling, up to this many times.
 const HANDOVER_DOUBLINGS_MAX: u32 = 6;
@@ -20,6 +22,14 @@ pub(crate) struct Transfer {
     is_sent: bool,
 }
 
+impl Transfer {
+    /// See `behaviour.rs`.
+    pub(crate) fn hash_behaviour(&self, now: Time, state: &mut impl Hasher) {
+        let Self { to, deadline, is_sent } = self;
+        (to, time_left(*deadline, now), is_sent).hash(state);
+    }
+}
+
 /// When a leader may next hand over to a higher rank.
 #[derive(Clone, Debug)]
 pub(crate) struct Handover {
@@ -31,6 +41,12 @@ impl Handover {
     /// A fresh leader first does its work for two election timeouts.
     pub(crate) fn new(common: &Common) -> Self {
         Self { not_before: common.now.after(common.options.election_timeout * 2), attempts: 0 }
+    }
+
+    /// See `behaviour.rs`.
+    pub(crate) fn hash_behaviour(&self, now: Time, state: &mut impl Hasher) {
+        let Self { not_before, attempts } = self;
+        (time_left(*not_before, now), attempts).hash(state);
     }
 }
 
