@@ -4,7 +4,9 @@
 mod arrows;
 mod bench_etcd;
 mod ci;
+mod explore;
 mod figure_3_1;
+mod mutants;
 mod paper_map;
 mod servers;
 mod source;
@@ -36,6 +38,10 @@ enum Chore {
     Torture(torture::Options),
     /// Bugs of other implementations, put into ours one at a time: does anything notice?
     Zoo(zoo::Options),
+    /// Every interleaving of a small cluster of real cores, within bounds
+    Explore(explore::Options),
+    /// Changes one thing at a time in a crate: do its own tests notice?
+    Mutants(mutants::Options),
     /// Three real etcds and three of ours in turn, on the same disk, under the same load
     BenchEtcd(bench_etcd::Options),
 }
@@ -58,6 +64,8 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::PaperMap(options) => paper_map::run(&root, &options),
         Chore::Torture(options) => torture::run(&root, &options),
         Chore::Zoo(options) => zoo::run(&root, &options),
+        Chore::Explore(options) => explore::run(&root, &options),
+        Chore::Mutants(options) => mutants::run(&root, &options),
         Chore::BenchEtcd(options) => bench_etcd::run(&root, &options),
     }
 }

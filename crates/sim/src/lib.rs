@@ -9,6 +9,7 @@ mod case;
 mod cluster;
 mod counts;
 mod disk;
+pub mod explore;
 mod faults;
 mod hash;
 mod json;
