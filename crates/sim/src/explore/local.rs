@@ -6,9 +6,9 @@ use super::bounds::Sabotage;
 use super::history::Fault;
 use quorate_core::invariants::{View, check_state, check_transition};
 use quorate_core::{
-    Configuration, Effect, Entry, Event, HardState, LogId, LogIndex, Member, MemberRole, Message,
-    NodeId, Options, Persist, Proposal, ProposalId, Raft, ReadId, Restored, Role, SnapshotMeta,
-    Term, Time, VotePhase,
+    CommandKind, Configuration, Effect, Entry, Event, HardState, LogId, LogIndex, Member,
+    MemberRole, Message, NodeId, Options, Persist, Proposal, ProposalId, Raft, ReadId, Restored,
+    Role, SnapshotMeta, Term, Time, VotePhase,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -298,7 +298,8 @@ impl Stepping<'_> {
             Kind::Crash => self.crash(event.detail),
             Kind::Propose => {
                 let command = bytes::Bytes::copy_from_slice(&detail.to_be_bytes());
-                self.give(Event::Propose(vec![Proposal { id: ProposalId::new(detail), command }]))
+                let (id, kind) = (ProposalId::new(detail), CommandKind::default());
+                self.give(Event::Propose(vec![Proposal { id, kind, command }]))
             }
             Kind::Read => self.give(Event::Read { id: ReadId::new(detail) }),
             Kind::Transfer => {
