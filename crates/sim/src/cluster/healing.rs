@@ -83,19 +83,18 @@ impl<A: Application> Cluster<A> {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(&id) else { return };
         node.crash_after_outputs = None;
-        let (was_hanging, life) = (node.hang.take().is_some(), node.life);
-        if was_hanging {
-            // What hung is done at last.
-            if let Some(running) = node.running_mut() {
-                for lane in LaneName::OF_DISK {
-                    if let Some(work) = running.under_way(lane) {
-                        work.due = work.due.min(now);
-                    }
+        node.hang = None;
+        let life = node.life;
+        if let Some(running) = node.running_mut() {
+            // What hung, or was slow, is done at last.
+            for lane in LaneName::OF_DISK {
+                if let Some(work) = running.under_way(lane) {
+                    work.due = work.due.min(now);
                     self.queue.push(now, Happening::LaneDone { node: id, life, lane });
                 }
             }
-            self.queue.push(now, Happening::Started { node: id, life });
         }
+        self.queue.push(now, Happening::Started { node: id, life });
         self.resume(id);
         if self.nodes.get(&id).is_some_and(SimNode::is_down) {
             self.plan_start(id, Duration::ZERO);
@@ -146,15 +145,27 @@ impl<A: Application> Cluster<A> {
         self.trace.counts.cores_healed += 1;
         self.wait_for("the core has no common leader and log", Self::is_together)?;
         for id in core.into_iter().map(NodeId::new) {
+            self.demand_of(id)?;
+        }
+        Ok(())
+    }
+
+    /// A node carries out some request, as clients make them, within the bound. It may refuse a few
+    /// before that, while old ones fill its queues.
+    fn demand_of(&mut self, id: NodeId) -> Result<(), Breach> {
+        let until = self.now.after(self.healing_bound());
+        loop {
             let (op, moment) = (self.clients.next_op(), self.clients.next_moment());
             let request = self.application.request(op, moment, &mut self.clients.rng);
             self.post(op, None, id, request);
             self.wait_for("a request in the core is not answered", |cluster| {
                 !cluster.clients.waiting.contains_key(&op)
             })?;
-            self.is_served(op, id)?;
+            let served = self.is_served(op, id);
+            if served.is_ok() || self.now >= until {
+                return served;
+            }
         }
-        Ok(())
     }
 
     /// How long a healed cluster may take to come together, and again to serve: 10 s, 40 of its
