@@ -5,7 +5,7 @@ use super::queue::lock;
 use super::shared::Shared;
 use super::waiters::answer;
 use crate::{Applier, ApplyBatch, Checkpoint, Input, NodeFailure, Outcome, SnapshotView, Ticket};
-use quorate_core::{Entry, LogIndex, SnapshotMeta};
+use quorate_core::{Entry, LogId, LogIndex, SnapshotMeta};
 use quorate_wal::{SnapshotStore, WalError};
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -29,6 +29,8 @@ pub(crate) enum ApplyJob {
         at_least: LogIndex,
     },
     SnapshotTaken(SnapshotMeta),
+    /// A snapshot cannot be read: it is no longer at hand.
+    SnapshotLost(LogId),
     /// Answers a waiting query, whose barrier has passed.
     Query(Ticket),
 }
@@ -42,6 +44,7 @@ impl ApplyJob {
             | Self::Checkpoint { .. }
             | Self::TakeSnapshot { .. }
             | Self::SnapshotTaken(_)
+            | Self::SnapshotLost(_)
             | Self::Query(_) => 0,
         }
     }
@@ -94,6 +97,7 @@ impl ApplyThread {
                     }
                     ApplyJob::TakeSnapshot { at_least } => self.snapshots.want(at_least),
                     ApplyJob::SnapshotTaken(meta) => self.snapshot_taken(meta),
+                    ApplyJob::SnapshotLost(lost) => self.snapshots.lost(lost),
                     ApplyJob::Query(ticket) => self.query(ticket),
                 }
             }
@@ -204,6 +208,10 @@ fn gather(batch: &mut ApplyBatch, jobs: &mut std::iter::Peekable<std::vec::Drain
 impl Snapshots {
     fn want(&mut self, at_least: LogIndex) {
         self.wanted = self.wanted.max(Some(at_least));
+    }
+
+    fn lost(&mut self, lost: LogId) {
+        self.latest = self.latest.take().filter(|meta| meta.last_included != lost);
     }
 
     /// With a snapshot at hand from before the start.

@@ -1,6 +1,7 @@
 //! The thread for files that nobody commits to: snapshots on their way from and to other nodes,
 //! and the log's next segment. It may be slow without delaying an fsync of the log.
 
+use super::apply_thread::ApplyJob;
 use super::queue::{Queue, lock};
 use super::shared::Shared;
 use crate::{Input, NodeFailure};
@@ -49,6 +50,10 @@ impl FilesThread {
                     Err(error) => {
                         tracing::warn!(%peer, %last_included, "snapshot not readable: {error}");
                         self.open = None;
+                        // Before the core hears of it and asks for another one. On a closed queue
+                        // the node is ending.
+                        let _unneeded =
+                            self.shared.apply.push(ApplyJob::SnapshotLost(last_included), 0);
                         Input::SnapshotGone { peer, last_included }
                     }
                 };
@@ -83,11 +88,18 @@ impl FilesThread {
         offset: u64,
         max_bytes: usize,
     ) -> Result<(Bytes, bool), WalError> {
-        if let Some(reader) = self.open.as_ref().filter(|r| r.meta().last_included == last_included)
+        let is_again = offset == 0 && lock(&self.store).note_sending(last_included);
+        if let Some(reader) = self
+            .open
+            .as_ref()
+            .filter(|reader| !is_again && reader.meta().last_included == last_included)
         {
             return reader.read_chunk(offset, max_bytes);
         }
         let reader = lock(&self.store).reader(last_included)?;
+        if is_again {
+            reader.verify()?;
+        }
         let piece = reader.read_chunk(offset, max_bytes);
         self.open = Some(reader);
         piece

@@ -64,6 +64,7 @@ pub(super) enum MachineJob {
     Checkpoint { at_least: LogIndex },
     TakeSnapshot { at_least: LogIndex },
     SnapshotTaken(SnapshotMeta),
+    SnapshotLost(LogId),
 }
 
 /// One thread.

@@ -358,16 +358,19 @@ fn write_snapshot(
 fn file_job(running: &mut Running, job: FileJob) -> Result<UnderWay, Failure> {
     match job {
         FileJob::Read { peer, last_included, offset, max_bytes } => {
-            let piece = running
-                .snapshots
-                .reader(last_included)
-                .and_then(|reader| reader.read_chunk(offset, max_bytes));
-            Ok(answer(match piece {
-                Ok((chunk, done)) => {
-                    Input::SnapshotChunk { peer, last_included, offset, chunk, done }
+            let is_again = offset == 0 && running.snapshots.note_sending(last_included);
+            let piece = running.snapshots.reader(last_included).and_then(|reader| {
+                if is_again {
+                    reader.verify()?;
                 }
-                Err(_) => Input::SnapshotGone { peer, last_included },
-            }))
+                reader.read_chunk(offset, max_bytes)
+            });
+            if let Ok((chunk, done)) = piece {
+                let input = Input::SnapshotChunk { peer, last_included, offset, chunk, done };
+                return Ok(answer(input));
+            }
+            running.machine.waiting.push_back(MachineJob::SnapshotLost(last_included));
+            Ok(answer(Input::SnapshotGone { peer, last_included }))
         }
         FileJob::Store { meta, offset, chunk, done } => {
             let received = running.snapshots.receive(&meta, offset, &chunk, done)?;
@@ -411,6 +414,9 @@ fn machine_job(running: &mut Running, job: MachineJob) -> Result<UnderWay, Failu
         }
         MachineJob::TakeSnapshot { at_least } => {
             running.wanted = running.wanted.max(Some(at_least));
+        }
+        MachineJob::SnapshotLost(lost) => {
+            running.latest = running.latest.take().filter(|meta| meta.last_included != lost);
         }
         MachineJob::SnapshotTaken(meta) => {
             running.latest = Some(meta.clone());

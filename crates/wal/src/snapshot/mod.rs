@@ -30,6 +30,8 @@ pub struct SnapshotStore {
     receiving: Option<Receiving>,
     /// Snapshots that were read to their end mark by this process.
     verified: BTreeSet<LogId>,
+    /// Snapshots whose first piece was sent to somebody by this process.
+    sent: BTreeSet<LogId>,
 }
 
 /// A snapshot of which pieces have arrived.
@@ -65,8 +67,8 @@ impl SnapshotStore {
         // A process that was killed between giving a snapshot its name and syncing that name leaves
         // a file that is seen and not yet durable; the log must not be released on its word.
         disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
-        let verified = BTreeSet::new();
-        Ok(Self { disk, dir: dir.to_owned(), writer_count: 0, receiving: None, verified })
+        let (verified, sent) = (BTreeSet::new(), BTreeSet::new());
+        Ok(Self { disk, dir: dir.to_owned(), writer_count: 0, receiving: None, verified, sent })
     }
 
     /// The snapshots whose headers and lengths are right, newest first. Their content is verified
@@ -99,6 +101,7 @@ impl SnapshotStore {
         self.writer_count += 1;
         let temporary = self.dir.join(format!("writing-{}{UNFINISHED_SUFFIX}", self.writer_count));
         self.verified.remove(&meta.last_included);
+        self.sent.remove(&meta.last_included);
         let path = self.path_of(meta.last_included);
         SnapshotWriter::new(self.disk.clone(), self.dir.clone(), temporary, path, meta)
     }
@@ -145,6 +148,13 @@ impl SnapshotStore {
         }
     }
 
+    /// Notes that a snapshot is sent from its first piece on; returns whether it was before. Then
+    /// whoever got it may have found it damaged, and it is to be verified: sent as it is, it would
+    /// be sent for ever.
+    pub fn note_sending(&mut self, last_included: LogId) -> bool {
+        !self.sent.insert(last_included)
+    }
+
     /// Removes the snapshots that end before `keep`.
     ///
     /// # Errors
@@ -157,6 +167,7 @@ impl SnapshotStore {
                 let path = self.path_of(last_included);
                 self.disk.remove(&path).map_err(WalError::io("remove", &path))?;
                 self.verified.remove(&last_included);
+                self.sent.remove(&last_included);
             }
         }
         Ok(())
