@@ -38,6 +38,8 @@ pub struct Faults {
     /// The node believes its writes durable as soon as they are begun. No honest runtime does
     /// this: it proves that the judges notice.
     pub acks_too_early: bool,
+    /// Leaders do not look whether their disks finish anything. It proves that the judges do.
+    pub blind_watchdogs: bool,
 }
 
 /// How messages travel.
@@ -99,6 +101,8 @@ pub struct DiskPace {
     /// Whether damage and losses touch only a minority of the voters: then the cluster has to
     /// serve in the end. If not, all that it owes is never to be wrong.
     pub spares_majority: bool,
+    /// The judges are not told of damage. It proves that they notice who stops for no reason.
+    pub damage_is_secret: bool,
     /// What the disk does that it should not.
     pub faults: DiskFaults,
 }
@@ -156,6 +160,7 @@ impl Faults {
             apply_max: Duration::from_micros(200),
             shuffled_outputs: Chance::NEVER,
             acks_too_early: false,
+            blind_watchdogs: false,
         }
     }
 
@@ -178,6 +183,7 @@ impl Faults {
             apply_max: *rng.pick(&[micros(200), millis(2), millis(50)]).unwrap_or(&millis(2)),
             shuffled_outputs: level(rng, 50),
             acks_too_early: false,
+            blind_watchdogs: false,
         }
     }
 }
@@ -236,7 +242,7 @@ impl NetworkFaults {
             client_loss: if rng.coin() { level(rng, 10) } else { Chance::NEVER },
             is_stream: rng.coin(),
             slow: if rng.coin() { level(rng, 60) } else { Chance::NEVER },
-            slow_bytes_per_second: 2_000 << rng.below(8),
+            slow_bytes_per_second: 500 << rng.below(10),
             stale: if rng.coin() { level(rng, 2) } else { Chance::NEVER },
             stale_after_max: rng
                 .pick(&[millis(5_000), millis(60_000), millis(600_000)])
@@ -261,6 +267,7 @@ impl DiskPace {
             damage_every: None,
             losses_every: None,
             spares_majority: true,
+            damage_is_secret: false,
             faults: DiskFaults::default(),
         }
     }
@@ -283,11 +290,13 @@ impl DiskPace {
             damage_every: (rng.below(3) == 0).then(|| rng.duration(millis(1_000), millis(30_000))),
             losses_every: (rng.below(6) == 0).then(|| rng.duration(millis(5_000), millis(60_000))),
             spares_majority: rng.below(6) > 0,
+            damage_is_secret: false,
             faults: DiskFaults {
                 sync_fails: seldom(rng, 2_000),
                 write_fails: seldom(rng, 1_000),
                 read_fails: seldom(rng, 5_000),
                 sync_lies: Chance::NEVER,
+                damages_last_batch: false,
             },
         }
     }
@@ -306,6 +315,13 @@ impl Rhythm {
 }
 
 impl Crashes {
+    /// Nodes lose power one by one, each losing all or nothing of what was not synced.
+    #[must_use]
+    pub const fn mild(rhythm: Rhythm) -> Self {
+        let never = Chance::NEVER;
+        Self { rhythm, tears: never, mid_turn: never, everybody: never, while_starting: never }
+    }
+
     fn draw(rng: &mut Rng) -> Option<Self> {
         let rhythm = Rhythm::draw(rng, millis(8_000))?;
         Some(Self {

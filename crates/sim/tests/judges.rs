@@ -7,10 +7,11 @@ use quorate::{Checkpoint, Committed, Fatal, QueryError, Replies, SnapshotView, S
 use quorate_core::{LogId, LogIndex, NodeId};
 use quorate_sim::kv::{KvApplication, KvOptions};
 use quorate_sim::{
-    Application, Breach, Chance, ClusterOptions, Complaint, Findings, Machine, OpId, Outcome,
-    Request, Rng, World,
+    Application, Breach, Chance, ClusterOptions, Complaint, Crashes, Findings, Machine, OpId,
+    Outcome, Request, Rhythm, Rng, World,
 };
 use std::io::Read;
+use std::time::Duration;
 
 /// How many seeds a deliberate fault may survive.
 const SEEDS_MAX: u64 = 20;
@@ -180,6 +181,46 @@ fn a_disk_that_ignores_one_sync_in_twenty_is_noticed() {
 fn a_runtime_that_believes_its_writes_too_early_is_noticed() {
     let early = |options: &mut ClusterOptions| options.faults.acks_too_early = true;
     let (seed, breach) = hunt(Wrong::Nothing, early).expect("no judge noticed");
+    println!("noticed at seed {seed}: {breach}");
+}
+
+#[test]
+fn a_leader_that_keeps_its_office_while_its_disk_hangs_is_noticed() {
+    let blind = |options: &mut ClusterOptions| {
+        options.faults.blind_watchdogs = true;
+        let (every, lasts_max) = (Duration::from_secs(5), Duration::from_secs(30));
+        options.faults.disk.hangs = Some(Rhythm { every, lasts_max });
+    };
+    let (seed, breach) = hunt(Wrong::Nothing, blind).expect("no judge noticed");
+    assert!(matches!(breach, Breach::LeadsWithoutDisk { .. }), "seed {seed}: {breach}");
+}
+
+#[test]
+fn a_node_that_refuses_a_disk_nobody_knows_to_be_bad_is_noticed() {
+    let secret = |options: &mut ClusterOptions| {
+        options.faults.disk.damage_every = Some(Duration::from_secs(1));
+        options.faults.disk.damage_is_secret = true;
+    };
+    let (seed, breach) = hunt(Wrong::Nothing, secret).expect("no judge noticed");
+    let is_refusal = matches!(breach, Breach::DoesNotStart { .. } | Breach::NodeFailed { .. });
+    assert!(is_refusal, "seed {seed}: {breach}");
+}
+
+/// The known weak spot of the log's format (docs/wal-format.md, "What this cannot see"): without
+/// the atlas's exception a batch is lost, and it does not stay unnoticed.
+#[test]
+fn damage_that_looks_like_a_torn_write_is_noticed() {
+    let anywhere = |options: &mut ClusterOptions| {
+        // Mostly while a node is down: what is written later would show it to be damage.
+        let rhythm = Rhythm { every: Duration::from_secs(1), lasts_max: Duration::from_secs(3) };
+        let crashes = options.faults.crashes.get_or_insert(Crashes::mild(rhythm));
+        crashes.rhythm = rhythm;
+        options.idle_before_mark = None;
+        options.faults.disk.damage_every = Some(Duration::from_secs(2));
+        options.faults.disk.spares_majority = false;
+        options.faults.disk.faults.damages_last_batch = true;
+    };
+    let (seed, breach) = hunt(Wrong::Nothing, anywhere).expect("no judge noticed");
     println!("noticed at seed {seed}: {breach}");
 }
 

@@ -114,6 +114,30 @@ fn a_node_that_was_away_for_long_catches_up_from_a_snapshot() {
     cluster.finish().unwrap();
 }
 
+/// Found by the simulator (docs/bugs.md): the leader sent a snapshot that had gone bad on its disk
+/// again and again, as fast as it went, and the follower never caught up.
+#[test]
+fn a_leader_whose_snapshot_has_gone_bad_makes_a_new_one_for_whoever_needs_it() {
+    let mut options = ClusterOptions::calm(1, 3);
+    (options.driver.compact_log_count, options.driver.retain_log_count) = (40, 0);
+    let volatile = KvOptions { is_volatile: true, ..KvOptions::default() };
+    let mut cluster = Cluster::new(options, KvApplication::new(volatile));
+    let leader = cluster.wait_for_leader(seconds(3)).unwrap();
+    let away = leader % 3 + 1;
+    cluster.isolate(away);
+    for value in 1..=100 {
+        assert!(is_applied(put(&mut cluster, leader, "story", value).as_ref()));
+    }
+    cluster.run_for(seconds(1));
+    assert!(cluster.counts().snapshots_taken > 0);
+    assert!(cluster.damage(leader, "snap-"));
+    cluster.mend_network();
+    cluster.run_for(seconds(10));
+    assert_eq!(cluster.leader(), Some(leader));
+    assert_eq!(cluster.applied(away), cluster.applied(leader));
+    cluster.finish().unwrap();
+}
+
 #[test]
 fn leadership_moves_where_it_is_asked_to() {
     let mut cluster = cluster(3);

@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
 use quorate_sim::kv::{KvApplication, KvOptions};
-use quorate_sim::{Chance, ClusterOptions, Rng, World};
+use quorate_sim::{Chance, Cluster, ClusterOptions, Pace, Rng, Summary, World};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Runs worlds on two threads; a world that ends badly fails the test with its story.
@@ -83,4 +84,43 @@ fn commands_are_applied_once_although_messages_double_and_leaders_change() {
             panic!("{violation}");
         }
     }
+}
+
+/// Every trouble that the simulator can make is made in some of these worlds.
+#[test]
+fn every_kind_of_trouble_comes_up_in_a_few_hundred_drawn_worlds() {
+    let (next, totals) = (AtomicU64::new(1), Mutex::new(Summary::default()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed > 300 {
+                        return;
+                    }
+                    let summary = World { seed, node_count: 0, steps: 3_000 }.run().unwrap();
+                    totals.lock().unwrap().add(&summary);
+                }
+            });
+        }
+    });
+    let totals = totals.into_inner().unwrap();
+    let missing: Vec<&str> =
+        totals.faults().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect();
+    assert!(missing.is_empty(), "these never happened: {missing:?}");
+    let figure = |wanted| totals.figures().find(|(name, _)| *name == wanted).unwrap().1;
+    for name in ["refused_disks", "stale_deliveries", "cores_healed", "hopeless_ends"] {
+        assert!(figure(name) > 0, "{name} never happened");
+    }
+}
+
+/// The same world at another pace takes longer, and is healed within a bound that grows with it.
+#[test]
+fn a_slow_world_stretches_its_timeouts_and_its_bound_alike() {
+    let bound = |pace| {
+        let options = ClusterOptions::calm(1, 3).at(pace);
+        Cluster::new(options, KvApplication::new(KvOptions::default())).healing_bound()
+    };
+    let (normal, slow) = (bound(Pace::NORMAL), bound(Pace::times(30)));
+    assert!(slow > 20 * normal && slow < 30 * normal, "{normal:?}, {slow:?}");
 }

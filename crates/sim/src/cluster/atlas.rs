@@ -6,7 +6,7 @@ use super::Cluster;
 use super::happening::Happening;
 use super::node::Hang;
 use crate::application::Application;
-use crate::disk::CrashStyle;
+use crate::disk::{CrashStyle, DamageKind};
 use crate::faults::Rhythm;
 use quorate_core::NodeId;
 use std::time::Duration;
@@ -51,11 +51,27 @@ impl<A: Application> Cluster<A> {
     pub(super) fn damage_something(&mut self) {
         let Some(id) = self.touchable() else { return };
         let Some(node) = self.nodes.get(&id) else { return };
-        // Nothing is lost to a disk that is not bad at anything yet.
+        // A disk may have nothing at rest yet.
         let Some(damage) = node.disk.damage(&mut self.rng) else { return };
         self.trace.counts.count_damage(damage.kind);
         self.trace.headline(self.now, Some(id), format!("its disk goes bad: {damage}"));
+        if !self.options.faults.disk.damage_is_secret {
+            self.touch(id);
+        }
+    }
+
+    /// Bits flip in a file of a node whose name begins so, such as `snap-`, `log-` or `meta-`;
+    /// returns whether there was one. For stories.
+    pub fn damage(&mut self, node: u64, stem: &str) -> bool {
+        let id = NodeId::new(node);
+        let Some(node) = self.nodes.get(&id) else { return false };
+        let Some(damage) = node.disk.damage_file(DamageKind::BitRot, stem, &mut self.rng) else {
+            return false;
+        };
+        self.trace.counts.count_damage(damage.kind);
+        self.trace.headline(self.now, Some(id), format!("its disk goes bad: {damage}"));
         self.touch(id);
+        true
     }
 
     /// A machine burns, with its disk. Nobody may come back under its name with an empty one.

@@ -73,6 +73,9 @@ impl<A: Application> Cluster<A> {
         let faults = self.options.faults.disk.faults;
         self.options.faults = Faults::none();
         self.options.faults.disk.faults = faults;
+        for node in self.nodes.values_mut() {
+            node.crash_after_outputs = None;
+        }
         self.network.mend_all();
         self.network.set_faults(self.options.faults.network);
     }
@@ -82,7 +85,6 @@ impl<A: Application> Cluster<A> {
         self.set_capacity(id, None);
         let now = self.now;
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        node.crash_after_outputs = None;
         node.hang = None;
         let life = node.life;
         if let Some(running) = node.running_mut() {
@@ -227,9 +229,10 @@ impl<A: Application> Cluster<A> {
                 let leader = raft.leader().map_or_else(|| "none".into(), |id| id.to_string());
                 let (term, last) = (raft.current_term(), raft.last_log());
                 let (commit, applied) = (raft.commit_index(), running.driver.applied());
+                let callers = running.callers.len();
                 format!(
                     "n{id} {role} term {term} leader {leader} log {last} commit {commit} \
-                     applied {applied}"
+                     applied {applied} callers {callers}"
                 )
             }
             None if self.is_wanted(*id) => format!("n{id} down"),

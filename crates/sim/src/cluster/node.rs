@@ -10,10 +10,11 @@ use crate::judge::Found;
 use crate::rng::Rng;
 use quorate::parts::{OpenRequest, Opened};
 use quorate::{Applier, Driver, Input, StartError, StateMachine, Ticket};
-use quorate_core::{Configuration, LogIndex, NodeId, Role, SnapshotMeta, Term, Time};
+use quorate_core::{Configuration, LogIndex, NodeId, Options, Role, SnapshotMeta, Term, Time};
 use quorate_wal::{SnapshotStore, Wal};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The cluster's id; there is only one in a world.
 const CLUSTER_ID: u64 = 0x51;
@@ -163,7 +164,7 @@ pub(super) fn read_disk(
         dir: DATA_DIR.into(),
         cluster_id: CLUSTER_ID,
         founders,
-        options: options.raft.clone(),
+        options: raft_options(options),
         driver_options: options.driver.clone(),
         wal_options: options.wal,
         seed: node.rng.word(),
@@ -172,6 +173,14 @@ pub(super) fn read_disk(
         now: node.clock.own(now),
     };
     quorate::parts::open(request, Box::new(|| Ok(machine)))
+}
+
+fn raft_options(options: &ClusterOptions) -> Options {
+    let raft = options.raft.clone();
+    if options.faults.blind_watchdogs {
+        return Options { disk_stall_timeout: Duration::MAX, ..raft };
+    }
+    raft
 }
 
 /// What recovery found, for the judges.

@@ -13,7 +13,7 @@ use crate::rng::Rng;
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How many overwritten sectors a disk remembers, to fall back to them.
 const REMEMBERED_MAX: usize = 64;
@@ -97,20 +97,27 @@ impl SimDisk {
 
     /// Something at rest goes bad in this way.
     pub fn damage_with(&self, kind: DamageKind, rng: &mut Rng) -> Option<Damage> {
+        self.damage_file(kind, "", rng)
+    }
+
+    /// Something at rest goes bad in this way, in a file whose name begins so.
+    pub fn damage_file(&self, kind: DamageKind, stem: &str, rng: &mut Rng) -> Option<Damage> {
         let mut state = self.state();
         match kind {
             DamageKind::Stale => state.fall_back(rng),
             DamageKind::BitRot
             | DamageKind::Zeroed
             | DamageKind::Misdirected
-            | DamageKind::Unreadable => (0..DRAWS_MAX).find_map(|_| state.try_damage(kind, rng)),
+            | DamageKind::Unreadable => {
+                (0..DRAWS_MAX).find_map(|_| state.try_damage(kind, stem, rng))
+            }
         }
     }
 }
 
 impl State {
-    fn try_damage(&mut self, kind: DamageKind, rng: &mut Rng) -> Option<Damage> {
-        let (path, inode, place) = self.draw_sector(rng)?;
+    fn try_damage(&mut self, kind: DamageKind, stem: &str, rng: &mut Rng) -> Option<Damage> {
+        let (path, inode, place) = self.draw_sector(stem, rng)?;
         let held = self.visible.contents.get(&inode)?.get(place.clone())?.to_vec();
         // What was never written is rarely of interest, and sometimes it is.
         if held.iter().all(|byte| *byte == 0) && rng.below(10) > 0 {
@@ -121,7 +128,7 @@ impl State {
             DamageKind::BitRot => flip_bits(&mut bytes, rng),
             DamageKind::Zeroed => bytes.fill(0),
             DamageKind::Misdirected => {
-                let (_, other, there) = self.draw_sector(rng)?;
+                let (_, other, there) = self.draw_sector("", rng)?;
                 let source = self.visible.contents.get(&other)?.get(there)?;
                 let count = source.len().min(bytes.len());
                 bytes.get_mut(..count)?.copy_from_slice(source.get(..count)?);
@@ -140,8 +147,9 @@ impl State {
     }
 
     /// A sector at rest, of a file that has a name, that may go bad.
-    fn draw_sector(&self, rng: &mut Rng) -> Option<(PathBuf, Inode, Range<usize>)> {
-        let files: Vec<(&PathBuf, &Inode)> = self.visible.names.iter().collect();
+    fn draw_sector(&self, stem: &str, rng: &mut Rng) -> Option<(PathBuf, Inode, Range<usize>)> {
+        let names = self.visible.names.iter();
+        let files: Vec<(&PathBuf, &Inode)> = names.filter(|(path, _)| begins(path, stem)).collect();
         let (path, inode) = rng.pick(&files).copied()?;
         let len = self.visible.contents.get(inode)?.len();
         let durable_len = self.journal.durable.contents.get(inode)?.len();
@@ -156,7 +164,7 @@ impl State {
         let metas: Vec<Inode> = self.inodes_named("meta-");
         let is_pending = self.journal.pending(inode).any(|other| touches(&other));
         let is_unvouched = is_log && self.journal.unvouched(inode, &metas).iter().any(touches);
-        !(place.is_empty() || is_pending || is_unvouched)
+        !place.is_empty() && !is_pending && is_unvouched == self.faults.damages_last_batch
     }
 
     /// A sector falls back to what it held before.
@@ -191,14 +199,14 @@ impl State {
     }
 
     fn inodes_named(&self, stem: &str) -> Vec<Inode> {
-        let is_meant = |path: &PathBuf| {
-            path.file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(|name| name.starts_with(stem))
-        };
         let names = self.visible.names.iter();
-        names.filter(|(path, _)| is_meant(path)).map(|(_, inode)| *inode).collect()
+        names.filter(|(path, _)| begins(path, stem)).map(|(_, inode)| *inode).collect()
     }
+}
+
+/// Whether a file's name begins so.
+fn begins(path: &Path, stem: &str) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(stem))
 }
 
 fn flip_bits(bytes: &mut [u8], rng: &mut Rng) {

@@ -63,6 +63,9 @@ pub struct DiskFaults {
     /// A sync reports success and does nothing. No honest disk does this: it proves that the
     /// judges notice.
     pub sync_lies: Chance,
+    /// Damage hits nothing but the last batch of a log before anything vouches for it, where it
+    /// cannot be told from a torn write. It proves that the judges notice what is lost then.
+    pub damages_last_batch: bool,
 }
 
 #[derive(Debug)]
@@ -238,18 +241,22 @@ impl State {
         self.has_failed = true;
         let part = self.rng.index(bytes.len() + 1);
         let bytes = bytes.get(..part).unwrap_or_default().to_vec();
-        let is_room = self.make_room(inode, offset + part).is_ok();
-        if is_room && part > 0 {
+        if part > 0 && self.has_room(inode, offset + part) {
             self.change(Change::Write { inode, offset, bytes });
         }
         Err(refusal)
     }
 
     /// Whether a file may grow to this size.
-    fn make_room(&mut self, inode: Inode, size: usize) -> io::Result<()> {
-        let Some(capacity) = self.capacity_bytes else { return Ok(()) };
+    fn has_room(&self, inode: Inode, size: usize) -> bool {
+        let Some(capacity) = self.capacity_bytes else { return true };
         let held = self.visible.contents.get(&inode).map_or(0, Vec::len);
-        if size <= held || self.used_bytes() + (size - held) <= capacity {
+        size <= held || self.used_bytes() + (size - held) <= capacity
+    }
+
+    /// Refuses a file that would grow to this size on a full disk.
+    fn make_room(&mut self, inode: Inode, size: usize) -> io::Result<()> {
+        if self.has_room(inode, size) {
             return Ok(());
         }
         self.failures.refused += 1;

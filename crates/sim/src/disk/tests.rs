@@ -174,3 +174,148 @@ fn a_failed_sync_leaves_alone_what_an_earlier_one_made_durable() {
         assert!(content(&disk.crash(CrashStyle::LoseAll), "/a").unwrap().starts_with(b"old"));
     }
 }
+
+/// A log with three batches, and the two files with its bounds. Each was synced by a task of its
+/// own, in this order, and the last batch by the last one.
+fn with_log() -> SimDisk {
+    let disk = disk();
+    disk.keep_past();
+    for name in ["/data/meta-a", "/data/meta-b", "/data/log-1"] {
+        disk.create(Path::new(name)).unwrap();
+    }
+    disk.sync_dir(Path::new("/data")).unwrap();
+    write(&disk, "/data/meta-a", 0, 1);
+    write(&disk, "/data/meta-b", 0, 1);
+    for batch in 0..3 {
+        write(&disk, "/data/log-1", 512 * batch, u8::try_from(batch).unwrap() + 1);
+    }
+    disk
+}
+
+fn write(disk: &SimDisk, path: &str, offset: u64, byte: u8) {
+    let ((), task, _) = disk.run(|| {
+        let file = disk.open(Path::new(path)).unwrap();
+        file.write_at(&[byte; 512], offset).unwrap();
+        file.sync().unwrap();
+    });
+    disk.finish(task);
+}
+
+/// Which sectors of the log go bad in this way, over many draws.
+fn damaged_sectors(kind: DamageKind, prepare: impl Fn(&SimDisk)) -> BTreeSet<usize> {
+    let mut rng = Rng::new(3);
+    let in_log = |damage: &Damage| damage.path.ends_with("log-1");
+    (0..200)
+        .filter_map(|_| {
+            let disk = with_log();
+            prepare(&disk);
+            disk.damage_with(kind, &mut rng)
+        })
+        .filter(in_log)
+        .map(|damage| damage.offset / 512)
+        .collect()
+}
+
+#[test]
+fn damage_spares_the_last_batch_of_a_log_until_both_copies_of_its_bounds_are_newer() {
+    let unvouched = damaged_sectors(DamageKind::BitRot, |_| {});
+    assert_eq!(unvouched, BTreeSet::from([0, 1]));
+    let half = damaged_sectors(DamageKind::Zeroed, |disk| write(disk, "/data/meta-a", 0, 2));
+    assert_eq!(half, BTreeSet::from([0, 1]));
+    let vouched = damaged_sectors(DamageKind::BitRot, |disk| {
+        write(disk, "/data/meta-a", 0, 2);
+        write(disk, "/data/meta-b", 0, 2);
+    });
+    assert_eq!(vouched, BTreeSet::from([0, 1, 2]));
+}
+
+#[test]
+fn damage_spares_what_is_being_written() {
+    let sectors = damaged_sectors(DamageKind::Zeroed, |disk| {
+        let ((), _, _) = disk.run(|| {
+            let file = disk.open(Path::new("/data/log-1")).unwrap();
+            file.write_at(&[9; 512], 0).unwrap();
+        });
+    });
+    assert_eq!(sectors, BTreeSet::from([1]));
+}
+
+#[test]
+fn damage_is_visible_at_once_and_survives_a_crash() {
+    for kind in [DamageKind::BitRot, DamageKind::Zeroed, DamageKind::Misdirected] {
+        let disk = with_log();
+        let before = content(&disk, "/data/log-1");
+        let mut rng = Rng::new(1);
+        while content(&disk, "/data/log-1") == before {
+            assert!((0..100).any(|_| disk.damage_with(kind, &mut rng).is_some()), "{kind:?}");
+        }
+        let damaged = content(&disk, "/data/log-1");
+        assert_eq!(content(&disk.crash(CrashStyle::LoseAll), "/data/log-1"), damaged);
+    }
+}
+
+#[test]
+fn a_stale_sector_holds_what_it_held_before_and_never_in_the_copies_of_the_bounds() {
+    let disk = with_log();
+    write(&disk, "/data/log-1", 0, 7);
+    write(&disk, "/data/log-1", 512, 8);
+    write(&disk, "/data/meta-a", 0, 2);
+    write(&disk, "/data/meta-b", 0, 2);
+    let mut rng = Rng::new(1);
+    let stale: Vec<Damage> =
+        (0..200).filter_map(|_| disk.damage_with(DamageKind::Stale, &mut rng)).collect();
+    assert!(stale.iter().all(|damage| damage.path.ends_with("log-1")), "{stale:?}");
+    let bytes = content(&disk, "/data/log-1").unwrap();
+    assert_eq!((bytes[0], bytes[512], bytes[1024]), (1, 2, 3));
+}
+
+#[test]
+fn an_unreadable_sector_fails_reads_of_it_until_it_is_written() {
+    let disk = with_log();
+    let mut rng = Rng::new(1);
+    let damage = loop {
+        let damage = disk.damage_with(DamageKind::Unreadable, &mut rng);
+        if let Some(damage) = damage.filter(|damage| damage.path.ends_with("log-1")) {
+            break damage;
+        }
+    };
+    let file = disk.open(Path::new("/data/log-1")).unwrap();
+    let at = u64::try_from(damage.offset).unwrap();
+    let mut buffer = [0; 10];
+    assert!(file.read_at(&mut buffer, at + 100).is_err());
+    assert!(file.read_at(&mut buffer, at + 512).is_ok());
+    assert!(!disk.take_failure(), "damage is not a failure that may pass");
+    file.write_at(&[5; 512], at).unwrap();
+    assert_eq!(file.read_at(&mut buffer, at + 100).unwrap(), 10);
+}
+
+#[test]
+fn a_full_disk_refuses_what_grows_and_takes_it_when_there_is_room_again() {
+    let disk = disk();
+    let file = disk.create(Path::new("/data/a")).unwrap();
+    file.write_at(&[1; 1_000], 0).unwrap();
+    disk.set_capacity(Some(1_500));
+    file.write_at(&[2; 1_000], 0).unwrap();
+    let refused = file.write_at(&[3; 1_000], 1_000).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+    assert!(file.set_size(1_501).is_err());
+    assert!(disk.used_bytes() <= 1_500, "a part may have been written, within the room");
+    assert!(disk.take_failure());
+    assert_eq!(disk.take_failures().refused, 2, "the write and the size");
+    disk.set_capacity(None);
+    file.write_at(&[3; 1_000], 1_000).unwrap();
+}
+
+#[test]
+fn reads_and_writes_fail_as_often_as_they_are_told_to() {
+    let disk = disk();
+    let file = disk.create(Path::new("/data/a")).unwrap();
+    file.write_at(&[1; 100], 0).unwrap();
+    let half = Chance::percent(50);
+    disk.set_faults(DiskFaults { read_fails: half, write_fails: half, ..DiskFaults::default() });
+    let reads = (0..100).filter(|_| file.read_at(&mut [0; 10], 0).is_err()).count();
+    let writes = (0..100).filter(|_| file.write_at(&[2; 10], 0).is_err()).count();
+    assert!((30..70).contains(&reads) && (30..70).contains(&writes), "{reads}, {writes}");
+    let DiskFailures { reads: counted, .. } = disk.take_failures();
+    assert_eq!(counted, u64::try_from(reads).unwrap());
+}

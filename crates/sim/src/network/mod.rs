@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What waits for a slow link at most: more is dropped, as the transport does it.
-const QUEUE_BYTES_MAX: u64 = 16 << 10;
+const QUEUE_BYTES_MAX: u64 = 4 << 10;
 
 /// How long a client waits, at most, for what never comes.
 const CLIENT_GIVES_UP: Duration = Duration::from_millis(100);

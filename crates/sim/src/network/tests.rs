@@ -87,10 +87,10 @@ fn a_connection_loses_and_doubles_nothing() {
 #[test]
 fn a_connection_that_breaks_in_the_middle_of_a_frame_loses_it_and_everything_behind_it() {
     let mut faults = stream();
-    (faults.slow, faults.slow_bytes_per_second) = (Chance::ALWAYS, 100_000);
+    (faults.slow, faults.slow_bytes_per_second) = (Chance::ALWAYS, 10_000);
     let mut network = Network::new(faults, Rng::new(1));
     let sent: Vec<Arrivals> =
-        (0..3).map(|_| network.send(Time::ZERO, ONE, TWO, parcel(10_000))).collect();
+        (0..3).map(|_| network.send(Time::ZERO, ONE, TWO, parcel(1_000))).collect();
     let arrives = |network: &mut Network, frame_at: usize| {
         network.arrives(ONE, TWO, sent[frame_at].connection, &frame())
     };
@@ -133,15 +133,15 @@ fn what_a_cut_holds_back_is_lost_if_the_connection_breaks_meanwhile() {
 #[test]
 fn a_slow_link_delays_by_what_it_has_to_carry_and_drops_what_is_too_much() {
     let mut faults = NetworkFaults::calm();
-    (faults.slow, faults.slow_bytes_per_second) = (Chance::ALWAYS, 10_000);
+    (faults.slow, faults.slow_bytes_per_second) = (Chance::ALWAYS, 1_000);
     let mut network = Network::new(faults, Rng::new(1));
-    let arrival = |network: &mut Network| network.send(Time::ZERO, ONE, TWO, parcel(10_000)).first;
-    assert!(arrival(&mut network).unwrap() >= at(1_000_000), "10 kB at 10 kB a second");
+    let arrival = |network: &mut Network| network.send(Time::ZERO, ONE, TWO, parcel(1_000)).first;
+    assert!(arrival(&mut network).unwrap() >= at(1_000_000), "1 kB at 1 kB a second");
     assert!(arrival(&mut network).unwrap() >= at(2_000_000), "behind the first");
     let rest: Vec<Option<Time>> = (0..10).map(|_| arrival(&mut network)).collect();
     assert!(rest[9].is_none(), "the queue is full: {rest:?}");
     assert!(
-        network.send(Time::ZERO, TWO, ONE, parcel(10_000)).first.is_some(),
+        network.send(Time::ZERO, TWO, ONE, parcel(1_000)).first.is_some(),
         "the way back is free"
     );
 }
