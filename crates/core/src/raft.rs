@@ -37,6 +37,10 @@ pub use status::{ProgressState as PeerState, ProgressStatus, Status};
 /// damaged message with a term near the end of its range would end all elections for ever.
 const TERM_LEAP_MAX: u64 = 1 << 32;
 
+/// No log is that long: a message that speaks of a later index is damaged or forged, and counting on
+/// from there would overflow.
+const LOG_INDEX_MAX: LogIndex = LogIndex::new(1 << 62);
+
 /// One Raft server, as a deterministic function of the events that it is given.
 #[derive(Clone, Debug)]
 pub struct Raft {

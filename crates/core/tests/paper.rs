@@ -791,3 +791,35 @@ fn a_term_that_no_election_can_have_reached_is_not_believed() {
     subject.receive(2, heartbeat(1 << 32, 0));
     assert_eq!(subject.raft.current_term(), Term::new(1 << 32), "at the limit");
 }
+
+#[test]
+fn a_message_that_speaks_of_an_index_that_no_log_reaches_is_not_believed() {
+    for index in [u64::MAX, (1 << 62) + 1] {
+        let mut subject = Subject::with(voters(3), HardState::default(), &[]);
+        let prev_log = log_id(index, 1);
+        let entry = command(index.wrapping_add(1), 1, "x");
+        let (term, leader_commit) = (Term::new(1), LogIndex::ORIGIN);
+        let request = AppendEntries { term, prev_log, entries: vec![entry], leader_commit };
+        subject.receive(2, Message::AppendEntries(request));
+        assert_eq!(subject.raft.current_term(), Term::new(1), "the sender is not at fault");
+        assert_eq!(subject.raft.leader(), None);
+    }
+}
+
+#[test]
+fn a_snapshot_from_a_later_term_than_its_leaders_is_not_believed() {
+    let snapshot = |last_included| {
+        let configuration = Arc::new(voters(3));
+        let meta = SnapshotMeta { last_included, configuration };
+        let (term, chunk) = (Term::new(1), Bytes::from_static(b"x"));
+        Message::InstallSnapshot(InstallSnapshot { term, meta, offset: 0, chunk, done: true })
+    };
+    for (last_included, is_taken) in
+        [(log_id(5, 2), false), (log_id(1 << 63, 1), false), (log_id(1 << 62, 1), true)]
+    {
+        let mut subject = Subject::with(voters(3), HardState::default(), &[]);
+        subject.receive(2, snapshot(last_included));
+        let is_write = |effect: &Effect| matches!(effect, Effect::WriteSnapshotChunk { .. });
+        assert_eq!(subject.effects.iter().any(is_write), is_taken, "{last_included}");
+    }
+}

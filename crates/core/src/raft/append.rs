@@ -2,7 +2,7 @@
 //! order of the figure; whether an answer may leave is the business of `follower`.
 
 use super::common::{Common, Poison};
-use super::{Raft, RoleState};
+use super::{LOG_INDEX_MAX, Raft, RoleState};
 use crate::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, ConflictHint, Entry, LogId, LogIndex,
     Message, NodeId,
@@ -168,9 +168,12 @@ impl AppendEntries {
 }
 
 /// The gate: entries follow `prev_log` and each other without a gap, in terms that do not fall and
-/// are not above the leader's.
+/// are not above the leader's, at indexes that a log can have.
 fn is_well_formed(request: &AppendEntries) -> bool {
     let mut previous = request.prev_log;
+    if previous.index > LOG_INDEX_MAX {
+        return false;
+    }
     for Entry { log_id, .. } in &request.entries {
         if log_id.index != previous.index.next() || log_id.term < previous.term {
             return false;

@@ -2,7 +2,7 @@
 //! whole replaces log and state machine. What is inside a snapshot is not known here.
 
 use super::common::Common;
-use super::{Raft, RoleState};
+use super::{LOG_INDEX_MAX, Raft, RoleState};
 use crate::{
     Effect, InstallSnapshot, InstallSnapshotResponse, LogId, LogIndex, Message, NodeId, Role,
     SnapshotMeta, Term,
@@ -40,6 +40,10 @@ impl Raft {
         request: InstallSnapshot,
     ) {
         let last_included = request.meta.last_included;
+        // A leader has nothing from a later term than its own.
+        if last_included.term > request.term || last_included.index > LOG_INDEX_MAX {
+            return;
+        }
         if request.term < self.common.current_term {
             return self.common.answer_snapshot(from, last_included, 0, false);
         }
