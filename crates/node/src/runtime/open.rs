@@ -224,11 +224,19 @@ mod tests {
         }
 
         fn view(&self) -> Result<Box<dyn SnapshotView>, Fatal> {
-            Err(Fatal::new("not asked for here"))
+            Ok(Box::new(Nothing))
         }
 
         fn restore(&mut self, last_included: LogId, _: &mut dyn Read) -> Result<(), Fatal> {
             self.0 = last_included.index;
+            Ok(())
+        }
+    }
+
+    struct Nothing;
+
+    impl SnapshotView for Nothing {
+        fn write_to(self: Box<Self>, _: &mut dyn Write) -> std::io::Result<()> {
             Ok(())
         }
     }
@@ -257,11 +265,11 @@ mod tests {
         }
     }
 
-    fn snapshot(store: &mut SnapshotStore, index: u64, opened: &OpenRequest) -> SnapshotMeta {
+    fn snapshot(opened: &mut Opened, index: u64) -> SnapshotMeta {
         let last_included = LogId::new(Term::new(3), LogIndex::new(index));
-        let configuration = Arc::clone(&opened.founders);
-        let mut writer = store.create(SnapshotMeta { last_included, configuration }).unwrap();
-        writer.write_all(b"state").unwrap();
+        let (meta, view) = opened.applier.view().unwrap();
+        let mut writer = opened.store.create(SnapshotMeta { last_included, ..meta }).unwrap();
+        view.write_to(&mut writer).unwrap();
         writer.finish().unwrap()
     }
 
@@ -275,8 +283,8 @@ mod tests {
     fn a_snapshot_newer_than_the_log_is_not_taken_for_its_beginning() {
         let dir = tempfile::tempdir().unwrap();
         let mut opened = open_volatile(dir.path()).unwrap();
-        let older = snapshot(&mut opened.store, 5, &request(dir.path()));
-        snapshot(&mut opened.store, 8, &request(dir.path()));
+        let older = snapshot(&mut opened, 5);
+        snapshot(&mut opened, 8);
         let reset = Persist { reset: Some(older.clone()), ..Persist::default() };
         opened.wal.persist(&[reset]).unwrap();
         drop(opened);
