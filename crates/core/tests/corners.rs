@@ -1,0 +1,182 @@
+//! Corners that other tests passed by, as mutants of the code showed (docs/mutants.md): one server,
+//! one leader, and what the disk and the state machine answer.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+// A test looks for one effect among all.
+#![allow(clippy::wildcard_enum_match_arm)]
+
+mod harness;
+
+use bytes::Bytes;
+use harness::{index, log_id, node, voters};
+use quorate_core::{
+    AppendEntries, Effect, Entry, Event, HardState, InstallSnapshot, LoadRequest, LogId, LogIndex,
+    Message, Options, Payload, Persist, Poison, Raft, ReadId, Restored, SnapshotMeta, Term, Time,
+};
+use std::sync::Arc;
+
+fn noop(at: u64, term: u64) -> Entry {
+    Entry { log_id: log_id(at, term), payload: Payload::Noop }
+}
+
+fn meta(last_included: LogId) -> SnapshotMeta {
+    SnapshotMeta { last_included, configuration: Arc::new(voters(3)) }
+}
+
+/// n1, whose log of term 1 starts after `base` and ends at `last`; in memory if `holds`.
+fn server(base: u64, last: u64, holds: bool, options: Options) -> Raft {
+    let base_id = if base == 0 { LogId::ORIGIN } else { log_id(base, 1) };
+    let restored = Restored {
+        hard_state: HardState { current_term: Term::new(1), voted_for: None },
+        base: meta(base_id),
+        term_runs: vec![(index(base + 1), Term::new(1))],
+        configurations: Vec::new(),
+        last_log: log_id(last, 1),
+        tail: (base + 1..=last).filter(|_| holds).map(|at| noop(at, 1)).collect(),
+        applied: index(base),
+    };
+    Raft::new(node(1), options, 7, restored, Time::ZERO).unwrap()
+}
+
+fn step(raft: &mut Raft, event: Event) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    raft.step(Time::ZERO, event, &mut effects);
+    effects
+}
+
+fn receive(raft: &mut Raft, message: Message) -> Vec<Effect> {
+    step(raft, Event::Message { from: node(2), message })
+}
+
+/// The leader of term 2 sends entries after `prev_log`.
+fn append(raft: &mut Raft, prev_log: LogId, entries: Vec<Entry>, commit: u64) -> Vec<Effect> {
+    let (term, leader_commit) = (Term::new(2), index(commit));
+    receive(raft, Message::AppendEntries(AppendEntries { term, prev_log, entries, leader_commit }))
+}
+
+fn written(effects: &[Effect]) -> Option<&Persist> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Persist(persist) => Some(persist),
+        _ => None,
+    })
+}
+
+/// What the state machine is given.
+fn handed(effects: &[Effect]) -> Vec<u64> {
+    let entries = effects.iter().filter_map(|effect| match effect {
+        Effect::Apply { entries } => Some(entries),
+        _ => None,
+    });
+    entries.flatten().map(|entry| entry.log_id.index.get()).collect()
+}
+
+fn loads(effects: &[Effect]) -> Vec<LoadRequest> {
+    let loads = effects.iter().filter_map(|effect| match effect {
+        Effect::Load(request) => Some(*request),
+        _ => None,
+    });
+    loads.collect()
+}
+
+/// An event that changes nothing, after which whatever is possible is done.
+fn nothing(raft: &mut Raft) -> Vec<Effect> {
+    step(raft, Event::Compact { through: LogIndex::ORIGIN })
+}
+
+#[test]
+fn entries_below_a_compacted_base_are_passed_over() {
+    let mut raft = server(5, 7, true, Options::default());
+    append(&mut raft, log_id(2, 1), vec![noop(3, 1), noop(4, 1)], 0);
+    assert_eq!((raft.is_poisoned(), raft.last_log()), (false, log_id(7, 1)));
+    append(&mut raft, log_id(3, 1), (4..=8).map(|at| noop(at, 1)).collect(), 0);
+    assert_eq!((raft.is_poisoned(), raft.last_log()), (false, log_id(8, 1)));
+}
+
+#[test]
+fn an_entry_that_contradicts_a_compacted_base_is_proof_of_a_broken_protocol() {
+    let mut raft = server(5, 7, true, Options::default());
+    append(&mut raft, log_id(3, 1), vec![noop(4, 1), noop(5, 2)], 0);
+    let (leader, received, commit_index) = (node(2), log_id(5, 2), index(5));
+    let expected = Poison::CommittedConflict { leader, received, commit_index };
+    assert_eq!(raft.status().poisoned, Some(expected));
+}
+
+#[test]
+fn a_request_that_overlaps_the_log_and_extends_it_truncates_nothing() {
+    let mut raft = server(0, 3, true, Options::default());
+    let effects = append(&mut raft, log_id(1, 1), (2..=4).map(|at| noop(at, 1)).collect(), 0);
+    let persist = written(&effects).unwrap();
+    assert_eq!((persist.truncate_after, persist.entries.len()), (None, 1));
+}
+
+#[test]
+fn the_state_machine_is_handed_no_more_while_it_has_its_fill_and_goes_on_as_it_catches_up() {
+    // An entry counts 48 bytes; a batch may exceed what is left by its last entry.
+    let mut raft = server(0, 6, true, Options { applying_bytes_max: 100, ..Options::default() });
+    assert_eq!(handed(&append(&mut raft, log_id(6, 1), Vec::new(), 6)), [1, 2]);
+    assert_eq!(handed(&nothing(&mut raft)), [3]);
+    assert_eq!(handed(&nothing(&mut raft)), [0; 0], "144 of 100 bytes are under way");
+    assert_eq!(handed(&step(&mut raft, Event::Applied { index: index(2) })), [4]);
+    assert_eq!(handed(&step(&mut raft, Event::Applied { index: index(4) })), [5, 6]);
+}
+
+#[test]
+fn entries_for_the_state_machine_are_read_back_once() {
+    let mut raft = server(0, 3, false, Options::default());
+    assert_eq!(loads(&append(&mut raft, log_id(3, 1), Vec::new(), 3)).len(), 1);
+    assert_eq!(loads(&nothing(&mut raft)), []);
+}
+
+/// The entries that are committed up to `commit` are asked for, and these come.
+fn read_back(commit: u64, entries: Vec<Entry>) -> (Raft, Vec<u64>) {
+    let mut raft = server(0, 3, false, Options::default());
+    let request = loads(&append(&mut raft, log_id(3, 1), Vec::new(), commit))[0];
+    let effects = step(&mut raft, Event::Loaded { request, entries });
+    (raft, handed(&effects))
+}
+
+#[test]
+fn entries_read_back_that_are_not_those_of_the_log_never_reach_the_state_machine() {
+    let wrong = [
+        (3, vec![noop(2, 1), noop(3, 1)], "the first is missing"),
+        (3, vec![noop(1, 1), noop(2, 9)], "the last is of another term"),
+        (2, (1..=3).map(|at| noop(at, 1)).collect(), "the last is not committed"),
+        (3, Vec::new(), "there is nothing"),
+    ];
+    for (commit, entries, what) in wrong {
+        let (raft, handed) = read_back(commit, entries);
+        assert_eq!(handed, [0; 0], "{what}");
+        let expected = Some(Poison::LogUnreadable { index: index(1) });
+        assert_eq!(raft.status().poisoned, expected, "{what}");
+    }
+    let (raft, handed) = read_back(3, vec![noop(1, 1), noop(2, 1)]);
+    assert_eq!((raft.is_poisoned(), handed), (false, vec![1, 2]));
+}
+
+#[test]
+fn entries_that_nobody_asked_for_never_reach_the_state_machine() {
+    let mut asked = server(0, 3, false, Options::default());
+    let request = loads(&append(&mut asked, log_id(3, 1), Vec::new(), 3))[0];
+    let mut raft = server(0, 3, false, Options::default());
+    let entries = (1..=3).map(|at| noop(at, 1)).collect();
+    assert_eq!(handed(&step(&mut raft, Event::Loaded { request, entries })), [0; 0]);
+    assert!(!raft.is_poisoned());
+}
+
+#[test]
+fn the_state_machine_is_replaced_only_after_it_has_finished_what_it_was_given() {
+    let mut raft = server(0, 3, true, Options::default());
+    assert_eq!(handed(&append(&mut raft, log_id(3, 1), Vec::new(), 3)), [1, 2, 3]);
+    let (term, chunk) = (Term::new(2), Bytes::from_static(b"state"));
+    let last_included = log_id(10, 2);
+    let snapshot =
+        InstallSnapshot { term, meta: meta(last_included), offset: 0, chunk, done: true };
+    receive(&mut raft, Message::InstallSnapshot(snapshot));
+    let whole = Event::SnapshotWritten { last_included, next_offset: 5, complete: true };
+    let seq = written(&step(&mut raft, whole)).unwrap().seq;
+    let restores = |effects: Vec<Effect>| {
+        effects.iter().any(|effect| matches!(effect, Effect::RestoreSnapshot { .. }))
+    };
+    assert!(!restores(step(&mut raft, Event::Persisted { seq })), "three entries are in hand");
+    assert!(restores(step(&mut raft, Event::Applied { index: index(3) })));
+    assert!(!restores(step(&mut raft, Event::Read { id: ReadId::new(1) })), "once");
+}
