@@ -17,6 +17,11 @@ use std::sync::Mutex;
 use std::time::Instant;
 use yard::Yard;
 
+/// How many seeds of the ordinary simulator a mutant must survive.
+const SEEDS: u64 = 100;
+/// How many steps each.
+const STEPS: u64 = 20_000;
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Only these mutants; all of them if none is named
@@ -31,10 +36,10 @@ pub(crate) struct Options {
     #[arg(long)]
     write_table: bool,
     /// How many seeds of the ordinary simulator a mutant must survive
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = SEEDS)]
     seeds: u64,
     /// How many steps each
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = STEPS)]
     steps: u64,
     /// How many mutants run at the same time
     #[arg(long, default_value_t = 2)]
@@ -60,8 +65,8 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     println!("woven and built in {} s", started.elapsed().as_secs());
     let budget = Budget { seeds: options.seeds, steps: options.steps };
     let mut outcomes =
-        in_parallel(&chosen, options.jobs, |mutant| run::generic(&runner, mutant, budget))?;
-    direct(&yard, &chosen, &mut outcomes, options.jobs)?;
+        in_parallel(root, &chosen, options.jobs, |mutant| run::generic(&runner, mutant, budget))?;
+    direct(root, &yard, &chosen, &mut outcomes, options.jobs)?;
     let known = table::remember(root, &outcomes)?;
     if options.write_table {
         table::write(root, &groups, &known, budget)?;
@@ -104,6 +109,7 @@ fn choose<'a>(groups: &'a [Group], options: &Options) -> anyhow::Result<Vec<&'a 
 
 /// Runs the tests of those that the simulator did not notice.
 fn direct(
+    root: &Path,
     yard: &Yard,
     mutants: &[&Mutant],
     outcomes: &mut BTreeMap<String, Outcome>,
@@ -120,7 +126,7 @@ fn direct(
     let programs = yard.build_tests()?;
     let tests = Tests { yard, programs: &programs };
     trust(&tests, &left)?;
-    let found = in_parallel(&left, jobs, |mutant| {
+    let found = in_parallel(root, &left, jobs, |mutant| {
         let outcome = tests.directed(mutant)?;
         outcome.or_else(|| outcomes.get(&mutant.id).cloned()).context("expected an outcome")
     })?;
@@ -141,6 +147,7 @@ fn trust(tests: &Tests, mutants: &[&Mutant]) -> anyhow::Result<()> {
 
 /// Runs some mutants at a time, and says what became of each.
 fn in_parallel(
+    root: &Path,
     mutants: &[&Mutant],
     jobs: usize,
     run: impl Fn(&Mutant) -> anyhow::Result<Outcome> + Sync,
@@ -154,6 +161,8 @@ fn in_parallel(
             println!("{}", sentence(mutant, &outcome));
             if let Ok(mut outcomes) = outcomes.lock() {
                 outcomes.insert(mutant.id.clone(), outcome);
+                // Whoever is interrupted keeps what was found so far.
+                table::remember(root, &outcomes)?;
             }
         }
         Ok(())
@@ -172,9 +181,9 @@ fn sentence(mutant: &Mutant, outcome: &Outcome) -> String {
     let Mutant { id, what, .. } = mutant;
     let seconds = outcome.seconds;
     match &outcome.fate {
-        Fate::Generic { seed, nodes, kind, words } => {
+        Fate::Generic { seed, kind, words } => {
             let words: String = words.chars().take(140).collect();
-            format!("{id:6} seed {seed:3} ({nodes} nodes), {seconds:.1} s: {kind}: {words}")
+            format!("{id:6} seed {seed:3}, {seconds:.1} s: {kind}: {words}")
         }
         Fate::Directed { test } => format!("{id:6} {seconds:.1} s: {test}"),
         Fate::Survived { reached } => {

@@ -89,7 +89,7 @@ pub(crate) enum Kind {
     First,
     /// In every woven build: instead of what is found, and of no effect by itself.
     Always,
-    /// In every woven build: before what is found, and of no effect by itself.
+    /// Statements before what is found, which stays.
     Before,
 }
 

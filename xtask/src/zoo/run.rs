@@ -27,7 +27,7 @@ pub(crate) struct Budget {
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// The ordinary simulator noticed it.
-    Generic { seed: u64, nodes: u64, kind: String, words: String },
+    Generic { seed: u64, kind: String, words: String },
     /// A test that was written for it noticed it.
     Directed { test: String },
     /// Nobody did; its code ran so often in the simulator.
@@ -110,12 +110,8 @@ fn simulate(runner: &Path, id: &str, budget: Budget) -> anyhow::Result<Fate> {
         .context("starting the runner")?;
     let lines = lines_of(child.stdout.take().context("the runner's output")?);
     let mut seed = 0;
-    let noticed = |seed, kind: &str, words: String| Fate::Generic {
-        seed,
-        nodes: 0,
-        kind: kind.to_owned(),
-        words,
-    };
+    let noticed =
+        |seed, kind: &str, words: String| Fate::Generic { seed, kind: kind.to_owned(), words };
     loop {
         match lines.recv_timeout(PATIENCE) {
             Ok(line) => match spoken(&line)? {
@@ -152,9 +148,8 @@ fn spoken(line: &str) -> anyhow::Result<Spoken> {
     }
     let parts: Vec<&str> = line.split('\t').collect();
     match parts.as_slice() {
-        ["killed", seed, nodes, kind, words] => Ok(Spoken::Ended(Fate::Generic {
+        ["killed", seed, kind, words] => Ok(Spoken::Ended(Fate::Generic {
             seed: seed.parse()?,
-            nodes: nodes.parse()?,
             kind: (*kind).to_owned(),
             words: (*words).to_owned(),
         })),
@@ -216,8 +211,8 @@ mod tests {
         assert_eq!(spoken("survived\t3").unwrap(), Spoken::Ended(Fate::Survived { reached: 3 }));
         let (kind, words) = ("TwoLeaders".to_owned(), "two leaders".to_owned());
         assert_eq!(
-            spoken("killed\t7\t5\tTwoLeaders\ttwo leaders").unwrap(),
-            Spoken::Ended(Fate::Generic { seed: 7, nodes: 5, kind, words })
+            spoken("killed\t7\tTwoLeaders\ttwo leaders").unwrap(),
+            Spoken::Ended(Fate::Generic { seed: 7, kind, words })
         );
         assert!(spoken("nothing").is_err());
     }

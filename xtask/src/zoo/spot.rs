@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use std::ops::Range;
 
 /// Where the tests of a file begin; nothing there is ever meant.
-const TESTS: &str = "#[cfg(test)]\nmod ";
+const TESTS: &str = "#[cfg(test)]\nmod tests {";
 
 /// The span of `text` that `edit` changes; empty for an insertion.
 ///

@@ -54,7 +54,7 @@ fn render(groups: &[Group], known: &Outcomes, budget: Budget) -> String {
          implementations of Raft had, the classic\nmistakes, and our own (Q), each put back into our \
          code one at a time (`zoo/*.toml`; how: [decision 8](decisions/0008-mutants-are-woven-in.md)).\n\n\
          *Generic*: the ordinary simulator noticed it, without knowing which mutant ran, within {} \
-         seeds (from 1 on, clusters of 1 to 5\nnodes, {} steps each before healing). *Directed*: only a \
+         seeds (from 1 on, 1 to 7 voters and up\nto 2 learners, {} steps each before healing). *Directed*: only a \
          test that was written for it did. Seconds are those of one core of\ntwo that were shared.\n\n\
          The properties: ES election safety, LM log matching, LC leader completeness, SMS state machine \
          safety, CI committed entries\nand the commit index never go back, CQ committed means durable on a \

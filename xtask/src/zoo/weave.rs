@@ -48,7 +48,7 @@ fn add<'a>(
         bail!("mutants {id} and {} change one place in different ways", others());
     }
     match edit.kind {
-        Kind::Always | Kind::Before if same.choices.iter().any(|(_, text)| *text == choice.1) => {}
+        Kind::Always if same.choices.iter().any(|(_, text)| *text == choice.1) => {}
         Kind::Always => bail!("mutants {id} and {} always change one place", others()),
         Kind::Expression | Kind::Statements | Kind::First | Kind::Before => {
             same.choices.push(choice);
@@ -101,10 +101,8 @@ fn choose(patch: &Patch, original: &str) -> String {
     match patch.kind {
         Kind::Expression => format!("({} else {{ {original} }})", chain(" else ")),
         Kind::Statements => format!("{} else {{ {original} }}", chain(" else ")),
-        Kind::First => chain(" "),
-        Kind::Always | Kind::Before => {
-            patch.choices.iter().flat_map(|(_, text)| [*text, " "]).collect()
-        }
+        Kind::First | Kind::Before => chain(" "),
+        Kind::Always => patch.choices.iter().map(|(_, text)| *text).collect(),
     }
 }
 
@@ -195,9 +193,12 @@ mod tests {
         let edits = [
             ("A1", edit("always", "", "const fn f", "fn f")),
             ("A2", edit("always", "", "const fn f", "fn f")),
-            ("A2", edit("before", "", "b: u8", "a: u8,")),
+            ("A2", edit("before", "", "b();", "a();")),
         ];
-        assert_eq!(woven("const fn f() { b: u8 }", &edits).unwrap(), "fn f () { a: u8, b: u8 }");
+        assert_eq!(
+            woven("const fn f() { b(); }", &edits).unwrap(),
+            "fn f() { if A2 { a(); }b(); }"
+        );
     }
 
     #[test]
