@@ -9,8 +9,9 @@ mod harness;
 use bytes::Bytes;
 use harness::{index, log_id, node, voters};
 use quorate_core::{
-    AppendEntries, Effect, Entry, Event, HardState, InstallSnapshot, LoadRequest, LogId, LogIndex,
-    Message, Options, Payload, Persist, Poison, Raft, ReadId, Restored, SnapshotMeta, Term, Time,
+    AppendEntries, AppendEntriesResponse, AppendOutcome, Effect, Entry, Event, HardState,
+    InstallSnapshot, LoadRequest, LogId, LogIndex, Message, Options, Payload, Persist, Poison,
+    Raft, ReadId, Restored, SnapshotMeta, Term, Time,
 };
 use std::sync::Arc;
 
@@ -106,6 +107,17 @@ fn a_request_that_overlaps_the_log_and_extends_it_truncates_nothing() {
     let effects = append(&mut raft, log_id(1, 1), (2..=4).map(|at| noop(at, 1)).collect(), 0);
     let persist = written(&effects).unwrap();
     assert_eq!((persist.truncate_after, persist.entries.len()), (None, 1));
+}
+
+#[test]
+fn a_follower_tells_of_what_is_durable_while_more_is_being_written() {
+    let mut raft = server(0, 3, true, Options::default());
+    let first = written(&append(&mut raft, log_id(3, 1), vec![noop(4, 2)], 0)).unwrap().seq;
+    append(&mut raft, log_id(4, 2), vec![noop(5, 2)], 0);
+    let effects = step(&mut raft, Event::Persisted { seq: first });
+    let (term, outcome) = (Term::new(2), AppendOutcome::Accepted { matched: index(4) });
+    let message = Message::AppendEntriesResponse(AppendEntriesResponse { term, outcome });
+    assert_eq!(effects, [Effect::Send { to: node(2), message }]);
 }
 
 #[test]
