@@ -6,6 +6,7 @@ mod bench_etcd;
 mod ci;
 mod explore;
 mod figure_3_1;
+mod fuzz;
 mod mutants;
 mod paper_map;
 mod servers;
@@ -40,6 +41,8 @@ enum Chore {
     Zoo(zoo::Options),
     /// Every interleaving of a small cluster of real cores, within bounds
     Explore(explore::Options),
+    /// Feeds decoders and the core with inputs that reach ever more code
+    Fuzz(fuzz::Options),
     /// Changes one thing at a time in a crate: do its own tests notice?
     Mutants(mutants::Options),
     /// Three real etcds and three of ours in turn, on the same disk, under the same load
@@ -65,6 +68,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Torture(options) => torture::run(&root, &options),
         Chore::Zoo(options) => zoo::run(&root, &options),
         Chore::Explore(options) => explore::run(&root, &options),
+        Chore::Fuzz(options) => fuzz::run(&root, &options),
         Chore::Mutants(options) => mutants::run(&root, &options),
         Chore::BenchEtcd(options) => bench_etcd::run(&root, &options),
     }

@@ -11,6 +11,7 @@ mod counts;
 mod disk;
 pub mod explore;
 mod faults;
+pub mod fuzz;
 mod hash;
 mod json;
 pub mod judge;

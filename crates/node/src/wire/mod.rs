@@ -19,8 +19,34 @@ pub(crate) use hello::{
 pub use hello::{Channel, Reject};
 pub use message::{decode_peer_message, encode_peer_message};
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use quorate_core::LogId;
+
+/// A frame around any body: length, checksum, body.
+#[must_use]
+pub fn frame_of(body: &[u8]) -> Bytes {
+    let mut out = BytesMut::new();
+    put_frame(&mut out, |out| out.extend_from_slice(body));
+    out.freeze()
+}
+
+/// Reads what arrived on a connection as far as it makes sense, and says how many frames that were:
+/// for fuzzers and other strangers to the transport. Each frame is at most `max_bytes` long.
+#[must_use]
+pub fn read_frames(received: &[u8], max_bytes: usize) -> usize {
+    let mut received = BytesMut::from(received);
+    let mut count = 0;
+    while let Ok(Taken::Body(body)) = take_frame(&mut received, max_bytes) {
+        let is_link = body.first().is_some_and(|kind| is_link_kind(*kind));
+        let is_sound =
+            if is_link { take_link_frame(body).is_ok() } else { decode_peer_message(body).is_ok() };
+        if !is_sound {
+            break;
+        }
+        count += 1;
+    }
+    count
+}
 
 /// Appends a byte string after its length.
 fn put_bytes(bytes: &[u8], out: &mut BytesMut) {

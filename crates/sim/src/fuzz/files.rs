@@ -1,0 +1,145 @@
+//! Files that are not what was written: a log and a snapshot, damaged anywhere and in any way. They
+//! open, or are refused with a reason; what they give then is checked like everything else.
+
+use super::input::Input;
+use crate::disk::SimDisk;
+use crate::rng::Rng;
+use bytes::Bytes;
+use quorate_core::{
+    Configuration, Entry, HardState, LogId, LogIndex, NodeId, Options, Payload, Persist,
+    PersistSeq, Raft, SnapshotMeta, Term, Time,
+};
+use quorate_wal::{Disk, Identity, Received, SnapshotStore, Wal, WalError, WalOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const FOLDER: &str = "/node/wal";
+const NODE: NodeId = NodeId::new(1);
+
+/// A log is written as the input says, then damaged as it says, then opened.
+pub(super) fn log_folder(data: &[u8]) {
+    let mut input = Input(data);
+    let disk = SimDisk::new(Rng::new(1));
+    if write_log(&disk, &mut input).is_err() {
+        return;
+    }
+    damage(&disk, Path::new(FOLDER), &mut input);
+    let shared: Arc<dyn Disk> = Arc::new(disk);
+    let opened = Wal::open(shared, Path::new(FOLDER), options(), 7, NODE);
+    let Ok((mut wal, recovered)) = opened else { return };
+    let (first, last) = (wal.first_index(), wal.last_log().index);
+    let _ = wal.read(first, last, usize::MAX);
+    // What the log vouches for, the core takes, or refuses with a reason.
+    let restored = recovered.into_restored(wal.base().last_included.index);
+    if let Ok(mut raft) = Raft::new(NODE, Options::default(), 1, restored, Time::ZERO) {
+        raft.step(Time::ZERO, quorate_core::Event::Deadline, &mut Vec::new());
+    }
+}
+
+fn options() -> WalOptions {
+    WalOptions { segment_size_bytes: 4096, first_segment_size_bytes: 2048, ..WalOptions::default() }
+}
+
+fn write_log(disk: &SimDisk, input: &mut Input<'_>) -> Result<(), WalError> {
+    let identity = Identity { cluster_id: 7, node_id: NODE, storage_id: 9 };
+    let initial = SnapshotMeta {
+        last_included: LogId::ORIGIN,
+        configuration: Arc::new(Configuration::default()),
+    };
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let (mut wal, _) = Wal::create(disk, Path::new(FOLDER), options(), identity, initial)?;
+    for seq in 1..=u64::from(input.below(8)) {
+        let term = wal.last_log().term.max(Term::new(u64::from(input.below(6))));
+        let mut persist = Persist { seq: PersistSeq::new(seq), ..Persist::default() };
+        let mut last = wal.last_log().index;
+        if input.below(4) == 0 {
+            last = LogIndex::new(last.get().saturating_sub(u64::from(input.below(3))));
+            persist.truncate_after = Some(last.max(wal.base().last_included.index));
+        }
+        for _ in 0..input.below(4) {
+            last = last.next();
+            let size = usize::from(input.byte()) * 4;
+            let payload = Payload::Command(Bytes::from(vec![input.byte(); size]));
+            persist.entries.push(Entry { log_id: LogId::new(term, last), payload });
+        }
+        if input.flag() {
+            persist.hard_state = Some(HardState { current_term: term, voted_for: Some(NODE) });
+        }
+        wal.persist(&[persist])?;
+    }
+    if input.flag() { wal.mark_synced() } else { Ok(()) }
+}
+
+/// Bytes change, files end earlier or grow, vanish, or take each other's place.
+fn damage(disk: &SimDisk, folder: &Path, input: &mut Input<'_>) {
+    let mut names = disk.list(folder).unwrap_or_default();
+    names.sort_unstable();
+    while !input.is_empty() {
+        let Some(name) = pick(&names, input) else { return };
+        let path = folder.join(name);
+        let _ = match input.below(5) {
+            0 => disk.remove(&path),
+            1 => {
+                pick(&names, input).map_or(Ok(()), |other| disk.rename(&path, &folder.join(other)))
+            }
+            2 => disk.open(&path).and_then(|file| file.set_size(place(input))),
+            _ => disk.open(&path).and_then(|file| {
+                let offset = place(input);
+                let count = usize::from(input.below(16));
+                file.write_at(input.bytes(count), offset)
+            }),
+        };
+    }
+}
+
+fn pick<'a>(names: &'a [String], input: &mut Input<'_>) -> Option<&'a String> {
+    let at = usize::from(input.byte()).checked_rem(names.len())?;
+    names.get(at)
+}
+
+/// An offset within a few KiB.
+fn place(input: &mut Input<'_>) -> u64 {
+    u64::from(u16::from_le_bytes([input.byte(), input.byte() % 24]))
+}
+
+/// A snapshot arrives in pieces from somebody who may send anything; then it is damaged and read.
+pub(super) fn snapshot_file(data: &[u8]) {
+    let mut input = Input(data);
+    let disk = SimDisk::new(Rng::new(1));
+    let folder = PathBuf::from("/node/snapshots");
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let Ok(mut store) = SnapshotStore::open(shared, &folder) else { return };
+    let last_included = LogId::new(Term::new(input.number()), LogIndex::new(input.number()));
+    let meta = SnapshotMeta { last_included, configuration: Arc::new(Configuration::default()) };
+    if input.flag() {
+        let written = store.create(meta.clone()).and_then(|mut writer| {
+            let size = usize::from(input.byte());
+            let _ = writer.write_all(input.bytes(size));
+            writer.finish()
+        });
+        assert!(written.is_ok(), "a snapshot can be written");
+        damage(&disk, &folder, &mut input);
+    } else {
+        receive(&mut store, &meta, &mut input);
+    }
+    let _ = store.list();
+    let Ok(reader) = store.reader(last_included) else { return };
+    let _ = reader.read_chunk(0, 1 << 16);
+    let is_sound = reader.verify().is_ok();
+    let read = reader.body().read_to_end(&mut Vec::new());
+    assert!(read.is_ok() || !is_sound, "what was verified can be read");
+}
+
+fn receive(store: &mut SnapshotStore, meta: &SnapshotMeta, input: &mut Input<'_>) {
+    let mut wanted = 0;
+    while !input.is_empty() {
+        let offset = if input.below(4) == 0 { input.number() } else { wanted };
+        let (done, size) = (input.below(4) == 0, usize::from(input.byte()));
+        let chunk = Bytes::copy_from_slice(input.bytes(size));
+        match store.receive(meta, offset, &chunk, done) {
+            Ok(Received { next_offset, .. }) => wanted = next_offset,
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! `cargo xtask fuzz`: feeds every decoder, and the core, with inputs that libFuzzer grows, and keeps
+//! those that reached new code. What is fuzzed is in `crates/sim/src/fuzz`; needs a C++ compiler.
+
+use crate::ci::{cargo, succeed};
+use anyhow::Context;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// The targets, as `quorate_sim::fuzz::TARGETS` lists them; a test compares.
+const TARGETS: [&str; 7] = [
+    "wire_message",
+    "wire_stream",
+    "log_codec",
+    "log_folder",
+    "snapshot_file",
+    "store",
+    "core_step",
+];
+/// Tells which code an input reaches, for libFuzzer. These flags work on the stable compiler.
+const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+                        -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+                        -Cllvm-args=-sanitizer-coverage-pc-table \
+                        -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing";
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Only this target
+    #[arg(long)]
+    target: Option<String>,
+    /// Seconds for each target
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Inputs are not longer, in bytes
+    #[arg(long, default_value_t = 1024)]
+    max_len: u32,
+    /// Afterwards put the smallest set of inputs that reaches the same code into fuzz/corpus
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs the campaigns one after the other.
+///
+/// # Errors
+///
+/// If the fuzzer cannot be built, or finds an input that makes a target panic: that input is then
+/// in `fuzz/findings`.
+pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
+    let folder = root.join("fuzz");
+    // With an explicit target the flags do not concern build scripts and macros.
+    let machine = machine()?;
+    let mut build = Command::new(cargo());
+    build.args(["build", "--release", "--target", &machine]).current_dir(&folder);
+    build.env("RUSTFLAGS", COVERAGE).env("CARGO_TARGET_DIR", folder.join("target"));
+    succeed(&mut build)?;
+    let program = folder.join("target").join(machine).join("release/quorate-fuzz");
+    for target in TARGETS {
+        if options.target.as_deref().is_none_or(|wanted| wanted == target) {
+            fuzz(&program, &folder, target, options)?;
+        }
+    }
+    Ok(())
+}
+
+/// The machine that the compiler runs on, as it calls it.
+fn machine() -> anyhow::Result<String> {
+    let output = Command::new("rustc").arg("-vV").output().context("running rustc")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find_map(|line| line.strip_prefix("host: "));
+    line.map(str::to_owned).context("expected a line `host: ...` from rustc -vV")
+}
+
+fn fuzz(program: &Path, folder: &Path, target: &str, options: &Options) -> anyhow::Result<()> {
+    println!("== {target}");
+    let corpus = folder.join("corpus").join(target);
+    let grown = folder.join("target/grown").join(target);
+    let findings = folder.join("findings");
+    for path in [&corpus, &grown, &findings] {
+        fs::create_dir_all(path).with_context(|| format!("creating {}", path.display()))?;
+    }
+    let mut command = Command::new(program);
+    command
+        .env("QUORATE_FUZZ_TARGET", target)
+        .arg(format!("-max_total_time={}", options.seconds))
+        .arg(format!("-max_len={}", options.max_len))
+        .args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=1"])
+        .arg(format!("-artifact_prefix={}/{target}-", findings.display()))
+        .args([&grown, &corpus]);
+    succeed(&mut command)?;
+    if !options.keep {
+        return Ok(());
+    }
+    let mut merge = Command::new(program);
+    merge.env("QUORATE_FUZZ_TARGET", target).args(["-set_cover_merge=1", "-verbosity=0"]);
+    succeed(merge.args([&corpus, &grown]))
+}
