@@ -35,6 +35,16 @@ pub enum Violation {
         /// The last entry that it has.
         after: LogId,
     },
+    /// §3.6.2: a leader commits entries of earlier terms only with one of its own.
+    #[error("{id} led term {term} and committed up to {index}, which is of an earlier term")]
+    CommittedByCounting {
+        /// The leader.
+        id: NodeId,
+        /// Its term.
+        term: Term,
+        /// Its new commit index.
+        index: LogIndex,
+    },
     /// Log Matching (Figure 3.2): one equal entry means that all before it are equal.
     #[error("log matching: {first} and {second} agree on {agreed} but not on {index}")]
     LogsDiffer {
@@ -145,7 +155,8 @@ pub fn check_state(view: &View) -> Result<(), Violation> {
 /// # Errors
 ///
 /// [`Violation::WentBack`] if term, commit index or applied index fell;
-/// [`Violation::LeaderOverwrote`] if a leader changed its log other than by appending.
+/// [`Violation::LeaderOverwrote`] if a leader changed its log other than by appending;
+/// [`Violation::CommittedByCounting`] if it committed up to an entry of an earlier term.
 pub fn check_transition(before: &View, after: &View) -> Result<(), Violation> {
     Outline::of(before).check_transition(after)
 }
@@ -193,6 +204,12 @@ impl Outline {
         if is_one_office && !has_kept {
             let (term, before, after) = (after.current_term, kept, after.last_log);
             return Err(Violation::LeaderOverwrote { id, term, before, after });
+        }
+        let commit_term = after.term_at(after.commit_index);
+        let is_older = commit_term.is_some_and(|term| term < after.current_term);
+        if is_one_office && after.commit_index > self.commit_index && is_older {
+            let (term, index) = (after.current_term, after.commit_index);
+            return Err(Violation::CommittedByCounting { id, term, index });
         }
         Ok(())
     }

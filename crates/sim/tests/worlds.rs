@@ -95,7 +95,7 @@ fn every_kind_of_trouble_comes_up_in_a_few_hundred_drawn_worlds() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed > 300 {
+                    if seed > 450 {
                         return;
                     }
                     let summary = World { seed, node_count: 0, steps: 3_000 }.run().unwrap();

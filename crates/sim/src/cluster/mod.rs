@@ -153,6 +153,7 @@ impl ClusterOptions {
         options.raft.log_cache_bytes_max = rng.index(32 << 10) + 1;
         options.raft.load_bytes_max = rng.index(4 << 10) + 1;
         options.raft.snapshot_chunk_bytes_max = rng.index(2 << 10) + 64;
+        draw_snapshots(&mut options, &mut Rng::new(seed).fork("snapshots"));
         options.at(Pace::draw(&mut rng.fork("pace")))
     }
 
@@ -438,6 +439,18 @@ fn draw_limits(options: &mut ClusterOptions, rng: &mut Rng) {
     options.raft.waiting_reads_count_max = rng.index(8) + 1;
     options.driver.outstanding_bytes_max = rng.index(4 << 10) + 512;
     options.driver.barriers_count_max = rng.index(8) + 1;
+}
+
+/// In some worlds so little of the log is kept that whoever was away for a moment needs a snapshot,
+/// and in some a snapshot is sent in one piece.
+fn draw_snapshots(options: &mut ClusterOptions, rng: &mut Rng) {
+    if rng.below(4) == 0 {
+        options.driver.compact_log_count = rng.between(6, 16);
+        options.driver.retain_log_count = rng.between(4, 8);
+    }
+    if rng.below(4) == 0 {
+        options.raft.snapshot_chunk_bytes_max = 1 << 20;
+    }
 }
 
 /// Short and long timeouts: what is rare at one speed is common at another.

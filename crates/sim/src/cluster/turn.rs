@@ -187,6 +187,8 @@ impl<A: Application> Cluster<A> {
         if running.turn_count.is_multiple_of(TURNS_PER_LOOK) {
             let ClusterOptions { raft, driver, .. } = &self.options;
             bounds::check_held(&running.driver, raft, driver)?;
+            let patience = raft.election_timeout;
+            self.safety.believes(running.driver.raft(), now, patience)?;
         }
         let waited = running.asked.front().map_or(Duration::ZERO, |asked| now.since(*asked));
         if look.role == Role::Leader && waited > stall_bound(&self.options) {
@@ -202,6 +204,9 @@ impl<A: Application> Cluster<A> {
         self.safety.stepped(look, |index| raft.term_at(index))?;
         if running.noted != (look.role, look.term) {
             let is_elected = look.role == Role::Leader;
+            if is_elected && !raft.configuration().is_voter(id) {
+                return Err(Breach::NoVoter { node: id, term: look.term });
+            }
             self.trace.counts.elections += u64::from(is_elected);
             running.noted = (look.role, look.term);
             let what = What::Became { role: look.role, term: look.term };
@@ -286,8 +291,10 @@ impl<A: Application> Cluster<A> {
     }
 
     fn send(&mut self, from: NodeId, to: NodeId, message: &PeerMessage) -> Result<(), Breach> {
-        if let PeerMessage::Raft(message) = message {
-            self.safety.sends(from, to, message)?;
+        if let PeerMessage::Raft(message) = message
+            && let Some(running) = self.running(from)
+        {
+            self.safety.sends(to, message, running.driver.raft())?;
         }
         self.scratch.reserve(MESSAGE_BYTES);
         encode_peer_message(message, &mut self.scratch);

@@ -5,6 +5,7 @@ pub(crate) mod bounds;
 mod durable;
 mod kind;
 pub mod linearizable;
+mod promises;
 mod safety;
 
 pub(crate) use durable::Found;
@@ -130,6 +131,51 @@ pub enum Breach {
         claimed: LogIndex,
         /// What was durable.
         durable: LogIndex,
+    },
+    /// An acknowledgement left the node before the term was durable in which it accepted.
+    #[error("node {node} acknowledged in term {term} when {durable} was its durable term")]
+    TermNotDurable {
+        /// Who.
+        node: NodeId,
+        /// In which term.
+        term: Term,
+        /// What was durable.
+        durable: Term,
+    },
+    /// A leader is wrong about a follower.
+    #[error(
+        "leader {leader} believes of {follower} {what}: match index {match_index}, next index \
+         {next_index}"
+    )]
+    FalseBelief {
+        /// The leader.
+        leader: NodeId,
+        /// Of whom.
+        follower: NodeId,
+        /// What it believes.
+        what: &'static str,
+        /// Up to where it counts on the follower.
+        match_index: LogIndex,
+        /// What it sends next.
+        next_index: LogIndex,
+    },
+    /// A learner was elected.
+    #[error("node {node} leads term {term} and is no voter")]
+    NoVoter {
+        /// Who.
+        node: NodeId,
+        /// Which term.
+        term: Term,
+    },
+    /// A leader that hears no quorum stays in office.
+    #[error("node {leader} has heard no quorum since {since:?} and still leads term {term}")]
+    DeafLeader {
+        /// Who.
+        leader: NodeId,
+        /// Its term.
+        term: Term,
+        /// When that was first seen.
+        since: Time,
     },
     /// Recovery lost term or vote.
     #[error("node {node} recovered {got:?}; durable was {expected:?}")]

@@ -4,12 +4,14 @@
 
 use super::Breach;
 use super::durable::{Durable, Found};
+use super::promises::{self, Believed};
 use crate::hash::{TraceHash, hash_of};
 use quorate_core::{
-    AppendOutcome, Configuration, Entry, HardState, LogId, LogIndex, MemberRole, Message, NodeId,
-    Payload, Persist, Role, Term, VotePhase,
+    Configuration, Entry, HardState, LogId, LogIndex, MemberRole, Message, NodeId, Payload,
+    Persist, Raft, Role, Term, Time,
 };
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What a judge sees of a node after each step.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +49,8 @@ struct Watched {
     durable: Durable,
     before: Option<Look>,
     next_apply: LogIndex,
+    /// If it leads.
+    believed: Believed,
 }
 
 impl Safety {
@@ -73,6 +77,7 @@ impl Safety {
     ) -> Result<(), Breach> {
         let watched = self.nodes.entry(node).or_default();
         watched.before = None;
+        watched.believed = Believed::default();
         watched.next_apply = applied.next();
         watched.durable.recovered(node, found)
     }
@@ -257,40 +262,33 @@ impl Safety {
     }
 
     /// A node sends a message: what it promises must be on its disk.
-    pub(crate) fn sends(&self, node: NodeId, to: NodeId, message: &Message) -> Result<(), Breach> {
+    pub(crate) fn sends(&self, to: NodeId, message: &Message, raft: &Raft) -> Result<(), Breach> {
+        let node = raft.id();
         let Some(watched) = self.nodes.get(&node) else { return Ok(()) };
-        let durable = &watched.durable;
-        match message {
-            Message::RequestVoteResponse(vote)
-                if vote.granted && vote.phase != VotePhase::PreVote =>
-            {
-                let held = HardState { current_term: vote.term, voted_for: Some(to) };
-                let is_past = durable.hard_state.current_term > vote.term;
-                if durable.hard_state == held || is_past {
-                    return Ok(());
-                }
-                Err(Breach::VoteNotDurable { node, term: vote.term, to })
-            }
-            Message::AppendEntriesResponse(response) => match response.outcome {
-                AppendOutcome::Accepted { matched } if matched > durable.last_index() => {
-                    let durable = durable.last_index();
-                    Err(Breach::AckNotDurable { node, claimed: matched, durable })
-                }
-                AppendOutcome::Accepted { .. }
-                | AppendOutcome::Rejected { .. }
-                | AppendOutcome::StaleTerm => Ok(()),
-            },
-            Message::RequestVote(_)
-            | Message::RequestVoteResponse(_)
-            | Message::AppendEntries(_)
-            | Message::Heartbeat(_)
-            | Message::HeartbeatResponse(_)
-            | Message::InstallSnapshot(_)
-            | Message::InstallSnapshotResponse(_)
-            | Message::TimeoutNow(_)
-            | Message::ReadIndex(_)
-            | Message::ReadIndexResponse(_) => Ok(()),
+        promises::check_sent(node, to, message, raft, &watched.durable)
+    }
+
+    /// What a leader believes of its followers must be on their disks.
+    pub(crate) fn believes(
+        &mut self,
+        raft: &Raft,
+        now: Time,
+        patience: Duration,
+    ) -> Result<(), Breach> {
+        if raft.role() != Role::Leader {
+            return Ok(());
         }
+        let leader = self.nodes.entry(raft.id()).or_default();
+        let mut believed = std::mem::take(&mut leader.believed);
+        let status = raft.status();
+        let mut each = status.progress.iter();
+        let checked = each.try_for_each(|(follower, progress)| {
+            let Some(watched) = self.nodes.get(follower) else { return Ok(()) };
+            believed.check(raft, *follower, progress, &watched.durable)
+        });
+        let checked = checked.and_then(|()| believed.check_hearing(raft, &status, now, patience));
+        self.nodes.entry(raft.id()).or_default().believed = believed;
+        checked
     }
 
     /// A client was told that its command stands at `told`.
