@@ -190,6 +190,18 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_is_being_replaced_counts_only_as_far_as_it_is_committed() {
+        let mut persistence = Persistence::new(LogIndex::new(6), HardState::default());
+        let last_included = LogId::new(Term::new(3), LogIndex::new(20));
+        let base = SnapshotMeta { last_included, configuration: std::sync::Arc::default() };
+        persistence.reset(base, LogIndex::new(4));
+        assert_eq!(persistence.durable_index(), LogIndex::new(4));
+        let reset = write(&mut persistence);
+        assert!(persistence.complete(reset));
+        assert_eq!(persistence.durable_index(), LogIndex::new(20));
+    }
+
+    #[test]
     fn nothing_to_write_asks_for_nothing() {
         let mut persistence = Persistence::new(LogIndex::ORIGIN, HardState::default());
         assert_eq!(persistence.flush(Time::ZERO), None);

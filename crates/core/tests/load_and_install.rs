@@ -141,3 +141,83 @@ fn entries_read_back_for_a_follower_do_not_overfill_its_window() {
     assert_eq!(appends(&effects), 2, "{effects:?}");
     assert_eq!(raft.status().progress[&LEADER].in_flight_count, 2);
 }
+
+/// The leader of term 2, whose log starts after entry 3 of term 1.
+fn leader_of_a_short_log() -> Raft {
+    let restored = Restored {
+        hard_state: HardState { current_term: Term::new(1), voted_for: None },
+        base: meta(id(1, 3)),
+        term_runs: Vec::new(),
+        configurations: Vec::new(),
+        last_log: id(1, 3),
+        tail: Vec::new(),
+        applied: LogIndex::new(3),
+    };
+    let mut raft = Raft::new(NodeId::new(1), Options::default(), 7, restored, Time::ZERO).unwrap();
+    elect(&mut raft);
+    raft
+}
+
+/// `LEADER`, a follower here, refuses the first request, for its log ends with `last`.
+fn refuse(raft: &mut Raft, last: LogId) -> Vec<Effect> {
+    let hint = ConflictHint { candidate: last };
+    answer(raft, LEADER, AppendOutcome::Rejected { prev_index: LogIndex::new(3), hint })
+}
+
+fn answer(raft: &mut Raft, from: NodeId, outcome: AppendOutcome) -> Vec<Effect> {
+    let answer = AppendEntriesResponse { term: Term::new(2), outcome };
+    step(raft, Event::Message { from, message: Message::AppendEntriesResponse(answer) })
+}
+
+#[test]
+fn a_follower_that_lacks_only_the_last_entry_of_the_base_gets_a_snapshot() {
+    let mut raft = leader_of_a_short_log();
+    let outcome = AppendOutcome::Accepted { matched: LogIndex::new(2) };
+    let accepted = AppendEntriesResponse { term: Term::new(2), outcome };
+    let mut effects = receive(&mut raft, Message::AppendEntriesResponse(accepted));
+    effects.extend(refuse(&mut raft, id(1, 2)));
+    let asks = |effect: &Effect| matches!(effect, Effect::TakeSnapshot { .. });
+    assert!(effects.iter().any(asks), "{effects:?}");
+    assert_eq!(appends(&effects), 0, "{effects:?}");
+}
+
+#[test]
+fn heartbeats_reach_everybody_while_a_follower_waits_for_a_snapshot() {
+    let mut raft = leader_of_a_short_log();
+    let effects = refuse(&mut raft, LogId::ORIGIN);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::TakeSnapshot { .. })));
+    let mut effects = Vec::new();
+    raft.step(raft.next_deadline().unwrap(), Event::Deadline, &mut effects);
+    let heard = |effect: &Effect| match effect {
+        Effect::Send { to, message: Message::Heartbeat(_) } => Some(to.get()),
+        _ => None,
+    };
+    assert_eq!(effects.iter().filter_map(heard).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[test]
+fn a_leader_whose_whole_log_is_released_has_a_snapshot_taken_for_who_lacks_it() {
+    let mut raft = leader_of_a_short_log();
+    answer(&mut raft, LEADER, AppendOutcome::Accepted { matched: LogIndex::new(4) });
+    step(&mut raft, Event::Applied { index: LogIndex::new(4) });
+    // The third server has not answered yet.
+    let effects = step(&mut raft, Event::Compact { through: LogIndex::new(4) });
+    assert_eq!(raft.base().last_included, raft.last_log());
+    let asks = |effect: &Effect| matches!(effect, Effect::TakeSnapshot { .. });
+    assert!(effects.iter().any(asks), "{effects:?}");
+}
+
+#[test]
+fn entries_that_were_read_for_a_follower_are_dropped_if_it_has_them_by_now() {
+    let mut raft = restarted(Options::default());
+    elect(&mut raft);
+    refuse(&mut raft, LogId::ORIGIN);
+    let matched = LogIndex::ORIGIN;
+    let request = load_of(&answer(&mut raft, LEADER, AppendOutcome::Accepted { matched }));
+    let matched = LogIndex::new(4);
+    answer(&mut raft, LEADER, AppendOutcome::Accepted { matched });
+    let entry = |index| Entry { log_id: id(1, index), payload: Payload::Noop };
+    let entries = (1..=3).map(entry).collect();
+    let effects = step(&mut raft, Event::Loaded { request, entries });
+    assert_eq!(appends(&effects), 0, "{effects:?}");
+}

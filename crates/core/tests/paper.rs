@@ -747,6 +747,31 @@ fn a_follower_takes_a_snapshot_in_and_starts_its_log_behind_it() {
     assert_eq!(subject.raft.last_log(), last_included);
     assert_eq!(subject.raft.commit_index(), index(7));
     assert_eq!(subject.raft.configuration().member_count(), 5);
+    assert_eq!(subject.raft.current_term(), term, "a snapshot's term is one like any other");
+}
+
+#[test]
+fn a_snapshot_of_what_the_log_holds_leaves_the_log_and_what_follows_it() {
+    let mut subject = Subject::new(1, &entries(&[1, 1, 1]));
+    let meta = SnapshotMeta { last_included: log_id(2, 1), configuration: Arc::new(voters(3)) };
+    let chunk = Bytes::from_static(b"state");
+    let request = InstallSnapshot { term: Term::new(1), meta, offset: 0, chunk, done: true };
+    let sent = subject.receive(2, Message::InstallSnapshot(request));
+    assert!(matches!(&sent[..], [Message::InstallSnapshotResponse(r)] if r.installed), "{sent:?}");
+    let writes = |effect: &Effect| matches!(effect, Effect::WriteSnapshotChunk { .. });
+    assert!(!subject.effects.iter().any(writes), "{:?}", subject.effects);
+    assert_eq!(subject.log(), [1, 1, 1]);
+    assert_eq!(subject.raft.commit_index(), index(2), "what a snapshot covers is committed");
+}
+
+#[test]
+fn a_pre_vote_of_a_stale_term_is_refused_aloud_with_the_current_term() {
+    let mut subject = Subject::new(5, &entries(&[1, 1]));
+    let (term, phase) = (Term::new(2), VotePhase::PreVote);
+    let request = RequestVote { term, last_log: log_id(9, 1), phase };
+    let sent = subject.receive(2, Message::RequestVote(request));
+    let refusal = RequestVoteResponse { term: Term::new(5), phase, granted: false };
+    assert_eq!(sent, [Message::RequestVoteResponse(refusal)]);
 }
 
 #[test]

@@ -150,6 +150,8 @@ fn a_transaction_that_is_refused_half_way_leaves_nothing_behind() {
     let request = txn(vec![delete_request("a"), Request::Put(keep)]);
     assert_eq!(store.apply(CommandKind::Txn(request)), Err(OpError::KeyNotFound));
     assert_eq!((store.revision(), store.one(&get("a")).value), (2, "1".into()));
+    store.apply(put("b", "2")).unwrap();
+    assert_eq!(store.one(&get("a")).value, "1", "nor does the next revision bring it back");
     store.apply(put("a", "2")).unwrap();
     assert_eq!(store.one(&get("a")).version, 2);
 }

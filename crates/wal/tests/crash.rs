@@ -254,6 +254,22 @@ fn a_failed_sync_poisons_for_good_and_its_pages_are_not_believed_after_a_restart
 }
 
 #[test]
+fn a_failed_sync_of_either_copy_of_the_hard_state_is_an_error_and_poisons() {
+    // Each copy is written, then synced.
+    for sync in [1, 3] {
+        let disk = FaultDisk::default();
+        let mut run = Run::start(disk.clone()).unwrap();
+        run.act(&Op::Persist(vec![commands(1, 1..=2)])).unwrap();
+        disk.fail_at(disk.count() + sync, io::ErrorKind::Other);
+        let hard_state = Some(HardState { current_term: Term::new(9), voted_for: None });
+        let write = Persist { hard_state, ..Persist::default() };
+        let error = run.act(&Op::Persist(vec![write])).unwrap_err();
+        assert!(matches!(error, WalError::Io { op: "sync", .. }), "{error}");
+        assert_poisoned(run.wal.as_mut().unwrap());
+    }
+}
+
+#[test]
 fn a_full_disk_is_named_and_poisons() {
     let disk = FaultDisk::default();
     let mut run = Run::start(disk.clone()).unwrap();

@@ -107,6 +107,17 @@ fn once_the_end_is_marked_no_flipped_bit_passes_for_a_torn_write() {
 }
 
 #[test]
+fn the_last_batch_of_a_log_that_marked_its_end_is_never_taken_for_torn() {
+    let disk = FaultDisk::default();
+    let (mut wal, _) = create(&disk.arc(), dir()).unwrap();
+    wal.persist(&[commands(1, 1..=3)]).unwrap();
+    wal.mark_synced().unwrap();
+    drop(wal);
+    disk.edit(&segment(1), |bytes| bytes[4096 + 50] ^= 1);
+    assert!(matches!(start(&disk), Err(WalError::Damaged { .. })));
+}
+
+#[test]
 fn damage_names_the_file_the_place_and_the_entries() {
     let (disk, _) = small_log();
     // Into the first record of the first segment: a command of entry 1.
@@ -247,6 +258,24 @@ fn one_lost_copy_of_the_hard_state_is_made_anew_two_are_refused() {
     disk.set_bytes(&dir().join("meta-b"), vec![0; 4096]);
     let error = start(&disk).unwrap_err();
     assert!(matches!(error, WalError::Damaged { damage: Damage::BothCopies, .. }), "{error}");
+}
+
+#[test]
+fn either_copy_of_the_hard_state_alone_knows_the_latest_vote() {
+    let disk = FaultDisk::default();
+    let (mut wal, _) = create(&disk.arc(), dir()).unwrap();
+    for term in 1..=4 {
+        let voted_for = Some(NodeId::new(term));
+        let hard_state = Some(HardState { current_term: Term::new(term), voted_for });
+        wal.persist(&[Persist { hard_state, ..Persist::default() }]).unwrap();
+    }
+    drop(wal);
+    for name in ["meta-a", "meta-b"] {
+        let damaged = disk.fork();
+        damaged.edit(&dir().join(name), |bytes| bytes[40] ^= 1);
+        let (_, recovered) = open(&damaged.arc(), dir()).unwrap();
+        assert_eq!(recovered.hard_state.current_term, Term::new(4), "without {name}");
+    }
 }
 
 #[test]

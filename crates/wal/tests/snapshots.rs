@@ -241,3 +241,40 @@ fn a_damaged_snapshot_at_the_receiver_is_replaced() {
     assert!(send(&reader, &mut to, 30_000, |_, _| {}).complete);
     assert_eq!(read(&to.reader(meta.last_included).unwrap()).unwrap(), body(90_000));
 }
+
+#[test]
+fn a_snapshot_that_is_seen_at_a_start_is_durable_from_then_on() {
+    let disk = FaultDisk::default();
+    let mut first = store(&disk);
+    let meta = base(1, 5);
+    let count = disk.count();
+    write(&mut first, &meta, &body(100));
+    let operation_count = disk.count() - count;
+    for stopped in 0..operation_count {
+        let disk = FaultDisk::default();
+        let mut first = store(&disk);
+        disk.stop_at(disk.count() + stopped);
+        let mut writer = first.create(meta.clone());
+        if let Ok(writer) = &mut writer {
+            let _ = writer.write_all(&body(100));
+        }
+        let _ = writer.map(quorate_wal::SnapshotWriter::finish);
+        drop(first);
+        // The process was killed; the machine goes on, and loses its power later.
+        let disk = disk.process_crash();
+        let seen = store(&disk).list().unwrap();
+        let disk = disk.power_loss(|_, _| false);
+        assert_eq!(store(&disk).list().unwrap(), seen, "stopped at operation {stopped}");
+    }
+}
+
+#[test]
+fn a_snapshot_that_arrives_leaves_older_ones_alone() {
+    let (here, there) = (FaultDisk::default(), FaultDisk::default());
+    let (mut from, mut to) = (store(&there), store(&here));
+    write(&mut to, &base(1, 5), &body(50));
+    write(&mut from, &base(2, 9), &body(500));
+    let newer = from.reader(id(2, 9)).unwrap();
+    assert!(send(&newer, &mut to, 64, |_, _| {}).complete);
+    assert_eq!(to.list().unwrap(), [base(2, 9), base(1, 5)], "the log may still need it");
+}
