@@ -19,6 +19,8 @@ use yard::Yard;
 
 /// How many seeds of the ordinary simulator a mutant must survive.
 const SEEDS: u64 = 100;
+/// How many of them CI waits for.
+const CI_SEEDS: u64 = 40;
 /// How many steps each.
 const STEPS: u64 = 20_000;
 
@@ -72,6 +74,20 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
         table::write(root, &groups, &known, budget)?;
     }
     conclude(&chosen, &outcomes)
+}
+
+/// Runs what CI runs of the zoo: mutants that the simulator notices at once, and the one that changes
+/// nothing.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn run_in_ci(root: &Path) -> anyhow::Result<()> {
+    let subset = Some("ci".to_owned());
+    let ids = Vec::new();
+    let (check, write_table) = (false, false);
+    let (seeds, steps, jobs) = (CI_SEEDS, STEPS, 2);
+    run(root, &Options { ids, subset, check, write_table, seeds, steps, jobs })
 }
 
 /// That every mutant fits the source: quick, and part of `cargo xtask ci --quick`.

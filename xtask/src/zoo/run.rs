@@ -6,6 +6,7 @@ use super::yard::{Programs, Yard};
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -14,7 +15,10 @@ use std::time::{Duration, Instant};
 /// A world or a test that takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// The memory of one process, in KiB: a mutant that eats all of it shall not take the machine along.
-const MEMORY_KIB: u32 = 6 << 20;
+const MEMORY_KIB: u32 = 3 << 20;
+
+/// SIGKILL: the system was short of memory, or somebody wanted the process gone.
+const KILLED: i32 = 9;
 
 /// How far the ordinary simulator looks.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +52,9 @@ pub(crate) struct Outcome {
 /// If the runner cannot be run.
 pub(crate) fn generic(runner: &Path, mutant: &Mutant, budget: Budget) -> anyhow::Result<Outcome> {
     let started = Instant::now();
-    let fate = simulate(runner, &mutant.id, budget)?;
+    // Whoever was killed by somebody else is run once more.
+    let again = |_| simulate(runner, &mutant.id, budget);
+    let fate = simulate(runner, &mutant.id, budget).or_else(again)?;
     Ok(Outcome { fate, seconds: started.elapsed().as_secs_f64() })
 }
 
@@ -96,6 +102,7 @@ impl Tests<'_> {
             .with_context(|| format!("running {test}"))?;
         let lines = lines_of(child.stdout.take().context("the test's output")?);
         let Some((printed, status)) = finish(&mut child, &lines)? else { return Ok(false) };
+        ensure!(status.signal() != Some(KILLED), "somebody else killed {test}");
         ensure!(printed.contains("running 1 test"), "there is no test {test}");
         Ok(status.success())
     }
@@ -129,6 +136,8 @@ fn simulate(runner: &Path, id: &str, budget: Budget) -> anyhow::Result<Fate> {
             }
             Err(RecvTimeoutError::Disconnected) => {
                 let status = child.wait()?;
+                // Nothing that a mutant does ends so: memory beyond the limit ends in an abort.
+                ensure!(status.signal() != Some(KILLED), "somebody else killed the runner");
                 return Ok(noticed(seed, "Died", format!("the process ended with {status}")));
             }
         }
