@@ -4,7 +4,10 @@
 
 use crate::rng::Rng;
 use bytes::Bytes;
-use quorate::{Committed, Fatal, QueryError, Replies, SnapshotView, StateMachine};
+use quorate::{
+    Committed, Consistency, Fatal, QueryError, Replies, SessionLimits, SessionRefusal,
+    SessionRequest, SnapshotView, StateMachine,
+};
 use quorate_core::{LogId, LogIndex, NodeId};
 use std::io::Read;
 
@@ -27,6 +30,11 @@ pub trait Application {
     /// [`Complaint`] if no correct program can have answered so.
     fn answered(&mut self, op: OpId, moment: u64, outcome: Outcome) -> Result<(), Complaint>;
 
+    /// What the replicas keep of sessions, if its clients count on something.
+    fn session_limits(&self) -> Option<SessionLimits> {
+        None
+    }
+
     /// The world is healed and quiet: requests that look at everything that was ever acknowledged.
     /// They go through [`Self::answered`] like all others, with the ids that `next_op` gives.
     fn scan(&mut self, next_op: &mut dyn FnMut() -> (OpId, u64)) -> Vec<(OpId, Request)>;
@@ -36,6 +44,8 @@ pub trait Application {
         match request {
             Request::Command(bytes) => format!("command {bytes:?}"),
             Request::Query(bytes) => format!("query {bytes:?}"),
+            Request::InSession(request) => format!("{request:?}"),
+            Request::Weak { query, consistency } => format!("query {query:?} {consistency:?}"),
         }
     }
 
@@ -43,7 +53,8 @@ pub trait Application {
     fn describe_outcome(&self, _op: OpId, outcome: &Outcome) -> String {
         match outcome {
             Outcome::Applied { log_id, reply } => format!("applied at {log_id}: {reply:?}"),
-            Outcome::Read { reply } => format!("{reply:?}"),
+            Outcome::Read { reply } | Outcome::Weak { reply, .. } => format!("{reply:?}"),
+            Outcome::Refused { refusal } => refusal.to_string(),
             Outcome::NoEffect => "refused".to_owned(),
             Outcome::Unknown => "outcome unknown".to_owned(),
         }
@@ -109,6 +120,15 @@ pub enum Request {
     Command(Bytes),
     /// A linearizable read.
     Query(Bytes),
+    /// Something of a session (§6.3).
+    InSession(SessionRequest),
+    /// A read that promises less.
+    Weak {
+        /// What is asked.
+        query: Bytes,
+        /// What it promises.
+        consistency: Consistency,
+    },
 }
 
 /// What a client learns.
@@ -126,7 +146,23 @@ pub enum Outcome {
         /// The answer.
         reply: Bytes,
     },
-    /// It had no effect and never will.
+    /// The query was answered, by this life of this node.
+    Weak {
+        /// The answer.
+        reply: Bytes,
+        /// Who served it.
+        node: NodeId,
+        /// Which of its lives.
+        life: u64,
+        /// Rises from one read that is served to the next, in the whole world.
+        order: u64,
+    },
+    /// The session did not take it.
+    Refused {
+        /// Why.
+        refusal: SessionRefusal,
+    },
+    /// It had no effect and never will; of a request in a session, this sending of it.
     NoEffect,
     /// A command may or may not have had an effect, now or later.
     Unknown,

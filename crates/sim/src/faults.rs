@@ -40,6 +40,17 @@ pub struct Faults {
     pub acks_too_early: bool,
     /// Leaders do not look whether their disks finish anything. It proves that the judges do.
     pub blind_watchdogs: bool,
+    /// What the node does wrong with its table of sessions; as above.
+    pub sessions: Option<SessionFault>,
+}
+
+/// What can be wrong with a table of sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionFault {
+    /// It is not in the snapshots.
+    LeftOutOfSnapshots,
+    /// The leader alone has it, and its successor begins without.
+    KeptByTheLeader,
 }
 
 /// How messages travel.
@@ -161,6 +172,7 @@ impl Faults {
             shuffled_outputs: Chance::NEVER,
             acks_too_early: false,
             blind_watchdogs: false,
+            sessions: None,
         }
     }
 
@@ -184,6 +196,7 @@ impl Faults {
             shuffled_outputs: level(rng, 50),
             acks_too_early: false,
             blind_watchdogs: false,
+            sessions: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! one; the test below fails until it does. Decides nothing in a world.
 
 use crate::cluster::ClusterOptions;
+use crate::faults::SessionFault;
 use crate::faults::{DiskPace, Faults, NetworkFaults};
 use crate::rng::Chance;
 use std::time::Duration;
@@ -172,6 +173,12 @@ pub const SABOTAGES: &[FaultKind] = &[
     }),
     FaultKind::new("lying-disks", "syncs do nothing", |options| {
         options.faults.disk.faults.sync_lies = Chance::ALWAYS;
+    }),
+    FaultKind::new("sessions-left-out", "snapshots are without the table of sessions", |options| {
+        options.faults.sessions = Some(SessionFault::LeftOutOfSnapshots);
+    }),
+    FaultKind::new("sessions-of-leaders", "only a leader keeps a table of sessions", |options| {
+        options.faults.sessions = Some(SessionFault::KeptByTheLeader);
     }),
 ];
 

@@ -38,7 +38,7 @@ pub use case::{Case, CaseError, Changes};
 pub use cluster::{Cluster, ClusterOptions, RpcCounts, seconds};
 pub use counts::{Counts, MessageCounts};
 pub use disk::{CrashStyle, Damage, DamageKind, DiskFailures, DiskFaults, SimDisk, Task, Work};
-pub use faults::{Clocks, Crashes, DiskPace, Faults, NetworkFaults, Rhythm};
+pub use faults::{Clocks, Crashes, DiskPace, Faults, NetworkFaults, Rhythm, SessionFault};
 pub use hash::{TraceHash, hash_of};
 pub use json::{event_json, summary_json, violation_json};
 pub use judge::Breach;

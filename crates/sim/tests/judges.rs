@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
 use bytes::Bytes;
-use quorate::{Checkpoint, Committed, Fatal, QueryError, Replies, SnapshotView, StateMachine};
+use quorate::{
+    Checkpoint, Committed, Fatal, Notebook, QueryError, Replies, SessionLimits, SnapshotView,
+    StateMachine,
+};
 use quorate_core::{LogId, LogIndex, NodeId};
 use quorate_sim::kv::{KvApplication, KvOptions};
 use quorate_sim::{
@@ -64,10 +67,16 @@ impl Application for Mutant {
             Outcome::Unknown if self.wrong == Wrong::CallsUnknownRefused => Outcome::NoEffect,
             Outcome::Applied { .. }
             | Outcome::Read { .. }
+            | Outcome::Weak { .. }
+            | Outcome::Refused { .. }
             | Outcome::NoEffect
             | Outcome::Unknown => outcome,
         };
         self.store.answered(op, moment, outcome)
+    }
+
+    fn session_limits(&self) -> Option<SessionLimits> {
+        self.store.session_limits()
     }
 
     fn scan(&mut self, next_op: &mut dyn FnMut() -> (OpId, u64)) -> Vec<(OpId, Request)> {
@@ -126,6 +135,10 @@ impl StateMachine for MutantMachine {
 
     fn view(&self) -> Result<Box<dyn SnapshotView>, Fatal> {
         self.inner.view()
+    }
+
+    fn notebook(&mut self) -> Option<&mut dyn Notebook> {
+        self.inner.notebook()
     }
 
     fn checkpoint(&mut self) -> Result<Checkpoint, Fatal> {

@@ -40,6 +40,15 @@ impl SessionTable {
         rows
     }
 
+    /// Writes the table, as snapshots begin.
+    ///
+    /// # Errors
+    ///
+    /// What the writer says.
+    pub fn write_to(&self, target: &mut dyn Write) -> std::io::Result<()> {
+        write_section(self, target)
+    }
+
     /// Every row, as a notebook gives them back.
     pub(crate) fn present_rows(&self) -> Vec<(Bytes, Bytes)> {
         let rows = self.rows().into_iter();

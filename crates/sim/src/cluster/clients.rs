@@ -100,7 +100,7 @@ impl<A: Application> Cluster<A> {
     pub(super) fn post(&mut self, op: OpId, client: Option<usize>, node: NodeId, request: Request) {
         let command = match &request {
             Request::Command(command) => Some(self.safety.proposed(command)),
-            Request::Query(_) => None,
+            Request::Query(_) | Request::InSession(_) | Request::Weak { .. } => None,
         };
         self.tell_asked(op, client, node, &request);
         self.clients.waiting.insert(op, Waiting { client, command });
@@ -129,6 +129,18 @@ impl<A: Application> Cluster<A> {
                 let consistency = Consistency::Linearizable;
                 (Caller::Query(query), Input::Barrier { ticket, consistency, deadline })
             }
+            Request::InSession(request) => {
+                let (request, is_retry) = (Box::new(request), false);
+                (Caller::Command, Input::ProposeInSession { ticket, request, deadline, is_retry })
+            }
+            // The node's own thread would answer at once.
+            Request::Weak { query, consistency: Consistency::Local } => {
+                running.callers.insert(ticket, Caller::Weak(query));
+                return self.may_read(id, ticket, true);
+            }
+            Request::Weak { query, consistency } => {
+                (Caller::Weak(query), Input::Barrier { ticket, consistency, deadline })
+            }
         };
         running.callers.insert(ticket, caller);
         self.tell(id, input);
@@ -142,7 +154,8 @@ impl<A: Application> Cluster<A> {
         if running.callers.remove(&ticket).is_some() {
             let outcome = match fate {
                 Fate::Applied { log_id, reply } => Outcome::Applied { log_id, reply },
-                Fate::NotAppended(_) | Fate::Lost { .. } | Fate::Refused(_) => Outcome::NoEffect,
+                Fate::NotAppended(_) | Fate::Lost { .. } => Outcome::NoEffect,
+                Fate::Refused(refusal) => Outcome::Refused { refusal },
                 Fate::Unknown(_) => Outcome::Unknown,
             };
             self.send_answer(id, OpId(ticket.0), outcome);
@@ -151,12 +164,18 @@ impl<A: Application> Cluster<A> {
 
     /// A read may go on, or not.
     pub(super) fn may_read(&mut self, id: NodeId, ticket: Ticket, may_read: bool) {
-        let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) else {
-            return;
+        let order = self.clients.next_moment();
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let life = node.life;
+        let Some(running) = node.running_mut() else { return };
+        let (query, is_weak) = match running.callers.remove(&ticket) {
+            Some(Caller::Query(query)) => (query, false),
+            Some(Caller::Weak(query)) => (query, true),
+            Some(Caller::Command) | None => return,
         };
-        let Some(Caller::Query(query)) = running.callers.remove(&ticket) else { return };
         let reply = may_read.then(|| running.applier.machine().query(&query));
         let outcome = match reply {
+            Some(Ok(reply)) if is_weak => Outcome::Weak { reply, node: id, life, order },
             Some(Ok(reply)) => Outcome::Read { reply },
             Some(Err(_)) | None => Outcome::NoEffect,
         };
@@ -168,7 +187,7 @@ impl<A: Application> Cluster<A> {
         for (ticket, caller) in callers {
             let outcome = match caller {
                 Caller::Command => Outcome::Unknown,
-                Caller::Query(_) => Outcome::NoEffect,
+                Caller::Query(_) | Caller::Weak(_) => Outcome::NoEffect,
             };
             let delay = self.rng.duration(Duration::ZERO, Duration::from_secs(1));
             let answer = Happening::Answer { op: OpId(ticket.0), outcome };
@@ -188,7 +207,8 @@ impl<A: Application> Cluster<A> {
                 counts.ops_ok += 1;
                 self.safety.told_applied(*log_id)?;
             }
-            Outcome::Read { .. } => counts.ops_ok += 1,
+            Outcome::Read { .. } | Outcome::Weak { .. } => counts.ops_ok += 1,
+            Outcome::Refused { .. } => counts.ops_refused += 1,
             Outcome::NoEffect => {
                 counts.ops_refused += 1;
                 if let Some(command) = command {

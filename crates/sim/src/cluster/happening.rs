@@ -97,10 +97,7 @@ impl Happening {
             Self::Start { node, life } => (6, node.get(), *life),
             Self::Resume { node } => (7, node.get(), 0),
             Self::Think { client } => (8, 0, u64::try_from(*client).unwrap_or(0)),
-            Self::Ask { op, node, request } => {
-                let (Request::Command(bytes) | Request::Query(bytes)) = request;
-                (9, node.get(), op.0 ^ crate::hash::hash_of(bytes))
-            }
+            Self::Ask { op, node, request } => (9, node.get(), op.0 ^ request_number(request)),
             Self::Answer { op, outcome } => (10, 0, op.0 ^ outcome_number(outcome)),
             Self::Trouble(trouble) => (11, 0, u64::from(*trouble as u8)),
             Self::Mend { links } => (12, 0, count(links)),
@@ -116,12 +113,23 @@ fn count<T>(items: &[T]) -> u64 {
     u64::try_from(items.len()).unwrap_or(0)
 }
 
+fn request_number(request: &Request) -> u64 {
+    match request {
+        Request::Command(bytes) | Request::Query(bytes) | Request::Weak { query: bytes, .. } => {
+            crate::hash::hash_of(bytes)
+        }
+        Request::InSession(request) => crate::hash::hash_of(format!("{request:?}").as_bytes()),
+    }
+}
+
 fn outcome_number(outcome: &Outcome) -> u64 {
     match outcome {
         Outcome::Applied { log_id, reply } => {
             log_id.index.get().rotate_left(32) ^ crate::hash::hash_of(reply)
         }
         Outcome::Read { reply } => crate::hash::hash_of(reply),
+        Outcome::Weak { reply, node, .. } => crate::hash::hash_of(reply) ^ node.get(),
+        Outcome::Refused { refusal } => crate::hash::hash_of(format!("{refusal:?}").as_bytes()),
         Outcome::NoEffect => 1 << 62,
         Outcome::Unknown => 1 << 63,
     }

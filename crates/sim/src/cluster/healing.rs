@@ -263,7 +263,12 @@ impl<A: Application> Cluster<A> {
 
     fn is_served(&mut self, op: OpId, id: NodeId) -> Result<(), Breach> {
         match self.clients.told.remove(&op) {
-            Some(Outcome::Applied { .. } | Outcome::Read { .. }) => Ok(()),
+            Some(
+                Outcome::Applied { .. }
+                | Outcome::Read { .. }
+                | Outcome::Weak { .. }
+                | Outcome::Refused { .. },
+            ) => Ok(()),
             Some(Outcome::NoEffect | Outcome::Unknown) | None => {
                 let what = format!("node {id} does not serve: {}", self.describe());
                 Err(Breach::NotConverged { waited_s: 0, what })
@@ -300,7 +305,7 @@ impl<A: Application> Cluster<A> {
             let Some(running) = self.running(id) else { continue };
             let applied = running.applier.applied().index;
             let digest = match &running.digest {
-                Some(digest) => digest(),
+                Some(digest) => digest() ^ sessions_hash(running),
                 None => snapshot_hash(running),
             };
             match first {
@@ -338,5 +343,14 @@ fn snapshot_hash(running: &super::node::Running) -> u64 {
     match running.applier.view().map(|(_, view)| view.write_to(&mut writer)) {
         Ok(Ok(())) => writer.0.value(),
         Ok(Err(_)) | Err(_) => 0,
+    }
+}
+
+/// Of what is replicated beside the state machine; a snapshot holds it.
+fn sessions_hash(running: &super::node::Running) -> u64 {
+    let mut writer = HashWriter::default();
+    match running.applier.sessions().write_to(&mut writer) {
+        Ok(()) => writer.0.value(),
+        Err(_) => 0,
     }
 }

@@ -12,6 +12,7 @@ mod life;
 mod looks;
 mod node;
 mod rpcs;
+mod sabotage;
 mod story;
 mod telling;
 mod trouble;
@@ -214,7 +215,10 @@ pub struct Cluster<A: Application> {
 impl<A: Application> Cluster<A> {
     /// A world in which every node is about to start for the first time.
     #[must_use]
-    pub fn new(options: ClusterOptions, application: A) -> Self {
+    pub fn new(mut options: ClusterOptions, application: A) -> Self {
+        if let Some(limits) = application.session_limits() {
+            options.driver.session_limits = limits;
+        }
         let troubles = Troubles::new(&mut Rng::new(options.seed).fork("troubles"));
         let mut rng = Rng::new(options.seed.wrapping_add(options.schedule << 40)).fork("world");
         let ids: Vec<NodeId> = (1..=options.member_count()).map(NodeId::new).collect();

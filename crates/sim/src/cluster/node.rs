@@ -106,6 +106,8 @@ pub(super) struct Running {
 pub(super) enum Caller {
     Command,
     Query(bytes::Bytes),
+    /// A read that promises less than linearizability.
+    Weak(bytes::Bytes),
 }
 
 impl SimNode {

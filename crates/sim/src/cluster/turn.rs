@@ -4,8 +4,10 @@
 use super::happening::Happening;
 use super::lanes::{FileJob, LogJob, MachineJob};
 use super::life::look_at;
+use super::sabotage::forget_sessions;
 use super::{Cluster, ClusterOptions};
 use crate::application::{Application, OpId, Outcome};
+use crate::faults::SessionFault;
 use crate::judge::{Breach, bounds};
 use crate::network::{Arrivals, Parcel};
 use crate::trace::{Note, What, kind_of};
@@ -211,6 +213,10 @@ impl<A: Application> Cluster<A> {
             running.noted = (look.role, look.term);
             let what = What::Became { role: look.role, term: look.term };
             self.trace.note(Note { at: now, node: Some(id), what });
+            if is_elected && self.options.faults.sessions == Some(SessionFault::KeptByTheLeader) {
+                forget_sessions(running)
+                    .map_err(|error| Breach::NodeFailed { node: id, reason: error.to_string() })?;
+            }
         }
         Ok(())
     }

@@ -6,8 +6,10 @@ use super::Cluster;
 use super::happening::Happening;
 use super::lanes::{FileJob, LaneName, LogJob, MachineJob, UnderWay, WriterJob};
 use super::node::Running;
+use super::sabotage::WithoutSessions;
 use crate::application::Application;
 use crate::disk::{CrashStyle, Work};
+use crate::faults::SessionFault;
 use crate::judge::Breach;
 use crate::trace::{Note, What};
 use quorate::{Checkpoint, Input, SnapshotView};
@@ -48,8 +50,10 @@ impl<A: Application> Cluster<A> {
             let job = running.files.next()?;
             Some(file_job(running, job))
         })?;
+        let leaves_out = self.options.faults.sessions == Some(SessionFault::LeftOutOfSnapshots);
         self.pump_lane(id, LaneName::Writer, |running| {
             let WriterJob(meta, view) = running.writer.next()?;
+            let view = if leaves_out { Box::new(WithoutSessions(view)) } else { view };
             Some(write_snapshot(running, meta, view))
         })
     }

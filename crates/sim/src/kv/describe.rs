@@ -8,7 +8,10 @@ use crate::application::{OpId, Outcome};
 impl KvApplication {
     pub(super) fn words(&self, op: OpId) -> String {
         let Some(Asked { key, op, .. }) = self.open.get(&op) else {
-            return "read everything".to_owned();
+            if let Some(weak) = self.weak.get(&op) {
+                return format!("get {} from this node", String::from_utf8_lossy(&weak.key));
+            }
+            return self.sessions.words(op).unwrap_or_else(|| "read everything".to_owned());
         };
         let key = String::from_utf8_lossy(key);
         match op {
@@ -31,6 +34,11 @@ impl KvApplication {
                 let words = told.map_or("applied".to_owned(), |told| answer(told.reply));
                 format!("{words}, at {log_id}")
             }
+            Outcome::Weak { reply, .. } => match codec::read_reply(reply) {
+                Ok(told) => format!("{}, at revision {}", answer(told.reply), told.revision),
+                Err(complaint) => complaint.to_string(),
+            },
+            Outcome::Refused { refusal } => refusal.to_string(),
             Outcome::Read { reply } => match asked.map(|_| codec::read_reply(reply)) {
                 Some(Ok(told)) => answer(told.reply),
                 Some(Err(complaint)) => complaint.to_string(),

@@ -5,21 +5,27 @@ mod codec;
 mod describe;
 mod model;
 mod revisions;
+mod sessions;
 mod volatile;
+mod weak_reads;
 
 pub use model::{KeyModel, KeyOp, KeyReply, Value};
+pub use sessions::SessionOptions;
 
 use crate::application::{Application, Complaint, Findings, Machine, OpId, Outcome, Request};
 use crate::judge::linearizable::{Operation, Verdict, check};
 use crate::rng::Rng;
 use bytes::Bytes;
 use codec::Told;
+use quorate::{Consistency, SessionLimits};
 use quorate_core::NodeId;
 use quorate_kv::{Inline, Limits, MemoryEngine};
 use revisions::Revisions;
+use sessions::{FirstAnswer, Heard, Sessions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use volatile::Volatile;
+use weak_reads::{Served, WeakReads};
 
 /// Configurations that the linearizability checker may visit for one key.
 const VISITS_MAX: usize = 200_000;
@@ -36,6 +42,9 @@ pub struct KvApplication {
     findings: Findings,
     /// Keys of closed histories with a deletion that nobody knows the outcome of.
     doubtful: BTreeSet<Bytes>,
+    sessions: Sessions,
+    weak: BTreeMap<OpId, WeakAsked>,
+    weak_reads: WeakReads,
 }
 
 /// What the clients do with the store, and how the store keeps its data.
@@ -52,6 +61,10 @@ pub struct KvOptions {
     pub is_volatile: bool,
     /// How much a store gathers in memory before it writes to its engine, in bytes.
     pub flush_size_bytes: usize,
+    /// How many gets in a hundred promise less than linearizability.
+    pub weak_percent: u64,
+    /// What clients do in sessions.
+    pub sessions: SessionOptions,
 }
 
 impl KvOptions {
@@ -64,6 +77,8 @@ impl KvOptions {
             weights: [rng.between(1, 10), rng.between(1, 10), rng.below(5), rng.below(8)],
             is_volatile: rng.coin(),
             flush_size_bytes: rng.index(16 << 10) + 256,
+            weak_percent: rng.pick(&[0, 20, 60]).copied().unwrap_or(20),
+            sessions: SessionOptions::draw(&mut rng.fork("sessions")),
         }
     }
 }
@@ -76,6 +91,8 @@ impl Default for KvOptions {
             weights: [4, 4, 1, 2],
             is_volatile: false,
             flush_size_bytes: 4 << 10,
+            weak_percent: 0,
+            sessions: SessionOptions::none(),
         }
     }
 }
@@ -87,6 +104,14 @@ struct Asked {
     op: KeyOp,
     want_previous: bool,
     moment: u64,
+    floor: u64,
+}
+
+/// A read that promises less than linearizability.
+#[derive(Clone, Debug)]
+struct WeakAsked {
+    key: Bytes,
+    /// The revision that it promises to show at least.
     floor: u64,
 }
 
@@ -115,6 +140,9 @@ impl KvApplication {
             revisions: Revisions::default(),
             findings: Findings::default(),
             doubtful: BTreeSet::new(),
+            sessions: Sessions::new(options.sessions),
+            weak: BTreeMap::new(),
+            weak_reads: WeakReads::default(),
         }
     }
 
@@ -128,8 +156,8 @@ impl KvApplication {
     pub fn reply(what: KeyOp, outcome: &Outcome) -> Option<KeyReply> {
         let told = match outcome {
             Outcome::Applied { reply, .. } => codec::command_reply(what, true, reply),
-            Outcome::Read { reply } => codec::read_reply(reply),
-            Outcome::NoEffect | Outcome::Unknown => return None,
+            Outcome::Read { reply } | Outcome::Weak { reply, .. } => codec::read_reply(reply),
+            Outcome::Refused { .. } | Outcome::NoEffect | Outcome::Unknown => return None,
         };
         told.ok().map(|told| told.reply)
     }
@@ -169,8 +197,34 @@ impl KvApplication {
         }
     }
 
+    /// A get that any node may answer by itself, or one that waits for a known place in the log.
+    fn weak_get(&mut self, op: OpId, key: Bytes, rng: &mut Rng) -> Request {
+        let query = match codec::request(&key, KeyOp::Get, false) {
+            Request::Query(query) => query,
+            Request::Command(_) | Request::InSession(_) | Request::Weak { .. } => Bytes::new(),
+        };
+        let (index, revision) = self.weak_reads.known_place();
+        let (consistency, floor) = if rng.coin() {
+            (Consistency::Local, 0)
+        } else {
+            (Consistency::AtLeast(index), revision)
+        };
+        self.weak.insert(op, WeakAsked { key, floor });
+        Request::Weak { query, consistency }
+    }
+
+    fn weakly_answered(&mut self, asked: &WeakAsked, outcome: &Outcome) -> Result<(), Complaint> {
+        let Outcome::Weak { reply, node, life, order } = outcome else { return Ok(()) };
+        let told = codec::read_reply(reply)?;
+        // It may show less than others were told; what it shows is known from now on.
+        self.revisions.told(&asked.key, KeyOp::Get, 0, &told)?;
+        let served = Served { node: *node, life: *life, order: *order };
+        self.weak_reads.shown(&asked.key, asked.floor, served, &told)
+    }
+
     fn heard(&mut self, asked: &Asked, moment: u64, told: &Told) -> Result<(), Complaint> {
         self.revisions.told(&asked.key, asked.op, asked.floor, told)?;
+        self.weak_reads.changed(&asked.key, asked.op, told);
         let history = self.histories.entry(asked.key.clone()).or_default();
         history.known_values.extend(told.seen.iter().map(|(value, _)| *value));
         match (asked.op, told.reply) {
@@ -290,35 +344,65 @@ impl Application for KvApplication {
             self.histories.values_mut().for_each(|history| history.is_past = true);
         }
         let generation = self.issued_count / per_generation;
+        if let Some(request) = self.sessions.request(op, self.revisions.floor(), rng) {
+            return request;
+        }
         let key = Bytes::from(format!("k{generation}-{}", rng.below(key_count)));
         let what = self.choose(&key, op, rng);
+        if what == KeyOp::Get && rng.below(100) < self.options.weak_percent {
+            return self.weak_get(op, key, rng);
+        }
         self.issue(op, moment, key, what, rng.coin())
     }
 
     fn answered(&mut self, op: OpId, moment: u64, outcome: Outcome) -> Result<(), Complaint> {
         if self.scans.remove(&op) {
             return match outcome {
-                Outcome::Read { reply } => self.scanned(moment, &reply),
-                Outcome::Applied { .. } | Outcome::NoEffect | Outcome::Unknown => Ok(()),
+                Outcome::Read { reply } => {
+                    self.sessions.scanned(&reply)?;
+                    self.scanned(moment, &reply)
+                }
+                Outcome::Applied { .. }
+                | Outcome::Weak { .. }
+                | Outcome::Refused { .. }
+                | Outcome::NoEffect
+                | Outcome::Unknown => Ok(()),
             };
+        }
+        match self.sessions.answered(op, &outcome)? {
+            Heard::NotOurs => {}
+            Heard::Nothing => return Ok(()),
+            Heard::First(FirstAnswer { key, op, floor, told }) => {
+                return self.revisions.told(&key, op, floor, &told);
+            }
+        }
+        if let Some(asked) = self.weak.remove(&op) {
+            return self.weakly_answered(&asked, &outcome);
         }
         let Some(asked) = self.open.remove(&op) else { return Ok(()) };
         match outcome {
-            Outcome::Applied { reply, .. } => {
+            Outcome::Applied { log_id, reply } => {
                 let told = codec::command_reply(asked.op, asked.want_previous, &reply)?;
+                self.weak_reads.applied(log_id.index, &told);
                 self.heard(&asked, moment, &told)
             }
             Outcome::Read { reply } => {
                 let told = codec::read_reply(&reply)?;
                 self.heard(&asked, moment, &told)
             }
-            Outcome::NoEffect => self.closed(&asked.key),
+            Outcome::NoEffect => {
+                self.weak_reads.refused(asked.op);
+                self.closed(&asked.key)
+            }
+            Outcome::Weak { .. } | Outcome::Refused { .. } => {
+                Err(Complaint(format!("{:?} was answered by {outcome:?}", asked.op)))
+            }
             Outcome::Unknown => self.record(&asked, None),
         }
     }
 
     fn scan(&mut self, next_op: &mut dyn FnMut() -> (OpId, u64)) -> Vec<(OpId, Request)> {
-        let mut requests = Vec::new();
+        let mut requests = self.sessions.last_tries(next_op);
         for _ in 0..3 {
             let (op, moment) = next_op();
             let put = KeyOp::Put { value: op.0 };
@@ -342,7 +426,13 @@ impl Application for KvApplication {
         for (key, history) in std::mem::take(&mut self.histories) {
             self.check(&key, history)?;
         }
+        let weak_count = self.weak_reads.verdict(|key| self.doubtful.contains(key))?;
+        self.findings.checked_count += weak_count + self.sessions.acknowledged_count();
         Ok(self.findings)
+    }
+
+    fn session_limits(&self) -> Option<SessionLimits> {
+        Some(self.sessions.limits())
     }
 }
 

@@ -112,12 +112,16 @@ impl<S: Subject> Application for Examined<S> {
 
     fn answered(&mut self, op: OpId, moment: u64, outcome: Outcome) -> Result<(), Complaint> {
         let Some((invoked, request)) = self.open.remove(&op) else { return Ok(()) };
-        let (Request::Command(asked) | Request::Query(asked)) = request;
+        let (Request::Command(asked) | Request::Query(asked)) = request else { return Ok(()) };
         let (what, reply) = match outcome {
             Outcome::Applied { log_id, reply } => (What::Command { at: log_id.index }, reply),
             Outcome::Read { reply } => (What::Query { before: self.log.end() }, reply),
             // The world's own judges see to it that a refused command is nowhere in the log.
-            Outcome::NoEffect | Outcome::Unknown => return Ok(()),
+            // Sessions and weaker reads are not judged here.
+            Outcome::NoEffect
+            | Outcome::Unknown
+            | Outcome::Weak { .. }
+            | Outcome::Refused { .. } => return Ok(()),
         };
         self.heard.push(Heard { invoked, returned: moment, asked, reply, what });
         Ok(())

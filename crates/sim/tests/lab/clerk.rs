@@ -193,9 +193,9 @@ impl Clerk {
             self.world.sleep(millis(REST_MS)).await;
         }
         match outcome {
-            Outcome::NoEffect => Attempt::Refused,
+            Outcome::NoEffect | Outcome::Refused { .. } => Attempt::Refused,
             Outcome::Unknown => Attempt::InDoubt,
-            Outcome::Applied { .. } | Outcome::Read { .. } => {
+            Outcome::Applied { .. } | Outcome::Read { .. } | Outcome::Weak { .. } => {
                 panic!("{what:?} is answered by {outcome:?}")
             }
         }
