@@ -95,10 +95,10 @@ fn every_kind_of_trouble_comes_up_in_a_few_hundred_drawn_worlds() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed > 450 {
+                    if seed > 600 {
                         return;
                     }
-                    let summary = World { seed, node_count: 0, steps: 3_000 }.run().unwrap();
+                    let summary = World { seed, node_count: 0, steps: 5_000 }.run().unwrap();
                     totals.lock().unwrap().add(&summary);
                 }
             });
