@@ -1,12 +1,18 @@
-//! libFuzzer around one of `quorate_sim::fuzz::TARGETS`, which the environment variable
-//! `QUORATE_FUZZ_TARGET` names. Knows nothing of what a target does.
+//! libFuzzer around one of `quorate_sim::fuzz::TARGETS`, or of the server's, which the environment
+//! variable `QUORATE_FUZZ_TARGET` names. Knows nothing of what a target does.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use quorate_sim::fuzz::{Target, target};
 use std::sync::OnceLock;
 
-static TARGET: OnceLock<Target> = OnceLock::new();
+static TARGET: OnceLock<fn(&[u8])> = OnceLock::new();
+
+fn target(name: &str) -> Option<fn(&[u8])> {
+    if name == "gateway_request" {
+        return Some(quorate_server::fuzz::gateway_request);
+    }
+    quorate_sim::fuzz::target(name).map(|target| target.run)
+}
 
 fuzz_target!(init: {
     let name = std::env::var("QUORATE_FUZZ_TARGET").unwrap_or_default();
@@ -16,7 +22,7 @@ fuzz_target!(init: {
     };
     TARGET.get_or_init(|| target);
 }, |data: &[u8]| {
-    if let Some(target) = TARGET.get() {
-        (target.run)(data);
+    if let Some(run) = TARGET.get() {
+        run(data);
     }
 });

@@ -7,15 +7,17 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The targets, as `quorate_sim::fuzz::TARGETS` lists them; a test compares.
-const TARGETS: [&str; 7] = [
+/// The targets, as `quorate_sim::fuzz` and `quorate_server::fuzz` list them; tests compare.
+const TARGETS: [&str; 9] = [
     "wire_message",
     "wire_stream",
     "log_codec",
     "log_folder",
     "snapshot_file",
     "store",
+    "client_request",
     "core_step",
+    "gateway_request",
 ];
 /// Tells which code an input reaches, for libFuzzer. These flags work on the stable compiler.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

@@ -7,6 +7,7 @@
 mod admission;
 mod connection;
 mod errors;
+pub mod fuzz;
 mod grpc;
 mod http;
 mod member;

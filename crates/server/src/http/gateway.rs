@@ -115,7 +115,9 @@ where
 }
 
 /// Reads a message; no body at all is an empty message.
-fn from_json<Q: DeserializeOwned + Default>(json: &[u8]) -> Result<Q, serde_json::Error> {
+pub(crate) fn from_json<Q: DeserializeOwned + Default>(
+    json: &[u8],
+) -> Result<Q, serde_json::Error> {
     if json.iter().all(u8::is_ascii_whitespace) {
         return Ok(Q::default());
     }

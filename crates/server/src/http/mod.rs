@@ -4,6 +4,8 @@
 mod gateway;
 mod pages;
 
+pub(crate) use gateway::from_json;
+
 use crate::service::Service;
 use bytes::Bytes;
 use http::header::{

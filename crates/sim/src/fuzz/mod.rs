@@ -9,6 +9,7 @@ mod core_step;
 mod decoders;
 mod files;
 mod input;
+mod requests;
 mod store;
 
 /// A function that takes any bytes and panics only if something is wrong.
@@ -21,13 +22,14 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "wire_message", run: decoders::wire_message },
     Target { name: "wire_stream", run: decoders::wire_stream },
     Target { name: "log_codec", run: decoders::log_codec },
     Target { name: "log_folder", run: files::log_folder },
     Target { name: "snapshot_file", run: files::snapshot_file },
     Target { name: "store", run: store::store },
+    Target { name: "client_request", run: requests::client_request },
     Target { name: "core_step", run: core_step::core_step },
 ];
 
