@@ -237,10 +237,8 @@ pub fn check_log_matching(first: &View, second: &View) -> Result<(), Violation> 
         }
         // Between two starts of runs nothing changes in either log.
         let start = run_start(first, end).max(run_start(second, end));
-        match start.max(floor).previous() {
-            Some(before) if start > floor => end = before,
-            Some(_) | None => break,
-        }
+        let Some(before) = start.max(floor).previous() else { break };
+        end = before;
     }
     Ok(())
 }
