@@ -38,6 +38,17 @@ impl Chance {
 mod tests {
     use super::Chance;
 
+    /// Recorded runs are repeated by their seeds.
+    #[test]
+    fn the_stream_of_a_seed_never_changes() {
+        let mut chance = Chance::new(1);
+        let numbers = [chance.next(), chance.next(), chance.next()];
+        assert_eq!(
+            numbers,
+            [10_451_216_379_200_822_465, 13_757_245_211_066_428_519, 17_911_839_290_282_890_590]
+        );
+    }
+
     #[test]
     fn equal_seeds_give_equal_streams_until_something_is_mixed_in() {
         let (mut a, mut b) = (Chance::new(1), Chance::new(1));

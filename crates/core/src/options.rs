@@ -130,6 +130,8 @@ mod tests {
             Err(OptionsError::ElectionTimeoutTooShort { heartbeat_interval: found, .. })
                 if found == heartbeat_interval
         ));
+        let heartbeat_interval = options.election_timeout / 5;
+        assert_eq!(Options { heartbeat_interval, ..options }.validate(), Ok(()));
     }
 
     #[test]

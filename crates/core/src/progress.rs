@@ -112,9 +112,8 @@ impl Progress {
         self.state = ProgressState::Probe { sent: None };
     }
 
-    /// The follower durably matches up to `matched`. Returns whether that is news.
-    pub(crate) fn accept(&mut self, matched: LogIndex) -> bool {
-        let is_news = matched > self.match_index;
+    /// The follower durably matches up to `matched`.
+    pub(crate) fn accept(&mut self, matched: LogIndex) {
         self.match_index = self.match_index.max(matched);
         let after_match = self.match_index.next();
         match &mut self.state {
@@ -129,7 +128,6 @@ impl Progress {
             }
             ProgressState::Snapshot(_) => {}
         }
-        is_news
     }
 
     /// Pipelines from what matches on, or from behind a message that is under way.
@@ -230,3 +228,6 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -205,3 +205,26 @@ impl Time {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indexes_count_the_entries_between_them() {
+        let index = LogIndex::new;
+        assert_eq!(index(7).distance_from(index(4)), 3);
+        assert_eq!(index(4).distance_from(index(7)), 0);
+        assert_eq!(index(4).plus(3), index(7));
+        assert_eq!((index(1).previous(), index(0).previous()), (Some(index(0)), None));
+    }
+
+    #[test]
+    fn times_are_microseconds_and_stop_at_the_end() {
+        let time = Time::from_micros(5).after(Duration::from_millis(2));
+        assert_eq!(time.as_micros(), 2005);
+        assert_eq!(time.since(Time::from_micros(5)), Duration::from_millis(2));
+        assert_eq!(Time::ZERO.since(time), Duration::ZERO);
+        assert_eq!(Time::from_micros(u64::MAX).after(Duration::MAX).as_micros(), u64::MAX);
+    }
+}
