@@ -224,6 +224,12 @@ impl Replies {
         self.given.len()
     }
 
+    /// Those given so far, in order: for a machine that wraps another one.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Bytes] {
+        &self.given
+    }
+
     /// The replies, in order.
     #[must_use]
     pub fn into_vec(self) -> Vec<Bytes> {
