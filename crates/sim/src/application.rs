@@ -60,6 +60,10 @@ pub trait Application {
         }
     }
 
+    /// A node has crashed, perhaps while its state machine was at work: then whatever storage it
+    /// has of its own may hold any beginning of that work.
+    fn crashed(&mut self, _node: NodeId, _at_work: bool, _rng: &mut Rng) {}
+
     /// The last word, after the scan.
     ///
     /// # Errors

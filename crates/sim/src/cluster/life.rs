@@ -109,6 +109,12 @@ impl<A: Application> Cluster<A> {
         node.disk = node.disk.crash(style);
         node.hang = node.hang.filter(|hang| !hang.ends_with_crash);
         self.invariants.crashed(id);
+        let at_work = match &state {
+            State::Up(running) => running.machine.under_way.is_some(),
+            State::Starting(_) => true,
+            State::Down => false,
+        };
+        self.application.crashed(id, at_work, &mut self.rng);
         if let State::Up(running) = state {
             self.forsake(running.callers);
         }

@@ -188,6 +188,6 @@ fn unsigned(revision: i64) -> u64 {
     u64::try_from(revision).unwrap_or(0)
 }
 
-fn garbled(error: impl std::fmt::Display) -> Complaint {
+pub(super) fn garbled(error: impl std::fmt::Display) -> Complaint {
     Complaint(format!("a reply that cannot be decoded: {error}"))
 }

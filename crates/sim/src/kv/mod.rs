@@ -4,8 +4,11 @@
 mod codec;
 mod describe;
 mod model;
+mod odd;
+mod reference;
 mod revisions;
 mod sessions;
+mod storage;
 mod volatile;
 mod weak_reads;
 
@@ -17,13 +20,16 @@ use crate::judge::linearizable::{Operation, Verdict, check};
 use crate::rng::Rng;
 use bytes::Bytes;
 use codec::Told;
+use odd::Odd;
 use quorate::{Consistency, SessionLimits};
 use quorate_core::NodeId;
-use quorate_kv::{Inline, Limits, MemoryEngine};
+use quorate_kv::Limits;
+use reference::Reference;
 use revisions::Revisions;
 use sessions::{FirstAnswer, Heard, Sessions};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use storage::{Storage, Watched};
 use volatile::Volatile;
 use weak_reads::{Served, WeakReads};
 
@@ -33,7 +39,10 @@ const VISITS_MAX: usize = 200_000;
 /// The store, its clients and its judge.
 pub struct KvApplication {
     options: KvOptions,
-    engines: BTreeMap<NodeId, MemoryEngine>,
+    storages: BTreeMap<NodeId, Storage>,
+    start_count: u64,
+    reference: Arc<Mutex<Reference>>,
+    odd: Odd,
     issued_count: u64,
     open: BTreeMap<OpId, Asked>,
     scans: BTreeSet<OpId>,
@@ -65,6 +74,11 @@ pub struct KvOptions {
     pub weak_percent: u64,
     /// What clients do in sessions.
     pub sessions: SessionOptions,
+    /// How many requests in a hundred are of other kinds: ranges, nested transactions,
+    /// compactions, reads of the past.
+    pub odd_percent: u64,
+    /// Whether a store's slow work is put off, and the chance by which it is done.
+    pub slow_storage: Option<u64>,
 }
 
 impl KvOptions {
@@ -79,6 +93,8 @@ impl KvOptions {
             flush_size_bytes: rng.index(16 << 10) + 256,
             weak_percent: rng.pick(&[0, 20, 60]).copied().unwrap_or(20),
             sessions: SessionOptions::draw(&mut rng.fork("sessions")),
+            odd_percent: rng.pick(&[0, 5, 30]).copied().unwrap_or(5),
+            slow_storage: rng.coin().then(|| rng.word()),
         }
     }
 }
@@ -93,6 +109,8 @@ impl Default for KvOptions {
             flush_size_bytes: 4 << 10,
             weak_percent: 0,
             sessions: SessionOptions::none(),
+            odd_percent: 0,
+            slow_storage: None,
         }
     }
 }
@@ -132,7 +150,10 @@ impl KvApplication {
     pub fn new(options: KvOptions) -> Self {
         Self {
             options,
-            engines: BTreeMap::new(),
+            storages: BTreeMap::new(),
+            start_count: 0,
+            reference: Arc::default(),
+            odd: Odd::default(),
             issued_count: 0,
             open: BTreeMap::new(),
             scans: BTreeSet::new(),
@@ -195,6 +216,10 @@ impl KvApplication {
             let expected = if rng.below(4) == 0 { None } else { rng.pick(recent).copied() };
             KeyOp::Swap { expected, value }
         }
+    }
+
+    fn reference(&self) -> MutexGuard<'_, Reference> {
+        self.reference.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A get that any node may answer by itself, or one that waits for a known place in the log.
@@ -313,20 +338,26 @@ impl KvApplication {
 
 impl Application for KvApplication {
     fn machine(&mut self, node: NodeId) -> Machine {
-        let engine = match self.engines.get(&node) {
-            Some(engine) if !self.options.is_volatile => engine.after_crash(),
-            Some(_) | None => MemoryEngine::new(),
-        };
-        self.engines.insert(node, engine.clone());
-        let flush_size_bytes = self.options.flush_size_bytes;
+        let KvOptions { is_volatile, slow_storage, flush_size_bytes, .. } = self.options;
+        let left = self.storages.entry(node).or_default();
+        let storage = left.after_crash(is_volatile, slow_storage.is_some());
+        *left = storage.clone();
+        self.start_count += 1;
+        let rng = Rng::new(slow_storage.unwrap_or_default().wrapping_add(self.start_count));
         let limits = Limits { flush_size_bytes, overlay_size_bytes_max: usize::MAX };
-        match quorate_kv::open_with(Arc::new(engine), Arc::new(Inline), limits) {
+        let engine = Arc::new(storage.clone());
+        match quorate_kv::open_with(engine.clone(), engine, limits) {
             Ok((machine, reader)) => Machine {
-                machine: if self.options.is_volatile {
-                    Box::new(Volatile(Box::new(machine)))
-                } else {
-                    Box::new(machine)
-                },
+                machine: Box::new(Watched {
+                    machine: if is_volatile {
+                        Box::new(Volatile(Box::new(machine)))
+                    } else {
+                        Box::new(machine)
+                    },
+                    storage,
+                    reference: Arc::clone(&self.reference),
+                    rng,
+                }),
                 digest: Some(Box::new(move || match reader.hash(None) {
                     Ok(hash) => hash_number(&hash),
                     Err(_) => 0,
@@ -347,6 +378,10 @@ impl Application for KvApplication {
         if let Some(request) = self.sessions.request(op, self.revisions.floor(), rng) {
             return request;
         }
+        if rng.below(100) < self.options.odd_percent {
+            let newest = self.reference().revision();
+            return self.odd.request(op, newest, rng);
+        }
         let key = Bytes::from(format!("k{generation}-{}", rng.below(key_count)));
         let what = self.choose(&key, op, rng);
         if what == KeyOp::Get && rng.below(100) < self.options.weak_percent {
@@ -355,7 +390,19 @@ impl Application for KvApplication {
         self.issue(op, moment, key, what, rng.coin())
     }
 
+    fn crashed(&mut self, node: NodeId, at_work: bool, rng: &mut Rng) {
+        if let Some(storage) = self.storages.get(&node).filter(|_| at_work) {
+            storage.crash_at_work(rng);
+        }
+    }
+
     fn answered(&mut self, op: OpId, moment: u64, outcome: Outcome) -> Result<(), Complaint> {
+        self.reference().complaint()?;
+        let reference = self.reference.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.odd.answered(op, &outcome, &reference)? {
+            return Ok(());
+        }
+        drop(reference);
         if self.scans.remove(&op) {
             return match outcome {
                 Outcome::Read { reply } => {
@@ -423,6 +470,7 @@ impl Application for KvApplication {
     }
 
     fn verdict(&mut self) -> Result<Findings, Complaint> {
+        self.reference().complaint()?;
         for (key, history) in std::mem::take(&mut self.histories) {
             self.check(&key, history)?;
         }

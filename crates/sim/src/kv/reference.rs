@@ -1,0 +1,292 @@
+//! What the store must answer to every command: a plain map, run once along the log. Whichever
+//! replica applies an index first is compared with it, every other one with the first. Knows nothing
+//! of clients, and shares no code with the store.
+
+use super::codec::garbled;
+use crate::application::Complaint;
+use crate::hash::hash_of;
+use bytes::Bytes;
+use prost::Message;
+use quorate_core::LogIndex;
+use quorate_kv::api::{
+    CompactionResponse, Compare, CompareResult, CompareTarget, CompareUnion, DeleteRangeRequest,
+    DeleteRangeResponse, KeyValue, PutRequest, PutResponse, RangeRequest, RangeResponse, Request,
+    RequestOp, Response, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+};
+use quorate_kv::{Command, CommandKind, CommandReply, OpError, Outcome};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+/// The revision of an empty store.
+const FIRST_REVISION: i64 = 1;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Reference {
+    content: Content,
+    compacted: Option<i64>,
+    /// What each key held from a revision on, in their order.
+    past: BTreeMap<Bytes, Vec<(i64, Option<Bytes>)>>,
+    /// A hash of the reply to each index.
+    replies: BTreeMap<LogIndex, u64>,
+    /// The first thing that was wrong.
+    complaint: Option<Complaint>,
+}
+
+#[derive(Clone, Debug)]
+struct Content {
+    rows: BTreeMap<Bytes, KeyValue>,
+    revision: i64,
+    /// Whether the present command has changed something.
+    has_changed: bool,
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self { rows: BTreeMap::new(), revision: FIRST_REVISION, has_changed: false }
+    }
+}
+
+impl Reference {
+    /// A replica answered the command at this index.
+    pub(super) fn applied(&mut self, index: LogIndex, command: &[u8], reply: &[u8]) {
+        let judged = match self.replies.get(&index) {
+            Some(known) if *known == hash_of(reply) => Ok(()),
+            Some(_) => Err(Complaint(format!("replicas answered differently at {index}"))),
+            None => self.first(index, command, reply),
+        };
+        if let Err(complaint) = judged {
+            self.complain(complaint);
+        }
+    }
+
+    /// Keeps the first thing that was wrong.
+    pub(super) fn complain(&mut self, complaint: Complaint) {
+        self.complaint.get_or_insert(complaint);
+    }
+
+    /// What was wrong so far, if anything was.
+    pub(super) fn complaint(&self) -> Result<(), Complaint> {
+        self.complaint.clone().map_or(Ok(()), Err)
+    }
+
+    /// The newest revision that any replica has.
+    pub(super) const fn revision(&self) -> i64 {
+        self.content.revision
+    }
+
+    /// Looks at the answer to a read of one key as of a revision that some replica had.
+    ///
+    /// # Errors
+    ///
+    /// [`Complaint`] if the key held something else then.
+    pub(super) fn showed(&self, key: &Bytes, at: i64, reply: &[u8]) -> Result<(), Complaint> {
+        let response = RangeResponse::decode(reply).map_err(garbled)?;
+        let got = response.kvs.first().map(|row| row.value.clone());
+        let past = self.past.get(key).map(Vec::as_slice).unwrap_or_default();
+        let place = past.partition_point(|(revision, _)| *revision <= at);
+        let held = place.checked_sub(1).and_then(|place| past.get(place));
+        let expected = held.and_then(|(_, value)| value.clone());
+        if got == expected {
+            return Ok(());
+        }
+        let text =
+            format!("{key:?} held {expected:02x?} at revision {at}; a read showed {got:02x?}");
+        Err(Complaint(text))
+    }
+
+    fn first(&mut self, index: LogIndex, command: &[u8], reply: &[u8]) -> Result<(), Complaint> {
+        self.replies.insert(index, hash_of(reply));
+        let got = CommandReply::decode(reply).map_err(garbled)?;
+        let outcome = Command::decode(command)
+            .map_err(|_| OpError::MalformedCommand)
+            .and_then(|command| self.execute(command.kind.ok_or(OpError::UnknownCommand)?));
+        let outcome = outcome.unwrap_or_else(|refusal| Outcome::Refused(refusal.into()));
+        let revision = u64::try_from(self.content.revision).unwrap_or(0);
+        let expected = CommandReply { revision, outcome: Some(outcome) };
+        if got == expected {
+            return Ok(());
+        }
+        Err(Complaint(format!("at {index} the store answered {got:?}, expected {expected:?}")))
+    }
+
+    fn execute(&mut self, kind: CommandKind) -> Result<Outcome, OpError> {
+        if let CommandKind::Compact(request) = kind {
+            return self.compact(request.revision);
+        }
+        let mut after = self.content.clone();
+        after.has_changed = false;
+        let outcome = match kind {
+            CommandKind::Put(request) => {
+                check_put(&request)?;
+                Outcome::Put(after.put(&request)?)
+            }
+            CommandKind::DeleteRange(request) => Outcome::DeleteRange(after.delete(&request)),
+            CommandKind::Txn(request) => Outcome::Txn(after.transact(&request, &self.content)?),
+            CommandKind::Compact(_) => return Err(OpError::UnknownCommand),
+        };
+        after.revision = after.now();
+        self.remember(&after);
+        self.content = after;
+        Ok(outcome)
+    }
+
+    fn compact(&mut self, target: i64) -> Result<Outcome, OpError> {
+        if target < 0 || self.compacted.is_some_and(|compacted| target <= compacted) {
+            return Err(OpError::Compacted);
+        }
+        if target > self.content.revision {
+            return Err(OpError::FutureRevision);
+        }
+        self.compacted = Some(target);
+        Ok(Outcome::Compact(CompactionResponse { header: Some(header(self.content.revision)) }))
+    }
+
+    /// Keeps what has changed from the present content to this one.
+    fn remember(&mut self, after: &Content) {
+        let before = &self.content.rows;
+        let revision = after.revision;
+        let gone = before.keys().filter(|key| !after.rows.contains_key(*key));
+        let gone = gone.map(|key| (key, None));
+        let changed = after.rows.values().filter(|row| row.mod_revision == revision);
+        let changed = changed.map(|row| (&row.key, Some(row.value.clone())));
+        for (key, value) in gone.chain(changed).filter(|_| after.has_changed) {
+            self.past.entry(key.clone()).or_default().push((revision, value));
+        }
+    }
+}
+
+impl Content {
+    /// The revision of the store, or that of the present command once it has changed something.
+    const fn now(&self) -> i64 {
+        if self.has_changed { self.revision + 1 } else { self.revision }
+    }
+
+    fn keys(&self, key: &Bytes, range_end: &Bytes) -> Vec<Bytes> {
+        let is_open = range_end.as_ref() == [0];
+        let is_in = |other: &&Bytes| {
+            if range_end.is_empty() {
+                return *other == key;
+            }
+            *other >= key && (is_open || *other < range_end)
+        };
+        self.rows.keys().filter(is_in).cloned().collect()
+    }
+
+    fn put(&mut self, request: &PutRequest) -> Result<PutResponse, OpError> {
+        let old = self.rows.get(&request.key).cloned();
+        if old.is_none() && (request.ignore_value || request.ignore_lease) {
+            return Err(OpError::KeyNotFound);
+        }
+        self.has_changed = true;
+        let now = self.now();
+        let kept = old.as_ref().filter(|_| request.ignore_value);
+        let row = KeyValue {
+            key: request.key.clone(),
+            create_revision: old.as_ref().map_or(now, |old| old.create_revision),
+            mod_revision: now,
+            version: old.as_ref().map_or(1, |old| old.version + 1),
+            value: kept.map_or_else(|| request.value.clone(), |old| old.value.clone()),
+            lease: 0,
+        };
+        self.rows.insert(request.key.clone(), row);
+        Ok(PutResponse { header: Some(header(now)), prev_kv: old.filter(|_| request.prev_kv) })
+    }
+
+    fn delete(&mut self, request: &DeleteRangeRequest) -> DeleteRangeResponse {
+        let doomed = self.keys(&request.key, &request.range_end);
+        let rows: Vec<KeyValue> = doomed.iter().filter_map(|key| self.rows.remove(key)).collect();
+        self.has_changed |= !rows.is_empty();
+        let deleted = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        let prev_kvs = if request.prev_kv { rows } else { Vec::new() };
+        DeleteRangeResponse { header: Some(header(self.now())), deleted, prev_kvs }
+    }
+
+    fn range(&self, request: &RangeRequest) -> RangeResponse {
+        let keys = self.keys(&request.key, &request.range_end);
+        let kvs: Vec<KeyValue> =
+            keys.iter().filter_map(|key| self.rows.get(key)).cloned().collect();
+        let count = i64::try_from(kvs.len()).unwrap_or(i64::MAX);
+        RangeResponse { header: Some(header(self.now())), kvs, more: false, count }
+    }
+
+    /// First every condition is judged, then every operation checked, against what was there
+    /// before; then they are carried out.
+    fn transact(&mut self, request: &TxnRequest, before: &Self) -> Result<TxnResponse, OpError> {
+        check(request, before)?;
+        let mut response = self.run(request, before)?;
+        response.header = Some(header(self.now()));
+        Ok(response)
+    }
+
+    fn run(&mut self, request: &TxnRequest, before: &Self) -> Result<TxnResponse, OpError> {
+        let (succeeded, ops) = branch(request, before);
+        let mut responses = Vec::new();
+        for op in ops {
+            let response = match &op.request {
+                Some(Request::Range(request)) => Some(Response::Range(self.range(request))),
+                Some(Request::Put(request)) => Some(Response::Put(self.put(request)?)),
+                Some(Request::DeleteRange(request)) => {
+                    Some(Response::DeleteRange(self.delete(request)))
+                }
+                Some(Request::Txn(nested)) => Some(Response::Txn(self.run(nested, before)?)),
+                None => None,
+            };
+            responses.push(ResponseOp { response });
+        }
+        Ok(TxnResponse { header: Some(ResponseHeader::default()), succeeded, responses })
+    }
+}
+
+fn branch<'a>(request: &'a TxnRequest, before: &Content) -> (bool, &'a [RequestOp]) {
+    let succeeded = request.compare.iter().all(|compare| holds(compare, before));
+    (succeeded, if succeeded { &request.success } else { &request.failure })
+}
+
+fn check(request: &TxnRequest, before: &Content) -> Result<(), OpError> {
+    for op in branch(request, before).1 {
+        match &op.request {
+            Some(Request::Put(put)) => {
+                check_put(put)?;
+                if put.ignore_value && !before.rows.contains_key(&put.key) {
+                    return Err(OpError::KeyNotFound);
+                }
+            }
+            Some(Request::Txn(nested)) => check(nested, before)?,
+            Some(Request::Range(_) | Request::DeleteRange(_)) | None => {}
+        }
+    }
+    Ok(())
+}
+
+const fn check_put(request: &PutRequest) -> Result<(), OpError> {
+    if request.lease == 0 { Ok(()) } else { Err(OpError::LeaseNotFound) }
+}
+
+/// Conditions on one key, of the kinds that our clients use.
+fn holds(compare: &Compare, before: &Content) -> bool {
+    let row = before.rows.get(&compare.key);
+    let number = |of: fn(&KeyValue) -> i64| row.map_or(0, of);
+    let order = match &compare.target_union {
+        Some(CompareUnion::Value(value)) => match row {
+            Some(row) => row.value.cmp(value),
+            None => return false,
+        },
+        Some(CompareUnion::Version(version)) => number(|row| row.version).cmp(version),
+        Some(CompareUnion::CreateRevision(at)) => number(|row| row.create_revision).cmp(at),
+        Some(CompareUnion::ModRevision(at)) => number(|row| row.mod_revision).cmp(at),
+        Some(CompareUnion::Lease(_)) | None => Ordering::Equal,
+    };
+    debug_assert!(CompareTarget::try_from(compare.target).is_ok(), "our clients name a target");
+    match CompareResult::try_from(compare.result) {
+        Ok(CompareResult::Equal) => order.is_eq(),
+        Ok(CompareResult::Greater) => order.is_gt(),
+        Ok(CompareResult::Less) => order.is_lt(),
+        Ok(CompareResult::NotEqual) => order.is_ne(),
+        Err(_) => true,
+    }
+}
+
+fn header(revision: i64) -> ResponseHeader {
+    ResponseHeader { revision, ..ResponseHeader::default() }
+}

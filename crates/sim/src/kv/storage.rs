@@ -1,0 +1,204 @@
+//! Where a simulated store keeps its data: its slow work is done later than it is asked for, a crash
+//! may come between any two writes of one stretch of work, and what the store vouches for must be
+//! there afterwards. Knows nothing of requests and replies.
+
+use super::reference::Reference;
+use crate::application::Complaint;
+use crate::rng::Rng;
+use bytes::Bytes;
+use quorate::{
+    Checkpoint, Committed, Fatal, Notebook, QueryError, Replies, SnapshotView, StateMachine,
+};
+use quorate_core::{LogId, LogIndex};
+use quorate_kv::{
+    Background, Durability, Engine, EngineError, EngineView, Feed, Job, MemoryEngine, Write,
+};
+use std::collections::VecDeque;
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// One node's storage; clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Storage {
+    shared: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    engine: MemoryEngine,
+    /// What a crash in the present stretch of work may leave instead, oldest first.
+    earlier: Vec<MemoryEngine>,
+    jobs: VecDeque<Job>,
+    /// Whether jobs wait at all.
+    is_slow: bool,
+    /// What the store has vouched for, to a node that knows of it.
+    vouched: LogIndex,
+}
+
+impl Storage {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The storage that a node finds when it starts after a crash; empty, if the store is volatile.
+    pub(super) fn after_crash(&self, is_volatile: bool, is_slow: bool) -> Self {
+        let state = self.lock();
+        let engine = if is_volatile { MemoryEngine::new() } else { state.engine.after_crash() };
+        let vouched = if is_volatile { LogIndex::ORIGIN } else { state.vouched };
+        let state = State { engine, is_slow, vouched, ..State::default() };
+        Self { shared: Arc::new(Mutex::new(state)) }
+    }
+
+    /// A crash in the middle of a stretch of work: any beginning of it may be all that is left.
+    pub(super) fn crash_at_work(&self, rng: &mut Rng) {
+        let mut state = self.lock();
+        let mut possible = std::mem::take(&mut state.earlier);
+        possible.push(state.engine.clone());
+        if let Some(left) = rng.pick(&possible) {
+            state.engine = left.clone();
+        }
+    }
+
+    fn run_jobs(&self) {
+        loop {
+            // A job may ask for another one.
+            let Some(job) = self.lock().jobs.pop_front() else { return };
+            job();
+        }
+    }
+
+    /// A stretch of work begins: what came before is known to the node.
+    fn begins(&self, machine: &dyn StateMachine) {
+        let mut state = self.lock();
+        state.earlier.clear();
+        state.vouched = state.vouched.max(machine.applied());
+    }
+
+    /// What a crash now would leave is kept, since a write comes that changes it.
+    fn is_about_to_write(&self) -> MemoryEngine {
+        let mut state = self.lock();
+        let left = state.engine.after_crash();
+        state.earlier.push(left);
+        state.engine.clone()
+    }
+
+    fn forget_jobs(&self) {
+        // They hold the store, which holds this.
+        let jobs = std::mem::take(&mut self.lock().jobs);
+        drop(jobs);
+    }
+}
+
+impl Background for Storage {
+    fn spawn(&self, job: Job) {
+        if !self.lock().is_slow {
+            return job();
+        }
+        self.lock().jobs.push_back(job);
+    }
+}
+
+impl Engine for Storage {
+    fn view(&self) -> Result<Arc<dyn EngineView>, EngineError> {
+        self.lock().engine.view()
+    }
+
+    fn write_batch(&self, batch: Vec<Write>, durability: Durability) -> Result<(), EngineError> {
+        self.is_about_to_write().write_batch(batch, durability)
+    }
+
+    fn replace(&self, next: &mut dyn FnMut() -> Feed) -> Result<(), EngineError> {
+        self.is_about_to_write().replace(next)
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.lock().engine.size_bytes()
+    }
+}
+
+/// A state machine on such a storage, whose every reply is compared with the reference.
+pub(super) struct Watched {
+    pub(super) machine: Box<dyn StateMachine>,
+    pub(super) storage: Storage,
+    pub(super) reference: Arc<Mutex<Reference>>,
+    pub(super) rng: Rng,
+}
+
+impl Watched {
+    /// What was put off is done before some stretches of work, and always if they would wait.
+    fn begin(&mut self, waits: bool) {
+        self.storage.begins(self.machine.as_ref());
+        if waits || self.rng.below(3) == 0 {
+            self.storage.run_jobs();
+        }
+    }
+
+    /// Compares what the store vouches for with what it has vouched for before.
+    pub(super) fn check(&self) {
+        let (now, before) = (self.machine.applied(), self.storage.lock().vouched);
+        if now < before {
+            let text = format!("a store vouches for {now} after it vouched for {before}");
+            self.reference().complain(Complaint(text));
+        }
+    }
+
+    fn reference(&self) -> MutexGuard<'_, Reference> {
+        self.reference.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.storage.forget_jobs();
+    }
+}
+
+impl StateMachine for Watched {
+    fn applied(&self) -> LogIndex {
+        self.machine.applied()
+    }
+
+    fn apply(&mut self, batch: &[Committed], replies: &mut Replies) -> Result<(), Fatal> {
+        self.begin(false);
+        let before = replies.as_slice().len();
+        self.machine.apply(batch, replies)?;
+        let mut reference = self.reference();
+        for (committed, reply) in batch.iter().zip(replies.as_slice().iter().skip(before)) {
+            reference.applied(committed.log_id.index, &committed.command, reply);
+        }
+        drop(reference);
+        self.check();
+        Ok(())
+    }
+
+    fn query(&self, query: &[u8]) -> Result<Bytes, QueryError> {
+        self.machine.query(query)
+    }
+
+    fn view(&self) -> Result<Box<dyn SnapshotView>, Fatal> {
+        self.machine.view()
+    }
+
+    fn checkpoint(&mut self) -> Result<Checkpoint, Fatal> {
+        self.begin(false);
+        self.machine.checkpoint()
+    }
+
+    fn finish(&mut self) -> Result<(), Fatal> {
+        self.begin(true);
+        self.storage.lock().is_slow = false;
+        self.machine.finish()
+    }
+
+    fn notebook(&mut self) -> Option<&mut dyn Notebook> {
+        self.begin(false);
+        self.machine.notebook()
+    }
+
+    fn restore(&mut self, last_included: LogId, source: &mut dyn Read) -> Result<(), Fatal> {
+        self.begin(true);
+        self.machine.restore(last_included, source)?;
+        self.check();
+        Ok(())
+    }
+}
