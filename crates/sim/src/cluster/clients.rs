@@ -5,7 +5,7 @@ use super::Cluster;
 use super::happening::Happening;
 use super::node::Caller;
 use crate::application::{Application, OpId, Outcome, Request};
-use crate::judge::Breach;
+use crate::judge::{Breach, Safety};
 use crate::rng::Rng;
 use quorate::{Consistency, Fate, Input, Ticket};
 use quorate_core::NodeId;
@@ -111,14 +111,14 @@ impl<A: Application> Cluster<A> {
     }
 
     /// A request reaches its node.
-    pub(super) fn ask(&mut self, op: OpId, id: NodeId, request: Request) {
-        let now = self.now;
-        let Some(node) = self.nodes.get_mut(&id) else {
-            return self.send_answer(id, op, Outcome::NoEffect);
-        };
-        let deadline = node.clock.own(now).after(self.options.patience);
-        let Some(running) = node.running_mut() else {
-            return self.send_answer(id, op, Outcome::NoEffect);
+    pub(super) fn ask(&mut self, op: OpId, id: NodeId, request: Request) -> Result<(), Breach> {
+        let (now, floor) = (self.now, self.safety.last_committed());
+        let patience = self.options.patience;
+        let node = self.nodes.get_mut(&id);
+        let deadline = node.as_ref().map_or(now, |node| node.clock.own(now)).after(patience);
+        let Some(running) = node.and_then(super::node::SimNode::running_mut) else {
+            self.send_answer(id, op, Outcome::NoEffect);
+            return Ok(());
         };
         let ticket = Ticket(op.0);
         let (caller, input) = match request {
@@ -127,7 +127,7 @@ impl<A: Application> Cluster<A> {
             }
             Request::Query(query) => {
                 let consistency = Consistency::Linearizable;
-                (Caller::Query(query), Input::Barrier { ticket, consistency, deadline })
+                (Caller::Query(query, floor), Input::Barrier { ticket, consistency, deadline })
             }
             Request::InSession(request) => {
                 let (request, is_retry) = (Box::new(request), false);
@@ -144,6 +144,7 @@ impl<A: Application> Cluster<A> {
         };
         running.callers.insert(ticket, caller);
         self.tell(id, input);
+        Ok(())
     }
 
     /// The fate of a command is known on the node that was asked.
@@ -163,16 +164,29 @@ impl<A: Application> Cluster<A> {
     }
 
     /// A read may go on, or not.
-    pub(super) fn may_read(&mut self, id: NodeId, ticket: Ticket, may_read: bool) {
+    ///
+    /// # Errors
+    ///
+    /// [`Breach::StaleRead`] if a linearizable one would not see what was committed before it.
+    pub(super) fn may_read(
+        &mut self,
+        id: NodeId,
+        ticket: Ticket,
+        may_read: bool,
+    ) -> Result<(), Breach> {
         let order = self.clients.next_moment();
-        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         let life = node.life;
-        let Some(running) = node.running_mut() else { return };
-        let (query, is_weak) = match running.callers.remove(&ticket) {
-            Some(Caller::Query(query)) => (query, false),
-            Some(Caller::Weak(query)) => (query, true),
-            Some(Caller::Command) | None => return,
+        let Some(running) = node.running_mut() else { return Ok(()) };
+        let (query, floor) = match running.callers.remove(&ticket) {
+            Some(Caller::Query(query, floor)) => (query, Some(floor)),
+            Some(Caller::Weak(query)) => (query, None),
+            Some(Caller::Command) | None => return Ok(()),
         };
+        if let Some(floor) = floor.filter(|_| may_read) {
+            Safety::reads(id, running.applier.applied().index, floor)?;
+        }
+        let is_weak = floor.is_none();
         let reply = may_read.then(|| running.applier.machine().query(&query));
         let outcome = match reply {
             Some(Ok(reply)) if is_weak => Outcome::Weak { reply, node: id, life, order },
@@ -180,6 +194,7 @@ impl<A: Application> Cluster<A> {
             Some(Err(_)) | None => Outcome::NoEffect,
         };
         self.send_answer(id, OpId(ticket.0), outcome);
+        Ok(())
     }
 
     /// Their node died under these callers.
@@ -187,7 +202,7 @@ impl<A: Application> Cluster<A> {
         for (ticket, caller) in callers {
             let outcome = match caller {
                 Caller::Command => Outcome::Unknown,
-                Caller::Query(_) | Caller::Weak(_) => Outcome::NoEffect,
+                Caller::Query(..) | Caller::Weak(_) => Outcome::NoEffect,
             };
             let delay = self.rng.duration(Duration::ZERO, Duration::from_secs(1));
             let answer = Happening::Answer { op: OpId(ticket.0), outcome };

@@ -23,6 +23,8 @@ pub(super) enum Happening {
     Started { node: NodeId, life: u64 },
     /// A node that is down starts.
     Start { node: NodeId, life: u64 },
+    /// A node crashes in the middle of something that it seldom does.
+    CrashAtWork { node: NodeId, life: u64 },
     /// A log that may have been idle for a while.
     Mark { node: NodeId, life: u64 },
     /// A full disk has room again.
@@ -103,6 +105,7 @@ impl Happening {
             Self::Mend { links } => (12, 0, count(links)),
             Self::Cut { links } => (14, 0, count(links)),
             Self::Mark { node, life } => (16, node.get(), *life),
+            Self::CrashAtWork { node, life } => (18, node.get(), *life),
             Self::EndFull { node } => (17, node.get(), 0),
             Self::EndOmission { links } => (15, 0, count(links)),
         }

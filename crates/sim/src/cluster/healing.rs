@@ -3,13 +3,14 @@
 
 use super::happening::Happening;
 use super::lanes::LaneName;
-use super::node::SimNode;
+use super::node::{Caller, SimNode};
 use super::work::HashWriter;
 use super::{Cluster, ClusterOptions};
 use crate::application::{Application, Findings, OpId, Outcome};
 use crate::disk::CrashStyle;
 use crate::faults::Faults;
 use crate::judge::{Breach, bounds};
+use quorate::Input;
 use quorate_core::{LogIndex, NodeId, Role, Time};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -26,6 +27,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How long a cluster that has come together is watched at rest.
 const HEARTBEATS_AT_REST: u32 = 20;
+
+/// So many election timeouts after a healed cluster came together no read is open any more.
+const TIMEOUTS_TO_READ: u32 = 10;
 
 /// In one of so many such stretches it must be at rest.
 const WINDOWS_TO_REST: u32 = 5;
@@ -74,7 +78,8 @@ impl<A: Application> Cluster<A> {
     fn calm_down(&mut self) {
         self.is_troubled = false;
         let faults = self.options.faults.disk.faults;
-        self.options.faults = Faults::none();
+        let is_lockstep = self.options.faults.ends_in_lockstep;
+        self.options.faults = if is_lockstep { Faults::lockstep() } else { Faults::none() };
         self.options.faults.disk.faults = faults;
         for node in self.nodes.values_mut() {
             node.crash_after_outputs = None;
@@ -84,6 +89,9 @@ impl<A: Application> Cluster<A> {
     }
 
     fn heal_node(&mut self, id: NodeId) {
+        if self.options.faults.ends_in_lockstep {
+            self.crash_node(id, CrashStyle::KeepAll);
+        }
         self.set_disk_faults(id);
         self.set_capacity(id, None);
         let now = self.now;
@@ -136,12 +144,75 @@ impl<A: Application> Cluster<A> {
             self.demand_of_core()?;
         }
         self.heal();
+        self.demand_answers_to_reads()?;
         self.wait_for("no common leader and log", Self::is_converged)?;
         self.scan()?;
         self.wait_for("not everything applied everywhere", Self::is_converged)?;
         self.compare_states()?;
         self.rest()?;
+        self.demand_handover()?;
         Ok(self.application.verdict()?)
+    }
+
+    /// Once the cluster has been together for a while no read is open: a node asks again until it
+    /// knows.
+    fn demand_answers_to_reads(&mut self) -> Result<(), Breach> {
+        let patience = self.options.raft.election_timeout * TIMEOUTS_TO_READ;
+        let until = self.now.after(self.healing_bound());
+        let mut since = None;
+        while self.now < until {
+            let Some(node) = self.node_with_open_read() else { return Ok(()) };
+            since = if self.is_together() { since.or(Some(self.now)) } else { None };
+            let waited = since.map_or(Duration::ZERO, |since| self.now.since(since));
+            if waited > patience {
+                return Err(Breach::ReadHangs { node, waited });
+            }
+            self.run_until(self.now.after(LOOK_EVERY));
+            if let Some(breach) = self.breach.take() {
+                return Err(breach);
+            }
+        }
+        // That it never came together is told by whoever waits for that.
+        Ok(())
+    }
+
+    fn node_with_open_read(&self) -> Option<NodeId> {
+        let has_open_read = |node: &&SimNode| {
+            let mut callers = node.running().into_iter().flat_map(|up| up.callers.values());
+            callers.any(|caller| matches!(caller, Caller::Query(..)))
+        };
+        self.nodes.values().find(has_open_read).map(|node| node.id)
+    }
+
+    /// Whoever is asked to take over does, if nobody should rather lead.
+    fn demand_handover(&mut self) -> Result<(), Breach> {
+        let ranks = &self.options.ranks;
+        let Some(leader) = self.leader().map(NodeId::new) else { return Ok(()) };
+        let mut others = self.sound_voters();
+        others.retain(|id| *id != leader && self.running(*id).is_some());
+        let target = self.rng.pick(&others).copied();
+        let Some(to) = target.filter(|_| ranks.iter().all(|rank| Some(rank) == ranks.first()))
+        else {
+            return Ok(());
+        };
+        let until = self.now.after(self.healing_bound());
+        self.trace.counts.handovers += 1;
+        while let Some(leader) = self.leader().map(NodeId::new).filter(|leader| *leader != to) {
+            if self.now >= until {
+                let what = format!("node {to} does not take over: {}", self.describe());
+                return Err(Breach::NotConverged {
+                    waited_s: self.healing_bound().as_secs(),
+                    what,
+                });
+            }
+            self.trace.headline(self.now, Some(leader), format!("is to hand over to {to}"));
+            self.tell(leader, Input::TransferLeadership { to: Some(to) });
+            self.run_until(self.now.after(self.options.raft.election_timeout * 2));
+            if let Some(breach) = self.breach.take() {
+                return Err(breach);
+            }
+        }
+        self.wait_for("nobody follows the new leader", Self::is_converged)
     }
 
     /// A majority alone comes together and serves through each of its nodes.

@@ -89,6 +89,8 @@ pub(super) struct UnderWay {
     pub(super) persist_count: usize,
     /// What the log will start after.
     pub(super) released: Option<LogId>,
+    /// Whether a node seldom does this.
+    pub(super) is_rare: bool,
 }
 
 impl<J> Default for Lane<J> {

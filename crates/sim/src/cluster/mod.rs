@@ -302,6 +302,10 @@ impl<A: Application> Cluster<A> {
                 }
                 Ok(())
             }
+            Happening::CrashAtWork { node, life } => {
+                self.crash_at_work(node, life);
+                Ok(())
+            }
             Happening::Mark { node, life } => self.mark_if_idle(node, life),
             Happening::EndFull { node } => {
                 self.set_capacity(node, None);
@@ -315,10 +319,7 @@ impl<A: Application> Cluster<A> {
                 self.think(client);
                 Ok(())
             }
-            Happening::Ask { op, node, request } => {
-                self.ask(op, node, request);
-                Ok(())
-            }
+            Happening::Ask { op, node, request } => self.ask(op, node, request),
             Happening::Answer { op, outcome } => self.answer(op, outcome),
             Happening::Trouble(trouble) => {
                 self.trouble(trouble);
@@ -454,6 +455,14 @@ fn draw_snapshots(options: &mut ClusterOptions, rng: &mut Rng) {
     }
     if rng.below(4) == 0 {
         options.raft.snapshot_chunk_bytes_max = 1 << 20;
+    }
+    // At times nothing at all is kept.
+    if rng.below(6) == 0 {
+        options.driver.compact_log_count = rng.between(1, 8);
+        options.driver.retain_log_count = rng.below(3);
+    }
+    if rng.below(6) == 0 {
+        options.raft.snapshot_chunk_bytes_max = rng.index(100) + 16;
     }
 }
 

@@ -105,7 +105,8 @@ pub(super) struct Running {
 #[derive(Clone, Debug)]
 pub(super) enum Caller {
     Command,
-    Query(bytes::Bytes),
+    /// A linearizable read, and what was committed when it arrived.
+    Query(bytes::Bytes, LogIndex),
     /// A read that promises less than linearizability.
     Weak(bytes::Bytes),
 }

@@ -8,7 +8,7 @@ use crate::disk::CrashStyle;
 use crate::faults::Rhythm;
 use crate::rng::Rng;
 use quorate::Input;
-use quorate_core::NodeId;
+use quorate_core::{NodeId, Time};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -155,6 +155,26 @@ impl<A: Application> Cluster<A> {
         {
             // It takes effect at the first output after the start, or a few later.
             node.crash_after_outputs = Some(u32::try_from(self.rng.below(3)).unwrap_or(0));
+        }
+    }
+
+    /// A node does something that it seldom does, until `due`: it may crash on the way, or as long
+    /// after.
+    pub(super) fn plan_crash_around(&mut self, id: NodeId, due: Time) {
+        let Some(crashes) = self.options.faults.crashes else { return };
+        if !self.is_troubled || !self.rng.happens(crashes.at_rare_work) {
+            return;
+        }
+        let at = self.now.after(self.rng.duration(Duration::ZERO, due.since(self.now) * 2));
+        if let Some(life) = self.nodes.get(&id).map(|node| node.life) {
+            self.queue.push(at, Happening::CrashAtWork { node: id, life });
+        }
+    }
+
+    pub(super) fn crash_at_work(&mut self, id: NodeId, life: u64) {
+        if self.is_troubled && self.nodes.get(&id).is_some_and(|node| node.life == life) {
+            self.trace.counts.crashes_at_rare_work += 1;
+            self.crash_by_trouble(id);
         }
     }
 

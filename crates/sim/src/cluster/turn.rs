@@ -8,7 +8,7 @@ use super::sabotage::forget_sessions;
 use super::{Cluster, ClusterOptions};
 use crate::application::{Application, OpId, Outcome};
 use crate::faults::SessionFault;
-use crate::judge::{Breach, bounds};
+use crate::judge::{Breach, Heard, bounds};
 use crate::network::{Arrivals, Parcel};
 use crate::trace::{Note, What, kind_of};
 use bytes::Bytes;
@@ -148,14 +148,17 @@ impl<A: Application> Cluster<A> {
 
     pub(super) fn turn(&mut self, id: NodeId, is_due: bool) -> Result<(), Breach> {
         let mut outputs = Vec::new();
+        let mut heard = Heard::default();
+        let mut own_now = Time::ZERO;
         if let Some(node) = self.nodes.get_mut(&id) {
-            let own = node.clock.own(self.now);
+            own_now = node.clock.own(self.now);
             if let Some(running) = node.running_mut() {
                 let inputs = std::mem::take(&mut running.inbox);
-                running.driver.turn(own, inputs, &mut outputs);
+                inputs.iter().filter_map(raft_message).for_each(|message| heard.note(message));
+                running.driver.turn(own_now, inputs, &mut outputs);
             }
         }
-        self.look(id, is_due)?;
+        self.look(id, is_due, heard)?;
         if self.rng.happens(self.options.faults.shuffled_outputs) {
             outputs = shuffled(outputs, &mut self.rng);
         }
@@ -163,7 +166,10 @@ impl<A: Application> Cluster<A> {
             if self.dies_before_output(id) {
                 return Ok(());
             }
-            self.carry_out(id, output)?;
+            self.carry_out(id, output, own_now)?;
+        }
+        if let Some(running) = self.nodes.get(&id).and_then(|node| node.running()) {
+            self.safety.has_heard(running.driver.raft(), heard, own_now);
         }
         self.pump(id)?;
         self.plan_turn_at_deadline(id);
@@ -171,7 +177,7 @@ impl<A: Application> Cluster<A> {
     }
 
     /// The judges look at a node after its step.
-    fn look(&mut self, id: NodeId, is_due: bool) -> Result<(), Breach> {
+    fn look(&mut self, id: NodeId, is_due: bool, heard: Heard) -> Result<(), Breach> {
         let now = self.now;
         let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) else {
             return Ok(());
@@ -203,6 +209,7 @@ impl<A: Application> Cluster<A> {
             });
         }
         self.invariants.observe(raft)?;
+        self.safety.conducts(raft, heard)?;
         self.safety.stepped(look, |index| raft.term_at(index))?;
         if running.noted != (look.role, look.term) {
             let is_elected = look.role == Role::Leader;
@@ -237,9 +244,9 @@ impl<A: Application> Cluster<A> {
         }
     }
 
-    fn carry_out(&mut self, id: NodeId, output: Output) -> Result<(), Breach> {
+    fn carry_out(&mut self, id: NodeId, output: Output, own_now: Time) -> Result<(), Breach> {
         if let Output::Send { to, message } = output {
-            return self.send(id, to, &message);
+            return self.send(id, to, &message, own_now);
         }
         if let Output::Apply(batch) = &output
             && let Some(node) = self.nodes.get(&id)
@@ -270,7 +277,7 @@ impl<A: Application> Cluster<A> {
             Output::Answer { ticket, fate } => self.fate(id, ticket, fate),
             Output::Barrier { ticket, result } => {
                 let may_read = result.is_ok();
-                self.may_read(id, ticket, may_read);
+                self.may_read(id, ticket, may_read)?;
             }
             Output::Checkpoint { at_least } => {
                 running.machine.waiting.push_back(MachineJob::Checkpoint { at_least });
@@ -296,11 +303,19 @@ impl<A: Application> Cluster<A> {
         Ok(())
     }
 
-    fn send(&mut self, from: NodeId, to: NodeId, message: &PeerMessage) -> Result<(), Breach> {
+    fn send(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        message: &PeerMessage,
+        own_now: Time,
+    ) -> Result<(), Breach> {
         if let PeerMessage::Raft(message) = message
             && let Some(running) = self.running(from)
         {
-            self.safety.sends(to, message, running.driver.raft())?;
+            let raft = running.driver.raft();
+            let election_timeout = self.options.raft.election_timeout;
+            self.safety.sends(to, message, raft, own_now, election_timeout)?;
         }
         self.scratch.reserve(MESSAGE_BYTES);
         encode_peer_message(message, &mut self.scratch);
@@ -336,6 +351,28 @@ impl<A: Application> Cluster<A> {
 
     pub(super) fn running_mut(&mut self, id: NodeId) -> Option<&mut super::node::Running> {
         self.nodes.get_mut(&id).and_then(|node| node.running_mut())
+    }
+}
+
+/// What an input says to the core in the protocol's own words.
+const fn raft_message(input: &Input) -> Option<&Message> {
+    match input {
+        Input::Peer { message: PeerMessage::Raft(message), .. } => Some(message),
+        Input::Peer { .. }
+        | Input::Disconnected { .. }
+        | Input::Propose { .. }
+        | Input::ProposeInSession { .. }
+        | Input::Barrier { .. }
+        | Input::Deadline
+        | Input::Persisted { .. }
+        | Input::Applied(_)
+        | Input::Loaded { .. }
+        | Input::SnapshotReady { .. }
+        | Input::SnapshotChunk { .. }
+        | Input::SnapshotGone { .. }
+        | Input::SnapshotWritten { .. }
+        | Input::SnapshotRestored { .. }
+        | Input::TransferLeadership { .. } => None,
     }
 }
 

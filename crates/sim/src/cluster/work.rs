@@ -151,11 +151,15 @@ impl<A: Application> Cluster<A> {
             LaneName::Log | LaneName::Files | LaneName::Writer => self.disk_time(work.sync_count),
         };
         under_way.due = at;
+        let is_rare = under_way.is_rare;
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         let life = node.life;
         if let Some(running) = node.running_mut() {
             *running.under_way(lane) = Some(under_way);
             self.queue.push(at, Happening::LaneDone { node: id, life, lane });
+        }
+        if is_rare {
+            self.plan_crash_around(id, at);
         }
         Ok(())
     }
@@ -326,7 +330,8 @@ fn log_job(running: &mut Running, job: LogJob) -> Result<UnderWay, Failure> {
             running.wal.release_prefix(&base)?;
             // Only now may the snapshots go that the older log needed.
             running.files.waiting.push_back(FileJob::RemoveOlder(base.last_included));
-            Ok(UnderWay { released: Some(base.last_included), ..UnderWay::default() })
+            let released = Some(base.last_included);
+            Ok(UnderWay { released, is_rare: true, ..UnderWay::default() })
         }
     }
 }
@@ -343,9 +348,11 @@ fn persist(running: &mut Running, first: Persist) -> Result<UnderWay, Failure> {
         }
     }
     running.log.waiting = later;
+    let is_rare =
+        batch.iter().any(|persist| persist.reset.is_some() || persist.truncate_after.is_some());
     running.wal.persist(&batch)?;
     let inputs = batch.last().map(|last| Input::Persisted { seq: last.seq }).into_iter().collect();
-    Ok(UnderWay { inputs, persist_count: batch.len(), ..UnderWay::default() })
+    Ok(UnderWay { inputs, persist_count: batch.len(), is_rare, ..UnderWay::default() })
 }
 
 fn write_snapshot(
@@ -356,7 +363,7 @@ fn write_snapshot(
     let mut writer = running.snapshots.create(meta)?;
     view.write_to(&mut writer).map_err(Failure::View)?;
     let taken = Some(writer.finish()?);
-    Ok(UnderWay { taken, ..UnderWay::default() })
+    Ok(UnderWay { taken, is_rare: true, ..UnderWay::default() })
 }
 
 fn file_job(running: &mut Running, job: FileJob) -> Result<UnderWay, Failure> {
@@ -378,16 +385,17 @@ fn file_job(running: &mut Running, job: FileJob) -> Result<UnderWay, Failure> {
         }
         FileJob::Store { meta, offset, chunk, done } => {
             let received = running.snapshots.receive(&meta, offset, &chunk, done)?;
-            Ok(answer(Input::SnapshotWritten {
+            let written = answer(Input::SnapshotWritten {
                 last_included: meta.last_included,
                 next_offset: received.next_offset,
                 complete: received.complete,
-            }))
+            });
+            Ok(UnderWay { is_rare: done, ..written })
         }
         FileJob::RemoveOlder(keep) => {
             // The runtime warns and goes on.
             let _left_behind = running.snapshots.remove_older_than(keep);
-            Ok(UnderWay::default())
+            Ok(UnderWay { is_rare: true, ..UnderWay::default() })
         }
         FileJob::Prepare(job) => {
             let _unprepared = job.run();
@@ -409,6 +417,7 @@ fn machine_job(running: &mut Running, job: MachineJob) -> Result<UnderWay, Failu
             running.applier.restore(&meta, &mut reader.body())?;
             let (last_included, durable) = (meta.last_included, running.applier.durable());
             running.latest = Some(meta);
+            done.is_rare = true;
             done.inputs.push(Input::SnapshotRestored { last_included, durable });
         }
         MachineJob::Checkpoint { at_least } => {

@@ -2,12 +2,14 @@
 //! nothing that a node says of itself where the world can know better.
 
 pub(crate) mod bounds;
+mod conduct;
 mod durable;
 mod kind;
 pub mod linearizable;
 mod promises;
 mod safety;
 
+pub(crate) use conduct::Heard;
 pub(crate) use durable::Found;
 pub(crate) use safety::{Look, Safety};
 
@@ -166,6 +168,62 @@ pub enum Breach {
         node: NodeId,
         /// Which term.
         term: Term,
+    },
+    /// Somebody who can never win tries.
+    #[error("node {node} campaigns in term {term} and is no voter")]
+    NoVoterCampaigns {
+        /// Who.
+        node: NodeId,
+        /// Its term.
+        term: Term,
+    },
+    /// A leader ran against itself.
+    #[error("node {node} led the term before and campaigns in term {term}")]
+    LeaderCampaigns {
+        /// Who.
+        node: NodeId,
+        /// The term of its campaign.
+        term: Term,
+    },
+    /// A term that was heard of was not taken over (§3.3).
+    #[error("node {node} heard of term {heard} and is in term {term}")]
+    TermIgnored {
+        /// Who.
+        node: NodeId,
+        /// Of what it heard.
+        heard: Term,
+        /// Its term after that.
+        term: Term,
+    },
+    /// Somebody who hears a leader encouraged a campaign against it (§4.2.3).
+    #[error("node {node} hears the leader of term {term} and would vote for node {to}")]
+    Disloyal {
+        /// Who.
+        node: NodeId,
+        /// The term of its leader.
+        term: Term,
+        /// For whom.
+        to: NodeId,
+    },
+    /// A linearizable read was served from a state that is too old (§6.4).
+    #[error(
+        "node {node} serves a read from {shown}; {committed} was committed when the read arrived"
+    )]
+    StaleRead {
+        /// Who.
+        node: NodeId,
+        /// Up to where it had applied.
+        shown: LogIndex,
+        /// What somebody had applied when the read arrived.
+        committed: LogIndex,
+    },
+    /// A read is still open although everything has long been well.
+    #[error("a read at node {node} is still open {waited:?} after the cluster came together")]
+    ReadHangs {
+        /// Who was asked.
+        node: NodeId,
+        /// For how long all has been well.
+        waited: Duration,
     },
     /// A leader that hears no quorum stays in office.
     #[error("node {leader} has heard no quorum since {since:?} and still leads term {term}")]

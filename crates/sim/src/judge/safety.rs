@@ -3,6 +3,7 @@
 //! application.
 
 use super::Breach;
+use super::conduct::{self, Contact, Heard};
 use super::durable::{Durable, Found};
 use super::promises::{self, Believed};
 use crate::hash::{TraceHash, hash_of};
@@ -51,6 +52,8 @@ struct Watched {
     next_apply: LogIndex,
     /// If it leads.
     believed: Believed,
+    /// With its leader, if it follows one.
+    contact: Option<Contact>,
 }
 
 impl Safety {
@@ -78,6 +81,7 @@ impl Safety {
         let watched = self.nodes.entry(node).or_default();
         watched.before = None;
         watched.believed = Believed::default();
+        watched.contact = None;
         watched.next_apply = applied.next();
         watched.durable.recovered(node, found)
     }
@@ -261,11 +265,46 @@ impl Safety {
         self.nodes.entry(node).or_default().durable.released(base);
     }
 
-    /// A node sends a message: what it promises must be on its disk.
-    pub(crate) fn sends(&self, to: NodeId, message: &Message, raft: &Raft) -> Result<(), Breach> {
+    /// A node sends a message at `own_now` on its clock: what it promises must be on its disk, and
+    /// nothing against the leader that it hears.
+    pub(crate) fn sends(
+        &self,
+        to: NodeId,
+        message: &Message,
+        raft: &Raft,
+        own_now: Time,
+        election_timeout: Duration,
+    ) -> Result<(), Breach> {
         let node = raft.id();
         let Some(watched) = self.nodes.get(&node) else { return Ok(()) };
+        conduct::check_sent(raft, to, message, watched.contact, own_now, election_timeout)?;
         promises::check_sent(node, to, message, raft, &watched.durable)
+    }
+
+    /// A node finished a turn that `heard` went into.
+    pub(crate) fn conducts(&self, raft: &Raft, heard: Heard) -> Result<(), Breach> {
+        let before = self.nodes.get(&raft.id()).and_then(|watched| watched.before);
+        conduct::check_turn(raft, heard, before.map(|look| (look.role, look.term)))
+    }
+
+    /// What a turn put out is carried out: from now on `heard` counts.
+    pub(crate) fn has_heard(&mut self, raft: &Raft, heard: Heard, own_now: Time) {
+        if let Some(contact) = heard.contact(raft, own_now) {
+            self.nodes.entry(raft.id()).or_default().contact = Some(contact);
+        }
+    }
+
+    /// A linearizable read that arrived when `floor` was committed is served from `shown`.
+    pub(crate) fn reads(node: NodeId, shown: LogIndex, floor: LogIndex) -> Result<(), Breach> {
+        if shown < floor {
+            return Err(Breach::StaleRead { node, shown, committed: floor });
+        }
+        Ok(())
+    }
+
+    /// The last index that is known to be committed.
+    pub(crate) fn last_committed(&self) -> LogIndex {
+        self.committed.last().map_or(LogIndex::ORIGIN, |(log_id, _)| log_id.index)
     }
 
     /// What a leader believes of its followers must be on their disks.

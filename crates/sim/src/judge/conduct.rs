@@ -1,0 +1,105 @@
+//! What a node owes after what it has heard: a term once heard is kept (§3.3), who hears a leader
+//! helps nobody against it (§4.2.3), and only voters run for an office that they do not hold.
+//! Compares what went into a turn with what came out of it; knows nothing of logs.
+
+use super::Breach;
+use quorate_core::{Message, NodeId, Raft, RequestVoteResponse, Role, Term, Time, VotePhase};
+use std::time::Duration;
+
+/// What went into a turn, as far as it matters here.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Heard {
+    /// The highest term that its receiver has to take over.
+    term: Term,
+    /// The highest term of a leader's message.
+    leader_term: Option<Term>,
+}
+
+/// When a node last heard the leader of a term, on its own clock, before the present turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Contact {
+    term: Term,
+    at: Time,
+}
+
+impl Heard {
+    /// One more message.
+    pub(crate) fn note(&mut self, message: &Message) {
+        match message {
+            Message::AppendEntries(_) | Message::Heartbeat(_) | Message::InstallSnapshot(_) => {
+                self.leader_term = self.leader_term.max(Some(message.term()));
+                self.term = self.term.max(message.term());
+            }
+            // A candidate may be refused for the sake of a leader, and pre-votes raise no term.
+            Message::RequestVote(_) | Message::RequestVoteResponse(_) => {}
+            Message::AppendEntriesResponse(_)
+            | Message::HeartbeatResponse(_)
+            | Message::InstallSnapshotResponse(_)
+            | Message::TimeoutNow(_)
+            | Message::ReadIndex(_)
+            | Message::ReadIndexResponse(_) => self.term = self.term.max(message.term()),
+        }
+    }
+
+    /// The contact with a leader that this was, after a turn at `own_now`.
+    pub(super) fn contact(self, raft: &Raft, own_now: Time) -> Option<Contact> {
+        let term = self.leader_term.filter(|term| *term == raft.current_term())?;
+        (raft.role() == Role::Follower).then_some(Contact { term, at: own_now })
+    }
+}
+
+/// Looks at a node after a turn; `before` is what it was before, with its term.
+///
+/// # Errors
+///
+/// [`Breach::TermIgnored`], [`Breach::NoVoterCampaigns`], [`Breach::LeaderCampaigns`].
+pub(super) fn check_turn(
+    raft: &Raft,
+    heard: Heard,
+    before: Option<(Role, Term)>,
+) -> Result<(), Breach> {
+    let (node, term, role) = (raft.id(), raft.current_term(), raft.role());
+    if term < heard.term {
+        return Err(Breach::TermIgnored { node, heard: heard.term, term });
+    }
+    if !matches!(role, Role::PreCandidate | Role::Candidate) {
+        return Ok(());
+    }
+    if !raft.configuration().is_voter(node) {
+        return Err(Breach::NoVoterCampaigns { node, term });
+    }
+    // Whoever is asked to by a leader of a later term has given way to that one first. The only
+    // voter may give up and run again within one turn.
+    let led_before = before.is_some_and(|(role, led)| role == Role::Leader && led.next() == term);
+    let is_alone = raft.configuration().has_quorum(|id| id == node);
+    if role == Role::Candidate && led_before && !is_alone {
+        return Err(Breach::LeaderCampaigns { node, term });
+    }
+    Ok(())
+}
+
+/// Looks at a message that a node sends at `own_now`.
+///
+/// # Errors
+///
+/// [`Breach::Disloyal`] if it encourages a campaign although it hears a leader.
+pub(super) fn check_sent(
+    raft: &Raft,
+    to: NodeId,
+    message: &Message,
+    contact: Option<Contact>,
+    own_now: Time,
+    election_timeout: Duration,
+) -> Result<(), Breach> {
+    let Message::RequestVoteResponse(RequestVoteResponse { phase, granted: true, .. }) = message
+    else {
+        return Ok(());
+    };
+    let Some(contact) = contact.filter(|contact| contact.term == raft.current_term()) else {
+        return Ok(());
+    };
+    if *phase != VotePhase::PreVote || contact.at.after(election_timeout) <= own_now {
+        return Ok(());
+    }
+    Err(Breach::Disloyal { node: raft.id(), term: contact.term, to })
+}
