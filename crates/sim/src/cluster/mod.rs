@@ -5,6 +5,7 @@
 mod atlas;
 mod clients;
 mod clock;
+mod draw;
 mod happening;
 mod healing;
 mod lanes;
@@ -32,6 +33,7 @@ use crate::rng::Rng;
 use crate::trace::Trace;
 use bytes::BytesMut;
 use clients::Clients;
+use draw::{draw_limits, draw_members, draw_snapshots, draw_timeouts, millis};
 use happening::Happening;
 use node::SimNode;
 use quorate::DriverOptions;
@@ -431,67 +433,6 @@ impl<A: Application> Cluster<A> {
         });
         leaders.max().map(|(_, id)| id)
     }
-}
-
-/// Limits on what is held, in some worlds so low that they are reached all the time.
-fn draw_limits(options: &mut ClusterOptions, rng: &mut Rng) {
-    if rng.coin() {
-        return;
-    }
-    options.raft.in_flight_bytes_max = rng.index(8 << 10) + 1;
-    options.raft.uncommitted_bytes_max = rng.index(4 << 10) + 1;
-    options.raft.applying_bytes_max = rng.index(4 << 10) + 1;
-    options.raft.waiting_reads_count_max = rng.index(8) + 1;
-    options.driver.outstanding_bytes_max = rng.index(4 << 10) + 512;
-    options.driver.barriers_count_max = rng.index(8) + 1;
-}
-
-/// In some worlds so little of the log is kept that whoever was away for a moment needs a snapshot,
-/// and in some a snapshot is sent in one piece.
-fn draw_snapshots(options: &mut ClusterOptions, rng: &mut Rng) {
-    if rng.below(4) == 0 {
-        options.driver.compact_log_count = rng.between(6, 16);
-        options.driver.retain_log_count = rng.between(4, 8);
-    }
-    if rng.below(4) == 0 {
-        options.raft.snapshot_chunk_bytes_max = 1 << 20;
-    }
-    // At times nothing at all is kept.
-    if rng.below(6) == 0 {
-        options.driver.compact_log_count = rng.between(1, 8);
-        options.driver.retain_log_count = rng.below(3);
-    }
-    if rng.below(6) == 0 {
-        options.raft.snapshot_chunk_bytes_max = rng.index(100) + 16;
-    }
-}
-
-/// Short and long timeouts: what is rare at one speed is common at another.
-fn draw_timeouts(raft: &mut Options, rng: &mut Rng) {
-    raft.heartbeat_interval = rng.duration(millis(20), millis(100));
-    let factor = u32::try_from(rng.between(5, 12)).unwrap_or(10);
-    raft.election_timeout = raft.heartbeat_interval * factor;
-    raft.disk_stall_timeout = rng.duration(millis(200), millis(4_000));
-}
-
-const fn millis(count: u64) -> Duration {
-    Duration::from_millis(count)
-}
-
-/// Who is there, if that is not said; and in a third of the worlds some voters that should rather
-/// lead than others.
-fn draw_members(options: &mut ClusterOptions, rng: &mut Rng) {
-    if options.node_count == 0 {
-        options.node_count = rng.between(1, 7);
-        options.learner_count = rng.below(8).saturating_sub(5);
-    }
-    if rng.below(3) == 0 {
-        options.ranks = (0..options.node_count).map(|_| rank(rng)).collect();
-    }
-}
-
-fn rank(rng: &mut Rng) -> u32 {
-    u32::try_from(rng.below(4)).unwrap_or(0)
 }
 
 /// The configuration that every log begins with.
