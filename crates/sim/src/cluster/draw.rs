@@ -1,0 +1,68 @@
+//! What a world's settings are when they are drawn: members, timeouts, limits, snapshots. Knows nothing of
+//! what goes wrong.
+
+use super::ClusterOptions;
+use crate::rng::Rng;
+use quorate_core::Options;
+use std::time::Duration;
+
+/// Limits on what is held, in some worlds so low that they are reached all the time.
+pub(super) fn draw_limits(options: &mut ClusterOptions, rng: &mut Rng) {
+    if rng.coin() {
+        return;
+    }
+    options.raft.in_flight_bytes_max = rng.index(8 << 10) + 1;
+    options.raft.uncommitted_bytes_max = rng.index(4 << 10) + 1;
+    options.raft.applying_bytes_max = rng.index(4 << 10) + 1;
+    options.raft.waiting_reads_count_max = rng.index(8) + 1;
+    options.driver.outstanding_bytes_max = rng.index(4 << 10) + 512;
+    options.driver.barriers_count_max = rng.index(8) + 1;
+}
+
+/// In some worlds so little of the log is kept that whoever was away for a moment needs a snapshot,
+/// and in some a snapshot is sent in one piece.
+pub(super) fn draw_snapshots(options: &mut ClusterOptions, rng: &mut Rng) {
+    if rng.below(4) == 0 {
+        options.driver.compact_log_count = rng.between(6, 16);
+        options.driver.retain_log_count = rng.between(4, 8);
+    }
+    if rng.below(4) == 0 {
+        options.raft.snapshot_chunk_bytes_max = 1 << 20;
+    }
+    // At times nothing at all is kept.
+    if rng.below(6) == 0 {
+        options.driver.compact_log_count = rng.between(1, 8);
+        options.driver.retain_log_count = rng.below(3);
+    }
+    if rng.below(6) == 0 {
+        options.raft.snapshot_chunk_bytes_max = rng.index(100) + 16;
+    }
+}
+
+/// Short and long timeouts: what is rare at one speed is common at another.
+pub(super) fn draw_timeouts(raft: &mut Options, rng: &mut Rng) {
+    raft.heartbeat_interval = rng.duration(millis(20), millis(100));
+    let factor = u32::try_from(rng.between(5, 12)).unwrap_or(10);
+    raft.election_timeout = raft.heartbeat_interval * factor;
+    raft.disk_stall_timeout = rng.duration(millis(200), millis(4_000));
+}
+
+pub(super) const fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// Who is there, if that is not said; and in a third of the worlds some voters that should rather
+/// lead than others.
+pub(super) fn draw_members(options: &mut ClusterOptions, rng: &mut Rng) {
+    if options.node_count == 0 {
+        options.node_count = rng.between(1, 7);
+        options.learner_count = rng.below(8).saturating_sub(5);
+    }
+    if rng.below(3) == 0 {
+        options.ranks = (0..options.node_count).map(|_| rank(rng)).collect();
+    }
+}
+
+fn rank(rng: &mut Rng) -> u32 {
+    u32::try_from(rng.below(4)).unwrap_or(0)
+}
