@@ -60,6 +60,9 @@ pub trait Application {
         }
     }
 
+    /// A node's state machine has finished a stretch of work, or its start.
+    fn settled(&mut self, _node: NodeId) {}
+
     /// A node has crashed, perhaps while its state machine was at work: then whatever storage it
     /// has of its own may hold any beginning of that work.
     fn crashed(&mut self, _node: NodeId, _at_work: bool, _rng: &mut Rng) {}

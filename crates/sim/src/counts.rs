@@ -104,6 +104,10 @@ counters! {
             unreadable_sectors,
             /// Machines that were lost for ever.
             machines_lost,
+            /// Disks that were mounted in another machine.
+            wrong_disks,
+            /// Messages of which a garbled copy arrived.
+            garbled,
         }
         figures {
             /// Times that a node became leader.

@@ -38,6 +38,10 @@ pub struct Faults {
     /// The node believes its writes durable as soon as they are begun. No honest runtime does
     /// this: it proves that the judges notice.
     pub acks_too_early: bool,
+    /// The chance of a message of which a garbled copy arrives, too.
+    pub garbled: Chance,
+    /// The chance that a machine which starts has another one's disk in it at first.
+    pub wrong_disk: Chance,
     /// In the end all nodes lose power together and come back together, and from then on nothing
     /// in this world is left to chance but what nodes draw themselves.
     pub ends_in_lockstep: bool,
@@ -177,6 +181,8 @@ impl Faults {
             apply_max: Duration::from_micros(200),
             shuffled_outputs: Chance::NEVER,
             acks_too_early: false,
+            garbled: Chance::NEVER,
+            wrong_disk: Chance::NEVER,
             ends_in_lockstep: false,
             blind_watchdogs: false,
             sessions: None,
@@ -214,6 +220,8 @@ impl Faults {
             apply_max: *rng.pick(&[micros(200), millis(2), millis(50)]).unwrap_or(&millis(2)),
             shuffled_outputs: level(rng, 50),
             acks_too_early: false,
+            garbled: if rng.coin() { Chance::percent(1) } else { Chance::NEVER },
+            wrong_disk: if rng.below(4) == 0 { Chance::percent(10) } else { Chance::NEVER },
             ends_in_lockstep: rng.below(6) == 0,
             blind_watchdogs: false,
             sessions: None,

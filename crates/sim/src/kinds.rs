@@ -159,6 +159,12 @@ pub const FAULT_KINDS: &[FaultKind] = &[
     FaultKind::new("shuffled-outputs", "a turn's outputs happen in another order", |options| {
         options.faults.shuffled_outputs = Chance::NEVER;
     }),
+    FaultKind::new("garbled-messages", "garbled copies of messages arrive, too", |options| {
+        options.faults.garbled = Chance::NEVER;
+    }),
+    FaultKind::new("wrong-disks", "machines start with another one's disk at first", |options| {
+        options.faults.wrong_disk = Chance::NEVER;
+    }),
     FaultKind::new("lockstep", "all start together in the end, in an even world", |options| {
         options.faults.ends_in_lockstep = false;
     }),

@@ -5,7 +5,7 @@ use super::Cluster;
 use super::happening::Happening;
 use super::node::Caller;
 use crate::application::{Application, OpId, Outcome, Request};
-use crate::judge::{Breach, Safety};
+use crate::judge::{Asked, Breach};
 use crate::rng::Rng;
 use quorate::{Consistency, Fate, Input, Ticket};
 use quorate_core::NodeId;
@@ -112,7 +112,8 @@ impl<A: Application> Cluster<A> {
 
     /// A request reaches its node.
     pub(super) fn ask(&mut self, op: OpId, id: NodeId, request: Request) -> Result<(), Breach> {
-        let (now, floor) = (self.now, self.safety.last_committed());
+        let now = self.now;
+        let asked = Asked { at: now, committed: self.safety.last_committed() };
         let patience = self.options.patience;
         let node = self.nodes.get_mut(&id);
         let deadline = node.as_ref().map_or(now, |node| node.clock.own(now)).after(patience);
@@ -127,7 +128,7 @@ impl<A: Application> Cluster<A> {
             }
             Request::Query(query) => {
                 let consistency = Consistency::Linearizable;
-                (Caller::Query(query, floor), Input::Barrier { ticket, consistency, deadline })
+                (Caller::Query(query, asked), Input::Barrier { ticket, consistency, deadline })
             }
             Request::InSession(request) => {
                 let (request, is_retry) = (Box::new(request), false);
@@ -167,7 +168,7 @@ impl<A: Application> Cluster<A> {
     ///
     /// # Errors
     ///
-    /// [`Breach::StaleRead`] if a linearizable one would not see what was committed before it.
+    /// [`Breach::StaleRead`], [`Breach::UnprovenRead`] of a linearizable one.
     pub(super) fn may_read(
         &mut self,
         id: NodeId,
@@ -178,15 +179,16 @@ impl<A: Application> Cluster<A> {
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         let life = node.life;
         let Some(running) = node.running_mut() else { return Ok(()) };
-        let (query, floor) = match running.callers.remove(&ticket) {
-            Some(Caller::Query(query, floor)) => (query, Some(floor)),
+        let (query, asked) = match running.callers.remove(&ticket) {
+            Some(Caller::Query(query, asked)) => (query, Some(asked)),
             Some(Caller::Weak(query)) => (query, None),
             Some(Caller::Command) | None => return Ok(()),
         };
-        if let Some(floor) = floor.filter(|_| may_read) {
-            Safety::reads(id, running.applier.applied().index, floor)?;
+        if let Some(asked) = asked.filter(|_| may_read) {
+            let shown = running.applier.applied().index;
+            self.safety.reads(running.driver.raft(), shown, asked)?;
         }
-        let is_weak = floor.is_none();
+        let is_weak = asked.is_none();
         let reply = may_read.then(|| running.applier.machine().query(&query));
         let outcome = match reply {
             Some(Ok(reply)) if is_weak => Outcome::Weak { reply, node: id, life, order },

@@ -2,7 +2,7 @@
 
 use super::Cluster;
 use super::happening::Happening;
-use super::node::{self, Reading, State};
+use super::node::{self, Reading, SimNode, State};
 use crate::application::{Application, Machine};
 use crate::disk::{CrashStyle, DiskFailures, DiskFaults};
 use crate::judge::{Breach, Look};
@@ -14,6 +14,9 @@ use std::time::Duration;
 impl<A: Application> Cluster<A> {
     /// A machine that is down begins to read its disk.
     pub(super) fn start(&mut self, id: NodeId) {
+        if self.is_troubled && self.rng.happens(self.options.faults.wrong_disk) {
+            self.try_wrong_disk(id);
+        }
         let Machine { machine, digest } = self.application.machine(id);
         let Some(node) = self.nodes.get_mut(&id) else { return };
         node.life += 1;
@@ -45,6 +48,26 @@ impl<A: Application> Cluster<A> {
                 let reason = error.to_string();
                 self.breach = Some(Breach::DoesNotStart { node: id, reason });
             }
+        }
+    }
+
+    /// Somebody mixes two machines' disks up. The node has to notice; then that is put right.
+    fn try_wrong_disk(&mut self, id: NodeId) {
+        let others: Vec<&SimNode> =
+            self.nodes.values().filter(|node| node.id != id && node.life > 1).collect();
+        let Some(other) = self.rng.pick(&others) else { return };
+        let (owner, disk) = (other.id, other.disk.copy());
+        // One that has never been started has no owner.
+        if !node::has_log(&disk) {
+            return;
+        }
+        let Machine { machine, .. } = Machine::broken("the disk is another machine's");
+        let (founders, options, now) = (Arc::clone(&self.founders), &self.options, self.now);
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        self.trace.counts.wrong_disks += 1;
+        self.trace.headline(now, Some(id), format!("has the disk of {owner} in it"));
+        if node::read(disk, node, options, now, founders, machine).is_ok() {
+            self.breach = Some(Breach::ForeignDisk { node: id, owner });
         }
     }
 
@@ -84,6 +107,7 @@ impl<A: Application> Cluster<A> {
             }
         };
         node.disk.finish(reading.task);
+        self.application.settled(id);
         let found = node::found(&reading.opened);
         let applied = reading.opened.applier.applied().index;
         self.safety.started(id, found, applied)?;

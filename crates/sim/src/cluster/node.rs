@@ -6,13 +6,14 @@ use super::clock::Clock;
 use super::lanes::{FileJob, Lane, LogJob, MachineJob, WriterJob};
 use crate::disk::SimDisk;
 use crate::faults::Clocks;
-use crate::judge::Found;
+use crate::judge::{Asked, Found};
 use crate::rng::Rng;
 use quorate::parts::{OpenRequest, Opened};
 use quorate::{Applier, Driver, Input, StartError, StateMachine, Ticket};
 use quorate_core::{Configuration, LogIndex, NodeId, Options, Role, SnapshotMeta, Term, Time};
 use quorate_wal::{SnapshotStore, Wal};
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,8 +106,8 @@ pub(super) struct Running {
 #[derive(Clone, Debug)]
 pub(super) enum Caller {
     Command,
-    /// A linearizable read, and what was committed when it arrived.
-    Query(bytes::Bytes, LogIndex),
+    /// A linearizable read, and what was so when it arrived.
+    Query(bytes::Bytes, Asked),
     /// A read that promises less than linearizability.
     Weak(bytes::Bytes),
 }
@@ -149,6 +150,11 @@ impl SimNode {
     }
 }
 
+/// Whether a node has kept a log on this disk.
+pub(super) fn has_log(disk: &SimDisk) -> bool {
+    Wal::exists(disk, &Path::new(DATA_DIR).join("wal")).unwrap_or(false)
+}
+
 /// Reads the disk as a starting node does, by the shipped code.
 ///
 /// # Errors
@@ -161,8 +167,21 @@ pub(super) fn read_disk(
     founders: Arc<Configuration>,
     machine: Box<dyn StateMachine>,
 ) -> Result<Opened, StartError> {
+    let disk = node.disk.clone();
+    read(disk, node, options, now, founders, machine)
+}
+
+/// As [`read_disk`], whosever disk it is.
+pub(super) fn read(
+    disk: SimDisk,
+    node: &mut SimNode,
+    options: &ClusterOptions,
+    now: Time,
+    founders: Arc<Configuration>,
+    machine: Box<dyn StateMachine>,
+) -> Result<Opened, StartError> {
     let request = OpenRequest {
-        disk: Arc::new(node.disk.clone()),
+        disk: Arc::new(disk),
         id: node.id,
         dir: DATA_DIR.into(),
         cluster_id: CLUSTER_ID,

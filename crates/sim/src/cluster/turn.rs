@@ -158,7 +158,7 @@ impl<A: Application> Cluster<A> {
                 running.driver.turn(own_now, inputs, &mut outputs);
             }
         }
-        self.look(id, is_due, heard)?;
+        self.look(id, is_due, &heard)?;
         if self.rng.happens(self.options.faults.shuffled_outputs) {
             outputs = shuffled(outputs, &mut self.rng);
         }
@@ -169,7 +169,7 @@ impl<A: Application> Cluster<A> {
             self.carry_out(id, output, own_now)?;
         }
         if let Some(running) = self.nodes.get(&id).and_then(|node| node.running()) {
-            self.safety.has_heard(running.driver.raft(), heard, own_now);
+            self.safety.has_heard(running.driver.raft(), &heard, own_now);
         }
         self.pump(id)?;
         self.plan_turn_at_deadline(id);
@@ -177,7 +177,7 @@ impl<A: Application> Cluster<A> {
     }
 
     /// The judges look at a node after its step.
-    fn look(&mut self, id: NodeId, is_due: bool, heard: Heard) -> Result<(), Breach> {
+    fn look(&mut self, id: NodeId, is_due: bool, heard: &Heard) -> Result<(), Breach> {
         let now = self.now;
         let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) else {
             return Ok(());
@@ -209,7 +209,7 @@ impl<A: Application> Cluster<A> {
             });
         }
         self.invariants.observe(raft)?;
-        self.safety.conducts(raft, heard)?;
+        self.safety.conducts(raft, heard, now)?;
         self.safety.stepped(look, |index| raft.term_at(index))?;
         if running.noted != (look.role, look.term) {
             let is_elected = look.role == Role::Leader;
@@ -320,6 +320,11 @@ impl<A: Application> Cluster<A> {
         self.scratch.reserve(MESSAGE_BYTES);
         encode_peer_message(message, &mut self.scratch);
         let bytes = self.scratch.split().freeze();
+        if self.rng.happens(self.options.faults.garbled) {
+            self.trace.counts.garbled += 1;
+            // Whatever it says, a node must stand it; nobody acts on it.
+            drop(decode_peer_message(garbled(&bytes, &mut self.rng)));
+        }
         self.trace.counts.sent_bytes += u64::try_from(bytes.len()).unwrap_or(0);
         let parcel = Parcel { size: bytes.len(), is_answer: is_answer(message) };
         let Arrivals { first, second, stale, connection } =
@@ -401,6 +406,19 @@ const fn is_answer(message: &PeerMessage) -> bool {
 /// clock that there is.
 fn stall_bound(options: &ClusterOptions) -> Duration {
     options.raft.disk_stall_timeout * 5 / 4 + Duration::from_millis(100)
+}
+
+/// A message as nobody sends it: cut short, or with a few bytes of any value.
+fn garbled(bytes: &Bytes, rng: &mut crate::rng::Rng) -> Bytes {
+    let mut garbled = bytes.to_vec();
+    if rng.coin() {
+        garbled.truncate(rng.index(bytes.len()));
+    }
+    let at = rng.index(garbled.len());
+    for byte in garbled.iter_mut().skip(at).take(rng.index(9)) {
+        *byte = *rng.pick(&[0, 1, 0x7f, 0xff]).unwrap_or(&0);
+    }
+    garbled.into()
 }
 
 /// Another order of the same outputs, in which those of one kind keep theirs as far as the contract

@@ -218,6 +218,9 @@ impl<A: Application> Cluster<A> {
         if done.persist_count > 0 {
             self.plan_mark(id);
         }
+        if lane == LaneName::Machine {
+            self.application.settled(id);
+        }
         if let (Some(meta), Some(running)) = (done.taken, self.running_mut(id)) {
             running.machine.waiting.push_back(MachineJob::SnapshotTaken(meta));
             self.trace.counts.snapshots_taken += 1;

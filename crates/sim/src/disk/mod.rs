@@ -191,6 +191,23 @@ impl SimDisk {
         Self { shared: Arc::clone(&self.shared), life: state.life }
     }
 
+    /// Another disk, with what a reader of this one would see now, all of it durable.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let mut state = self.state();
+        let rng = state.rng.fork("copy");
+        let visible = state.visible.clone();
+        let inode_count = state.inode_count;
+        drop(state);
+        let copy = Self::new(rng);
+        let mut state = copy.state();
+        state.journal.durable = visible.clone();
+        state.visible = visible;
+        state.inode_count = inode_count;
+        drop(state);
+        copy
+    }
+
     /// Whether an operation failed, as [`DiskFaults`] say, since this was last asked: what the
     /// node does about it is then no fault of its own.
     #[must_use]

@@ -4,15 +4,42 @@
 
 use super::Breach;
 use quorate_core::{Message, NodeId, Raft, RequestVoteResponse, Role, Term, Time, VotePhase};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What went into a turn, as far as it matters here.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Heard {
     /// The highest term that its receiver has to take over.
     term: Term,
     /// The highest term of a leader's message.
     leader_term: Option<Term>,
+    /// The terms of heartbeats.
+    heartbeats: BTreeSet<Term>,
+}
+
+/// When a node last obeyed a heartbeat of each of the latest terms, in the world's time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Obeyed(BTreeMap<Term, Time>);
+
+impl Obeyed {
+    /// So many terms are remembered.
+    const TERMS_MAX: usize = 16;
+
+    /// A turn at `now`, begun in term `before`, has handled what was heard.
+    pub(super) fn note(&mut self, before: Term, heard: &Heard, now: Time) {
+        for term in heard.heartbeats.range(before..) {
+            self.0.insert(*term, now);
+        }
+        while self.0.len() > Self::TERMS_MAX {
+            self.0.pop_first();
+        }
+    }
+
+    /// The terms of which it obeyed a heartbeat at this time or later.
+    pub(super) fn since(&self, from: Time) -> impl Iterator<Item = Term> {
+        self.0.iter().filter(move |(_, at)| **at >= from).map(|(term, _)| *term)
+    }
 }
 
 /// When a node last heard the leader of a term, on its own clock, before the present turn.
@@ -25,6 +52,9 @@ pub(super) struct Contact {
 impl Heard {
     /// One more message.
     pub(crate) fn note(&mut self, message: &Message) {
+        if let Message::Heartbeat(heartbeat) = message {
+            self.heartbeats.insert(heartbeat.term);
+        }
         match message {
             Message::AppendEntries(_) | Message::Heartbeat(_) | Message::InstallSnapshot(_) => {
                 self.leader_term = self.leader_term.max(Some(message.term()));
@@ -42,7 +72,7 @@ impl Heard {
     }
 
     /// The contact with a leader that this was, after a turn at `own_now`.
-    pub(super) fn contact(self, raft: &Raft, own_now: Time) -> Option<Contact> {
+    pub(super) fn contact(&self, raft: &Raft, own_now: Time) -> Option<Contact> {
         let term = self.leader_term.filter(|term| *term == raft.current_term())?;
         (raft.role() == Role::Follower).then_some(Contact { term, at: own_now })
     }
@@ -55,7 +85,7 @@ impl Heard {
 /// [`Breach::TermIgnored`], [`Breach::NoVoterCampaigns`], [`Breach::LeaderCampaigns`].
 pub(super) fn check_turn(
     raft: &Raft,
-    heard: Heard,
+    heard: &Heard,
     before: Option<(Role, Term)>,
 ) -> Result<(), Breach> {
     let (node, term, role) = (raft.id(), raft.current_term(), raft.role());

@@ -11,7 +11,7 @@ mod safety;
 
 pub(crate) use conduct::Heard;
 pub(crate) use durable::Found;
-pub(crate) use safety::{Look, Safety};
+pub(crate) use safety::{Asked, Look, Safety};
 
 use crate::application::Complaint;
 use quorate_core::{HardState, LogId, LogIndex, NodeId, Role, Term, Time};
@@ -216,6 +216,22 @@ pub enum Breach {
         shown: LogIndex,
         /// What somebody had applied when the read arrived.
         committed: LogIndex,
+    },
+    /// A linearizable read was served without a proof of leadership (§6.4).
+    #[error("node {node} serves a read of {asked:?}, and no quorum has obeyed a leader since")]
+    UnprovenRead {
+        /// Who.
+        node: NodeId,
+        /// When the read arrived.
+        asked: Time,
+    },
+    /// A disk was mounted in the wrong machine, and its node took it for its own.
+    #[error("node {node} starts with the disk of node {owner}")]
+    ForeignDisk {
+        /// Who.
+        node: NodeId,
+        /// Whose disk it is.
+        owner: NodeId,
     },
     /// A read is still open although everything has long been well.
     #[error("a read at node {node} is still open {waited:?} after the cluster came together")]

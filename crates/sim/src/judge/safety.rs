@@ -3,7 +3,7 @@
 //! application.
 
 use super::Breach;
-use super::conduct::{self, Contact, Heard};
+use super::conduct::{self, Contact, Heard, Obeyed};
 use super::durable::{Durable, Found};
 use super::promises::{self, Believed};
 use crate::hash::{TraceHash, hash_of};
@@ -23,6 +23,15 @@ pub(crate) struct Look {
     pub(crate) commit: LogIndex,
     pub(crate) applied: LogIndex,
     pub(crate) last_log: LogId,
+}
+
+/// What was so when a linearizable read reached its node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// The world's time.
+    pub(crate) at: Time,
+    /// What somebody had applied.
+    pub(crate) committed: LogIndex,
 }
 
 /// What the judges know of the whole cluster.
@@ -54,6 +63,8 @@ struct Watched {
     believed: Believed,
     /// With its leader, if it follows one.
     contact: Option<Contact>,
+    /// Whose heartbeats it obeyed, and when.
+    obeyed: Obeyed,
 }
 
 impl Safety {
@@ -282,24 +293,43 @@ impl Safety {
     }
 
     /// A node finished a turn that `heard` went into.
-    pub(crate) fn conducts(&self, raft: &Raft, heard: Heard) -> Result<(), Breach> {
-        let before = self.nodes.get(&raft.id()).and_then(|watched| watched.before);
+    pub(crate) fn conducts(&mut self, raft: &Raft, heard: &Heard, now: Time) -> Result<(), Breach> {
+        let watched = self.nodes.entry(raft.id()).or_default();
+        let before = watched.before;
+        watched.obeyed.note(before.map_or(Term::default(), |look| look.term), heard, now);
         conduct::check_turn(raft, heard, before.map(|look| (look.role, look.term)))
     }
 
-    /// What a turn put out is carried out: from now on `heard` counts.
-    pub(crate) fn has_heard(&mut self, raft: &Raft, heard: Heard, own_now: Time) {
+    /// What a turn put out is carried out: from now on `heard` counts. `own_now` is the time on the
+    /// node's clock.
+    pub(crate) fn has_heard(&mut self, raft: &Raft, heard: &Heard, own_now: Time) {
         if let Some(contact) = heard.contact(raft, own_now) {
             self.nodes.entry(raft.id()).or_default().contact = Some(contact);
         }
     }
 
-    /// A linearizable read that arrived when `floor` was committed is served from `shown`.
-    pub(crate) fn reads(node: NodeId, shown: LogIndex, floor: LogIndex) -> Result<(), Breach> {
-        if shown < floor {
-            return Err(Breach::StaleRead { node, shown, committed: floor });
+    /// A linearizable read of `asked` is served by a node that has applied up to `shown`: it shows
+    /// what was committed by then, and since then a quorum obeyed one leader (§6.4).
+    pub(crate) fn reads(&self, raft: &Raft, shown: LogIndex, asked: Asked) -> Result<(), Breach> {
+        let node = raft.id();
+        if shown < asked.committed {
+            return Err(Breach::StaleRead { node, shown, committed: asked.committed });
         }
-        Ok(())
+        let obeyed = |id: NodeId| self.nodes.get(&id).map(|watched| &watched.obeyed);
+        let is_proof = |term: Term| {
+            let leader = self.leaders.get(&term).copied();
+            raft.configuration().has_quorum(|id| {
+                let mut since = obeyed(id).into_iter().flat_map(|obeyed| obeyed.since(asked.at));
+                Some(id) == leader || since.any(|other| other == term)
+            })
+        };
+        // The only voter proves itself.
+        let terms = std::iter::once(raft.current_term())
+            .chain(self.nodes.values().flat_map(|watched| watched.obeyed.since(asked.at)));
+        if terms.into_iter().any(is_proof) {
+            return Ok(());
+        }
+        Err(Breach::UnprovenRead { node, asked: asked.at })
     }
 
     /// The last index that is known to be committed.

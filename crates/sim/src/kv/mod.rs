@@ -333,6 +333,12 @@ impl Application for KvApplication {
         self.issue(op, moment, key, what, rng.coin())
     }
 
+    fn settled(&mut self, node: NodeId) {
+        if let Some(storage) = self.storages.get(&node) {
+            storage.settle();
+        }
+    }
+
     fn crashed(&mut self, node: NodeId, at_work: bool, rng: &mut Rng) {
         if let Some(storage) = self.storages.get(&node).filter(|_| at_work) {
             storage.crash_at_work(rng);

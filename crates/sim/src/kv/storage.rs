@@ -31,7 +31,9 @@ struct State {
     jobs: VecDeque<Job>,
     /// Whether jobs wait at all.
     is_slow: bool,
-    /// What the store has vouched for, to a node that knows of it.
+    /// What the store vouched for at last.
+    claimed: LogIndex,
+    /// What it has vouched for, to a node that knows of it.
     vouched: LogIndex,
 }
 
@@ -67,11 +69,11 @@ impl Storage {
         }
     }
 
-    /// A stretch of work begins: what came before is known to the node.
-    fn begins(&self, machine: &dyn StateMachine) {
+    /// A stretch of work is over, and the node knows of it: no crash takes it away any more.
+    pub(super) fn settle(&self) {
         let mut state = self.lock();
         state.earlier.clear();
-        state.vouched = state.vouched.max(machine.applied());
+        state.vouched = state.vouched.max(state.claimed);
     }
 
     /// What a crash now would leave is kept, since a write comes that changes it.
@@ -127,15 +129,15 @@ pub(super) struct Watched {
 impl Watched {
     /// What was put off is done before some stretches of work, and always if they would wait.
     fn begin(&mut self, waits: bool) {
-        self.storage.begins(self.machine.as_ref());
         if waits || self.rng.below(3) == 0 {
             self.storage.run_jobs();
         }
     }
 
     /// Compares what the store vouches for with what it has vouched for before.
-    pub(super) fn check(&self) {
+    fn check(&self) {
         let (now, before) = (self.machine.applied(), self.storage.lock().vouched);
+        self.storage.lock().claimed = now;
         if now < before {
             let text = format!("a store vouches for {now} after it vouched for {before}");
             self.reference().complain(Complaint(text));
@@ -181,7 +183,9 @@ impl StateMachine for Watched {
 
     fn checkpoint(&mut self) -> Result<Checkpoint, Fatal> {
         self.begin(false);
-        self.machine.checkpoint()
+        let begun = self.machine.checkpoint();
+        self.check();
+        begun
     }
 
     fn finish(&mut self) -> Result<(), Fatal> {
