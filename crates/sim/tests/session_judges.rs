@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 /// How many seeds a deliberate fault may survive.
-const SEEDS_MAX: u64 = 20;
+const SEEDS_MAX: u64 = 60;
 const STEPS: u64 = 8_000;
 
 /// What is wrong with the store, or with the library that its clients use.

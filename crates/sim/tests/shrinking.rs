@@ -5,7 +5,7 @@ use quorate_sim::{
     Case, Changes, Detail, Event, FaultKind, Recording, SABOTAGES, Told, World, kv_world, shrink,
 };
 
-/// The first case of this sabotage that fails.
+/// The first case of this sabotage that fails before half of its steps.
 fn failing(sabotage: &str) -> Case {
     let sabotage = FaultKind::named(sabotage, SABOTAGES).unwrap();
     let changes = Changes { sabotage, ..Changes::default() };
@@ -13,7 +13,8 @@ fn failing(sabotage: &str) -> Case {
         world: World { seed, node_count: 5, steps: 8_000 },
         changes: changes.clone(),
     };
-    (1..=20).map(case).find(|case| case.run(&kv_world).is_err()).expect("no judge noticed")
+    let fails_early = |case: &Case| case.run(&kv_world).is_err_and(|found| found.step < 4_000);
+    (1..=20).map(case).find(fails_early).expect("no judge noticed")
 }
 
 fn becomes_small(sabotage: &str) {
