@@ -76,6 +76,12 @@ impl KeyRange {
         Self { from: key.clone(), end }
     }
 
+    /// The bytes of its keys.
+    pub(crate) fn size_bytes(&self) -> usize {
+        let end = if let RangeEnd::Before(end) = &self.end { end.len() } else { 0 };
+        self.from.len() + end
+    }
+
     /// The first key after the range; `None` if it never ends.
     pub(crate) fn to(&self) -> Option<Bytes> {
         match &self.end {

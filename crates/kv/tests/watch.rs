@@ -173,6 +173,7 @@ fn tiny_watch_limits() -> WatchLimits {
         piece_watches_max: 2,
         fragment_bytes_max: 120,
         watches_max: 64,
+        keys_bytes_max: 1_000,
     }
 }
 
@@ -336,6 +337,19 @@ fn watches_that_cannot_be_are_refused_in_etcds_words() {
 }
 
 #[test]
+fn the_keys_that_are_watched_are_limited_in_bytes_and_room_returns() {
+    let node = Node::with(WatchLimits { keys_bytes_max: 10, ..Default::default() });
+    let mut client = Client { stream: node.hub.stream(|| {}) };
+    client.stream.create(&on("0123456789"));
+    client.stream.create(&on("x"));
+    client.stream.cancel(0);
+    client.stream.create(&on("x"));
+    let expected =
+        ["created 0 ", "created -1 quorate: too many watches", "canceled 0", "created 1 "];
+    assert_eq!(client.told(), expected);
+}
+
+#[test]
 fn a_canceled_watch_hears_nothing_more_and_others_go_on() {
     let mut node = Node::new();
     let mut client = node.watch(&on("a"));
@@ -379,13 +393,12 @@ fn progress_is_told_to_idle_watches_that_asked_and_at_every_tick() {
 }
 
 #[test]
-fn a_stream_without_watches_has_no_progress_to_tell() {
-    let node = Node::new();
+fn a_stream_without_watches_is_complete_to_the_newest_revision() {
+    let mut node = Node::new();
     let mut client = Client { stream: node.hub.stream(|| {}) };
+    node.apply(put("a", "1"));
     client.stream.request_progress();
-    assert!(client.told().is_empty());
-    client.stream.create(&on("a"));
-    assert_eq!(client.told(), ["created 0 "]);
+    assert_eq!(client.told(), ["-1: complete to 2"]);
 }
 
 #[test]

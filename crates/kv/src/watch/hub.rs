@@ -12,6 +12,7 @@ use crate::revision::Revision;
 use crate::store::{Observer, Shared};
 use crate::view::{KeyRange, View};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Called when there may be something to do.
@@ -42,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) limits: WatchLimits,
     state: Mutex<State>,
+    /// Whether there is anybody to signal for. Set before a new watch looks at the store.
+    pub(crate) is_watched: AtomicBool,
     signal: Signal,
 }
 
@@ -54,6 +57,8 @@ pub(crate) struct State {
     pub(crate) watchers: BTreeMap<WatcherKey, Watcher>,
     pub(crate) lanes: BTreeMap<u64, Lane>,
     pub(crate) pending_bytes: usize,
+    /// The bytes of all watched keys.
+    pub(crate) keys_bytes: usize,
     pub(crate) event_count: u64,
     next_watcher: u64,
     next_stream: u64,
@@ -103,7 +108,7 @@ pub(crate) struct Lane {
 
 impl WatchHub {
     /// A hub for a store. `signal` is called, on the thread that applies, whenever there may be
-    /// something new; somebody then calls [`WatchHub::advance`].
+    /// something new for a watch; somebody then calls [`WatchHub::advance`].
     #[must_use]
     pub fn new(
         reader: &Reader,
@@ -119,12 +124,14 @@ impl WatchHub {
             watchers: BTreeMap::new(),
             lanes: BTreeMap::new(),
             pending_bytes: 0,
+            keys_bytes: 0,
             event_count: 0,
             next_watcher: 0,
             next_stream: 0,
         };
         let signal = Box::new(signal);
-        let inner = Arc::new(Inner { shared, limits, state: Mutex::new(state), signal });
+        let (state, is_watched) = (Mutex::new(state), AtomicBool::new(false));
+        let inner = Arc::new(Inner { shared, limits, state, is_watched, signal });
         let observer: Weak<Inner> = Arc::downgrade(&inner);
         inner.shared.observe(observer);
         Self { inner }
@@ -167,7 +174,9 @@ impl WatchHub {
 
 impl Observer for Inner {
     fn published(&self) {
-        (self.signal)();
+        if self.is_watched.load(Ordering::SeqCst) {
+            (self.signal)();
+        }
     }
 
     /// Synced watchers are told of everything before a compaction takes it away. Those behind may
@@ -182,6 +191,11 @@ impl Inner {
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic under the lock is a bug of ours; the streams of others go on.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A watch has ended. After the last one the hub stays where it is, until [`State::skip_to`].
+    pub(crate) fn note_watched(&self, state: &State) {
+        self.is_watched.store(!state.watchers.is_empty(), Ordering::SeqCst);
     }
 
     pub(crate) fn advance(&self) -> Result<bool, EngineError> {
@@ -276,6 +290,16 @@ impl State {
         self.lineage = view.lineage;
     }
 
+    /// Brings the hub to the newest revision if that needs no reading: nobody waits for what is
+    /// between.
+    pub(crate) fn skip_to(&mut self, view: &View) {
+        if view.lineage != self.lineage {
+            self.leave_all_behind(view);
+        } else if self.synced.is_empty() {
+            self.at = self.at.max(view.revision);
+        }
+    }
+
     /// Moves a watcher that is not synced on to `next`: one that has everything up to the hub's
     /// place becomes synced, another is behind.
     pub(crate) fn settle(&mut self, key: WatcherKey, next: Revision) {
@@ -297,6 +321,7 @@ impl State {
     /// Forgets a watcher.
     pub(crate) fn remove(&mut self, key: WatcherKey) {
         let Some(watcher) = self.watchers.remove(&key) else { return };
+        self.keys_bytes = self.keys_bytes.saturating_sub(watcher.range.size_bytes());
         self.synced.remove(&watcher.range, key);
         let Some(lane) = self.lanes.get_mut(&watcher.stream) else { return };
         lane.ids.remove(&watcher.id);
@@ -306,6 +331,7 @@ impl State {
 
     pub(crate) fn add(&mut self, watcher: Watcher) -> WatcherKey {
         let key = WatcherKey(self.next_watcher);
+        self.keys_bytes += watcher.range.size_bytes();
         self.next_watcher += 1;
         if let Some(lane) = self.lanes.get_mut(&watcher.stream) {
             lane.ids.insert(watcher.id, key);

@@ -47,6 +47,8 @@ pub struct WatchLimits {
     pub fragment_bytes_max: usize,
     /// Watches of all streams together.
     pub watches_max: usize,
+    /// The bytes of the keys that all of them watch.
+    pub keys_bytes_max: usize,
 }
 
 impl Default for WatchLimits {
@@ -61,6 +63,7 @@ impl Default for WatchLimits {
             // etcd's largest request and what it adds for gRPC.
             fragment_bytes_max: 2048 * KIB,
             watches_max: 1_000_000,
+            keys_bytes_max: 256 * 1024 * KIB,
         }
     }
 }

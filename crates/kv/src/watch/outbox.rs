@@ -58,22 +58,24 @@ impl Events {
     }
 
     /// The next response, of less than `size_max` bytes if the client can take pieces; then the
-    /// rest stays here.
-    fn take(&mut self, size_max: usize) -> WatchResponse {
+    /// rest stays here. Also returns what its events counted for.
+    fn take(&mut self, size_max: usize) -> (WatchResponse, usize) {
         let mut response = plain(self.id, self.revision);
         let mut size = response.encoded_len();
+        let mut taken = 0;
         while let Some(change) = self.changes.front() {
             let event = change.to_event(self.with_prev);
             let event_size = event.encoded_len();
             size += 1 + encoded_len_varint(event_size as u64) + event_size;
             if self.may_fragment && size >= size_max && !response.events.is_empty() {
                 response.fragment = true;
-                return response;
+                return (response, taken);
             }
+            taken += change.size_bytes();
             self.changes.pop_front();
             response.events.push(event);
         }
-        response
+        (response, taken)
     }
 }
 
@@ -102,9 +104,8 @@ impl Outbox {
         let Some(Item::Events(events)) = self.items.front_mut() else {
             return self.items.pop_front().map(Item::into_response);
         };
-        let size_before = events.size_bytes();
-        let response = events.take(fragment_size_max);
-        self.size_bytes -= size_before - events.size_bytes();
+        let (response, taken) = events.take(fragment_size_max);
+        self.size_bytes = self.size_bytes.saturating_sub(taken);
         if events.changes.is_empty() {
             self.items.pop_front();
         }
@@ -116,7 +117,7 @@ impl Item {
     /// The response of anything but events, which [`Outbox::pop`] takes piece by piece.
     fn into_response(self) -> WatchResponse {
         match self {
-            Self::Events(mut events) => events.take(usize::MAX),
+            Self::Events(mut events) => events.take(usize::MAX).0,
             Self::Created { id, revision, refusal } => WatchResponse {
                 created: true,
                 canceled: refusal.is_some(),

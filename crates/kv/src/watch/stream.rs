@@ -12,6 +12,7 @@ use crate::revision::Revision;
 use crate::view::{KeyRange, RangeEnd};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// etcd's words for watches that cannot be.
 const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
@@ -55,8 +56,14 @@ impl WatchStream {
     /// Begins a watch, or says why not.
     pub fn create(&mut self, request: &WatchCreateRequest) {
         let mut state = self.inner.lock();
-        let now = self.inner.shared.view().revision;
-        let is_full = state.watchers.len() >= self.inner.limits.watches_max;
+        self.inner.is_watched.store(true, Ordering::SeqCst);
+        let view = self.inner.shared.view();
+        state.skip_to(&view);
+        let now = view.revision;
+        let limits = &self.inner.limits;
+        let keys_bytes = state.keys_bytes + request.key.len() + request.range_end.len();
+        let is_full =
+            state.watchers.len() >= limits.watches_max || keys_bytes > limits.keys_bytes_max;
         let Some(lane) = state.lanes.get_mut(&self.stream) else { return };
         let place = match place_of(request, now, lane, is_full) {
             Ok(place) => place,
@@ -82,18 +89,19 @@ impl WatchStream {
         lane.outbox.push(Item::Canceled { id, revision });
         lane.wake();
         state.remove(key);
+        self.inner.note_watched(&state);
         state.pay_progress_of(self.stream);
     }
 
     /// Tells the client how far all watches of the stream are, once all of them are as far as the
-    /// store is now. A stream without watches has nothing to tell.
+    /// store is now. Of no watches this is true at once.
     pub fn request_progress(&mut self) {
         // What the client has already seen elsewhere shall be within the answer. If the engine
         // fails, whoever reads next says so.
         while matches!(self.inner.advance(), Ok(true)) {}
         let mut state = self.inner.lock();
         let Some(lane) = state.lanes.get_mut(&self.stream) else { return };
-        lane.owes_progress = !lane.ids.is_empty();
+        lane.owes_progress = true;
         state.pay_progress_of(self.stream);
     }
 
@@ -123,6 +131,12 @@ impl WatchStream {
     #[must_use]
     pub fn pending_count(&self) -> usize {
         self.inner.lock().lanes.get(&self.stream).map_or(0, |lane| lane.outbox.len())
+    }
+
+    /// How many of its watches are behind and read history.
+    #[must_use]
+    pub fn behind_count(&self) -> usize {
+        self.inner.lock().lanes.get(&self.stream).map_or(0, |lane| lane.behind.len())
     }
 
     /// How many watches there are.
@@ -169,6 +183,7 @@ impl Drop for WatchStream {
         if let Some(lane) = state.lanes.remove(&self.stream) {
             state.pending_bytes = state.pending_bytes.saturating_sub(lane.outbox.size_bytes);
         }
+        self.inner.note_watched(&state);
     }
 }
 
