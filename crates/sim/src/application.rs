@@ -10,6 +10,7 @@ use quorate::{
 };
 use quorate_core::{LogId, LogIndex, NodeId};
 use std::io::Read;
+use std::time::Duration;
 
 /// A replicated program and its judge.
 ///
@@ -33,6 +34,29 @@ pub trait Application {
     /// What the replicas keep of sessions, if its clients count on something.
     fn session_limits(&self) -> Option<SessionLimits> {
         None
+    }
+
+    /// How many clients are told what happens (watch, subscribe) without asking each time. The
+    /// world lets each of them look again and again.
+    fn watcher_count(&self) -> usize {
+        0
+    }
+
+    /// Such a client looks for what it is told. `up` are the nodes that can be reached; a node that
+    /// went away has its next life by [`Self::machine`]. Returns how long the client waits before
+    /// it looks again, on average.
+    ///
+    /// # Errors
+    ///
+    /// [`Complaint`] if no correct program can have told that.
+    fn look(
+        &mut self,
+        watcher: usize,
+        up: &[NodeId],
+        rng: &mut Rng,
+    ) -> Result<Duration, Complaint> {
+        let _ = (watcher, up, rng);
+        Ok(Duration::from_secs(1))
     }
 
     /// The world is healed and quiet: requests that look at everything that was ever acknowledged.
@@ -187,4 +211,6 @@ pub struct Findings {
     pub checked_count: u64,
     /// Histories that were too entangled to decide within the bound.
     pub undecided_count: u64,
+    /// Events that watch clients were told.
+    pub watched_count: u64,
 }

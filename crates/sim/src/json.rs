@@ -19,6 +19,7 @@ pub fn summary_json(summary: &Summary) -> Value {
         "committed": summary.committed,
         "checked_operations": summary.findings.checked_count,
         "undecided_histories": summary.findings.undecided_count,
+        "watched_events": summary.findings.watched_count,
         "faults": object(summary.faults()),
         "figures": object(summary.figures()),
     })

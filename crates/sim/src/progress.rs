@@ -253,6 +253,7 @@ impl Progress {
             "committed": total.committed,
             "checked_operations": total.findings.checked_count,
             "undecided_histories": total.findings.undecided_count,
+            "watched_events": total.findings.watched_count,
             "faults": object(total.faults()),
             "figures": object(total.figures()),
             "wall_millis": millis(self.wall),
@@ -290,6 +291,8 @@ fn read(file: &Value) -> Option<Progress> {
     total.committed = number(file, "committed")?;
     total.findings.checked_count = number(file, "checked_operations")?;
     total.findings.undecided_count = number(file, "undecided_histories")?;
+    // Files of earlier builds do not have it.
+    total.findings.watched_count = number(file, "watched_events").unwrap_or(0);
     for counters in ["faults", "figures"] {
         for (name, count) in file.get(counters)?.as_object()? {
             // A counter that this build does not have is another build's; its figure goes.

@@ -139,6 +139,7 @@ pub fn campaign_json(end: &CampaignEnd) -> Value {
         "committed": total.committed,
         "checked_operations": total.findings.checked_count,
         "undecided_histories": total.findings.undecided_count,
+        "watched_events": total.findings.watched_count,
         "faults": object(total.faults()),
         "figures": object(total.figures()),
     })
@@ -158,6 +159,7 @@ fn rows(end: &CampaignEnd) -> Vec<(String, String)> {
         row("entries committed", grouped(total.committed)),
         row("operations in checked histories", grouped(total.findings.checked_count)),
         row("histories undecided", grouped(total.findings.undecided_count)),
+        row("events told to watches", grouped(total.findings.watched_count)),
     ];
     rows.extend(total.faults().map(|(name, count)| (spaced("fault", name), grouped(count))));
     rows.extend(total.figures().map(|(name, count)| (spaced("figure", name), grouped(count))));

@@ -242,5 +242,6 @@ impl Summary {
         self.committed += other.committed;
         self.findings.checked_count += other.findings.checked_count;
         self.findings.undecided_count += other.findings.undecided_count;
+        self.findings.watched_count += other.findings.watched_count;
     }
 }

@@ -86,6 +86,19 @@ impl Application for Mutant {
     fn verdict(&mut self) -> Result<Findings, Complaint> {
         self.store.verdict()
     }
+
+    fn watcher_count(&self) -> usize {
+        self.store.watcher_count()
+    }
+
+    fn look(
+        &mut self,
+        watcher: usize,
+        up: &[NodeId],
+        rng: &mut Rng,
+    ) -> Result<Duration, Complaint> {
+        self.store.look(watcher, up, rng)
+    }
 }
 
 impl MutantMachine {

@@ -33,6 +33,8 @@ pub(super) enum Happening {
     Resume { node: NodeId },
     /// A client thinks of something to ask.
     Think { client: usize },
+    /// A watch client looks for what it is told.
+    Look { watcher: usize },
     /// A request reaches a node.
     Ask { op: OpId, node: NodeId, request: Request },
     /// An answer reaches its client.
@@ -108,6 +110,7 @@ impl Happening {
             Self::CrashAtWork { node, life } => (18, node.get(), *life),
             Self::EndFull { node } => (17, node.get(), 0),
             Self::EndOmission { links } => (15, 0, count(links)),
+            Self::Look { watcher } => (18, 0, u64::try_from(*watcher).unwrap_or(0)),
         }
     }
 }

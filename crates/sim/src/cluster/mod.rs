@@ -18,6 +18,7 @@ mod story;
 mod telling;
 mod trouble;
 mod turn;
+mod watches;
 mod wires;
 mod work;
 
@@ -258,6 +259,7 @@ impl<A: Application> Cluster<A> {
         for client in 0..cluster.options.client_count {
             cluster.plan_thought(client);
         }
+        cluster.plan_first_looks();
         cluster
     }
 
@@ -321,6 +323,7 @@ impl<A: Application> Cluster<A> {
                 self.think(client);
                 Ok(())
             }
+            Happening::Look { watcher } => self.look_for_events(watcher),
             Happening::Ask { op, node, request } => self.ask(op, node, request),
             Happening::Answer { op, outcome } => self.answer(op, outcome),
             Happening::Trouble(trouble) => {

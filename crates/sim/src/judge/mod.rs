@@ -8,6 +8,7 @@ mod kind;
 pub mod linearizable;
 mod promises;
 mod safety;
+pub mod watch;
 
 pub(crate) use conduct::Heard;
 pub(crate) use durable::Found;

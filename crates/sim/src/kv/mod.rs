@@ -3,6 +3,7 @@
 
 mod codec;
 mod describe;
+mod histories;
 mod model;
 mod odd;
 mod options;
@@ -11,17 +12,20 @@ mod revisions;
 mod sessions;
 mod storage;
 mod volatile;
+mod watch;
 mod weak_reads;
 
 pub use model::{KeyModel, KeyOp, KeyReply, Value};
 pub use options::KvOptions;
 pub use sessions::SessionOptions;
+pub use watch::WatchFault;
 
 use crate::application::{Application, Complaint, Findings, Machine, OpId, Outcome, Request};
 use crate::judge::linearizable::{Operation, Verdict, check};
 use crate::rng::Rng;
 use bytes::Bytes;
 use codec::Told;
+use histories::{drop_unseen_writes, not_linearizable};
 use odd::Odd;
 use quorate::{Consistency, SessionLimits};
 use quorate_core::NodeId;
@@ -31,8 +35,10 @@ use revisions::Revisions;
 use sessions::{FirstAnswer, Heard, Sessions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use storage::{Storage, Watched};
 use volatile::Volatile;
+use watch::Watchers;
 use weak_reads::{Served, WeakReads};
 
 /// Configurations that the linearizability checker may visit for one key.
@@ -45,6 +51,7 @@ pub struct KvApplication {
     start_count: u64,
     reference: Arc<Mutex<Reference>>,
     odd: Odd,
+    watchers: Watchers,
     issued_count: u64,
     open: BTreeMap<OpId, Asked>,
     scans: BTreeSet<OpId>,
@@ -97,6 +104,7 @@ impl KvApplication {
             start_count: 0,
             reference: Arc::default(),
             odd: Odd::default(),
+            watchers: Watchers::draw(options.watcher_count, &mut Rng::new(options.watch_seed)),
             issued_count: 0,
             open: BTreeMap::new(),
             scans: BTreeSet::new(),
@@ -108,6 +116,13 @@ impl KvApplication {
             weak: BTreeMap::new(),
             weak_reads: WeakReads::default(),
         }
+    }
+
+    /// The same with a fault in what watchers are told, to see whether their judge notices.
+    #[must_use]
+    pub fn with_watch_fault(mut self, fault: WatchFault) -> Self {
+        self.watchers.fault = Some(fault);
+        self
     }
 
     /// An operation on a key, as [`Application::request`] would issue it; for stories.
@@ -290,22 +305,25 @@ impl Application for KvApplication {
         let limits = Limits { flush_size_bytes, overlay_size_bytes_max: usize::MAX };
         let engine = Arc::new(storage.clone());
         match quorate_kv::open_with(engine.clone(), engine, limits) {
-            Ok((machine, reader)) => Machine {
-                machine: Box::new(Watched {
-                    machine: if is_volatile {
-                        Box::new(Volatile(Box::new(machine)))
-                    } else {
-                        Box::new(machine)
-                    },
-                    storage,
-                    reference: Arc::clone(&self.reference),
-                    rng,
-                }),
-                digest: Some(Box::new(move || match reader.hash(None) {
-                    Ok(hash) => hash_number(&hash),
-                    Err(_) => 0,
-                })),
-            },
+            Ok((machine, reader)) => {
+                self.watchers.started(node, &reader);
+                Machine {
+                    machine: Box::new(Watched {
+                        machine: if is_volatile {
+                            Box::new(Volatile(Box::new(machine)))
+                        } else {
+                            Box::new(machine)
+                        },
+                        storage,
+                        reference: Arc::clone(&self.reference),
+                        rng,
+                    }),
+                    digest: Some(Box::new(move || match reader.hash(None) {
+                        Ok(hash) => hash_number(&hash),
+                        Err(_) => 0,
+                    })),
+                }
+            }
             Err(error) => Machine::broken(&error.to_string()),
         }
     }
@@ -425,66 +443,29 @@ impl Application for KvApplication {
         }
         let weak_count = self.weak_reads.verdict(|key| self.doubtful.contains(key))?;
         self.findings.checked_count += weak_count + self.sessions.acknowledged_count();
+        let reference = self.reference.lock().unwrap_or_else(PoisonError::into_inner);
+        self.watchers.finish(&reference)?;
+        self.findings.watched_count = self.watchers.told_count();
         Ok(self.findings)
     }
 
     fn session_limits(&self) -> Option<SessionLimits> {
         Some(self.sessions.limits())
     }
-}
 
-/// Leaves out writes of unknown outcome whose value appears nowhere else: a legal order with such a
-/// write is also legal without it, since every answer that depends on a value names it. Without
-/// them the search stays short.
-fn drop_unseen_writes(operations: &mut Vec<Operation<KeyOp, KeyReply>>) {
-    let mut named: BTreeSet<Value> = BTreeSet::new();
-    for operation in operations.iter() {
-        if let KeyOp::Swap { expected: Some(value), .. } = operation.op {
-            named.insert(value);
-        }
-        match operation.returned {
-            Some((_, KeyReply::Held(Some(value)) | KeyReply::NotSwapped(Some(value)))) => {
-                named.insert(value);
-            }
-            Some((
-                _,
-                KeyReply::Held(None)
-                | KeyReply::NotSwapped(None)
-                | KeyReply::Done
-                | KeyReply::Swapped,
-            ))
-            | None => {}
-        }
+    fn watcher_count(&self) -> usize {
+        self.watchers.count()
     }
-    operations.retain(|operation| match operation.op {
-        KeyOp::Put { value } | KeyOp::Swap { value, .. } => {
-            operation.returned.is_some() || named.contains(&value)
-        }
-        KeyOp::Get | KeyOp::Delete => operation.returned.is_some() || operation.op != KeyOp::Get,
-    });
-}
 
-fn not_linearizable(
-    key: &Bytes,
-    operations: &[Operation<KeyOp, KeyReply>],
-    explained_count: usize,
-) -> String {
-    use std::fmt::Write;
-    let mut text = format!(
-        "the history of {key:?} is not linearizable ({explained_count} answers could be explained):"
-    );
-    let mut sorted: Vec<_> = operations.iter().collect();
-    sorted.sort_by_key(|operation| operation.invoked);
-    for Operation { invoked, returned, op } in sorted {
-        // Writing into a string does not fail.
-        let _ = match returned {
-            Some((returned, reply)) => {
-                write!(text, "\n    {invoked:>7} .. {returned:<7} {op:?} -> {reply:?}")
-            }
-            None => write!(text, "\n    {invoked:>7} ..         {op:?} -> unknown"),
-        };
+    fn look(
+        &mut self,
+        watcher: usize,
+        up: &[NodeId],
+        rng: &mut Rng,
+    ) -> Result<Duration, Complaint> {
+        let mut reference = self.reference.lock().unwrap_or_else(PoisonError::into_inner);
+        self.watchers.look(watcher, up, &mut reference, rng)
     }
-    text
 }
 
 fn hash_number(hash: &quorate_kv::StoreHash) -> u64 {

@@ -25,6 +25,10 @@ pub struct KvOptions {
     /// How many requests in a hundred are of other kinds: ranges, nested transactions,
     /// compactions, reads of the past.
     pub odd_percent: u64,
+    /// How many clients watch.
+    pub watcher_count: usize,
+    /// Decides what they are like.
+    pub watch_seed: u64,
     /// Whether a store's slow work is put off, and the chance by which it is done.
     pub slow_storage: Option<u64>,
 }
@@ -42,6 +46,8 @@ impl KvOptions {
             weak_percent: rng.pick(&[0, 20, 60]).copied().unwrap_or(20),
             sessions: SessionOptions::draw(&mut rng.fork("sessions")),
             odd_percent: rng.pick(&[0, 5, 30]).copied().unwrap_or(5),
+            watcher_count: rng.pick(&[0, 1, 3, 8]).copied().unwrap_or(1),
+            watch_seed: rng.word(),
             slow_storage: rng.coin().then(|| rng.word()),
         }
     }
@@ -58,6 +64,8 @@ impl Default for KvOptions {
             weak_percent: 0,
             sessions: SessionOptions::none(),
             odd_percent: 0,
+            watcher_count: 2,
+            watch_seed: 0,
             slow_storage: None,
         }
     }

@@ -5,6 +5,7 @@
 use super::codec::garbled;
 use crate::application::Complaint;
 use crate::hash::hash_of;
+use crate::judge::watch::History;
 use bytes::Bytes;
 use prost::Message;
 use quorate_core::LogIndex;
@@ -13,6 +14,7 @@ use quorate_kv::api::{
     DeleteRangeResponse, KeyValue, PutRequest, PutResponse, RangeRequest, RangeResponse, Request,
     RequestOp, Response, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
 };
+use quorate_kv::watch::{Event, EventKind};
 use quorate_kv::{Command, CommandKind, CommandReply, OpError, Outcome};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -24,6 +26,10 @@ const FIRST_REVISION: i64 = 1;
 #[derive(Debug, Default)]
 pub(super) struct Reference {
     content: Content,
+    /// What each revision changed, for the judge of watches.
+    pub(super) history: History,
+    /// How often a snapshot replaced a replica's store.
+    pub(super) restored_count: u64,
     compacted: Option<i64>,
     /// What each key held from a revision on, in their order.
     past: BTreeMap<Bytes, Vec<(i64, Option<Bytes>)>>,
@@ -39,11 +45,14 @@ struct Content {
     revision: i64,
     /// Whether the present command has changed something.
     has_changed: bool,
+    /// What it has changed, one by one, without what was there before.
+    events: Vec<Event>,
 }
 
 impl Default for Content {
     fn default() -> Self {
-        Self { rows: BTreeMap::new(), revision: FIRST_REVISION, has_changed: false }
+        let (rows, events) = (BTreeMap::new(), Vec::new());
+        Self { rows, revision: FIRST_REVISION, has_changed: false, events }
     }
 }
 
@@ -127,6 +136,7 @@ impl Reference {
         };
         after.revision = after.now();
         self.remember(&after);
+        self.tell(std::mem::take(&mut after.events));
         self.content = after;
         Ok(outcome)
     }
@@ -139,7 +149,22 @@ impl Reference {
             return Err(OpError::FutureRevision);
         }
         self.compacted = Some(target);
+        self.history.compact(u64::try_from(target).unwrap_or(0));
         Ok(Outcome::Compact(CompactionResponse { header: Some(header(self.content.revision)) }))
+    }
+
+    /// What watches are told of the present command: what was there before it, too.
+    fn tell(&mut self, mut events: Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
+        for event in &mut events {
+            let kv = event.kv.as_ref();
+            let is_created = kv.is_some_and(|kv| kv.create_revision == kv.mod_revision);
+            let before = kv.and_then(|kv| self.content.rows.get(&kv.key));
+            event.prev_kv = before.filter(|_| !is_created).cloned();
+        }
+        self.history.push(events);
     }
 
     /// Keeps what has changed from the present content to this one.
@@ -189,7 +214,8 @@ impl Content {
             value: kept.map_or_else(|| request.value.clone(), |old| old.value.clone()),
             lease: 0,
         };
-        self.rows.insert(request.key.clone(), row);
+        self.rows.insert(request.key.clone(), row.clone());
+        self.events.push(Event { kind: EventKind::Put.into(), kv: Some(row), prev_kv: None });
         Ok(PutResponse { header: Some(header(now)), prev_kv: old.filter(|_| request.prev_kv) })
     }
 
@@ -197,6 +223,11 @@ impl Content {
         let doomed = self.keys(&request.key, &request.range_end);
         let rows: Vec<KeyValue> = doomed.iter().filter_map(|key| self.rows.remove(key)).collect();
         self.has_changed |= !rows.is_empty();
+        let mod_revision = self.now();
+        self.events.extend(doomed.into_iter().map(|key| {
+            let kv = KeyValue { key, mod_revision, ..KeyValue::default() };
+            Event { kind: EventKind::Delete.into(), kv: Some(kv), prev_kv: None }
+        }));
         let deleted = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let prev_kvs = if request.prev_kv { rows } else { Vec::new() };
         DeleteRangeResponse { header: Some(header(self.now())), deleted, prev_kvs }

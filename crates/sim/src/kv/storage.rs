@@ -202,6 +202,7 @@ impl StateMachine for Watched {
     fn restore(&mut self, last_included: LogId, source: &mut dyn Read) -> Result<(), Fatal> {
         self.begin(true);
         self.machine.restore(last_included, source)?;
+        self.reference().restored_count += 1;
         self.check();
         Ok(())
     }

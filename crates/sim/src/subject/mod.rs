@@ -143,6 +143,6 @@ impl<S: Subject> Application for Examined<S> {
         heard.sort_by_key(|heard| heard.invoked);
         let checked_count = u64::try_from(heard.len()).unwrap_or(u64::MAX);
         witness::judge(&mut *self.subject.model(), &self.log, &heard)?;
-        Ok(Findings { checked_count, undecided_count: 0 })
+        Ok(Findings { checked_count, ..Findings::default() })
     }
 }
