@@ -116,7 +116,7 @@ impl Raft {
         }
         let Some(installing) = self.common.installing.take() else { return };
         self.common.applier.restart_at(last_included.index);
-        if self.leader() == Some(installing.from) && self.role() == Role::Follower {
+        if self.leader() == Some(installing.from) {
             self.answer_installed(installing.from, last_included);
         }
     }
