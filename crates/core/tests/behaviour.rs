@@ -237,3 +237,26 @@ fn how_long_a_leader_has_until_its_next_heartbeat_shows_until_it_is_due() {
     assert_ne!(after(Duration::ZERO), after(heartbeat / 2));
     assert_ne!(after(heartbeat / 2), after(heartbeat));
 }
+
+#[test]
+fn reads_that_a_follower_has_under_way_show() {
+    let mut raft = server(Time::ZERO, 2, &[noop(1, 1)]);
+    step_durably(&mut raft, Time::ZERO, append(log_id(1, 1), Vec::new()));
+    let before = behaviour(&raft);
+    step(&mut raft, Time::ZERO, Event::Read { id: ReadId::new(1) });
+    assert_ne!(behaviour(&raft), before);
+}
+
+#[test]
+fn when_a_leader_may_hand_over_to_a_higher_rank_shows_until_it_may() {
+    let (boss, now) = leader(Time::ZERO);
+    let after = |wait_for: Duration| {
+        let mut raft = boss.clone();
+        wait(&mut raft, now.after(wait_for));
+        behaviour(&raft)
+    };
+    // A fresh leader stays for two election timeouts; all else is due after one.
+    assert_ne!(after(TIMEOUT), after(TIMEOUT + NEARLY));
+    assert_ne!(after(TIMEOUT + NEARLY), after(2 * TIMEOUT));
+    assert_eq!(after(2 * TIMEOUT), after(3 * TIMEOUT));
+}

@@ -11,7 +11,7 @@ use harness::{index, log_id, node, voters};
 use quorate_core::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Effect, Entry, Event, HardState,
     InstallSnapshot, LoadRequest, LogId, LogIndex, Message, Options, Payload, Persist, Poison,
-    Raft, ReadId, Restored, SnapshotMeta, Term, Time,
+    Raft, ReadId, ReadRefusal, Restored, SnapshotMeta, Term, Time,
 };
 use std::sync::Arc;
 
@@ -191,4 +191,62 @@ fn the_state_machine_is_replaced_only_after_it_has_finished_what_it_was_given() 
     assert!(!restores(step(&mut raft, Event::Persisted { seq })), "three entries are in hand");
     assert!(restores(step(&mut raft, Event::Applied { index: index(3) })));
     assert!(!restores(step(&mut raft, Event::Read { id: ReadId::new(1) })), "once");
+}
+
+#[test]
+fn what_is_in_memory_beyond_its_limit_is_forgotten_once_the_state_machine_has_it() {
+    // An entry counts 48 bytes: memory is for two, and for three more that are yet to be applied.
+    let options =
+        Options { log_cache_bytes_max: 96, applying_bytes_max: 144, ..Options::default() };
+    let mut raft = server(0, 4, true, options.clone());
+    append(&mut raft, log_id(4, 1), Vec::new(), 0);
+    assert_eq!(raft.status().cached_bytes, 4 * 48, "nothing is committed");
+    append(&mut raft, log_id(4, 1), Vec::new(), 2);
+    assert_eq!(raft.status().cached_bytes, 2 * 48, "two have gone to the state machine");
+    let mut raft = server(0, 6, true, options);
+    append(&mut raft, log_id(6, 1), Vec::new(), 0);
+    assert_eq!(raft.status().cached_bytes, 5 * 48, "more than five are too many in any case");
+}
+
+#[test]
+fn what_is_not_on_the_disk_yet_stays_in_memory_beyond_any_limit() {
+    let options = Options { log_cache_bytes_max: 48, applying_bytes_max: 48, ..Options::default() };
+    let mut raft = server(0, 1, true, options);
+    append(&mut raft, log_id(1, 1), (2..=5).map(|at| noop(at, 1)).collect(), 5);
+    assert_eq!(raft.status().cached_bytes, 4 * 48, "only the first is durable");
+}
+
+#[test]
+fn at_the_moment_of_poisoning_waiting_reads_are_refused_and_nothing_is_sent() {
+    let mut raft = server(0, 3, true, Options::default());
+    append(&mut raft, log_id(3, 1), Vec::new(), 0);
+    step(&mut raft, Event::Read { id: ReadId::new(1) });
+    let (term, prev_log) = (Term::new(2), log_id(3, 1));
+    let (entries, leader_commit) = (Vec::new(), LogIndex::ORIGIN);
+    let request = AppendEntries { term, prev_log, entries, leader_commit };
+    let other = Event::Message { from: node(3), message: Message::AppendEntries(request) };
+    let effects = step(&mut raft, other);
+    assert!(raft.is_poisoned());
+    let (id, reason) = (ReadId::new(1), ReadRefusal::Poisoned);
+    assert_eq!(effects, [Effect::ReadRefused { id, reason }]);
+}
+
+#[test]
+fn reads_that_nobody_answered_make_room_for_others() {
+    let options = Options { waiting_reads_count_max: 1, ..Options::default() };
+    let mut raft = server(0, 3, true, options.clone());
+    append(&mut raft, log_id(3, 1), Vec::new(), 0);
+    let read = |raft: &mut Raft, id| step(raft, Event::Read { id: ReadId::new(id) });
+    let is_forwarded = |effects: &[Effect]| {
+        let forwards =
+            |effect: &Effect| matches!(effect, Effect::Send { message: Message::ReadIndex(_), .. });
+        effects.iter().any(forwards)
+    };
+    assert!(is_forwarded(&read(&mut raft, 1)));
+    assert!(!is_forwarded(&read(&mut raft, 2)), "one is the limit");
+    let mut effects = Vec::new();
+    raft.step(Time::ZERO.after(options.election_timeout), Event::Deadline, &mut effects);
+    let (id, reason) = (ReadId::new(1), ReadRefusal::NoLeader);
+    assert_eq!(effects, [Effect::ReadRefused { id, reason }]);
+    assert!(is_forwarded(&read(&mut raft, 3)));
 }

@@ -202,3 +202,6 @@ impl Common {
         assert!(last.term <= self.current_term, "no entry comes from a future term");
     }
 }
+
+#[cfg(test)]
+mod tests;
