@@ -36,7 +36,7 @@ impl Trio {
             context: Bytes::new(),
         };
         let members = (1..=3).map(|id| (NodeId::new(id), member.clone())).collect();
-        let configuration = Arc::new(Configuration { version: 1, members });
+        let configuration = Arc::new(Configuration::new(1, members));
         let base = SnapshotMeta { last_included: LogId::ORIGIN, configuration };
         let restored = Restored {
             hard_state: HardState::default(),
@@ -85,6 +85,8 @@ impl Trio {
                 Effect::ProposalAppended { .. } => {}
                 Effect::ReadReady { .. }
                 | Effect::ReadRefused { .. }
+                | Effect::MembershipAppended { .. }
+                | Effect::MembershipRefused { .. }
                 | Effect::Load(_)
                 | Effect::TakeSnapshot { .. }
                 | Effect::ReadSnapshotChunk { .. }

@@ -1,8 +1,13 @@
 //! Who the members are, and which sets of them decide (§4). A configuration is membership only;
 //! settings are [`crate::Options`].
 
+use crate::membership::Change;
 use crate::{LogIndex, NodeId, quorum};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// Removed ids that a configuration remembers.
+pub(crate) const TOMBSTONES_COUNT_MAX: usize = 256;
 
 /// The members of the cluster. In a joint configuration (§4.3) a decision needs a majority of the
 /// incoming voters *and* a majority of the outgoing ones.
@@ -12,6 +17,10 @@ pub struct Configuration {
     pub version: u64,
     /// Every member, whatever its role.
     pub members: BTreeMap<NodeId, Member>,
+    /// The change under way, if one is.
+    pub change: Option<Box<Change>>,
+    /// Ids of members that were removed, the oldest first: none of them comes back.
+    pub removed: Vec<NodeId>,
 }
 
 /// One member: what it may do and where it is.
@@ -55,6 +64,12 @@ impl MemberRole {
 }
 
 impl Configuration {
+    /// A configuration in which no change is under way.
+    #[must_use]
+    pub fn new(version: u64, members: BTreeMap<NodeId, Member>) -> Self {
+        Self { version, members, change: None, removed: Vec::new() }
+    }
+
     /// How many members there are, learners included.
     #[must_use]
     pub fn member_count(&self) -> usize {
@@ -77,10 +92,33 @@ impl Configuration {
         self.members.get(&id).is_some_and(|member| member.role != MemberRole::Learner)
     }
 
+    /// Whether `id` votes, and will when the change under way is done.
+    #[must_use]
+    pub fn is_staying_voter(&self, id: NodeId) -> bool {
+        self.members.get(&id).is_some_and(|member| member.role.is_incoming_voter())
+    }
+
     /// Whether a change is under way, so that two majorities are needed (§4.3).
     #[must_use]
     pub fn is_joint(&self) -> bool {
         self.members.values().any(|m| matches!(m.role, MemberRole::Incoming | MemberRole::Outgoing))
+    }
+
+    /// Whether `id` was a member, was removed, and is not forgotten yet.
+    #[must_use]
+    pub fn is_tombstoned(&self, id: NodeId) -> bool {
+        self.removed.contains(&id)
+    }
+
+    /// What the configuration counts for in limits, in bytes.
+    pub(crate) fn size_bytes(&self) -> usize {
+        const MEMBER_BYTES: usize = 64;
+        let size = |members: &BTreeMap<NodeId, Member>| -> usize {
+            members.values().map(|member| MEMBER_BYTES + member.size_bytes()).sum()
+        };
+        let change = self.change.as_ref();
+        let change = change.map_or(0, |change| size(&change.target) + size(&change.origin));
+        size(&self.members) + change + self.removed.len() * size_of::<NodeId>()
     }
 
     /// The election rank of `id`; 0 for strangers.
@@ -143,6 +181,36 @@ impl Configuration {
     }
 }
 
+impl Member {
+    /// What its address and context take, in bytes.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.address.len() + self.context.len()
+    }
+}
+
+impl fmt::Display for Configuration {
+    /// `v3{1 2 3out 4in}+`: the version, the members, `+` while a change is under way, and at the
+    /// end who was removed, as in `-[7 8]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let members = self.members.iter().map(|(id, member)| match member.role {
+            MemberRole::Voter => id.to_string(),
+            MemberRole::Incoming => format!("{id}in"),
+            MemberRole::Outgoing => format!("{id}out"),
+            MemberRole::Learner => format!("{id}learner"),
+        });
+        let members: Vec<String> = members.collect();
+        write!(f, "v{}{{{}}}", self.version, members.join(" "))?;
+        if self.change.is_some() {
+            f.write_str("+")?;
+        }
+        if !self.removed.is_empty() {
+            let removed: Vec<String> = self.removed.iter().map(ToString::to_string).collect();
+            write!(f, "-[{}]", removed.join(" "))?;
+        }
+        Ok(())
+    }
+}
+
 /// Counts the voices of one half.
 #[derive(Default)]
 struct Tally {
@@ -172,7 +240,7 @@ mod tests {
         let member =
             |role| Member { role, rank: 0, address: String::new(), context: bytes::Bytes::new() };
         let members = roles.iter().zip(1..).map(|(role, id)| (NodeId::new(id), member(*role)));
-        Configuration { version: 0, members: members.collect() }
+        Configuration::new(0, members.collect())
     }
 
     /// Every configuration of up to five members, with every subset that agrees.

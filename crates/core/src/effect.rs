@@ -2,8 +2,8 @@
 //! except that [`Effect::Persist`]s are durable in the order of their sequence numbers.
 
 use crate::{
-    Entry, HardState, LogId, LogIndex, Message, NodeId, PersistSeq, ProposalId, ReadId,
-    SnapshotMeta, Time,
+    ChangeId, Entry, HardState, LogId, LogIndex, MembershipRefusal, Message, NodeId, PersistSeq,
+    ProposalId, ReadId, SnapshotMeta, Time,
 };
 use bytes::Bytes;
 
@@ -39,6 +39,22 @@ pub enum Effect {
         id: ProposalId,
         /// Why.
         reason: ProposalRefusal,
+    },
+    /// The change of the members that was asked for is in the leader's log: it begins there, or was
+    /// under way or done already. How it ends is told by the configurations that are applied from
+    /// there on.
+    MembershipAppended {
+        /// Which wish.
+        id: ChangeId,
+        /// Where the configuration stands.
+        log_id: LogId,
+    },
+    /// Nothing was appended, and nothing will be.
+    MembershipRefused {
+        /// Which wish.
+        id: ChangeId,
+        /// Why.
+        reason: MembershipRefusal,
     },
     /// A read may be answered once the state machine has applied `index`.
     ReadReady {

@@ -31,14 +31,11 @@ impl Entry {
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         const OVERHEAD_BYTES: usize = 48;
-        const MEMBER_BYTES: usize = 64;
         OVERHEAD_BYTES
             + match &self.payload {
                 Payload::Noop => 0,
                 Payload::Command(bytes) | Payload::Session(bytes) => bytes.len(),
-                Payload::Configuration(configuration) => {
-                    configuration.member_count() * MEMBER_BYTES
-                }
+                Payload::Configuration(configuration) => configuration.size_bytes(),
             }
     }
 }

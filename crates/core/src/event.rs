@@ -1,8 +1,8 @@
 //! Everything that can happen to a core.
 
 use crate::{
-    Entry, HardState, LoadRequest, LogId, LogIndex, Message, NodeId, Payload, PersistSeq,
-    ProposalId, ReadId, SnapshotMeta, Term,
+    ChangeId, Entry, HardState, LoadRequest, LogId, LogIndex, MembershipCommand, Message, NodeId,
+    Payload, PersistSeq, ProposalId, ReadId, SnapshotMeta, Term,
 };
 use bytes::Bytes;
 
@@ -91,6 +91,13 @@ pub enum Event {
     TransferLeadership {
         /// The wished-for successor.
         to: Option<NodeId>,
+    },
+    /// An operator wants other members (§4), or the change under way taken back.
+    ChangeMembership {
+        /// The caller's name for the wish.
+        id: ChangeId,
+        /// What is wanted.
+        command: MembershipCommand,
     },
 }
 

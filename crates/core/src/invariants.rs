@@ -6,9 +6,10 @@ mod view;
 
 pub use view::View;
 
-use crate::{Entry, LogId, LogIndex, NodeId, Raft, Role, Term};
+use crate::{Configuration, Entry, LogId, LogIndex, MemberRole, NodeId, Raft, Role, Term};
 use contents::{Contents, digest};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A property that does not hold, with the evidence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +87,17 @@ pub enum Violation {
         expected: Term,
         /// The term that this one has there.
         got: Option<Term>,
+    },
+    /// Two configurations that follow each other in a log share a half, so that decisions by the
+    /// one and by the other always share a server (§4.3).
+    #[error("{id}: the configuration {after} follows {before}, and they share no half")]
+    ConfigurationLeap {
+        /// Whose log.
+        id: NodeId,
+        /// The earlier configuration.
+        before: Arc<Configuration>,
+        /// The later one.
+        after: Arc<Configuration>,
     },
     /// What is committed is durable on a quorum.
     #[error("{id} committed {log_id}, which is not durable on a quorum")]
@@ -249,6 +261,37 @@ fn run_start(view: &View, index: LogIndex) -> LogIndex {
     run.map_or(view.base.index, |(first, _)| *first)
 }
 
+/// Checks that every configuration in a server's log shares a half with the one before it.
+///
+/// # Errors
+///
+/// [`Violation::ConfigurationLeap`] if one does not.
+pub fn check_configurations(raft: &Raft) -> Result<(), Violation> {
+    let mut later: Option<&Arc<Configuration>> = None;
+    for configuration in raft.configurations() {
+        if let Some(after) = later
+            && !share_a_half(configuration, after)
+        {
+            let (before, after) = (Arc::clone(configuration), Arc::clone(after));
+            return Err(Violation::ConfigurationLeap { id: raft.id(), before, after });
+        }
+        later = Some(configuration);
+    }
+    Ok(())
+}
+
+/// A server that joined begins without members, and knows nothing that could be contradicted.
+fn share_a_half(before: &Configuration, after: &Configuration) -> bool {
+    let halves = |configuration: &Configuration| {
+        [MemberRole::is_incoming_voter, MemberRole::is_outgoing_voter].map(|votes| {
+            let voters = configuration.members.iter().filter(|(_, member)| votes(member.role));
+            voters.map(|(id, _)| *id).collect::<BTreeSet<NodeId>>()
+        })
+    };
+    let after = halves(after);
+    before.members.is_empty() || halves(before).iter().any(|half| after.contains(half))
+}
+
 /// Watches a cluster: show it every server after each of its steps, and what it persists and
 /// applies. Keeps one [`View`] per server and the terms of what was committed; an observation
 /// costs about as much as there are servers, and no more for long logs.
@@ -292,6 +335,9 @@ impl ClusterChecker {
         let view = self.views.entry(id).or_insert_with(|| View::of(raft));
         let has_other_terms = view.refresh(raft);
         check_state(view)?;
+        if before.is_none() || view.configuration_before.is_some() {
+            check_configurations(raft)?;
+        }
         if let Some(before) = before.filter(|_| !is_new_life) {
             before.check_transition(view)?;
         }
@@ -387,7 +433,7 @@ impl ClusterChecker {
         let log_id = LogId::new(term, index);
         let is_leader = view.role == Role::Leader;
         let holds = |id| self.views.get(&id).is_some_and(|view| view.is_durable(log_id));
-        if is_leader && !view.configuration.has_quorum(holds) {
+        if is_leader && !view.has_quorum(holds) {
             return Err(Violation::CommittedWithoutQuorum { id, log_id });
         }
         let known = self.committed.index;

@@ -17,6 +17,7 @@ mod entry;
 mod event;
 pub mod invariants;
 mod log;
+mod membership;
 mod message;
 mod options;
 mod persistence;
@@ -29,13 +30,17 @@ pub use configuration::{Configuration, Member, MemberRole};
 pub use effect::{Effect, LoadFor, LoadRequest, Persist, ProposalRefusal, ReadRefusal};
 pub use entry::{Entry, Payload};
 pub use event::{CommandKind, Event, Proposal, Restored};
+pub use membership::{
+    Change, ChangeWait, MEMBER_BYTES_MAX, MEMBERS_COUNT_MAX, Members, MembershipCommand,
+    MembershipRefusal,
+};
 pub use message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, ConflictHint, Heartbeat,
-    HeartbeatResponse, InstallSnapshot, InstallSnapshotResponse, Message, ReadIndex,
+    HeartbeatResponse, InstallSnapshot, InstallSnapshotResponse, Message, NotAMember, ReadIndex,
     ReadIndexResponse, RequestVote, RequestVoteResponse, SnapshotMeta, TimeoutNow, VotePhase,
 };
 pub use options::{Options, OptionsError};
 pub use raft::{PeerState, Poison, ProgressStatus, Raft, StartError, Status};
 pub use types::{
-    HardState, LogId, LogIndex, NodeId, PersistSeq, ProposalId, ReadId, Role, Term, Time,
+    ChangeId, HardState, LogId, LogIndex, NodeId, PersistSeq, ProposalId, ReadId, Role, Term, Time,
 };

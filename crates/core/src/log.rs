@@ -52,6 +52,23 @@ impl Log {
         self.configurations.back().map_or(&self.base.configuration, |(_, latest)| latest)
     }
 
+    /// The configuration at `index`, which is not below the base, and where it stands.
+    pub(crate) fn configuration_as_of(&self, index: LogIndex) -> (LogIndex, &Arc<Configuration>) {
+        let latest = self.configurations.iter().rev().find(|(at, _)| *at <= index);
+        latest.map_or((self.base_index(), &self.base.configuration), |(at, found)| (*at, found))
+    }
+
+    /// The configuration at `index` and all later ones.
+    pub(crate) fn configurations_from(
+        &self,
+        index: LogIndex,
+    ) -> impl Iterator<Item = &Arc<Configuration>> {
+        let later = self.configurations.iter().rev().take_while(move |(at, _)| *at > index);
+        later
+            .map(|(_, configuration)| configuration)
+            .chain(std::iter::once(self.configuration_as_of(index).1))
+    }
+
     /// Where the latest configuration stands.
     pub(crate) fn configuration_index(&self) -> LogIndex {
         self.configurations.back().map_or(self.base_index(), |(index, _)| *index)

@@ -30,6 +30,8 @@ pub enum Message {
     ReadIndex(ReadIndex),
     /// The answer.
     ReadIndexResponse(ReadIndexResponse),
+    /// The answer to a candidate that was removed and does not know it (§4.2.3).
+    NotAMember(NotAMember),
 }
 
 /// Which election a vote is for.
@@ -200,6 +202,17 @@ pub struct ReadIndexResponse {
     pub index: Option<LogIndex>,
 }
 
+/// See [`Message::NotAMember`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NotAMember {
+    /// The sender's current term.
+    pub term: Term,
+    /// The version of a committed configuration that does not have the receiver.
+    pub version: u64,
+    /// Where it stands in the log.
+    pub position: LogId,
+}
+
 impl Message {
     /// The term that the message carries.
     #[must_use]
@@ -216,6 +229,7 @@ impl Message {
             Self::TimeoutNow(message) => message.term,
             Self::ReadIndex(message) => message.term,
             Self::ReadIndexResponse(message) => message.term,
+            Self::NotAMember(message) => message.term,
         }
     }
 }

@@ -11,6 +11,7 @@ mod follower;
 mod heartbeat;
 mod install;
 mod leader;
+mod membership;
 mod read;
 mod replicate;
 mod send_snapshot;
@@ -19,8 +20,8 @@ mod status;
 mod transfer;
 
 use crate::{
-    Configuration, Effect, Event, LogId, LogIndex, Message, NodeId, PersistSeq, ProposalRefusal,
-    ReadRefusal, Role, Term, Time, VotePhase,
+    Configuration, Effect, Event, LogId, LogIndex, MembershipRefusal, Message, NodeId, PersistSeq,
+    ProposalRefusal, ReadRefusal, Role, Term, Time, VotePhase,
 };
 use common::Common;
 use election::Candidate;
@@ -97,6 +98,7 @@ impl Raft {
                 self.handle_snapshot_restored(last_included);
             }
             Event::TransferLeadership { to } => self.handle_transfer_leadership(to),
+            Event::ChangeMembership { id, command } => self.handle_change_membership(id, command),
         }
     }
 
@@ -117,7 +119,10 @@ impl Raft {
 
     /// The one gate for messages: first the rules on terms, then the handler of the kind.
     fn receive(&mut self, from: NodeId, message: Message) {
-        if from == self.common.id || self.is_refused_as_disruptive(from, &message) {
+        if from == self.common.id
+            || self.is_refused_as_removed(from, &message)
+            || self.is_refused_as_disruptive(from, &message)
+        {
             return;
         }
         if message.term().get() > self.common.current_term.get().saturating_add(TERM_LEAP_MAX) {
@@ -146,6 +151,7 @@ impl Raft {
             Message::TimeoutNow(request) => self.handle_timeout_now(from, request),
             Message::ReadIndex(request) => self.handle_read_index_request(from, request),
             Message::ReadIndexResponse(response) => self.handle_read_index_response(from, response),
+            Message::NotAMember(message) => self.handle_not_a_member(message),
         }
     }
 
@@ -192,6 +198,10 @@ impl Raft {
                 }
             }
             Event::Read { id } => self.common.refuse_read(id, ReadRefusal::Poisoned),
+            Event::ChangeMembership { id, .. } => {
+                let reason = MembershipRefusal::Poisoned;
+                self.common.effects.push(Effect::MembershipRefused { id, reason });
+            }
             Event::Message { .. }
             | Event::Deadline
             | Event::Persisted { .. }
@@ -316,5 +326,7 @@ fn message_raises_term(message: &Message) -> bool {
         | Message::TimeoutNow(_)
         | Message::ReadIndex(_)
         | Message::ReadIndexResponse(_) => true,
+        // It speaks of a configuration, not of an election; the receiver takes part in none.
+        Message::NotAMember(_) => false,
     }
 }

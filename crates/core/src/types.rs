@@ -63,6 +63,11 @@ number! {
     ReadId
 }
 
+number! {
+    /// The caller's name for one wish about the members.
+    ChangeId
+}
+
 impl Term {
     /// The following term.
     #[must_use]

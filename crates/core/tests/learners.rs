@@ -23,7 +23,7 @@ fn configuration(voter_count: u64) -> Configuration {
         context: Bytes::new(),
     };
     let members = (1..=voter_count + 2).map(|number| (NodeId::new(number), member(number)));
-    Configuration { version: 0, members: members.collect() }
+    Configuration::new(0, members.collect())
 }
 
 fn step(raft: &mut Raft, now: Time, event: Event) -> Vec<Effect> {

@@ -23,7 +23,7 @@ fn meta(last_included: LogId) -> SnapshotMeta {
     let member =
         Member { role: MemberRole::Voter, rank: 0, address: String::new(), context: Bytes::new() };
     let members = (1..=3).map(|node| (NodeId::new(node), member.clone())).collect();
-    SnapshotMeta { last_included, configuration: Arc::new(Configuration { version: 0, members }) }
+    SnapshotMeta { last_included, configuration: Arc::new(Configuration::new(0, members)) }
 }
 
 /// A server whose whole log, three entries, is on the disk and not in memory.

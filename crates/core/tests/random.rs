@@ -6,8 +6,11 @@
 
 mod harness;
 
-use harness::{Cluster, configuration, node};
-use quorate_core::{Event, LogIndex, MemberRole, NodeId, Options, ReadId};
+use harness::{Cluster, Disk, configuration, member, node};
+use quorate_core::{
+    Configuration, Event, LogIndex, MemberRole, Members, MembershipCommand, NodeId, Options,
+    ReadId, Role,
+};
 use std::time::Duration;
 
 /// A tiny generator of our own, so that a schedule is a function of its seed.
@@ -20,7 +23,12 @@ struct Weather {
     fault_rate: u64,
     /// How far time jumps at most, in milliseconds.
     jump_ms: u64,
+    /// Of ten thousand happenings, how many are wishes for other members.
+    change_rate: u64,
 }
+
+/// Servers that are not members at first.
+const SPARES_COUNT: u64 = 4;
 
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
@@ -48,7 +56,7 @@ fn tight_options(dice: &mut Dice) -> Options {
     }
 }
 
-fn random_configuration(dice: &mut Dice) -> quorate_core::Configuration {
+fn random_configuration(dice: &mut Dice) -> Configuration {
     let size = 1 + dice.roll(5);
     let ranked = dice.roll(3) == 0;
     let learner = size > 2 && dice.roll(4) == 0;
@@ -65,6 +73,9 @@ fn any_server(cluster: &Cluster, dice: &mut Dice) -> NodeId {
 /// One thing happens.
 fn happen(cluster: &mut Cluster, dice: &mut Dice, weather: Weather) {
     let id = any_server(cluster, dice);
+    if dice.roll(10_000) < weather.change_rate {
+        return change_members(cluster, dice, id);
+    }
     match dice.roll(100) {
         0..50 => network(cluster, dice, weather),
         50..80 => {
@@ -85,6 +96,33 @@ fn happen(cluster: &mut Cluster, dice: &mut Dice, weather: Weather) {
         98..100 if dice.roll(100) < weather.fault_rate => fault(cluster, dice, id),
         _ => {}
     }
+}
+
+/// Somebody wishes for other members: a few are added, removed, promoted or demoted, or nobody
+/// stays; or the wish is taken back.
+fn change_members(cluster: &mut Cluster, dice: &mut Dice, id: NodeId) {
+    let leader = cluster.leader().unwrap_or(id);
+    let Some(raft) = &cluster.servers[&leader].raft else { return };
+    if dice.roll(6) == 0 {
+        return cluster.change(leader.get(), MembershipCommand::Cancel);
+    }
+    let mut target: Members = raft.configuration().leads_to().clone();
+    if dice.roll(10) == 0 {
+        target.clear();
+    }
+    for _ in 0..=dice.roll(4) {
+        let id = any_server(cluster, dice);
+        let role = if dice.roll(4) == 0 { MemberRole::Learner } else { MemberRole::Voter };
+        let rank = u32::from(dice.roll(5) == 0);
+        if dice.roll(3) == 0 {
+            target.remove(&id);
+        } else {
+            target.insert(id, member(role, rank));
+        }
+    }
+    let force = dice.roll(2) == 0;
+    let command = MembershipCommand::Set { target, expected_version: None, force };
+    cluster.change(leader.get(), command);
 }
 
 fn network(cluster: &mut Cluster, dice: &mut Dice, weather: Weather) {
@@ -196,8 +234,21 @@ fn converge(cluster: &mut Cluster, seed: u64) {
     cluster.propose(leader.get(), &["the last word"]);
     cluster.advance(Duration::from_secs(5));
     let leader = cluster.leader().unwrap();
-    let expected = cluster.raft(leader.get()).last_log().index;
+    let status = cluster.raft(leader.get()).status();
+    let (expected, configuration) = (status.last_log.index, status.configuration);
+    let waits = status.change_waits;
+    assert_eq!(configuration.change, None, "seed {seed}: the change waits for {waits:?}");
     for (id, server) in &cluster.servers {
+        if !configuration.members.contains_key(id) {
+            let role = server.raft.as_ref().unwrap().role();
+            let status = server.raft.as_ref().unwrap().status();
+            assert_eq!(
+                role,
+                Role::Follower,
+                "seed {seed}: n{id} is no member of {configuration}: {status:?}"
+            );
+            continue;
+        }
         let applied = server.machine.index();
         assert_eq!(applied, expected, "seed {seed}: n{id} has not caught up with n{leader}");
         let uncommitted = server.raft.as_ref().unwrap().status().uncommitted_bytes;
@@ -212,7 +263,14 @@ fn run(seed: u64, steps: u32) {
     let weather = Weather {
         fault_rate: [0, 5, 15, 30][usize::try_from(dice.roll(4)).unwrap()],
         jump_ms: [20, 60, 200, 600][usize::try_from(dice.roll(4)).unwrap()],
+        change_rate: [0, 10, 50, 200][usize::try_from(dice.roll(4)).unwrap()],
     };
+    if weather.change_rate > 0 {
+        let first = u64::try_from(cluster.servers.len()).unwrap() + 1;
+        for id in first..first + SPARES_COUNT {
+            cluster.add(node(id), Disk::new(Configuration::default()));
+        }
+    }
     for step in 0..steps {
         happen(&mut cluster, &mut dice, weather);
         assert_eq!(cluster.violation, None, "seed {seed}, step {step}");

@@ -11,8 +11,9 @@ mod harness;
 
 use harness::{Cluster, Disk, command, configuration, describe, index, log_id, node};
 use quorate_core::{
-    AppendEntries, Configuration, Entry, Event, InstallSnapshot, LogId, MemberRole, Message,
-    NodeId, Options, Payload, PeerState, Raft, Role, SnapshotMeta, Term,
+    AppendEntries, Configuration, Entry, Event, InstallSnapshot, LogId, MemberRole,
+    MembershipCommand, Message, NodeId, Options, Payload, PeerState, Raft, Role, SnapshotMeta,
+    Status, Term,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -122,10 +123,15 @@ impl Stage {
                 let (cached, uncommitted) = (status.cached_bytes, status.uncommitted_bytes);
                 writeln!(seen, "cached={cached} uncommitted={uncommitted}").unwrap();
             }
+            "waits" => {
+                for wait in self.cluster.raft(number(words[1])).status().change_waits {
+                    writeln!(seen, "{wait}").unwrap();
+                }
+            }
             "sent" => writeln!(seen, "{} messages", self.cluster.sent_count).unwrap(),
             "show" => self.drawn.clear(),
-            "timeout" | "stabilize" | "deliver" | "advance" | "drop" | "duplicate" | "isolate"
-            | "cut" | "heal" => self.run_surroundings(&words),
+            "timeout" | "stabilize" | "until-joint" | "deliver" | "advance" | "drop"
+            | "duplicate" | "isolate" | "cut" | "heal" => self.run_surroundings(&words),
             "disk" | "machine" | "crash" | "start" | "join" => self.run_server(&words),
             _ => self.run_event(&words),
         }
@@ -141,6 +147,11 @@ impl Stage {
         match words[0] {
             "timeout" => cluster.time_out(number(words[1])),
             "stabilize" => cluster.stabilize(),
+            // Stops as soon as a server decides by two majorities.
+            "until-joint" => {
+                let id = number(words[1]);
+                cluster.stabilize_until(|cluster| cluster.raft(id).configuration().is_joint());
+            }
             "advance" => cluster.advance(millis(words[1])),
             "isolate" => cluster.isolate(number(words[1])),
             "heal" => cluster.heal(),
@@ -194,6 +205,7 @@ impl Stage {
             ("join", Some(members)) => {
                 self.cluster.add(node(id), Disk::new(parse_members(members)));
             }
+            ("join", None) => self.cluster.add(node(id), Disk::new(Configuration::default())),
             other => panic!("an unknown command: {other:?}"),
         }
     }
@@ -212,6 +224,17 @@ impl Stage {
                 let to = words.get(2).map(|to| node(number(to)));
                 self.cluster.step(node(id()), Event::TransferLeadership { to });
             }
+            // set 1 1,2,4learner version=3 force
+            "set" => {
+                let version = settings(words).get("version").map(|version| number(version));
+                let command = MembershipCommand::Set {
+                    target: parse_members(words[2]).members,
+                    expected_version: version,
+                    force: words.contains(&"force"),
+                };
+                self.cluster.change(id(), command);
+            }
+            "cancel" => self.cluster.change(id(), MembershipCommand::Cancel),
             "compact" => {
                 let through = index(number(words[2]));
                 self.cluster.step(node(id()), Event::Compact { through });
@@ -303,8 +326,13 @@ fn draw_server(raft: &Raft) -> String {
         write!(picture, " durable={}", status.durable_index).unwrap();
     }
     write!(picture, " commit={} applied={}", status.commit_index, status.applied).unwrap();
-    if status.configuration.members.len() != 3 || status.configuration.is_joint() {
-        write!(picture, " members={}", draw_members(&status.configuration)).unwrap();
+    let configuration = &status.configuration;
+    if configuration.voters().count() != 3 || configuration.change.is_some() || has_changed(&status)
+    {
+        write!(picture, " members={}", draw_members(configuration)).unwrap();
+    }
+    if let Some(version) = status.removed_at {
+        write!(picture, " removed at v{version}").unwrap();
     }
     if status.role == Role::Leader {
         let progress: Vec<String> = status
@@ -333,6 +361,10 @@ fn draw_server(raft: &Raft) -> String {
     picture
 }
 
+fn has_changed(status: &Status) -> bool {
+    status.configuration.member_count() != 3 || status.configuration.version > 1
+}
+
 fn draw_members(configuration: &Configuration) -> String {
     let members = configuration.members.iter().map(|(id, member)| {
         let role = match member.role {
@@ -343,7 +375,8 @@ fn draw_members(configuration: &Configuration) -> String {
         };
         format!("{id}{role}")
     });
-    members.collect::<Vec<_>>().join(",")
+    let mark = if configuration.change.is_some() { "+" } else { "" };
+    members.collect::<Vec<_>>().join(",") + mark
 }
 
 /// Plays a script and returns it with the pictures redrawn.

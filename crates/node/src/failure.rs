@@ -60,6 +60,9 @@ pub enum StartError {
         /// How many members were given.
         member_count: usize,
     },
+    /// A node that joins can only be added where it listens.
+    #[error("a node that joins a cluster needs an address to listen on")]
+    NotListening,
     /// Limits that exclude each other.
     #[error("{smaller} must not exceed {larger}, which is {limit_bytes} bytes")]
     Limits {

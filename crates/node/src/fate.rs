@@ -2,7 +2,7 @@
 
 use crate::SessionRefusal;
 use bytes::Bytes;
-use quorate_core::{LogId, LogIndex, NodeId};
+use quorate_core::{ChangeWait, LogId, LogIndex, MembershipRefusal, NodeId};
 
 /// What became of a proposal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +73,55 @@ pub enum Doubt {
     /// The node stopped.
     #[error("the node stopped before the outcome was known")]
     Stopped,
+}
+
+/// How a wish for other members ended: the version of the configuration in which the members are
+/// as wished (or the change is taken back, if that was the wish), or why there is none.
+pub type MembershipFate = Result<u64, MembershipError>;
+
+/// Why the members are not as wished.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MembershipError {
+    /// It was not begun, and nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] MembershipRefusal),
+    /// There is no such member.
+    #[error("node {member} is no member in configuration version {version}")]
+    UnknownMember {
+        /// Who was named.
+        member: NodeId,
+        /// Where it was looked for.
+        version: u64,
+    },
+    /// It was begun, and another wish took its place before it was done: a cancellation, or
+    /// whatever the members of this version are.
+    #[error("configuration version {version} took its place before it was done")]
+    Superseded {
+        /// The version of the configuration that did.
+        version: u64,
+    },
+    /// It was in the log of a leader that lost its office, and another entry took its place:
+    /// provably without effect, safe to try again.
+    #[error("the leader lost its office before the change was committed; it has no effect")]
+    Lost,
+    /// The deadline came first. The change goes on, whoever leads; ask again to wait for it.
+    #[error("the change goes on{}", match waits.first() {
+        Some(wait) => format!("; it waits: {wait}"),
+        None => String::new(),
+    })]
+    UnderWay {
+        /// What it waits for, if this node leads and it does not go on by itself.
+        waits: Vec<ChangeWait>,
+    },
+    /// Too many wishes wait on this node; try again later.
+    #[error("the limit of {limit_count} waiting requests is reached")]
+    Overloaded {
+        /// How many may.
+        limit_count: usize,
+    },
+    /// It may or may not be done.
+    #[error("it is not known what became of the change: {0}")]
+    Unknown(Doubt),
 }
 
 /// What a read promises.

@@ -29,10 +29,11 @@ pub use driver::{
     RemoteFate, Requester, Ticket, Waiter,
 };
 pub use failure::{NodeFailure, StartError};
-pub use fate::{Consistency, Doubt, Fate, ReadError, Refusal};
+pub use fate::{Consistency, Doubt, Fate, MembershipError, MembershipFate, ReadError, Refusal};
 pub use metrics::{Counter, Gauge, Histogram, Metrics, PeerMetrics};
 pub use node::{
-    Node, NodeBuilder, NodeOptions, OpenSessionError, Session, SessionCommand, TransferError,
+    MembershipWish, Node, NodeBuilder, NodeMembers, NodeOptions, OpenSessionError, Session,
+    SessionCommand, TransferError,
 };
 pub use session::{
     SessionId, SessionKey, SessionLimits, SessionRefusal, SessionRequest, SessionTable, SessionTime,
@@ -53,7 +54,8 @@ pub mod parts {
 // What users of the library need of the rooms below.
 pub use quorate_core as core;
 pub use quorate_core::{
-    Configuration, LogId, LogIndex, Member, MemberRole, NodeId, Options, Role, Term,
+    Change, ChangeWait, Configuration, LogId, LogIndex, Member, MemberRole, Members,
+    MembershipCommand, MembershipRefusal, NodeId, Options, Role, Term,
 };
 pub use quorate_wal as wal;
 pub use quorate_wal::WalOptions;

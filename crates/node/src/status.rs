@@ -1,6 +1,6 @@
 //! How a node is doing, as of the last turn of its event loop.
 
-use quorate_core::{Configuration, LogId, LogIndex, Member, NodeId, Role, Term};
+use quorate_core::{ChangeWait, Configuration, LogId, LogIndex, Member, NodeId, Role, Term};
 use std::sync::Arc;
 
 /// See the head of the file.
@@ -28,8 +28,16 @@ pub struct NodeStatus {
     pub last_log: LogId,
     /// What the log starts after.
     pub base: LogId,
-    /// The configuration in force.
+    /// The configuration in force: the latest in the log, which may yet be taken back.
     pub configuration: Arc<Configuration>,
+    /// The latest configuration that is known to be committed.
+    pub committed_configuration: Arc<Configuration>,
+    /// On a leader, what the change of the members under way waits for; empty if there is none, or
+    /// if it goes on by itself.
+    pub change_waits: Vec<ChangeWait>,
+    /// The version of the configuration by which this node is no member any more, if it was one and
+    /// knows. It votes for itself no more, and receives nothing new: it may be stopped.
+    pub removed_at: Option<u64>,
     /// Proposals and reads whose outcome is open.
     pub pending_count: usize,
     /// On a leader that is handing over, to whom.

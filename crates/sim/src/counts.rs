@@ -138,6 +138,10 @@ counters! {
             snapshots_taken,
             /// Snapshots received and restored.
             snapshots_restored,
+            /// Wishes for other members.
+            changes,
+            /// Wishes for other members that came true.
+            changes_done,
             /// Requests of clients that were carried out.
             ops_ok,
             /// Requests that provably had no effect.

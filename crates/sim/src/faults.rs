@@ -28,6 +28,8 @@ pub struct Faults {
     pub pauses: Option<Rhythm>,
     /// How often somebody asks for another leader, if anybody does.
     pub transfers_every: Option<Duration>,
+    /// How often somebody wishes for other members, if anybody does.
+    pub changes_every: Option<Duration>,
     /// How long a node's loop takes to notice what arrived, at most.
     pub reaction_max: Duration,
     /// How long the state machine takes for a batch, at most.
@@ -177,6 +179,7 @@ impl Faults {
             clocks: None,
             pauses: None,
             transfers_every: None,
+            changes_every: None,
             reaction_max: Duration::from_micros(50),
             apply_max: Duration::from_micros(200),
             shuffled_outputs: Chance::NEVER,
@@ -216,6 +219,7 @@ impl Faults {
             clocks: rng.coin().then(|| Clocks::draw(rng)),
             pauses: if rng.coin() { Rhythm::draw(rng, millis(5_000)) } else { None },
             transfers_every: rng.coin().then(|| rng.duration(millis(500), millis(20_000))),
+            changes_every: None,
             reaction_max: *rng.pick(&[micros(50), micros(500), millis(5)]).unwrap_or(&micros(50)),
             apply_max: *rng.pick(&[micros(200), millis(2), millis(50)]).unwrap_or(&millis(2)),
             shuffled_outputs: level(rng, 50),

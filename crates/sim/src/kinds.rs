@@ -76,6 +76,9 @@ pub const FAULT_KINDS: &[FaultKind] = &[
     FaultKind::new("transfers", "somebody asks for another leader", |options| {
         options.faults.transfers_every = None;
     }),
+    FaultKind::new("changes", "somebody wishes for other members", |options| {
+        options.faults.changes_every = None;
+    }),
     FaultKind::new("loss", "messages never arrive", |options| {
         options.faults.network.loss = Chance::NEVER;
     }),

@@ -64,6 +64,7 @@ impl Faults {
             pauses: rhythm(self.pauses),
             clocks: self.clocks.map(|clocks| Clocks { jumps: rhythm(clocks.jumps), ..clocks }),
             transfers_every: self.transfers_every.map(|every| pace.stretch(every)),
+            changes_every: self.changes_every.map(|every| pace.stretch(every)),
             reaction_max: pace.stretch(self.reaction_max),
             apply_max: pace.stretch(self.apply_max),
             ..self

@@ -140,5 +140,6 @@ pub(crate) fn kind_of(message: &Message) -> &'static str {
         Message::TimeoutNow(_) => "TimeoutNow",
         Message::ReadIndex(_) => "ReadIndex",
         Message::ReadIndexResponse(_) => "ReadIndexResponse",
+        Message::NotAMember(_) => "NotAMember",
     }
 }

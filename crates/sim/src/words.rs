@@ -12,6 +12,11 @@ pub(crate) fn words_of(message: &PeerMessage) -> String {
             format!("Forward t{term} {} commands", requests.len())
         }
         PeerMessage::ForwardReplies { replies, .. } => format!("ForwardReplies {}", replies.len()),
+        PeerMessage::ChangeMembership { term, .. } => format!("ChangeMembership t{term}"),
+        PeerMessage::MembershipReply { outcome, .. } => match outcome {
+            Ok(log_id) => format!("MembershipReply at {log_id}"),
+            Err(refusal) => format!("MembershipReply: {refusal}"),
+        },
     }
 }
 
@@ -23,6 +28,7 @@ pub(crate) fn is_of_the_story(message: &PeerMessage) -> bool {
             Message::RequestVote(_)
             | Message::RequestVoteResponse(_)
             | Message::InstallSnapshot(_)
+            | Message::NotAMember(_)
             | Message::TimeoutNow(_) => true,
             Message::AppendEntries(_)
             | Message::AppendEntriesResponse(_)
@@ -32,6 +38,7 @@ pub(crate) fn is_of_the_story(message: &PeerMessage) -> bool {
             | Message::ReadIndex(_)
             | Message::ReadIndexResponse(_) => false,
         },
+        PeerMessage::ChangeMembership { .. } | PeerMessage::MembershipReply { .. } => true,
         PeerMessage::Forward { .. } | PeerMessage::ForwardReplies { .. } => false,
     }
 }
@@ -66,6 +73,7 @@ fn raft(message: &Message) -> String {
         }
         Message::TimeoutNow(_) => format!("TimeoutNow t{term}"),
         Message::ReadIndex(_) => format!("ReadIndex t{term}"),
+        Message::NotAMember(notice) => format!("not a member in version {}", notice.version),
         Message::ReadIndexResponse(response) => match response.index {
             Some(index) => format!("ReadIndexResponse {index} t{term}"),
             None => format!("ReadIndexResponse refused t{term}"),

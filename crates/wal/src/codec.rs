@@ -3,13 +3,14 @@
 
 use bytes::{Buf, BufMut, Bytes};
 use quorate_core::{
-    Configuration, Entry, LogId, LogIndex, Member, MemberRole, NodeId, Payload, SnapshotMeta, Term,
+    Change, Configuration, Entry, LogId, LogIndex, Member, MemberRole, Members, NodeId, Payload,
+    SnapshotMeta, Term,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The version of the configuration encoding, its first byte.
-const CONFIGURATION_VERSION: u8 = 1;
+const CONFIGURATION_VERSION: u8 = 2;
 
 const TAG_NOOP: u8 = 1;
 const TAG_COMMAND: u8 = 2;
@@ -193,13 +194,15 @@ pub fn decode_entry(input: &mut Bytes) -> Result<Entry, DecodeError> {
 pub fn encode_configuration(configuration: &Configuration, out: &mut impl BufMut) {
     out.put_u8(CONFIGURATION_VERSION);
     encode_varint(configuration.version, out);
-    encode_varint(configuration.members.len() as u64, out);
-    for (id, member) in &configuration.members {
+    encode_members(&configuration.members, out);
+    out.put_u8(configuration.change.is_some().into());
+    if let Some(change) = &configuration.change {
+        encode_members(&change.target, out);
+        encode_members(&change.origin, out);
+    }
+    encode_varint(configuration.removed.len() as u64, out);
+    for id in &configuration.removed {
         encode_varint(id.get(), out);
-        out.put_u8(role_tag(member.role));
-        encode_varint(u64::from(member.rank), out);
-        encode_bytes(member.address.as_bytes(), out);
-        encode_bytes(&member.context, out);
     }
 }
 
@@ -214,6 +217,42 @@ pub fn decode_configuration(input: &mut Bytes) -> Result<Configuration, DecodeEr
         return Err(DecodeError::UnknownTag { what: "configuration", found: tag });
     }
     let version = decode_varint(input, "configuration version")?;
+    let members = decode_members(input)?;
+    let change = match decode_u8(input, "change")? {
+        0 => None,
+        1 => {
+            let (target, origin) = (decode_members(input)?, decode_members(input)?);
+            Some(Box::new(Change { target, origin }))
+        }
+        found => return Err(DecodeError::UnknownTag { what: "change", found }),
+    };
+    let removed_count = decode_varint(input, "removed count")?;
+    let mut removed = Vec::new();
+    // The count is not trusted: each round takes bytes off the input or fails.
+    for _ in 0..removed_count {
+        removed.push(NodeId::new(decode_varint(input, "removed node id")?));
+    }
+    Ok(Configuration { version, members, change, removed })
+}
+
+/// Appends members, in ascending order of their ids.
+pub fn encode_members(members: &Members, out: &mut impl BufMut) {
+    encode_varint(members.len() as u64, out);
+    for (id, member) in members {
+        encode_varint(id.get(), out);
+        out.put_u8(role_tag(member.role));
+        encode_varint(u64::from(member.rank), out);
+        encode_bytes(member.address.as_bytes(), out);
+        encode_bytes(&member.context, out);
+    }
+}
+
+/// Takes members off the front of `input`; contexts share the input's buffer.
+///
+/// # Errors
+///
+/// Any [`DecodeError`] but `Trailing`.
+pub fn decode_members(input: &mut Bytes) -> Result<Members, DecodeError> {
     let member_count = decode_varint(input, "member count")?;
     let mut members = BTreeMap::new();
     // The count is not trusted: each round takes bytes off the input or fails.
@@ -226,7 +265,7 @@ pub fn decode_configuration(input: &mut Bytes) -> Result<Configuration, DecodeEr
         }
         members.insert(id, member);
     }
-    Ok(Configuration { version, members })
+    Ok(members)
 }
 
 fn decode_member(input: &mut Bytes) -> Result<(NodeId, Member), DecodeError> {

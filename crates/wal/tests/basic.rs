@@ -23,7 +23,7 @@ fn configuration(version: u64) -> Arc<Configuration> {
         address: "127.0.0.1:2380".to_owned(),
         context: Bytes::from_static(b"n1"),
     };
-    Arc::new(Configuration { version, members: [(NODE, member)].into() })
+    Arc::new(Configuration::new(version, [(NODE, member)].into()))
 }
 
 fn initial() -> SnapshotMeta {

@@ -9,7 +9,7 @@ use common::fault_disk::FaultDisk;
 use common::model::Model;
 use common::{Rng, create, index, initial, open, read_all};
 use proptest::prelude::*;
-use quorate_core::{Configuration, Entry, LogId, LogIndex, Member, MemberRole, NodeId};
+use quorate_core::{Change, Configuration, Entry, LogId, LogIndex, Member, MemberRole, NodeId};
 use quorate_core::{Payload, SnapshotMeta, Term};
 use quorate_wal::{WalError, codec};
 use std::path::Path;
@@ -160,7 +160,12 @@ fn configurations() -> impl Strategy<Value = Configuration> {
     let member = (role, any::<u32>(), ".{0,20}", context)
         .prop_map(|(role, rank, address, context)| Member { role, rank, address, context });
     let members = prop::collection::btree_map(any::<u64>().prop_map(NodeId::new), member, 0..6);
-    (any::<u64>(), members).prop_map(|(version, members)| Configuration { version, members })
+    let change = (members.clone(), members.clone())
+        .prop_map(|(target, origin)| Box::new(Change { target, origin }));
+    let removed = prop::collection::vec(any::<u64>().prop_map(NodeId::new), 0..6);
+    (any::<u64>(), members, prop::option::of(change), removed).prop_map(
+        |(version, members, change, removed)| Configuration { version, members, change, removed },
+    )
 }
 
 fn entries() -> impl Strategy<Value = Entry> {

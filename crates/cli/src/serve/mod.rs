@@ -160,7 +160,7 @@ fn founders(settings: &Settings) -> Configuration {
         let context = context.to_bytes();
         (member.id.into(), Member { role: MemberRole::Voter, rank: 0, address, context })
     };
-    Configuration { version: 0, members: settings.cluster.members.iter().map(member).collect() }
+    Configuration::new(0, settings.cluster.members.iter().map(member).collect())
 }
 
 fn server_options(flags: &Flags, settings: &Settings) -> ServerOptions {

@@ -27,6 +27,9 @@ pub struct View {
     pub term_runs: Vec<(LogIndex, Term)>,
     /// The configuration in force.
     pub configuration: Arc<Configuration>,
+    /// The one before it, if this picture differs from the last in that: what was committed in the
+    /// same step may have been committed by it.
+    pub configuration_before: Option<Arc<Configuration>>,
 }
 
 impl View {
@@ -44,6 +47,7 @@ impl View {
             last_log: raft.last_log(),
             term_runs: raft.term_runs().collect(),
             configuration: Arc::clone(raft.configuration()),
+            configuration_before: None,
         }
     }
 
@@ -57,8 +61,10 @@ impl View {
             self.term_runs.clear();
             self.term_runs.extend(raft.term_runs());
         }
+        self.configuration_before = None;
         if !Arc::ptr_eq(&self.configuration, raft.configuration()) {
-            self.configuration = Arc::clone(raft.configuration());
+            let latest = Arc::clone(raft.configuration());
+            self.configuration_before = Some(std::mem::replace(&mut self.configuration, latest));
         }
         self.id = raft.id();
         self.role = raft.role();
@@ -79,6 +85,14 @@ impl View {
         }
         let after = self.term_runs.partition_point(|(first, _)| *first <= index);
         self.term_runs.get(after.checked_sub(1)?).map(|(_, term)| *term)
+    }
+
+    /// Whether these servers are a quorum of the configuration in force, or of the one that was at
+    /// the beginning of the step.
+    pub(super) fn has_quorum(&self, agrees: impl Fn(NodeId) -> bool) -> bool {
+        let before = self.configuration_before.as_ref();
+        self.configuration.has_quorum(&agrees)
+            || before.is_some_and(|configuration| configuration.has_quorum(&agrees))
     }
 
     /// Whether a restart would find this entry, or a snapshot that covers it.

@@ -17,7 +17,7 @@ fn configuration(version: u64) -> Arc<Configuration> {
     let member =
         Member { role: MemberRole::Voter, rank: 0, address: String::new(), context: Bytes::new() };
     let members = (1..=version).map(|id| (NodeId::new(id), member.clone())).collect();
-    Arc::new(Configuration { version, members })
+    Arc::new(Configuration::new(version, members))
 }
 
 fn runs(entries: &[Entry]) -> Vec<(LogIndex, Term)> {

@@ -68,9 +68,10 @@ impl Common {
             heard_from_leader_at,
             next_batch: _,
             poison,
+            dismissed_by,
         } = self;
         (id, current_term, voted_for, log, commit_index, applier).hash(state);
-        (installing, is_writing_chunk, poison).hash(state);
+        (installing, is_writing_chunk, poison, dismissed_by).hash(state);
         persistence.hash_behaviour(*now, options.disk_stall_timeout, state);
         // Whether a leader was heard of late, or whenever, is one (§4.2.3).
         let leader_is_fresh =
@@ -100,6 +101,7 @@ impl Leader {
             uncommitted,
             transfer,
             handover,
+            membership,
             snapshot,
             snapshot_asked,
         } = self;
@@ -115,5 +117,6 @@ impl Leader {
             transfer.hash_behaviour(now, state);
         }
         handover.hash_behaviour(now, state);
+        membership.hash_behaviour(now, common.options.election_timeout, state);
     }
 }

@@ -75,6 +75,8 @@ pub(crate) struct Common {
     /// Names the batches of forwarded reads; starts somewhere else in each life of a server.
     pub(crate) next_batch: u64,
     pub(crate) poison: Option<Poison>,
+    /// The highest version of a configuration by which others say that this server is no member.
+    pub(crate) dismissed_by: Option<u64>,
 }
 
 impl Common {

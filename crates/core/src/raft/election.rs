@@ -28,10 +28,10 @@ impl Raft {
     /// When this server campaigns if it hears nothing; `None` if it has no vote to win with. The
     /// only voter of a cluster has nobody to wait for.
     pub(super) fn election_deadline(&self) -> Option<Time> {
-        let configuration = self.common.log.configuration();
-        if !configuration.is_voter(self.common.id) {
+        if !self.common.is_electable() {
             return None;
         }
+        let configuration = self.common.log.configuration();
         let is_alone = configuration.has_quorum(|id| id == self.common.id);
         let is_waiting_for_itself = self.role() != Role::Follower;
         if is_alone && !is_waiting_for_itself && self.may_campaign() {
@@ -53,9 +53,7 @@ impl Raft {
     /// Learners have no vote (§4.2.1); a server that is taking in a snapshot, or whose disk hangs,
     /// would be no use as a leader.
     fn may_campaign(&self) -> bool {
-        self.common.log.configuration().is_voter(self.common.id)
-            && !self.common.is_restoring()
-            && !self.common.disk_is_stalled()
+        self.common.is_electable() && !self.common.is_restoring() && !self.common.disk_is_stalled()
     }
 
     /// §9.6: first asks whether it could win, so that a server that was cut off comes back without

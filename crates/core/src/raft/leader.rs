@@ -2,13 +2,13 @@
 //! The single duties are in the rooms next door; this one puts them in order.
 
 use super::common::Common;
+use super::membership::Membership;
 use super::read::WaitingRead;
 use super::transfer::{Handover, Transfer};
 use super::{Raft, RoleState};
 use crate::progress::Progress;
 use crate::{Entry, LogId, LogIndex, NodeId, Payload, SnapshotMeta, Time};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 /// The leader of `current_term`.
 #[derive(Clone, Debug)]
@@ -27,6 +27,7 @@ pub(crate) struct Leader {
     pub(crate) uncommitted: Uncommitted,
     pub(crate) transfer: Option<Transfer>,
     pub(crate) handover: Handover,
+    pub(crate) membership: Membership,
     /// The snapshot at hand for followers that are behind the log.
     pub(crate) snapshot: Option<SnapshotMeta>,
     pub(crate) snapshot_asked: bool,
@@ -75,21 +76,12 @@ impl Leader {
             uncommitted: Uncommitted::default(),
             transfer: None,
             handover: Handover::new(common),
+            membership: Membership::default(),
             snapshot: None,
             snapshot_asked: false,
         };
         leader.follow_configuration(common, next_index);
         leader
-    }
-
-    /// Serves exactly the members of the configuration in force (§4.1).
-    pub(crate) fn follow_configuration(&mut self, common: &Common, next_index: LogIndex) {
-        let configuration = Arc::clone(common.log.configuration());
-        self.configuration_index = common.log.configuration_index();
-        self.progress.retain(|id, _| configuration.members.contains_key(id));
-        for id in configuration.members.keys().filter(|id| **id != common.id) {
-            self.progress.entry(*id).or_insert_with(|| Progress::new(next_index, common.now));
-        }
     }
 
     pub(crate) fn next_deadline(&self, common: &Common) -> Time {
@@ -116,7 +108,7 @@ impl Raft {
         if leader.heartbeat_deadline > self.common.now {
             return;
         }
-        if !leader.hears_quorum(&self.common) {
+        if !leader.hears_quorum(&self.common) && !leader.retreats_from_joint(&mut self.common) {
             self.common.restart_election_timer();
             return self.become_follower(None);
         }
@@ -132,9 +124,10 @@ impl Raft {
         }
         leader.advance_commit_index(&mut self.common);
         if leader.is_removed(&self.common) {
-            self.common.restart_election_timer();
-            return self.become_follower(None);
+            leader.notify_of_commit(&mut self.common);
+            return self.resign();
         }
+        leader.tend_membership(&mut self.common);
         leader.replicate(&mut self.common);
         leader.notify_of_commit(&mut self.common);
         leader.serve_reads(&mut self.common);

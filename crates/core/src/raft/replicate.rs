@@ -194,6 +194,10 @@ impl Leader {
         if let Some(transfer) = &self.transfer {
             return Some(ProposalRefusal::Transferring { to: transfer.to });
         }
+        // What is proposed to a leader that goes (§4.2.2) would be left in doubt when it is gone.
+        if self.membership.is_leaving {
+            return Some(ProposalRefusal::NotLeader { leader: None });
+        }
         let uncommitted_bytes = self.uncommitted.bytes() + batch_bytes;
         let limit_bytes = common.options.uncommitted_bytes_max;
         let is_too_much =

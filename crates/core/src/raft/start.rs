@@ -103,6 +103,7 @@ impl Raft {
             election_timeout: options.election_timeout,
             heard_from_leader_at: None,
             poison: None,
+            dismissed_by: None,
             log,
             options,
         };

@@ -2,7 +2,7 @@
 
 use super::{Poison, Raft, RoleState};
 use crate::progress::{Progress, ProgressState as State};
-use crate::{Configuration, LogId, LogIndex, NodeId, Role, SnapshotMeta, Term};
+use crate::{ChangeWait, Configuration, LogId, LogIndex, NodeId, Role, SnapshotMeta, Term};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -37,6 +37,11 @@ pub struct Status {
     pub progress: BTreeMap<NodeId, ProgressStatus>,
     /// On a leader that is handing over, to whom.
     pub transferring: Option<NodeId>,
+    /// On a leader, what the change of the members under way waits for; empty if there is none, or
+    /// if it goes on by itself.
+    pub change_waits: Vec<ChangeWait>,
+    /// The version of the configuration by which this server is no member any more, if it was one.
+    pub removed_at: Option<u64>,
     /// On a leader, bytes of proposals that are not committed and durable here.
     pub uncommitted_bytes: usize,
     /// Bytes of entries in memory.
@@ -103,6 +108,8 @@ impl Raft {
                 .map(|(id, progress)| (*id, self.progress_status(progress)))
                 .collect(),
             transferring: leader.and_then(|leader| leader.transfer.as_ref().map(|t| t.to)),
+            change_waits: self.change_waits(),
+            removed_at: common.removed_at(),
             uncommitted_bytes: leader.map_or(0, |leader| leader.uncommitted.bytes()),
             cached_bytes: common.log.tail_bytes(),
             poisoned: common.poison,

@@ -76,9 +76,9 @@ impl Raft {
 
 impl Leader {
     /// The voter with the most of our log among those that are alive; then the highest rank.
-    fn best_successor(&self, common: &Common) -> Option<NodeId> {
+    pub(crate) fn best_successor(&self, common: &Common) -> Option<NodeId> {
         let configuration = common.log.configuration();
-        let voters = self.progress.iter().filter(|(id, _)| configuration.is_voter(**id));
+        let voters = self.progress.iter().filter(|(id, _)| configuration.is_staying_voter(**id));
         let alive = voters.filter(|(_, progress)| is_alive(progress, common));
         alive
             .max_by_key(|(id, p)| {
@@ -87,8 +87,8 @@ impl Leader {
             .map(|(id, _)| *id)
     }
 
-    fn start_transfer(&mut self, common: &Common, to: NodeId) {
-        if !common.log.configuration().is_voter(to) || !self.progress.contains_key(&to) {
+    pub(crate) fn start_transfer(&mut self, common: &Common, to: NodeId) {
+        if !common.log.configuration().is_staying_voter(to) || !self.progress.contains_key(&to) {
             return;
         }
         let deadline = common.now.after(common.options.election_timeout);
@@ -131,7 +131,7 @@ impl Leader {
             .progress
             .iter()
             .filter(|(id, p)| {
-                configuration.is_voter(**id) && is_alive(p, common) && is_caught_up(p)
+                configuration.is_staying_voter(**id) && is_alive(p, common) && is_caught_up(p)
             })
             .map(|(id, progress)| (configuration.rank(*id), progress.match_index, *id))
             .max_by_key(|(rank, matched, id)| (*rank, *matched, std::cmp::Reverse(*id)));

@@ -6,9 +6,9 @@
 use bytes::Bytes;
 use quorate_core::invariants::{ClusterChecker, Violation};
 use quorate_core::{
-    Configuration, Effect, Entry, Event, HardState, LoadRequest, LogId, LogIndex, Member,
-    MemberRole, Message, NodeId, Options, Payload, Persist, Proposal, ProposalId, Raft, ReadId,
-    Restored, SnapshotMeta, Term, Time,
+    ChangeId, Configuration, Effect, Entry, Event, HardState, LoadRequest, LogId, LogIndex, Member,
+    MemberRole, MembershipCommand, Message, NodeId, Options, Payload, Persist, Proposal,
+    ProposalId, Raft, ReadId, Restored, SnapshotMeta, Term, Time,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub(crate) fn configuration(
     members: impl IntoIterator<Item = (u64, MemberRole, u32)>,
 ) -> Configuration {
     let members = members.into_iter().map(|(id, role, rank)| (node(id), member(role, rank)));
-    Configuration { version: 1, members: members.collect() }
+    Configuration::new(1, members.collect())
 }
 
 pub(crate) fn voters(count: u64) -> Configuration {
@@ -199,6 +199,7 @@ pub(crate) struct Cluster {
     pub(crate) checker: ClusterChecker,
     /// What callers were told: proposals and reads.
     pub(crate) answers: Vec<String>,
+    pub(crate) next_change: u64,
     /// Messages as they are sent, if anybody wants to see them.
     pub(crate) trace: Option<Vec<String>>,
     /// Messages sent so far, answers and notices included.
@@ -218,6 +219,7 @@ impl Cluster {
             seed,
             checker: ClusterChecker::new(),
             answers: Vec::new(),
+            next_change: 0,
             trace: None,
             sent_count: 0,
             sent_bytes: 0,
@@ -332,6 +334,12 @@ impl Cluster {
             Effect::ReadRefused { id: read, reason } => {
                 self.answers.push(format!("n{id} read {read} refused: {reason:?}"));
             }
+            Effect::MembershipAppended { id: change, log_id } => {
+                self.answers.push(format!("n{id} change {change} stands at {log_id}"));
+            }
+            Effect::MembershipRefused { id: change, reason } => {
+                self.answers.push(format!("n{id} change {change} refused: {reason}"));
+            }
             Effect::Load(_)
             | Effect::TakeSnapshot { .. }
             | Effect::ReadSnapshotChunk { .. }
@@ -404,7 +412,9 @@ impl Cluster {
             | Effect::ProposalAppended { .. }
             | Effect::ProposalRefused { .. }
             | Effect::ReadReady { .. }
-            | Effect::ReadRefused { .. } => None,
+            | Effect::ReadRefused { .. }
+            | Effect::MembershipAppended { .. }
+            | Effect::MembershipRefused { .. } => None,
         };
         server.completions.extend(completion);
     }
@@ -459,7 +469,15 @@ impl Cluster {
 
     /// Delivers and works until nothing is left that needs no time.
     pub(crate) fn stabilize(&mut self) {
+        self.stabilize_until(|_| false);
+    }
+
+    /// As [`Self::stabilize`], but stops as soon as the cluster is as wished.
+    pub(crate) fn stabilize_until(&mut self, is_as_wished: impl Fn(&Self) -> bool) {
         for _ in 0..100_000 {
+            if is_as_wished(self) {
+                return;
+            }
             let ids: Vec<NodeId> = self.servers.keys().copied().collect();
             let worked = ids.into_iter().fold(false, |worked, id| self.work(id) | worked);
             match self.network.pop_front() {
@@ -515,6 +533,12 @@ impl Cluster {
 
     pub(crate) fn read(&mut self, id: u64, read: u64) {
         self.step(node(id), Event::Read { id: ReadId::new(read) });
+    }
+
+    pub(crate) fn change(&mut self, id: u64, command: MembershipCommand) {
+        self.next_change += 1;
+        let change = ChangeId::new(self.next_change);
+        self.step(node(id), Event::ChangeMembership { id: change, command });
     }
 
     pub(crate) fn isolate(&mut self, id: u64) {
@@ -588,6 +612,7 @@ pub(crate) fn describe(message: &Message) -> String {
         ),
         Message::TimeoutNow(_) => format!("TimeoutNow term={term}"),
         Message::ReadIndex(_) => format!("ReadIndex term={term}"),
+        Message::NotAMember(m) => format!("NotAMember version={}", m.version),
         Message::ReadIndexResponse(m) => match m.index {
             Some(index) => format!("ReadIndexResponse term={term} index={index}"),
             None => format!("ReadIndexResponse term={term} refused"),

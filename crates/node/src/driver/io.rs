@@ -1,11 +1,11 @@
 //! Everything that goes into a driver and comes out of it. The runtime and the simulator both speak
 //! this; neither can do anything to a node that is not written here.
 
-use crate::{Consistency, Fate, ReadError, SessionRequest, SessionTime};
+use crate::{Consistency, Fate, MembershipFate, ReadError, SessionRequest, SessionTime};
 use bytes::Bytes;
 use quorate_core::{
-    Entry, LoadRequest, LogId, LogIndex, Message, NodeId, Persist, PersistSeq, SnapshotMeta, Term,
-    Time,
+    Entry, LoadRequest, LogId, LogIndex, MembershipCommand, MembershipRefusal, Message, NodeId,
+    Persist, PersistSeq, SnapshotMeta, Term, Time,
 };
 
 /// The runtime's name for a request of a local caller.
@@ -33,6 +33,26 @@ pub enum PeerMessage {
         incarnation: u64,
         /// The follower's name for each request, and its fate.
         replies: Vec<(u64, Fate)>,
+    },
+    /// A wish for other members that arrived at a follower.
+    ChangeMembership {
+        /// The term whose leader is meant.
+        term: Term,
+        /// The life of the sending driver.
+        incarnation: u64,
+        /// The follower's name for the wish; the names of one life rise.
+        request: u64,
+        /// The wish.
+        command: MembershipCommand,
+    },
+    /// Where it stands in the log, or why it does not.
+    MembershipReply {
+        /// The life of the driver that sent the wish.
+        incarnation: u64,
+        /// Its name for the wish.
+        request: u64,
+        /// The answer.
+        outcome: Result<LogId, MembershipRefusal>,
     },
 }
 
@@ -107,6 +127,15 @@ pub enum Input {
         ticket: Ticket,
         /// What the read promises.
         consistency: Consistency,
+        /// When the caller wants to know at the latest.
+        deadline: Time,
+    },
+    /// A local caller wants other members: [`Output::MembershipAnswer`] says how that ended.
+    ChangeMembership {
+        /// The caller.
+        ticket: Ticket,
+        /// The wish.
+        command: MembershipCommand,
         /// When the caller wants to know at the latest.
         deadline: Time,
     },
@@ -220,6 +249,13 @@ pub enum Output {
         ticket: Ticket,
         /// The fate.
         fate: Fate,
+    },
+    /// How a local wish for other members ended, or where it is at the caller's deadline.
+    MembershipAnswer {
+        /// The caller.
+        ticket: Ticket,
+        /// The end.
+        fate: MembershipFate,
     },
     /// A local read may go on, or not.
     Barrier {

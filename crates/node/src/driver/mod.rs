@@ -5,10 +5,12 @@
 mod barriers;
 mod compaction;
 mod io;
+mod members;
 mod options;
 mod proposals;
 #[cfg(test)]
 mod tests;
+mod wishes;
 
 pub use io::{
     Applied, ApplyBatch, Forwarded, Input, Output, PeerMessage, Proposed, RemoteFate, Requester,
@@ -25,6 +27,7 @@ use quorate_core::{
     CommandKind, Effect, Entry, Event, LogId, LogIndex, Message, NodeId, Proposal, ProposalId,
     ProposalRefusal, Raft, ReadId, ReadRefusal, SnapshotMeta, Term, Time,
 };
+use wishes::{MembershipFates, Wish, Wishes};
 
 /// A core, and everybody who waits for something of it.
 ///
@@ -35,9 +38,12 @@ pub struct Driver {
     options: DriverOptions,
     proposals: Proposals,
     barriers: Barriers,
+    wishes: Wishes,
     compaction: Compaction,
     applied: LogIndex,
     session_clock: SessionClock,
+    /// What the state machine has been given.
+    handed: LogIndex,
     /// What the present turn has gathered and not yet given to the core.
     turn: Turn,
     sweep_at: Option<Time>,
@@ -54,6 +60,7 @@ struct Turn {
     remote_replies: RemoteReplies,
     fates: Fates,
     answers: Answers,
+    membership_fates: MembershipFates,
 }
 
 impl Driver {
@@ -77,6 +84,8 @@ impl Driver {
             options,
             proposals,
             barriers: Barriers::default(),
+            wishes: Wishes::default(),
+            handed: applied,
             compaction: Compaction::new(base, durable),
             applied,
             session_clock: SessionClock::default(),
@@ -102,7 +111,7 @@ impl Driver {
     /// Proposals and reads whose outcome is open.
     #[must_use]
     pub fn pending_count(&self) -> usize {
-        self.proposals.count() + self.barriers.count()
+        self.proposals.count() + self.barriers.count() + self.wishes.count()
     }
 
     /// Bytes of proposals that wait for a leader to be known, or for its answer.
@@ -139,7 +148,11 @@ impl Driver {
         }
         self.dispatch(now, outputs);
         self.finish(outputs);
-        if self.sweep_at.is_none() && !(self.proposals.is_empty() && self.barriers.count() == 0) {
+        if self.sweep_at.is_none()
+            && !(self.proposals.is_empty()
+                && self.barriers.count() == 0
+                && self.wishes.count() == 0)
+        {
             self.sweep_at = Some(now.after(self.options.sweep_interval));
         }
     }
@@ -149,6 +162,7 @@ impl Driver {
             Input::Peer { from, message } => self.peer_message(now, from, message, outputs),
             Input::Disconnected { peer } => {
                 self.proposals.disconnected(peer, &mut self.turn.fates);
+                self.wishes.disconnected(peer);
             }
             Input::Propose { ticket, command, deadline } => {
                 self.propose(now, ticket, Proposed::Command(command), deadline, false);
@@ -182,6 +196,9 @@ impl Driver {
             }
             Input::TransferLeadership { to } => {
                 self.step(now, Event::TransferLeadership { to }, outputs);
+            }
+            Input::ChangeMembership { ticket, command, deadline } => {
+                self.wish(now, Wish { ticket, command, deadline }, outputs);
             }
         }
     }
@@ -252,6 +269,14 @@ impl Driver {
                     self.forwarded(now, term, requester, proposed);
                 }
             }
+            PeerMessage::ChangeMembership { term, incarnation, request, command } => {
+                self.wish_of_peer(now, from, (term, incarnation, request), command, outputs);
+            }
+            PeerMessage::MembershipReply { incarnation, request, outcome } => {
+                if incarnation == self.proposals.incarnation() {
+                    self.wish_answered(request, outcome);
+                }
+            }
             PeerMessage::ForwardReplies { incarnation, replies } => {
                 if incarnation == self.proposals.incarnation() {
                     for (request, fate) in replies {
@@ -293,6 +318,7 @@ impl Driver {
             self.proposals.expire(now, &mut self.turn.fates);
             let leaderless = self.raft.leader().is_none();
             self.barriers.expire(now, leaderless, &mut self.turn.answers);
+            self.tend_wishes(now, outputs);
         }
     }
 
@@ -419,6 +445,8 @@ impl Driver {
                 self.barriers.applied(self.applied, &mut self.turn.answers);
             }
             Effect::ReadRefused { id, reason } => self.read_refused(id, reason),
+            Effect::MembershipAppended { id, log_id } => self.core_decided(id, Ok(log_id), outputs),
+            Effect::MembershipRefused { id, reason } => self.core_decided(id, Err(reason), outputs),
             Effect::Load(request) => outputs.push(Output::Load(request)),
             Effect::TakeSnapshot { at_least } => outputs.push(Output::TakeSnapshot { at_least }),
             Effect::ReadSnapshotChunk { peer, last_included, offset, max_bytes } => {
@@ -430,6 +458,9 @@ impl Driver {
             Effect::RestoreSnapshot { meta } => {
                 let through = meta.last_included.index;
                 self.proposals.superseded(through, &mut self.turn.fates);
+                self.handed = through;
+                let (wishes, fates) = (&mut self.wishes, &mut self.turn.membership_fates);
+                wishes.superseded(through, &meta.configuration, fates);
                 outputs.push(Output::RestoreSnapshot { meta });
             }
             Effect::ReleasePrefix { base } => outputs.push(Output::ReleasePrefix { base }),
@@ -438,6 +469,8 @@ impl Driver {
 
     fn apply(&mut self, entries: Vec<Entry>, outputs: &mut Vec<Output>) {
         self.compaction.applying(entries.iter().map(Entry::size_bytes).sum());
+        self.wishes.applying(&entries, &mut self.turn.membership_fates);
+        self.handed = entries.last().map_or(self.handed, |entry| entry.log_id.index);
         let batch = self.proposals.attach(entries, &mut self.turn.fates);
         outputs.push(Output::Apply(batch));
     }
@@ -486,6 +519,9 @@ impl Driver {
         }
         for (ticket, result) in self.turn.answers.drain(..) {
             outputs.push(Output::Barrier { ticket, result });
+        }
+        for (ticket, fate) in self.turn.membership_fates.drain(..) {
+            outputs.push(Output::MembershipAnswer { ticket, fate });
         }
         for (to, incarnation, replies) in self.turn.remote_replies.drain() {
             let message = PeerMessage::ForwardReplies { incarnation, replies };

@@ -59,7 +59,7 @@ fn configuration(count: usize) -> Arc<Configuration> {
     let member =
         Member { role: MemberRole::Voter, rank: 0, address: String::new(), context: Bytes::new() };
     let members = (0..count).map(|node| (id(node), member.clone())).collect();
-    Arc::new(Configuration { version: 1, members })
+    Arc::new(Configuration::new(1, members))
 }
 
 impl World {

@@ -48,6 +48,7 @@ pub struct NodeBuilder {
     dir: PathBuf,
     cluster_id: u64,
     founders: Configuration,
+    joins: bool,
     listen: Option<String>,
     listener: Option<TcpListener>,
     options: Options,
@@ -65,6 +66,7 @@ impl NodeBuilder {
             dir,
             cluster_id: DEFAULT_CLUSTER_ID,
             founders: Configuration::default(),
+            joins: false,
             listen: None,
             listener: None,
             options: Options::default(),
@@ -100,6 +102,15 @@ impl NodeBuilder {
     /// Sets all founding members at once, with their roles, ranks and contexts.
     pub fn members(mut self, founders: Configuration) -> Self {
         self.founders = founders;
+        self
+    }
+
+    /// The node founds nothing: it listens, and waits for a cluster of its id to add it
+    /// ([`Node::members`]). Counts only if the folder is new; excludes founding members, and needs
+    /// an address to listen on.
+    pub fn join(mut self) -> Self {
+        self.joins = true;
+        self.founders = Configuration::default();
         self
     }
 
@@ -238,6 +249,7 @@ impl NodeBuilder {
                 (listener.try_clone(), address.unwrap_or_default())
             }
             (None, Some(address)) => (TcpListener::bind(address), address.clone()),
+            (None, None) if self.joins => return Err(StartError::NotListening),
             (None, None) if self.founders.members.len() < 2 => return Ok(None),
             (None, None) => match self.founders.members.get(&self.id) {
                 Some(member) => (TcpListener::bind(&member.address), member.address.clone()),
@@ -254,7 +266,7 @@ impl NodeBuilder {
 
     /// The founders given, or the node alone.
     fn founders(&self) -> Configuration {
-        if !self.founders.members.is_empty() {
+        if self.joins || !self.founders.members.is_empty() {
             return self.founders.clone();
         }
         let member = Member {
@@ -263,7 +275,7 @@ impl NodeBuilder {
             address: self.listen.clone().unwrap_or_default(),
             context: bytes::Bytes::new(),
         };
-        Configuration { version: 0, members: [(self.id, member)].into() }
+        Configuration::new(0, [(self.id, member)].into())
     }
 }
 

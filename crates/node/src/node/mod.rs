@@ -2,9 +2,11 @@
 //! async runtime; the node's work happens on threads of its own.
 
 mod builder;
+mod members;
 mod session;
 
 pub use builder::{NodeBuilder, NodeOptions};
+pub use members::{MembershipWish, NodeMembers};
 pub use session::{OpenSessionError, Session, SessionCommand};
 
 use crate::metrics::Metrics;

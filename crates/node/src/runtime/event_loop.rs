@@ -37,7 +37,6 @@ impl EventLoop {
     /// Runs until the node is to end.
     pub(crate) async fn run(mut self) {
         let mut timer = Box::pin(sleep_until(Instant::now()));
-        self.transport.set_configuration(self.driver.raft().configuration());
         self.publish();
         loop {
             let is_due = self.wait(timer.as_mut()).await;
@@ -122,6 +121,9 @@ impl EventLoop {
             }
             Output::Answer { ticket, fate } => fates.push((ticket, fate)),
             Output::Barrier { ticket, result } => self.barrier(ticket, result),
+            Output::MembershipAnswer { ticket, fate } => {
+                self.shared.waiters.answer_wish(ticket, fate);
+            }
             Output::ReadSnapshotChunk { peer, last_included, offset, max_bytes } => {
                 self.to_files(FileJob::Read { peer, last_included, offset, max_bytes });
             }
@@ -170,7 +172,7 @@ impl EventLoop {
             self.transfer.ended += u64::from(self.transfer.under_way.is_none());
         }
         let status = self.status();
-        self.transport.set_configuration(&status.configuration);
+        self.transport.follow_members(self.driver.raft());
         let metrics = &self.shared.metrics;
         metrics.requests_pending.set(u64::try_from(self.shared.waiters.count()).unwrap_or(0));
         metrics.apply_lag.set(status.commit_index.distance_from(status.applied));
@@ -202,6 +204,9 @@ impl EventLoop {
             last_log: raft.last_log(),
             base: raft.base().last_included,
             configuration: Arc::clone(raft.configuration()),
+            committed_configuration: Arc::clone(raft.committed_configuration().1),
+            change_waits: raft.change_waits(),
+            removed_at: raft.removed_at(),
             pending_count: self.driver.pending_count(),
             transferring: self.transfer.under_way,
             transfers_ended: self.transfer.ended,

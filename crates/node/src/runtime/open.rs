@@ -254,7 +254,7 @@ mod tests {
             id,
             dir: dir.to_owned(),
             cluster_id: 7,
-            founders: Arc::new(Configuration { version: 0, members: [(id, member)].into() }),
+            founders: Arc::new(Configuration::new(0, [(id, member)].into())),
             options: Options::default(),
             driver_options: DriverOptions::default(),
             wal_options: WalOptions::default(),

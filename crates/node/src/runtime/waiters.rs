@@ -2,7 +2,7 @@
 //! from whatever thread; nobody is asked twice and nobody is forgotten.
 
 use super::queue::lock;
-use crate::{Doubt, Fate, ReadError, Refusal, Ticket};
+use crate::{Doubt, Fate, MembershipError, MembershipFate, ReadError, Refusal, Ticket};
 use bytes::Bytes;
 use quorate_core::LogIndex;
 use std::sync::Mutex;
@@ -15,6 +15,9 @@ pub(crate) type BarrierSender = oneshot::Sender<Result<LogIndex, ReadError>>;
 /// Where the answer to a query goes.
 pub(crate) type QuerySender = oneshot::Sender<Result<Bytes, ReadError>>;
 
+/// Where the end of a wish for other members goes.
+pub(crate) type WishSender = oneshot::Sender<MembershipFate>;
+
 /// Somebody who waits.
 #[derive(Debug)]
 pub(crate) enum Waiting {
@@ -22,6 +25,7 @@ pub(crate) enum Waiting {
     Barrier(BarrierSender),
     /// A barrier first, then the query.
     Query(Bytes, QuerySender),
+    Wish(WishSender),
 }
 
 impl Waiting {
@@ -31,6 +35,7 @@ impl Waiting {
             Self::Proposal(sender) => answer(sender, Fate::Unknown(Doubt::Stopped)),
             Self::Barrier(sender) => answer(sender, Err(ReadError::Stopped)),
             Self::Query(_, sender) => answer(sender, Err(ReadError::Stopped)),
+            Self::Wish(sender) => answer(sender, Err(MembershipError::Unknown(Doubt::Stopped))),
         }
     }
 }
@@ -101,8 +106,19 @@ impl Waiters {
         for (waiting, fate) in answers {
             match waiting {
                 Waiting::Proposal(sender) => answer(sender, fate),
-                Waiting::Barrier(_) | Waiting::Query(..) => waiting.stopped(),
+                Waiting::Barrier(_) | Waiting::Query(..) | Waiting::Wish(_) => waiting.stopped(),
             }
+        }
+    }
+
+    /// A wish for other members has come to its end.
+    pub(crate) fn answer_wish(&self, ticket: Ticket, fate: MembershipFate) {
+        match self.take(ticket) {
+            Some(Waiting::Wish(sender)) => answer(sender, fate),
+            Some(other @ (Waiting::Proposal(_) | Waiting::Barrier(_) | Waiting::Query(..))) => {
+                other.stopped();
+            }
+            None => {}
         }
     }
 
@@ -121,7 +137,9 @@ impl Waiters {
         match (waiting, result) {
             (Waiting::Barrier(sender), result) => answer(sender, result),
             (Waiting::Query(_, sender), Err(error)) => answer(sender, Err(error)),
-            (waiting @ (Waiting::Query(..) | Waiting::Proposal(_)), _) => waiting.stopped(),
+            (waiting @ (Waiting::Query(..) | Waiting::Proposal(_) | Waiting::Wish(_)), _) => {
+                waiting.stopped();
+            }
         }
         None
     }
@@ -130,7 +148,7 @@ impl Waiters {
     pub(crate) fn take_query(&self, ticket: Ticket) -> Option<(Bytes, QuerySender)> {
         match lock(&self.slots).take(ticket)? {
             Waiting::Query(query, sender) => Some((query, sender)),
-            other @ (Waiting::Barrier(_) | Waiting::Proposal(_)) => {
+            other @ (Waiting::Barrier(_) | Waiting::Proposal(_) | Waiting::Wish(_)) => {
                 other.stopped();
                 None
             }

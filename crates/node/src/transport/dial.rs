@@ -37,6 +37,9 @@ pub(super) async fn keep_connected(hub: Arc<Hub>, link: Arc<Link>) {
             hub.lost(link.peer, link.channel);
         }
         complain(&hub, &link, &error, &mut complaint);
+        if let LinkError::Rejected(reject) = &error {
+            hub.turned_away(link.peer, reject);
+        }
         let is_rejected = matches!(error, LinkError::Rejected(_));
         let pause = if is_rejected { options.reconnect_delay_max } else { backoff.pause() };
         tokio::select! {

@@ -3,12 +3,12 @@
 use super::gate::Gate;
 use super::link::{Link, LinkError};
 use super::{TransportOptions, dial};
-use crate::Input;
 use crate::metrics::Metrics;
 use crate::runtime::{Mailbox, lock};
 use crate::wire::{Channel, Hello, PROTOCOL_VERSION, Reject, decode_peer_message};
+use crate::{Input, PeerMessage};
 use bytes::Bytes;
-use quorate_core::{Configuration, NodeId};
+use quorate_core::{Configuration, LogId, Message, NodeId, NotAMember, Term};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::task::AbortHandle;
@@ -23,6 +23,20 @@ pub(crate) struct LocalIdentity {
     pub(crate) address: String,
 }
 
+/// Who belongs to us, as our core has it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Membership {
+    /// The configuration in force.
+    pub(crate) configuration: Arc<Configuration>,
+    /// The latest that is known to be committed, and where it stands.
+    pub(crate) committed: Arc<Configuration>,
+    pub(crate) position: LogId,
+    /// Whom we still talk to although they are removed.
+    pub(crate) departing: Vec<NodeId>,
+    /// We are removed: nobody talks to us, and we talk to nobody.
+    pub(crate) is_removed: bool,
+}
+
 /// See the head of the file. All users are on the raft thread; the locks are never contended.
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -31,7 +45,7 @@ pub(crate) struct Hub {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) gate: Gate,
     pub(crate) metrics: Arc<Metrics>,
-    configuration: Mutex<Arc<Configuration>>,
+    membership: Mutex<Membership>,
     peers: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
     inbound: Mutex<BTreeMap<(NodeId, Channel), AbortHandle>>,
 }
@@ -56,11 +70,34 @@ impl Drop for Peer {
 }
 
 impl Peer {
+    /// Tries its new address at once, should the old one not answer any more.
+    fn moved_to(&self, address: &str) {
+        let mut known = lock(&self.address);
+        if *known != address {
+            address.clone_into(&mut known);
+            self.control.kick.notify_one();
+            self.bulk.kick.notify_one();
+        }
+    }
+
     pub(super) fn link(&self, channel: Channel) -> &Arc<Link> {
         match channel {
             Channel::Control => &self.control,
             Channel::Bulk => &self.bulk,
         }
+    }
+}
+
+impl Membership {
+    /// Why a caller whom we do not know is not let in. One that has no later configuration than
+    /// our committed one is no member for certain, and should know.
+    fn turn_away(&self, hello: &Hello) -> Reject {
+        let (from, version) = (hello.from, self.committed.version);
+        let is_certain = version > 0 && version >= hello.configuration_version;
+        if is_certain && !self.committed.members.contains_key(&from) {
+            return Reject::Removed { from, version, position: self.position };
+        }
+        Reject::Sender { from, configuration_version: self.configuration.version }
     }
 }
 
@@ -77,7 +114,7 @@ impl Hub {
             mailbox,
             gate: Gate::default(),
             metrics,
-            configuration: Mutex::default(),
+            membership: Mutex::default(),
             peers: Mutex::default(),
             inbound: Mutex::default(),
         }
@@ -93,16 +130,18 @@ impl Hub {
     }
 
     /// The members are these from now on: connects to the new ones and forgets the others.
-    pub(super) fn set_configuration(self: &Arc<Self>, configuration: &Arc<Configuration>) {
-        *lock(&self.configuration) = Arc::clone(configuration);
-        for (&id, member) in &configuration.members {
+    pub(super) fn set_membership(self: &Arc<Self>, membership: &Membership) {
+        *lock(&self.membership) = membership.clone();
+        let Membership { configuration, departing, is_removed, .. } = membership;
+        for (&id, member) in configuration.members.iter().filter(|_| !is_removed) {
             if id != self.identity.node_id {
                 self.meet(id, &member.address, None);
             }
         }
         lock(&self.peers).retain(|id, peer| {
             let is_newer = peer.guest_of.is_some_and(|version| version > configuration.version);
-            configuration.members.contains_key(id) || is_newer
+            let is_member = configuration.members.contains_key(id) || departing.contains(id);
+            is_newer || (is_member && !is_removed)
         });
         let peers = lock(&self.peers);
         lock(&self.inbound).retain(|(id, _), task| {
@@ -120,7 +159,7 @@ impl Hub {
         if let Some(peer) = peers.get(&id)
             && peer.guest_of.is_none() == guest_of.is_none()
         {
-            address.clone_into(&mut lock(&peer.address));
+            peer.moved_to(address);
             return;
         }
         let metrics = self.metrics.peer(id);
@@ -149,7 +188,7 @@ impl Hub {
             to,
             storage_id: self.identity.storage_id,
             channel,
-            configuration_version: lock(&self.configuration).version,
+            configuration_version: lock(&self.membership).configuration.version,
             address: self.identity.address.clone(),
         }
     }
@@ -173,14 +212,13 @@ impl Hub {
         if hello.from == node_id {
             return Err(Reject::SameNode { node: node_id });
         }
-        let configuration = Arc::clone(&lock(&self.configuration));
+        let membership = lock(&self.membership).clone();
+        let Membership { configuration, .. } = &membership;
         let is_member = configuration.members.contains_key(&hello.from);
         if !is_member && hello.configuration_version > configuration.version {
             self.meet(hello.from, &hello.address, Some(hello.configuration_version));
         }
-        let stranger =
-            Reject::Sender { from: hello.from, configuration_version: configuration.version };
-        let peer = self.peer(hello.from).ok_or(stranger)?;
+        let peer = self.peer(hello.from).ok_or_else(|| membership.turn_away(hello))?;
         self.note_storage(hello.from, &peer, hello.storage_id);
         Ok(peer)
     }
@@ -195,6 +233,15 @@ impl Hub {
                 "the peer came back with another disk; what it had promised may be lost"
             );
         }
+    }
+
+    /// A peer says that we are no member any more.
+    pub(super) fn turned_away(&self, by: NodeId, reject: &Reject) {
+        let Reject::Removed { version, position, .. } = *reject else { return };
+        // The core counts terms by what it hears from members; this is none.
+        let notice = NotAMember { term: Term::default(), version, position };
+        let message = PeerMessage::Raft(Message::NotAMember(notice));
+        self.mailbox.push(Input::Peer { from: by, message });
     }
 
     /// A connection from a peer is open. It takes the place of an older one, whose end nobody may

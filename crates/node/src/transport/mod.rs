@@ -21,9 +21,9 @@ use crate::runtime::Mailbox;
 use crate::wire::{Channel, encode_peer_message, put_frame};
 use crate::{Forwarded, PeerMessage};
 use bytes::BytesMut;
-use hub::Hub;
+use hub::{Hub, Membership};
 use link::Link;
-use quorate_core::{AppendEntries, Configuration, LogId, LogIndex, Message, NodeId, Term};
+use quorate_core::{AppendEntries, LogId, LogIndex, Message, NodeId, Raft, Term};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
@@ -38,7 +38,7 @@ const KEPT_FRAME_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub(crate) struct Transport {
     hub: Arc<Hub>,
-    configuration: Arc<Configuration>,
+    known: Membership,
     /// Links with something to flush at the end of the turn.
     dirty: Vec<Arc<Link>>,
     encoded: EncodedAppend,
@@ -75,16 +75,37 @@ impl Transport {
         if let Some(listener) = listener {
             tokio::spawn(accept::keep_accepting(Arc::clone(&hub), listener));
         }
-        let configuration = Arc::default();
-        Self { hub, configuration, dirty: Vec::new(), encoded: EncodedAppend::default() }
+        Self {
+            hub,
+            known: Membership::default(),
+            dirty: Vec::new(),
+            encoded: EncodedAppend::default(),
+        }
     }
 
-    /// The members are these. Cheap if nothing changed.
-    pub(crate) fn set_configuration(&mut self, configuration: &Arc<Configuration>) {
-        if !Arc::ptr_eq(&self.configuration, configuration) {
-            self.configuration = Arc::clone(configuration);
-            self.hub.set_configuration(configuration);
+    /// Keeps connections to those whom this core talks to. Cheap if nothing changed.
+    pub(crate) fn follow_members(&mut self, raft: &Raft) {
+        let configuration = raft.configuration();
+        let (position, committed) = raft.committed_configuration();
+        let is_same = Arc::ptr_eq(&self.known.configuration, configuration)
+            && Arc::ptr_eq(&self.known.committed, committed)
+            && self.known.departing.iter().copied().eq(raft.departing())
+            && self.known.is_removed == raft.removed_at().is_some();
+        if is_same {
+            return;
         }
+        self.set_membership(Membership {
+            configuration: Arc::clone(configuration),
+            committed: Arc::clone(committed),
+            position,
+            departing: raft.departing().collect(),
+            is_removed: raft.removed_at().is_some(),
+        });
+    }
+
+    fn set_membership(&mut self, membership: Membership) {
+        self.hub.set_membership(&membership);
+        self.known = membership;
     }
 
     /// Tells how much is on its way to the disk and the state machine.
@@ -121,6 +142,9 @@ impl Transport {
                         put(link, true, &PeerMessage::ForwardReplies { incarnation, replies })
                     },
                 )
+            }
+            PeerMessage::ChangeMembership { .. } | PeerMessage::MembershipReply { .. } => {
+                put(link, true, &message)
             }
             PeerMessage::Raft(_) => put(link, false, &message),
         };
@@ -161,7 +185,10 @@ fn put(link: &Link, owes: bool, message: &PeerMessage) -> bool {
 /// What may be large, or is only of use to callers, must not delay what keeps the cluster together.
 fn channel_of(message: &PeerMessage) -> Channel {
     match message {
-        PeerMessage::Forward { .. } | PeerMessage::ForwardReplies { .. } => Channel::Bulk,
+        PeerMessage::Forward { .. }
+        | PeerMessage::ForwardReplies { .. }
+        | PeerMessage::ChangeMembership { .. }
+        | PeerMessage::MembershipReply { .. } => Channel::Bulk,
         PeerMessage::Raft(message) => match message {
             // Also without entries: the question whether earlier ones have arrived must not overtake
             // them, or the answer would have them sent again while they are still on their way.
@@ -174,6 +201,7 @@ fn channel_of(message: &PeerMessage) -> Channel {
             | Message::InstallSnapshotResponse(_)
             | Message::TimeoutNow(_)
             | Message::ReadIndex(_)
+            | Message::NotAMember(_)
             | Message::ReadIndexResponse(_) => Channel::Control,
         },
     }
@@ -181,7 +209,10 @@ fn channel_of(message: &PeerMessage) -> Channel {
 
 fn is_owed(message: &PeerMessage) -> bool {
     match message {
-        PeerMessage::Forward { .. } | PeerMessage::ForwardReplies { .. } => true,
+        PeerMessage::Forward { .. }
+        | PeerMessage::ForwardReplies { .. }
+        | PeerMessage::ChangeMembership { .. }
+        | PeerMessage::MembershipReply { .. } => true,
         PeerMessage::Raft(_) => false,
     }
 }

@@ -8,7 +8,7 @@ use crate::wire::{
 };
 use crate::{Fate, Input, Proposed};
 use bytes::{Buf, Bytes};
-use quorate_core::{Entry, Heartbeat, Member, MemberRole, Payload};
+use quorate_core::{Configuration, Entry, Heartbeat, Member, MemberRole, NotAMember, Payload};
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -36,6 +36,11 @@ fn member(address: &str) -> Member {
     Member { role: MemberRole::Voter, rank: 0, address, context: Bytes::new() }
 }
 
+/// Nothing is known to be committed.
+fn membership(configuration: Configuration) -> Membership {
+    Membership { configuration: Arc::new(configuration), ..Membership::default() }
+}
+
 async fn world_with(options: TransportOptions) -> World {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peer = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -48,8 +53,8 @@ async fn world_with(options: TransportOptions) -> World {
     let mut transport =
         Transport::new(identity, options, Some(listener), Arc::clone(&mailbox), metrics);
     let members = [(US, member(&address)), (PEER, member(&peer.local_addr().unwrap().to_string()))];
-    let configuration = Configuration { version: 5, members: members.into() };
-    transport.set_configuration(&Arc::new(configuration));
+    let configuration = Configuration::new(5, members.into());
+    transport.set_membership(membership(configuration));
     World { transport, mailbox, address, peer, inputs: Mutex::default() }
 }
 
@@ -278,9 +283,43 @@ async fn a_member_of_a_newer_configuration_is_let_in_and_answered_where_it_liste
     assert_eq!(back.to, newcomer);
 
     // Once our configuration is as new and still does not have it, it is forgotten.
-    let configuration = Configuration { version: 6, members: [(US, member(""))].into() };
-    world.transport.set_configuration(&Arc::new(configuration));
+    let configuration = Configuration::new(6, [(US, member(""))].into());
+    world.transport.set_membership(membership(configuration));
     assert!(world.transport.hub.peer(newcomer).is_none());
+}
+
+#[tokio::test]
+async fn a_caller_that_is_removed_by_a_committed_configuration_is_told_where_it_stands() {
+    let mut world = world().await;
+    let (from, version) = (NodeId::new(9), 5);
+    let position = LogId::new(Term::new(2), LogIndex::new(40));
+    let committed = Arc::new(Configuration::new(version, [(US, member(""))].into()));
+    let mut known = membership(Configuration::clone(&committed));
+    (known.committed, known.position) = (committed, position);
+    world.transport.set_membership(known);
+    let asked =
+        |configuration_version| Hello { from, configuration_version, ..hello(Channel::Control) };
+    for older in [4, 5] {
+        let (_, answer) = world.call(asked(older)).await;
+        assert_eq!(answer, LinkFrame::Reject(Reject::Removed { from, version, position }));
+    }
+    let (_, answer) = world.call(asked(6)).await;
+    assert_eq!(answer, LinkFrame::Welcome { storage_id: 7 }, "it may have been added since");
+}
+
+#[tokio::test]
+async fn a_node_that_is_turned_away_as_removed_tells_its_core() {
+    let world = world().await;
+    let position = LogId::new(Term::new(2), LogIndex::new(40));
+    let (stream, _) = timeout(PATIENCE, world.peer.accept()).await.unwrap().unwrap();
+    let mut wire = Wire::new(stream);
+    let LinkFrame::Hello(hello) = wire.next_link().await else { panic!() };
+    let reject = Reject::Removed { from: hello.from, version: 9, position };
+    wire.send(|out| put_link_frame(&LinkFrame::Reject(reject), out)).await;
+    let input = world.input().await;
+    let told = NotAMember { term: Term::new(0), version: 9, position };
+    let expected = PeerMessage::Raft(Message::NotAMember(told));
+    assert!(matches!(&input, Input::Peer { from: PEER, message } if *message == expected));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 use super::cursor::{Cursor, WireError};
 use bytes::{BufMut, Bytes, BytesMut};
-use quorate_core::NodeId;
+use quorate_core::{LogId, NodeId};
 
 /// The first bytes that a caller sends, so that a stranger's are known at once.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"QUORATE\n");
@@ -91,6 +91,16 @@ pub enum Reject {
         /// The version of the acceptor's configuration.
         configuration_version: u64,
     },
+    /// It is no member of the cluster, by a committed configuration that is no older than its own.
+    #[error("node {from} was removed: configuration version {version} does not have it")]
+    Removed {
+        /// The caller.
+        from: NodeId,
+        /// The version of the acceptor's committed configuration.
+        version: u64,
+        /// Where that stands in the log.
+        position: LogId,
+    },
     /// It calls itself by the acceptor's own name.
     #[error("node {node} is called by another node {node}")]
     SameNode {
@@ -159,17 +169,21 @@ fn put_hello(hello: &Hello, out: &mut BytesMut) {
 }
 
 fn put_reject(reject: &Reject, out: &mut BytesMut) {
-    let (reason, expected, got) = match reject {
+    let (number, expected, got) = match reject {
         Reject::Version { expected, got } => (0, u64::from(*expected), u64::from(*got)),
         Reject::Cluster { expected, got } => (1, *expected, *got),
         Reject::Target { expected, got } => (2, expected.get(), got.get()),
         Reject::Sender { from, configuration_version } => (3, from.get(), *configuration_version),
         Reject::SameNode { node } => (4, node.get(), node.get()),
+        Reject::Removed { from, version, .. } => (5, from.get(), *version),
     };
     out.put_u8(REJECT);
-    out.put_u8(reason);
+    out.put_u8(number);
     out.put_u64_le(expected);
     out.put_u64_le(got);
+    if let Reject::Removed { position, .. } = reject {
+        super::put_log_id(*position, out);
+    }
 }
 
 pub(crate) fn take_link_frame(body: Bytes) -> Result<LinkFrame, WireError> {
@@ -231,6 +245,11 @@ fn take_reject(cursor: &mut Cursor) -> Result<Reject, WireError> {
         2 => Ok(Reject::Target { expected: NodeId::new(expected), got: NodeId::new(got) }),
         3 => Ok(Reject::Sender { from: NodeId::new(expected), configuration_version: got }),
         4 => Ok(Reject::SameNode { node: NodeId::new(expected) }),
+        5 => Ok(Reject::Removed {
+            from: NodeId::new(expected),
+            version: got,
+            position: cursor.log_id()?,
+        }),
         reason => Err(WireError::Meaningless { field: "reason", got: u64::from(reason) }),
     }
 }

@@ -3,15 +3,16 @@
 
 use super::cursor::{Cursor, NUMBER_MAX, WireError};
 use super::fate::{put_fate, take_fate};
+use super::members::{put_command, put_outcome, take_command, take_outcome};
 use super::{put_bytes, put_log_id};
 use crate::session::{decode_request, encode_request};
 use crate::{Forwarded, PeerMessage, Proposed};
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_core::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, ConflictHint, Entry, Heartbeat,
-    HeartbeatResponse, InstallSnapshot, InstallSnapshotResponse, LogId, LogIndex, Message, ReadId,
-    ReadIndex, ReadIndexResponse, RequestVote, RequestVoteResponse, SnapshotMeta, Term, TimeoutNow,
-    VotePhase,
+    HeartbeatResponse, InstallSnapshot, InstallSnapshotResponse, LogId, LogIndex, Message,
+    NotAMember, ReadId, ReadIndex, ReadIndexResponse, RequestVote, RequestVoteResponse,
+    SnapshotMeta, Term, TimeoutNow, VotePhase,
 };
 use quorate_wal::codec::{decode_entry, decode_snapshot_meta, encode_entry, encode_snapshot_meta};
 
@@ -26,8 +27,11 @@ const INSTALL_SNAPSHOT_RESPONSE: u8 = 0x08;
 const TIMEOUT_NOW: u8 = 0x09;
 const READ_INDEX: u8 = 0x0a;
 const READ_INDEX_RESPONSE: u8 = 0x0b;
+const NOT_A_MEMBER: u8 = 0x0c;
 const FORWARD: u8 = 0x20;
 const FORWARD_REPLIES: u8 = 0x21;
+const CHANGE_MEMBERSHIP: u8 = 0x22;
+const MEMBERSHIP_REPLY: u8 = 0x23;
 
 /// Kinds of forwarded commands.
 const PLAIN: u8 = 0;
@@ -62,6 +66,18 @@ pub fn encode_peer_message(message: &PeerMessage, out: &mut BytesMut) {
                 put_fate(fate, out);
             }
         }
+        PeerMessage::ChangeMembership { term, incarnation, request, command } => {
+            put_head(CHANGE_MEMBERSHIP, *term, out);
+            out.put_u64_le(*incarnation);
+            out.put_u64_le(*request);
+            put_command(command, out);
+        }
+        PeerMessage::MembershipReply { incarnation, request, outcome } => {
+            out.put_u8(MEMBERSHIP_REPLY);
+            out.put_u64_le(*incarnation);
+            out.put_u64_le(*request);
+            put_outcome(outcome, out);
+        }
     }
 }
 
@@ -76,6 +92,17 @@ pub fn decode_peer_message(body: Bytes) -> Result<PeerMessage, WireError> {
     let message = match cursor.u8("kind")? {
         FORWARD => take_forward(&mut cursor)?,
         FORWARD_REPLIES => take_forward_replies(&mut cursor)?,
+        CHANGE_MEMBERSHIP => PeerMessage::ChangeMembership {
+            term: cursor.term()?,
+            incarnation: cursor.u64("incarnation")?,
+            request: cursor.u64("request")?,
+            command: take_command(&mut cursor)?,
+        },
+        MEMBERSHIP_REPLY => PeerMessage::MembershipReply {
+            incarnation: cursor.u64("incarnation")?,
+            request: cursor.u64("request")?,
+            outcome: take_outcome(&mut cursor)?,
+        },
         kind => PeerMessage::Raft(take_message(kind, &mut cursor)?),
     };
     cursor.finish()?;
@@ -120,6 +147,11 @@ fn put_message(message: &Message, out: &mut BytesMut) {
             out.put_u64_le(message.id.get());
             put_option(message.index.map(LogIndex::get), out);
         }
+        Message::NotAMember(message) => {
+            put_head(NOT_A_MEMBER, message.term, out);
+            out.put_u64_le(message.version);
+            put_log_id(message.position, out);
+        }
     }
 }
 
@@ -132,7 +164,7 @@ fn put_count(count: usize, out: &mut BytesMut) {
     out.put_u32_le(u32::try_from(count).unwrap_or(u32::MAX));
 }
 
-fn put_option(value: Option<u64>, out: &mut BytesMut) {
+pub(super) fn put_option(value: Option<u64>, out: &mut BytesMut) {
     out.put_u8(value.is_some().into());
     out.put_u64_le(value.unwrap_or_default());
 }
@@ -231,11 +263,19 @@ fn take_message(kind: u8, cursor: &mut Cursor) -> Result<Message, WireError> {
             id: ReadId::new(cursor.u64("read id")?),
             index: take_option("log index", cursor)?.map(LogIndex::new),
         }),
+        NOT_A_MEMBER => Message::NotAMember(NotAMember {
+            term: term?,
+            version: cursor.number("configuration version")?,
+            position: cursor.log_id()?,
+        }),
         kind => return Err(WireError::UnknownKind { kind }),
     })
 }
 
-fn take_option(field: &'static str, cursor: &mut Cursor) -> Result<Option<u64>, WireError> {
+pub(super) fn take_option(
+    field: &'static str,
+    cursor: &mut Cursor,
+) -> Result<Option<u64>, WireError> {
     let is_some = cursor.flag(field)?;
     let value = cursor.number(field)?;
     Ok(is_some.then_some(value))

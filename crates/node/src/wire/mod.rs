@@ -5,6 +5,7 @@ mod cursor;
 mod fate;
 mod frame;
 mod hello;
+mod members;
 mod message;
 #[cfg(test)]
 mod tests;

@@ -9,10 +9,11 @@ use crate::{
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
 use quorate_core::{
-    AppendEntries, AppendEntriesResponse, AppendOutcome, Configuration, ConflictHint, Entry,
-    Heartbeat, HeartbeatResponse, InstallSnapshot, InstallSnapshotResponse, LogId, LogIndex,
-    Member, MemberRole, Message, NodeId, Payload, ReadId, ReadIndex, ReadIndexResponse,
-    RequestVote, RequestVoteResponse, SnapshotMeta, Term, TimeoutNow, VotePhase,
+    AppendEntries, AppendEntriesResponse, AppendOutcome, Change, Configuration, ConflictHint,
+    Entry, Heartbeat, HeartbeatResponse, InstallSnapshot, InstallSnapshotResponse, LogId, LogIndex,
+    Member, MemberRole, Members, MembershipCommand, MembershipRefusal, Message, NodeId, NotAMember,
+    Payload, ReadId, ReadIndex, ReadIndexResponse, RequestVote, RequestVoteResponse, SnapshotMeta,
+    Term, TimeoutNow, VotePhase,
 };
 use std::sync::Arc;
 
@@ -56,9 +57,18 @@ fn member() -> impl Strategy<Value = Member> {
 }
 
 fn configuration() -> impl Strategy<Value = Arc<Configuration>> {
-    let members = prop::collection::btree_map(any::<u64>().prop_map(NodeId::new), member(), 0..4);
-    (any::<u64>(), members)
-        .prop_map(|(version, members)| Arc::new(Configuration { version, members }))
+    let change =
+        (members(), members()).prop_map(|(target, origin)| Box::new(Change { target, origin }));
+    let removed = prop::collection::vec(any::<u64>().prop_map(NodeId::new), 0..4);
+    (any::<u64>(), members(), prop::option::of(change), removed).prop_map(
+        |(version, members, change, removed)| {
+            Arc::new(Configuration { version, members, change, removed })
+        },
+    )
+}
+
+fn members() -> impl Strategy<Value = Members> {
+    prop::collection::btree_map(any::<u64>().prop_map(NodeId::new), member(), 0..4)
 }
 
 fn payload() -> impl Strategy<Value = Payload> {
@@ -139,6 +149,9 @@ fn small_message() -> impl Strategy<Value = Message> {
         (term(), any::<u64>(), prop::option::of(index())).prop_map(|(term, id, index)| {
             Message::ReadIndexResponse(ReadIndexResponse { term, id: ReadId::new(id), index })
         }),
+        (term(), NUMBERS, log_id()).prop_map(|(term, version, position)| {
+            Message::NotAMember(NotAMember { term, version, position })
+        }),
     ]
 }
 
@@ -205,6 +218,53 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
         (any::<u64>(), replies).prop_map(|(incarnation, replies)| {
             PeerMessage::ForwardReplies { incarnation, replies }
         }),
+        (term(), any::<(u64, u64)>(), membership_command()).prop_map(
+            |(term, (incarnation, request), command)| {
+                PeerMessage::ChangeMembership { term, incarnation, request, command }
+            }
+        ),
+        (any::<(u64, u64)>(), prop_oneof![log_id().prop_map(Ok), refusal().prop_map(Err)])
+            .prop_map(|((incarnation, request), outcome)| {
+                PeerMessage::MembershipReply { incarnation, request, outcome }
+            }),
+    ]
+}
+
+fn membership_command() -> impl Strategy<Value = MembershipCommand> {
+    prop_oneof![
+        Just(MembershipCommand::Cancel),
+        (members(), prop::option::of(NUMBERS), any::<bool>()).prop_map(
+            |(target, expected_version, force)| {
+                MembershipCommand::Set { target, expected_version, force }
+            }
+        ),
+    ]
+}
+
+fn refusal() -> impl Strategy<Value = MembershipRefusal> {
+    use MembershipRefusal as R;
+    let ids = || prop::collection::vec(any::<u64>().prop_map(NodeId::new), 0..5);
+    let node = || any::<u64>().prop_map(NodeId::new);
+    prop_oneof![
+        prop::option::of(node()).prop_map(|leader| R::NotLeader { leader }),
+        index().prop_map(|term_start| R::LeaderTooNew { term_start }),
+        node().prop_map(|to| R::Transferring { to }),
+        any::<u64>().prop_map(|version| R::UnderWay { version }),
+        any::<(u64, u64)>().prop_map(|(e, actual)| R::VersionMismatch { expected: e, actual }),
+        Just(R::NoVoters),
+        node().prop_map(|member| R::NotARole { member }),
+        node().prop_map(|member| R::Tombstoned { member }),
+        (ids(), any::<usize>())
+            .prop_map(|(ids, n)| R::Strangers { strangers: ids, known_count: n }),
+        (ids(), any::<usize>())
+            .prop_map(|(silent, n)| R::WouldLoseQuorum { silent, needed_count: n }),
+        any::<(usize, usize)>().prop_map(|(n, m)| R::TooManyMembers { count: n, limit_count: m }),
+        (node(), any::<usize>()).prop_map(|(member, bytes)| {
+            R::MemberTooLarge { member, bytes, limit_bytes: quorate_core::MEMBER_BYTES_MAX }
+        }),
+        Just(R::NothingToCancel),
+        index().prop_map(|index| R::CannotCancelYet { index }),
+        Just(R::Poisoned),
     ]
 }
 
@@ -295,6 +355,11 @@ fn every_reject_arrives_as_it_was_sent() {
         Reject::Target { expected: node(1), got: node(2) },
         Reject::Sender { from: node(3), configuration_version: 4 },
         Reject::SameNode { node: node(5) },
+        Reject::Removed {
+            from: node(6),
+            version: 7,
+            position: LogId::new(Term::new(8), LogIndex::new(9)),
+        },
     ];
     let frames = rejects.map(LinkFrame::Reject).into_iter().chain([
         LinkFrame::Welcome { storage_id: 9 },

@@ -129,7 +129,7 @@ fn founders() -> Configuration {
         address: PEER_ADDRESS.to_owned(),
         context: context.to_bytes(),
     };
-    Configuration { version: 0, members: [(NodeId::new(MEMBER_ID), member)].into() }
+    Configuration::new(0, [(NodeId::new(MEMBER_ID), member)].into())
 }
 
 /// What a gRPC call gave at the level of HTTP/2.

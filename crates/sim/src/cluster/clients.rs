@@ -92,7 +92,7 @@ impl<A: Application> Cluster<A> {
         self.clients.request_count += 1;
         let (op, moment) = (self.clients.next_op(), self.clients.next_moment());
         let request = self.application.request(op, moment, &mut self.clients.rng);
-        let node = NodeId::new(self.clients.rng.below(self.options.member_count()) + 1);
+        let node = NodeId::new(self.clients.rng.below(self.machine_count()) + 1);
         self.post(op, Some(client), node, request);
     }
 

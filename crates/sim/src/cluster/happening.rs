@@ -64,11 +64,12 @@ pub(super) enum Trouble {
     Full,
     Damage,
     Loss,
+    Change,
 }
 
 impl Trouble {
     /// All of them.
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Crash,
         Self::Partition,
         Self::Swizzle,
@@ -81,6 +82,7 @@ impl Trouble {
         Self::Full,
         Self::Damage,
         Self::Loss,
+        Self::Change,
     ];
 }
 

@@ -148,6 +148,7 @@ impl<A: Application> Cluster<A> {
         self.wait_for("no common leader and log", Self::is_converged)?;
         self.scan()?;
         self.wait_for("not everything applied everywhere", Self::is_converged)?;
+        self.safety.told_members_came()?;
         self.compare_states()?;
         self.rest()?;
         self.demand_handover()?;
@@ -181,20 +182,24 @@ impl<A: Application> Cluster<A> {
             let mut callers = node.running().into_iter().flat_map(|up| up.callers.values());
             callers.any(|caller| matches!(caller, Caller::Query(..)))
         };
-        self.nodes.values().find(has_open_read).map(|node| node.id)
+        // Whoever was removed has nobody to ask, and refuses when its caller's time is up.
+        let members = self.settled_members();
+        let owes = |node: &&SimNode| members.as_ref().is_none_or(|ids| ids.contains(&node.id));
+        self.nodes.values().filter(owes).find(has_open_read).map(|node| node.id)
     }
 
     /// Whoever is asked to take over does, if nobody should rather lead.
     fn demand_handover(&mut self) -> Result<(), Breach> {
-        let ranks = &self.options.ranks;
-        let Some(leader) = self.leader().map(NodeId::new) else { return Ok(()) };
-        let mut others = self.sound_voters();
-        others.retain(|id| *id != leader && self.running(*id).is_some());
-        let target = self.rng.pick(&others).copied();
-        let Some(to) = target.filter(|_| ranks.iter().all(|rank| Some(rank) == ranks.first()))
-        else {
+        let Some(leader) = self.leader() else { return Ok(()) };
+        let Some(configuration) = self.configuration(leader) else { return Ok(()) };
+        let rank = configuration.rank(NodeId::new(leader));
+        if configuration.members.values().any(|member| member.rank != rank) {
             return Ok(());
-        };
+        }
+        let is_sound = |id: &NodeId| self.nodes.get(id).is_some_and(|node| !node.is_touched);
+        let others = configuration.voters().filter(|id| id.get() != leader && is_sound(id));
+        let others: Vec<NodeId> = others.filter(|id| self.running(*id).is_some()).collect();
+        let Some(to) = self.rng.pick(&others).copied() else { return Ok(()) };
         let until = self.now.after(self.healing_bound());
         self.trace.counts.handovers += 1;
         while let Some(leader) = self.leader().map(NodeId::new).filter(|leader| *leader != to) {
@@ -268,10 +273,12 @@ impl<A: Application> Cluster<A> {
         Err(Breach::NotConverged { waited_s: bound.as_secs(), what })
     }
 
-    /// Of those that are healed: one leader, known to all, and all have applied its whole log.
+    /// Of the members that are healed: one leader, known to all, and all have applied its whole log.
+    /// No change of the members is under way, and whoever is no member is quiet.
     fn is_together(&self) -> bool {
-        let wanted: Vec<&SimNode> =
-            self.nodes.values().filter(|node| self.is_wanted(node.id)).collect();
+        let Some(members) = self.settled_members() else { return false };
+        let wanted = |node: &&SimNode| self.is_wanted(node.id) && members.contains(&node.id);
+        let wanted: Vec<&SimNode> = self.nodes.values().filter(wanted).collect();
         let leaders = wanted.iter().filter_map(|node| {
             let raft = node.running()?.driver.raft();
             (raft.role() == Role::Leader).then(|| (raft.current_term(), node.id, raft.last_log()))
@@ -284,6 +291,7 @@ impl<A: Application> Cluster<A> {
                     && raft.last_log() == last
                     && running.driver.applied() == last.index
             })
+            && self.others_are_quiet(&members)
     }
 
     /// As [`Self::is_together`], and no request is open.
@@ -304,9 +312,10 @@ impl<A: Application> Cluster<A> {
                 let (term, last) = (raft.current_term(), raft.last_log());
                 let (commit, applied) = (raft.commit_index(), running.driver.applied());
                 let callers = running.callers.len();
+                let (members, waits) = (raft.configuration(), raft.change_waits());
                 format!(
                     "n{id} {role} term {term} leader {leader} log {last} commit {commit} \
-                     applied {applied} callers {callers}"
+                     applied {applied} callers {callers} members {members} {waits:?}"
                 )
             }
             None if self.is_wanted(*id) => format!("n{id} down"),
@@ -322,7 +331,8 @@ impl<A: Application> Cluster<A> {
         let clients = &mut self.clients;
         let requests = self.application.scan(&mut || (clients.next_op(), clients.next_moment()));
         // A node with a bad disk may find out while it answers.
-        let is_sound = |node: &&SimNode| !node.is_touched;
+        let members = self.settled_members().unwrap_or_default();
+        let is_sound = |node: &&SimNode| !node.is_touched && members.contains(&node.id);
         let ids: Vec<NodeId> = self.nodes.values().filter(is_sound).map(|node| node.id).collect();
         for ((op, request), id) in requests.into_iter().zip(ids.iter().cycle()) {
             self.post(op, None, *id, request);
@@ -372,7 +382,8 @@ impl<A: Application> Cluster<A> {
 
     fn compare_states(&mut self) -> Result<(), Breach> {
         let mut first: Option<(NodeId, LogIndex, u64)> = None;
-        for id in self.nodes.keys().copied() {
+        let everybody = || self.nodes.keys().copied().collect();
+        for id in self.settled_members().unwrap_or_else(everybody) {
             let Some(running) = self.running(id) else { continue };
             let applied = running.applier.applied().index;
             let digest = match &running.digest {

@@ -8,7 +8,6 @@ use crate::disk::{CrashStyle, DiskFailures, DiskFaults};
 use crate::judge::{Breach, Look};
 use crate::rng::Chance;
 use quorate_core::{NodeId, Time};
-use std::sync::Arc;
 use std::time::Duration;
 
 impl<A: Application> Cluster<A> {
@@ -18,12 +17,12 @@ impl<A: Application> Cluster<A> {
             self.try_wrong_disk(id);
         }
         let Machine { machine, digest } = self.application.machine(id);
+        let founders = self.first_configuration(id);
         let Some(node) = self.nodes.get_mut(&id) else { return };
         node.life += 1;
         node.clock.restart(self.now);
         self.network.sender_started(id, self.now);
         let life = node.life;
-        let founders = Arc::clone(&self.founders);
         let (disk, options, now) = (node.disk.clone(), &self.options, self.now);
         let (read, task, work) =
             disk.run(|| node::read_disk(node, options, now, founders, machine));
@@ -62,7 +61,7 @@ impl<A: Application> Cluster<A> {
             return;
         }
         let Machine { machine, .. } = Machine::broken("the disk is another machine's");
-        let (founders, options, now) = (Arc::clone(&self.founders), &self.options, self.now);
+        let (founders, options, now) = (self.first_configuration(id), &self.options, self.now);
         let Some(node) = self.nodes.get_mut(&id) else { return };
         self.trace.counts.wrong_disks += 1;
         self.trace.headline(now, Some(id), format!("has the disk of {owner} in it"));

@@ -11,6 +11,7 @@ mod healing;
 mod lanes;
 mod life;
 mod looks;
+mod membership;
 mod node;
 mod rpcs;
 mod sabotage;
@@ -36,6 +37,7 @@ use bytes::BytesMut;
 use clients::Clients;
 use draw::{draw_limits, draw_members, draw_snapshots, draw_timeouts, millis};
 use happening::Happening;
+use membership::Wishes;
 use node::SimNode;
 use quorate::DriverOptions;
 use quorate_core::invariants::ClusterChecker;
@@ -46,6 +48,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use trouble::Troubles;
 
+pub use membership::{member, voters};
 pub use rpcs::RpcCounts;
 pub use story::seconds;
 
@@ -161,6 +164,17 @@ impl ClusterOptions {
         options.at(Pace::draw(&mut rng.fork("pace")))
     }
 
+    /// The same world, in which somebody wishes for other members this often. Disks are not damaged
+    /// then: how many sound ones it takes to come together is known of the founders only.
+    #[must_use]
+    pub fn with_changes(mut self, every: Duration) -> Self {
+        self.faults.changes_every = Some(every);
+        self.faults.disk.damage_every = None;
+        self.faults.disk.losses_every = None;
+        self.heals_core_first = false;
+        self
+    }
+
     /// The same world at another pace.
     #[must_use]
     pub fn at(mut self, pace: Pace) -> Self {
@@ -200,6 +214,7 @@ pub struct Cluster<A: Application> {
     /// Requests that reached each node.
     rpcs: BTreeMap<NodeId, RpcCounts>,
     clients: Clients,
+    wishes: Wishes,
     safety: Safety,
     invariants: ClusterChecker,
     trace: Trace,
@@ -230,6 +245,7 @@ impl<A: Application> Cluster<A> {
         let node = |id: &NodeId| (*id, SimNode::new(*id, options.faults.clocks, rng.fork("node")));
         let nodes = ids.iter().map(node).collect();
         let founders = Arc::new(founders(&options));
+        let safety = Safety::founded(&founders);
         let mut cluster = Self {
             options,
             application,
@@ -240,7 +256,8 @@ impl<A: Application> Cluster<A> {
             network,
             rpcs: BTreeMap::new(),
             clients,
-            safety: Safety::default(),
+            wishes: Wishes::default(),
+            safety,
             invariants: ClusterChecker::new(),
             trace: Trace::default(),
             rng,
@@ -448,5 +465,5 @@ fn founders(options: &ClusterOptions) -> Configuration {
         context: bytes::Bytes::new(),
     };
     let members = (1..=options.member_count()).map(|number| (NodeId::new(number), member(number)));
-    Configuration { version: 0, members: members.collect() }
+    Configuration::new(0, members.collect())
 }

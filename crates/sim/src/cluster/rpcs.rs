@@ -38,7 +38,8 @@ impl RpcCounts {
     pub(super) const fn count(&mut self, message: &PeerMessage) {
         let counter = match message {
             PeerMessage::Forward { .. } => &mut self.forwards,
-            PeerMessage::ForwardReplies { .. } => return,
+            PeerMessage::ChangeMembership { .. } => &mut self.others,
+            PeerMessage::ForwardReplies { .. } | PeerMessage::MembershipReply { .. } => return,
             PeerMessage::Raft(message) => match message {
                 Message::RequestVote(request) => match request.phase {
                     VotePhase::PreVote => &mut self.pre_votes,
@@ -55,7 +56,8 @@ impl RpcCounts {
                 | Message::AppendEntriesResponse(_)
                 | Message::HeartbeatResponse(_)
                 | Message::InstallSnapshotResponse(_)
-                | Message::ReadIndexResponse(_) => return,
+                | Message::ReadIndexResponse(_)
+                | Message::NotAMember(_) => return,
             },
         };
         *counter += 1;

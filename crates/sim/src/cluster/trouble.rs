@@ -69,6 +69,7 @@ impl<A: Application> Cluster<A> {
             Trouble::Full => every(faults.disk.full),
             Trouble::Damage => faults.disk.damage_every,
             Trouble::Loss => faults.disk.losses_every,
+            Trouble::Change => faults.changes_every,
         };
         if let Some(every) = every {
             let delay = self.troubles.rhythm(trouble).wait(every);
@@ -109,6 +110,7 @@ impl<A: Application> Cluster<A> {
             Trouble::Full => self.fill_a_disk(),
             Trouble::Damage => self.damage_something(),
             Trouble::Loss => self.lose_a_machine(),
+            Trouble::Change => self.change_members_somehow(),
         }
     }
 
@@ -215,8 +217,7 @@ impl<A: Application> Cluster<A> {
 
     fn transfer_somewhere(&mut self) {
         let Some(leader) = self.leader().map(NodeId::new) else { return };
-        let to =
-            self.rng.coin().then(|| NodeId::new(self.rng.below(self.options.member_count()) + 1));
+        let to = self.rng.coin().then(|| NodeId::new(self.rng.below(self.machine_count()) + 1));
         self.trace.counts.transfers += 1;
         self.trace.headline(self.now, Some(leader), format!("is asked to hand over to {to:?}"));
         self.tell(leader, Input::TransferLeadership { to });

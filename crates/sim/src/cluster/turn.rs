@@ -8,7 +8,7 @@ use super::sabotage::forget_sessions;
 use super::{Cluster, ClusterOptions};
 use crate::application::{Application, OpId, Outcome};
 use crate::faults::SessionFault;
-use crate::judge::{Breach, Heard, bounds};
+use crate::judge::{Breach, Heard, bounds, may_lead};
 use crate::network::{Arrivals, Parcel};
 use crate::trace::{Note, What, kind_of};
 use bytes::Bytes;
@@ -213,7 +213,7 @@ impl<A: Application> Cluster<A> {
         self.safety.stepped(look, |index| raft.term_at(index))?;
         if running.noted != (look.role, look.term) {
             let is_elected = look.role == Role::Leader;
-            if is_elected && !raft.configuration().is_voter(id) {
+            if is_elected && !may_lead(raft) {
                 return Err(Breach::NoVoter { node: id, term: look.term });
             }
             self.trace.counts.elections += u64::from(is_elected);
@@ -275,6 +275,7 @@ impl<A: Application> Cluster<A> {
             Output::Load(request) => running.log.waiting.push_back(LogJob::Load(request)),
             Output::Apply(batch) => running.machine.waiting.push_back(MachineJob::Apply(batch)),
             Output::Answer { ticket, fate } => self.fate(id, ticket, fate),
+            Output::MembershipAnswer { ticket, fate } => self.wish_ended(id, ticket, fate)?,
             Output::Barrier { ticket, result } => {
                 let may_read = result.is_ok();
                 self.may_read(id, ticket, may_read)?;
@@ -377,21 +378,23 @@ const fn raft_message(input: &Input) -> Option<&Message> {
         | Input::SnapshotGone { .. }
         | Input::SnapshotWritten { .. }
         | Input::SnapshotRestored { .. }
-        | Input::TransferLeadership { .. } => None,
+        | Input::TransferLeadership { .. }
+        | Input::ChangeMembership { .. } => None,
     }
 }
 
 /// Whether a message answers another one.
 const fn is_answer(message: &PeerMessage) -> bool {
     match message {
-        PeerMessage::Forward { .. } => false,
-        PeerMessage::ForwardReplies { .. } => true,
+        PeerMessage::Forward { .. } | PeerMessage::ChangeMembership { .. } => false,
+        PeerMessage::ForwardReplies { .. } | PeerMessage::MembershipReply { .. } => true,
         PeerMessage::Raft(message) => match message {
             Message::RequestVoteResponse(_)
             | Message::AppendEntriesResponse(_)
             | Message::HeartbeatResponse(_)
             | Message::InstallSnapshotResponse(_)
-            | Message::ReadIndexResponse(_) => true,
+            | Message::ReadIndexResponse(_)
+            | Message::NotAMember(_) => true,
             Message::RequestVote(_)
             | Message::AppendEntries(_)
             | Message::Heartbeat(_)
@@ -455,6 +458,7 @@ const fn order_of(output: &Output) -> usize {
         | Output::Load(_)
         | Output::Answer { .. }
         | Output::Barrier { .. }
+        | Output::MembershipAnswer { .. }
         | Output::Checkpoint { .. }
         | Output::TakeSnapshot { .. }
         | Output::ReadSnapshotChunk { .. }

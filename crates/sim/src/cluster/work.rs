@@ -291,7 +291,8 @@ impl<A: Application> Cluster<A> {
             | Input::SnapshotGone { .. }
             | Input::SnapshotWritten { .. }
             | Input::SnapshotRestored { .. }
-            | Input::TransferLeadership { .. } => return,
+            | Input::TransferLeadership { .. }
+            | Input::ChangeMembership { .. } => return,
         };
         self.trace.note(Note { at: self.now, node: Some(id), what });
     }

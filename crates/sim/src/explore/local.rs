@@ -85,7 +85,7 @@ impl Setup {
             disk_stall_timeout: Duration::MAX,
             ..Options::default()
         };
-        let configuration = Arc::new(Configuration { version: 1, members });
+        let configuration = Arc::new(Configuration::new(1, members));
         Self { options, configuration, sabotage }
     }
 
@@ -221,7 +221,8 @@ impl Local {
             | Message::Heartbeat(_)
             | Message::InstallSnapshot(_)
             | Message::TimeoutNow(_)
-            | Message::ReadIndex(_) => false,
+            | Message::ReadIndex(_)
+            | Message::NotAMember(_) => false,
         }
     }
 
@@ -370,7 +371,9 @@ impl Stepping<'_> {
             }
             Effect::ProposalAppended { .. }
             | Effect::ProposalRefused { .. }
-            | Effect::ReadRefused { .. } => Ok(None),
+            | Effect::ReadRefused { .. }
+            | Effect::MembershipAppended { .. }
+            | Effect::MembershipRefused { .. } => Ok(None),
             Effect::Load(_)
             | Effect::TakeSnapshot { .. }
             | Effect::ReadSnapshotChunk { .. }

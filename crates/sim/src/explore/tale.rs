@@ -119,5 +119,6 @@ fn describe(message: &Message) -> String {
         Message::TimeoutNow(_) => format!("TimeoutNow term={term}"),
         Message::ReadIndex(_) => format!("ReadIndex term={term}"),
         Message::ReadIndexResponse(_) => format!("ReadIndexResponse term={term}"),
+        Message::NotAMember(m) => format!("NotAMember version={}", m.version),
     }
 }

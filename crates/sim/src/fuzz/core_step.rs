@@ -5,11 +5,12 @@ use super::input::Input;
 use bytes::Bytes;
 use quorate_core::invariants::{View, check_state, check_transition};
 use quorate_core::{
-    AppendEntries, AppendEntriesResponse, AppendOutcome, Configuration, ConflictHint, Effect,
-    Entry, Event, HardState, Heartbeat, HeartbeatResponse, InstallSnapshot,
-    InstallSnapshotResponse, LoadRequest, LogId, LogIndex, Member, MemberRole, Message, NodeId,
-    Options, Payload, Persist, Proposal, ProposalId, Raft, ReadId, ReadIndex, ReadIndexResponse,
-    RequestVote, RequestVoteResponse, Restored, SnapshotMeta, Term, Time, TimeoutNow, VotePhase,
+    AppendEntries, AppendEntriesResponse, AppendOutcome, ChangeId, Configuration, ConflictHint,
+    Effect, Entry, Event, HardState, Heartbeat, HeartbeatResponse, InstallSnapshot,
+    InstallSnapshotResponse, LoadRequest, LogId, LogIndex, Member, MemberRole, MembershipCommand,
+    Message, NodeId, NotAMember, Options, Payload, Persist, Proposal, ProposalId, Raft, ReadId,
+    ReadIndex, ReadIndexResponse, RequestVote, RequestVoteResponse, Restored, SnapshotMeta, Term,
+    Time, TimeoutNow, VotePhase,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -73,7 +74,16 @@ fn configuration(input: &mut Input<'_>) -> Arc<Configuration> {
             (NodeId::new(id), member(role.unwrap_or(MemberRole::Voter), rank))
         })
         .collect();
-    Arc::new(Configuration { version: input.number(), members })
+    Arc::new(Configuration::new(input.number(), members))
+}
+
+fn wish(input: &mut Input<'_>) -> MembershipCommand {
+    if input.below(4) == 0 {
+        return MembershipCommand::Cancel;
+    }
+    let target = configuration(input).members.clone();
+    let expected_version = input.flag().then(|| input.number());
+    MembershipCommand::Set { target, expected_version, force: input.flag() }
 }
 
 impl Bench {
@@ -114,6 +124,10 @@ impl Bench {
             6 => self.restart(input),
             7 | 8 => self.finish_write(),
             9 | 10 => self.report(),
+            11 => {
+                let (id, command) = (ChangeId::new(input.number()), wish(input));
+                self.give(Event::ChangeMembership { id, command });
+            }
             _ => {
                 let from = NodeId::new(u64::from(input.below(6)));
                 let message = self.message(input);
@@ -181,7 +195,9 @@ impl Bench {
             | Effect::ProposalAppended { .. }
             | Effect::ProposalRefused { .. }
             | Effect::ReadReady { .. }
-            | Effect::ReadRefused { .. } => {}
+            | Effect::ReadRefused { .. }
+            | Effect::MembershipAppended { .. }
+            | Effect::MembershipRefused { .. } => {}
         }
     }
 
@@ -281,6 +297,11 @@ impl Bench {
                 last_included: self.log_id(input),
                 next_offset: input.number(),
                 installed: input.flag(),
+            }),
+            10 if input.flag() => Message::NotAMember(NotAMember {
+                term,
+                version: input.number(),
+                position: self.log_id(input),
             }),
             10 => Message::TimeoutNow(TimeoutNow { term }),
             _ => {

@@ -3,7 +3,9 @@
 //! Compares what went into a turn with what came out of it; knows nothing of logs.
 
 use super::Breach;
-use quorate_core::{Message, NodeId, Raft, RequestVoteResponse, Role, Term, Time, VotePhase};
+use quorate_core::{
+    LogIndex, Message, NodeId, Raft, RequestVoteResponse, Role, Term, Time, VotePhase,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -61,7 +63,8 @@ impl Heard {
                 self.term = self.term.max(message.term());
             }
             // A candidate may be refused for the sake of a leader, and pre-votes raise no term.
-            Message::RequestVote(_) | Message::RequestVoteResponse(_) => {}
+            // Whoever was removed is told so without a term of its own.
+            Message::RequestVote(_) | Message::RequestVoteResponse(_) | Message::NotAMember(_) => {}
             Message::AppendEntriesResponse(_)
             | Message::HeartbeatResponse(_)
             | Message::InstallSnapshotResponse(_)
@@ -95,7 +98,7 @@ pub(super) fn check_turn(
     if !matches!(role, Role::PreCandidate | Role::Candidate) {
         return Ok(());
     }
-    if !raft.configuration().is_voter(node) {
+    if !may_lead(raft) {
         return Err(Breach::NoVoterCampaigns { node, term });
     }
     // Whoever is asked to by a leader of a later term has given way to that one first. The only
@@ -106,6 +109,13 @@ pub(super) fn check_turn(
         return Err(Breach::LeaderCampaigns { node, term });
     }
     Ok(())
+}
+
+/// Whether a node votes in its committed configuration or in a later one: a server that is removed
+/// may lead as long as that is not committed (§4.2.2).
+pub(crate) fn may_lead(raft: &Raft) -> bool {
+    let mut places = (raft.commit_index().get()..=raft.last_log().index.get()).rev();
+    places.any(|index| raft.configuration_as_of(LogIndex::new(index)).is_voter(raft.id()))
 }
 
 /// Looks at a message that a node sends at `own_now`.

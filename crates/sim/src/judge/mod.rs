@@ -10,7 +10,7 @@ mod promises;
 mod safety;
 pub mod watch;
 
-pub(crate) use conduct::Heard;
+pub(crate) use conduct::{Heard, may_lead};
 pub(crate) use durable::Found;
 pub(crate) use safety::{Asked, Look, Safety};
 
@@ -310,6 +310,22 @@ pub enum Breach {
         node: NodeId,
         /// For how long.
         waited: Duration,
+    },
+    /// Committed configurations do not count on from each other.
+    #[error("the configuration at {log_id} has version {version}, after version {before}")]
+    VersionLeap {
+        /// Where it stands.
+        log_id: LogId,
+        /// The version of the one before.
+        before: u64,
+        /// Its version.
+        version: u64,
+    },
+    /// Somebody was told that the members are as wished, and they are not.
+    #[error("the members of version {version} are not those that somebody was told of")]
+    FalseMembers {
+        /// The version that was told.
+        version: u64,
     },
     /// A node's deadline stays in the past.
     #[error("node {node} asks for {deadline:?} again and again, as a {role}")]

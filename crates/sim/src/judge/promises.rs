@@ -54,7 +54,8 @@ pub(super) fn check_sent(
         | Message::InstallSnapshotResponse(_)
         | Message::TimeoutNow(_)
         | Message::ReadIndex(_)
-        | Message::ReadIndexResponse(_) => Ok(()),
+        | Message::ReadIndexResponse(_)
+        | Message::NotAMember(_) => Ok(()),
     }
 }
 
@@ -94,6 +95,11 @@ fn acknowledged_is_durable(
 }
 
 impl Believed {
+    /// Whoever is served no more, and comes again later, is believed in anew.
+    pub(super) fn forget_others(&mut self, status: &Status) {
+        self.matched.retain(|follower, _| status.progress.contains_key(follower));
+    }
+
     /// Looks at what a leader believes of a follower, whose disk is `durable`.
     ///
     /// # Errors

@@ -8,10 +8,11 @@ use super::durable::{Durable, Found};
 use super::promises::{self, Believed};
 use crate::hash::{TraceHash, hash_of};
 use quorate_core::{
-    Configuration, Entry, HardState, LogId, LogIndex, MemberRole, Message, NodeId, Payload,
-    Persist, Raft, Role, Term, Time,
+    Configuration, Entry, HardState, LogId, LogIndex, Member, MemberRole, Members, Message, NodeId,
+    Payload, Persist, Raft, Role, Term, Time,
 };
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a judge sees of a node after each step.
@@ -42,6 +43,12 @@ pub(crate) struct Safety {
     committed: Vec<(LogId, u64)>,
     nodes: BTreeMap<NodeId, Watched>,
     commands: BTreeMap<u64, Command>,
+    /// Every configuration that any node has written, by its place in the log.
+    configurations: BTreeMap<LogIndex, Vec<Arc<Configuration>>>,
+    /// The committed ones by their versions.
+    versions: BTreeMap<u64, Arc<Configuration>>,
+    /// What somebody was told of a version that no state machine has reached yet.
+    told: BTreeMap<u64, Vec<Members>>,
 }
 
 /// What is known of a command, by its hash.
@@ -68,6 +75,14 @@ struct Watched {
 }
 
 impl Safety {
+    /// The judges of a cluster that begins with these members.
+    pub(crate) fn founded(founders: &Arc<Configuration>) -> Self {
+        let mut safety = Self::default();
+        safety.configurations.insert(LogIndex::ORIGIN, vec![Arc::clone(founders)]);
+        safety.versions.insert(founders.version, Arc::clone(founders));
+        safety
+    }
+
     /// A client proposed this command (again); returns its hash.
     pub(crate) fn proposed(&mut self, command: &[u8]) -> u64 {
         let hash = hash_of(command);
@@ -190,6 +205,7 @@ impl Safety {
             None => {
                 self.is_on_quorum(node, log_id, configuration)?;
                 self.committed.push((log_id, content));
+                self.committed_configuration(entry)?;
                 self.committed_command(entry)
             }
         }
@@ -212,24 +228,68 @@ impl Safety {
         log_id: LogId,
         configuration: &Configuration,
     ) -> Result<(), Breach> {
-        for half in [MemberRole::Incoming, MemberRole::Outgoing] {
-            let voters = configuration
-                .members
-                .iter()
-                .filter(|(_, member)| member.role == MemberRole::Voter || member.role == half);
-            let holds = |node: &NodeId| {
-                self.nodes.get(node).is_some_and(|watched| watched.durable.holds(log_id))
-            };
-            let (mut voter_count, mut durable_count) = (0, 0);
-            for (voter, _) in voters {
-                voter_count += 1;
-                durable_count += usize::from(holds(voter));
+        // The leader committed it by the configuration that it had then: the one in force at the
+        // entry or any later one.
+        let floor = self.configurations.range(..=log_id.index).next_back().map(|(at, _)| *at);
+        let later = self.configurations.range(floor.unwrap_or_default()..);
+        let mut seen = later.flat_map(|(_, seen)| seen);
+        match self.missing_quorum(log_id, configuration) {
+            Some((durable_count, voter_count))
+                if seen.all(|seen| self.missing_quorum(log_id, seen).is_some()) =>
+            {
+                Err(Breach::NotOnQuorum { node, log_id, durable_count, voter_count })
             }
-            if 2 * durable_count <= voter_count {
-                return Err(Breach::NotOnQuorum { node, log_id, durable_count, voter_count });
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// How many disks of how many voters hold the entry, if that is no majority of a half.
+    fn missing_quorum(
+        &self,
+        log_id: LogId,
+        configuration: &Configuration,
+    ) -> Option<(usize, usize)> {
+        let holds = |node: &NodeId| {
+            self.nodes.get(node).is_some_and(|watched| watched.durable.holds(log_id))
+        };
+        let counts = [MemberRole::Incoming, MemberRole::Outgoing].map(|half| {
+            let is_in = |member: &Member| member.role == MemberRole::Voter || member.role == half;
+            let members = configuration.members.iter().filter(|(_, member)| is_in(member));
+            let voters: Vec<&NodeId> = members.map(|(id, _)| id).collect();
+            (voters.iter().filter(|id| holds(id)).count(), voters.len())
+        });
+        counts.into_iter().find(|(durable_count, voter_count)| 2 * durable_count <= *voter_count)
+    }
+
+    /// Versions count the committed configurations.
+    fn committed_configuration(&mut self, entry: &Entry) -> Result<(), Breach> {
+        let Payload::Configuration(configuration) = &entry.payload else { return Ok(()) };
+        let before = self.versions.keys().next_back().copied().unwrap_or_default();
+        let (version, log_id) = (configuration.version, entry.log_id);
+        if version != before + 1 {
+            return Err(Breach::VersionLeap { log_id, before, version });
+        }
+        self.versions.insert(version, Arc::clone(configuration));
+        let told = self.told.remove(&version).unwrap_or_default();
+        told.iter().try_for_each(|target| self.told_members(version, target))
+    }
+
+    /// Somebody was told that the members are these in this version.
+    pub(crate) fn told_members(&mut self, version: u64, target: &Members) -> Result<(), Breach> {
+        match self.versions.get(&version) {
+            Some(known) if known.change.is_none() && known.members == *target => Ok(()),
+            Some(_) => Err(Breach::FalseMembers { version }),
+            None => {
+                self.told.entry(version).or_default().push(target.clone());
+                Ok(())
             }
         }
-        Ok(())
+    }
+
+    /// Everything committed is applied somewhere: so is every version that somebody was told of.
+    pub(crate) fn told_members_came(&self) -> Result<(), Breach> {
+        let missing = self.told.keys().next();
+        missing.map_or(Ok(()), |version| Err(Breach::FalseMembers { version: *version }))
     }
 
     fn committed_command(&mut self, entry: &Entry) -> Result<(), Breach> {
@@ -253,6 +313,14 @@ impl Safety {
 
     /// A node asks its disk for a write.
     pub(crate) fn persist_asked(&mut self, node: NodeId, persist: &Persist) {
+        for entry in &persist.entries {
+            if let Payload::Configuration(configuration) = &entry.payload {
+                let seen = self.configurations.entry(entry.log_id.index).or_default();
+                if !seen.contains(configuration) {
+                    seen.push(Arc::clone(configuration));
+                }
+            }
+        }
         self.nodes.entry(node).or_default().durable.asked(persist);
     }
 
@@ -316,12 +384,17 @@ impl Safety {
             return Err(Breach::StaleRead { node, shown, committed: asked.committed });
         }
         let obeyed = |id: NodeId| self.nodes.get(&id).map(|watched| &watched.obeyed);
+        // The leader may know of later members than the node that asks it.
+        let (known, _) = raft.committed_configuration();
+        let later = self.configurations.range(known.index..).flat_map(|(_, seen)| seen);
+        let possible: Vec<&Arc<Configuration>> = later.chain([raft.configuration()]).collect();
         let is_proof = |term: Term| {
             let leader = self.leaders.get(&term).copied();
-            raft.configuration().has_quorum(|id| {
+            let obeys = |id: NodeId| {
                 let mut since = obeyed(id).into_iter().flat_map(|obeyed| obeyed.since(asked.at));
                 Some(id) == leader || since.any(|other| other == term)
-            })
+            };
+            possible.iter().any(|configuration| configuration.has_quorum(obeys))
         };
         // The only voter proves itself.
         let terms = std::iter::once(raft.current_term())
@@ -350,6 +423,7 @@ impl Safety {
         let leader = self.nodes.entry(raft.id()).or_default();
         let mut believed = std::mem::take(&mut leader.believed);
         let status = raft.status();
+        believed.forget_others(&status);
         let mut each = status.progress.iter();
         let checked = each.try_for_each(|(follower, progress)| {
             let Some(watched) = self.nodes.get(follower) else { return Ok(()) };
@@ -416,11 +490,7 @@ fn content_hash(payload: &Payload) -> u64 {
         }
         Payload::Configuration(configuration) => {
             hash.number(2);
-            hash.number(configuration.version);
-            for (node, member) in &configuration.members {
-                hash.number(node.get());
-                hash.bytes(member.address.as_bytes());
-            }
+            hash.bytes(format!("{configuration:?}").as_bytes());
         }
     }
     hash.value()

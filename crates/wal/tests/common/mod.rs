@@ -41,7 +41,7 @@ pub fn configuration(version: u64) -> Arc<Configuration> {
         address: "127.0.0.1:2380".to_owned(),
         context: Bytes::from_static(b"n1"),
     };
-    Arc::new(Configuration { version, members: [(NODE, member)].into() })
+    Arc::new(Configuration::new(version, [(NODE, member)].into()))
 }
 
 pub fn id(term: u64, index: u64) -> LogId {

@@ -11,7 +11,7 @@ fn server() -> Raft {
     let (role, context) = (MemberRole::Voter, bytes::Bytes::new());
     let member = Member { role, rank: 0, address: String::new(), context };
     let members = (1..=3).map(|id| (NodeId::new(id), member.clone())).collect();
-    let configuration = Arc::new(Configuration { version: 0, members });
+    let configuration = Arc::new(Configuration::new(0, members));
     let log_id = |index| LogId::new(Term::new(1), LogIndex::new(index));
     let restored = Restored {
         hard_state: HardState { current_term: Term::new(1), voted_for: None },

@@ -1,0 +1,296 @@
+//! Machines that join and members that change: wishes by stories and by chance, and how they ended.
+//! Who the members are is read off committed configurations; no node is believed.
+
+use super::Cluster;
+use super::node::SimNode;
+use crate::application::Application;
+use crate::judge::Breach;
+use crate::rng::Rng;
+use quorate::{Input, MembershipFate, Ticket};
+use quorate_core::{Configuration, Member, MemberRole, Members, MembershipCommand, NodeId, Role};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// No world has more machines, whoever wishes for more.
+const MACHINES_COUNT_MAX: usize = 16;
+
+/// Wishes for other members, by the tickets of those who wait for their end.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    open: BTreeMap<Ticket, Wished>,
+    /// The ends of a story's own wishes.
+    ended: BTreeMap<Ticket, MembershipFate>,
+}
+
+#[derive(Debug)]
+struct Wished {
+    of_story: bool,
+    target: Option<Members>,
+}
+
+/// A member as it is wished for.
+#[must_use]
+pub fn member(id: u64, role: MemberRole) -> (NodeId, Member) {
+    let context = bytes::Bytes::new();
+    (NodeId::new(id), Member { role, rank: 0, address: format!("sim:{id}"), context })
+}
+
+/// Voters with these ids.
+#[must_use]
+pub fn voters(ids: impl IntoIterator<Item = u64>) -> Members {
+    ids.into_iter().map(|id| member(id, MemberRole::Voter)).collect()
+}
+
+impl<A: Application> Cluster<A> {
+    /// A machine with an empty disk starts, and waits to be added; returns its id.
+    pub fn add_machine(&mut self) -> u64 {
+        let last = self.nodes.keys().next_back().map_or(0, |id| id.get());
+        let id = NodeId::new(last + 1);
+        let node = SimNode::new(id, self.options.faults.clocks, self.rng.fork("machine"));
+        self.nodes.insert(id, node);
+        self.trace.headline(self.now, Some(id), "a new machine".to_owned());
+        self.set_disk_faults(id);
+        self.start(id);
+        id.get()
+    }
+
+    /// How many machines there are; their ids have no gap.
+    pub(super) fn machine_count(&self) -> u64 {
+        u64::try_from(self.nodes.len()).unwrap_or(u64::MAX)
+    }
+
+    /// What a log begins with: the founders' begin with the founders, others with nobody.
+    pub(super) fn first_configuration(&self, id: NodeId) -> Arc<Configuration> {
+        if self.founders.members.contains_key(&id) {
+            Arc::clone(&self.founders)
+        } else {
+            Arc::default()
+        }
+    }
+
+    /// Asks a node for other members, and waits for nothing.
+    pub fn wish(&mut self, node: u64, command: MembershipCommand, patience: Duration) -> Ticket {
+        self.send_wish(NodeId::new(node), command, patience, true)
+    }
+
+    fn send_wish(
+        &mut self,
+        node: NodeId,
+        command: MembershipCommand,
+        patience: Duration,
+        of_story: bool,
+    ) -> Ticket {
+        let ticket = Ticket(self.clients.next_op().0);
+        let target = match &command {
+            MembershipCommand::Set { target, .. } => Some(target.clone()),
+            MembershipCommand::Cancel => None,
+        };
+        self.trace.headline(self.now, Some(node), format!("is asked for {}", words(&command)));
+        self.wishes.open.insert(ticket, Wished { of_story, target });
+        let own_now = self.nodes.get(&node).map_or(self.now, |node| node.clock.own(self.now));
+        let deadline = own_now.after(patience);
+        self.tell(node, Input::ChangeMembership { ticket, command, deadline });
+        ticket
+    }
+
+    /// How a story's wish ended, once it has; it is told once.
+    pub fn wish_end(&mut self, ticket: Ticket) -> Option<MembershipFate> {
+        self.wishes.ended.remove(&ticket)
+    }
+
+    /// Asks a node for these members, and lets the world go on until that has come to an end;
+    /// `None` if it has not 5 s after `patience` is over, or if the node crashed.
+    pub fn set_members(
+        &mut self,
+        node: u64,
+        target: Members,
+        patience: Duration,
+    ) -> Option<MembershipFate> {
+        let command = MembershipCommand::Set { target, expected_version: None, force: true };
+        self.change_members(node, command, patience)
+    }
+
+    /// As [`Self::set_members`], for any wish.
+    pub fn change_members(
+        &mut self,
+        node: u64,
+        command: MembershipCommand,
+        patience: Duration,
+    ) -> Option<MembershipFate> {
+        let ticket = self.wish(node, command, patience);
+        let until = self.now.after(patience).after(Duration::from_secs(5));
+        loop {
+            if let Some(fate) = self.wish_end(ticket) {
+                return Some(fate);
+            }
+            if self.queue.next_time().is_none_or(|next| next > until) || !self.step() {
+                return None;
+            }
+        }
+    }
+
+    /// A wish has come to its end, or its caller's time is up.
+    pub(super) fn wish_ended(
+        &mut self,
+        node: NodeId,
+        ticket: Ticket,
+        fate: MembershipFate,
+    ) -> Result<(), Breach> {
+        let Some(Wished { of_story, target }) = self.wishes.open.remove(&ticket) else {
+            return Ok(());
+        };
+        let words = match &fate {
+            Ok(version) => format!("tells that the members are as wished in version {version}"),
+            Err(error) => format!("tells of the wished members: {error}"),
+        };
+        self.trace.headline(self.now, Some(node), words);
+        self.trace.counts.changes_done += u64::from(fate.is_ok());
+        if let (Ok(version), Some(target)) = (&fate, &target) {
+            self.safety.told_members(*version, target)?;
+        }
+        if of_story {
+            self.wishes.ended.insert(ticket, fate);
+        }
+        Ok(())
+    }
+
+    /// The members as a node that is up has them in force.
+    #[must_use]
+    pub fn configuration(&self, node: u64) -> Option<Arc<Configuration>> {
+        let running = self.running(NodeId::new(node))?;
+        Some(Arc::clone(running.driver.raft().configuration()))
+    }
+
+    /// Whether a node that is up knows that it was removed.
+    #[must_use]
+    pub fn knows_its_removal(&self, node: u64) -> bool {
+        let running = self.running(NodeId::new(node));
+        running.is_some_and(|running| running.driver.raft().removed_at().is_some())
+    }
+
+    /// Who has to come together when everything is healed: the members, once a change that is
+    /// under way is over; `None` as long as it is not.
+    pub(super) fn settled_members(&self) -> Option<Vec<NodeId>> {
+        let leader = self.running(NodeId::new(self.leader()?))?.driver.raft();
+        let (_, committed) = leader.committed_configuration();
+        let is_settled = committed.change.is_none() && committed == leader.configuration();
+        is_settled.then(|| committed.members.keys().copied().collect())
+    }
+
+    /// Whoever is no member is quiet, and whoever lost its vote knows why. One that knows nobody but
+    /// others that were removed cannot learn it, and disturbs nobody who matters.
+    pub(super) fn others_are_quiet(&self, members: &[NodeId]) -> bool {
+        let others = self.nodes.keys().filter(|id| !members.contains(id));
+        let mut others = others.filter_map(|id| self.running(*id));
+        others.all(|other| {
+            let raft = other.driver.raft();
+            let is_in_the_dark =
+                raft.configuration().is_voter(raft.id()) && raft.removed_at().is_none();
+            let known = raft.configuration();
+            let is_alone = !members.iter().any(|id| known.members.contains_key(id));
+            is_alone || (raft.role() == Role::Follower && !is_in_the_dark)
+        })
+    }
+
+    /// Somebody wishes for other members: one of a dozen things that operators do.
+    pub(super) fn change_members_somehow(&mut self) {
+        let Some(leader) = self.leader().map(NodeId::new) else { return };
+        let Some(lead) = self.running(leader) else { return };
+        let members = lead.driver.raft().configuration().leads_to().clone();
+        let patience = self.rng.duration(Duration::from_millis(100), Duration::from_secs(20));
+        let everybody: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let asked = if self.rng.coin() {
+            leader
+        } else {
+            self.rng.pick(&everybody).copied().unwrap_or(leader)
+        };
+        if self.running(asked).is_none() {
+            return;
+        }
+        let command = if self.rng.below(10) == 0 {
+            MembershipCommand::Cancel
+        } else {
+            let target = self.draw_members(members);
+            let force = self.rng.coin();
+            MembershipCommand::Set { target, expected_version: None, force }
+        };
+        self.trace.counts.changes += 1;
+        self.send_wish(asked, command, patience, false);
+    }
+
+    fn draw_members(&mut self, mut members: Members) -> Members {
+        match self.rng.below(9) {
+            0 => self.add_some(&mut members, 1, MemberRole::Voter),
+            1 => self.add_some(&mut members, 1, MemberRole::Learner),
+            2 => self.add_some(&mut members, 2, MemberRole::Voter),
+            3 => {
+                drop_one(&mut members, &mut self.rng);
+            }
+            4 => {
+                drop_one(&mut members, &mut self.rng);
+                self.add_some(&mut members, 1, MemberRole::Voter);
+            }
+            5 => {
+                let count = members.len();
+                self.add_some(&mut members, count, MemberRole::Voter);
+                let newest = members.len().saturating_sub(count).max(1);
+                let old: Vec<NodeId> = members.keys().take(newest).copied().collect();
+                members.retain(|id, _| !old.contains(id));
+            }
+            6 => {
+                while members.len() > 1 {
+                    drop_one(&mut members, &mut self.rng);
+                }
+            }
+            7 => {
+                if let Some(member) = pick(&mut members, &mut self.rng) {
+                    member.role = match member.role {
+                        MemberRole::Voter => MemberRole::Learner,
+                        MemberRole::Learner | MemberRole::Incoming | MemberRole::Outgoing => {
+                            MemberRole::Voter
+                        }
+                    };
+                }
+            }
+            _ => {
+                let rank = u32::try_from(self.rng.below(3)).unwrap_or(0);
+                if let Some(member) = pick(&mut members, &mut self.rng) {
+                    member.rank = rank;
+                }
+            }
+        }
+        members
+    }
+
+    /// New machines, as far as there is room for them.
+    fn add_some(&mut self, members: &mut Members, count: usize, role: MemberRole) {
+        for _ in 0..count {
+            if self.nodes.len() < MACHINES_COUNT_MAX {
+                members.extend([member(self.add_machine(), role)]);
+            }
+        }
+    }
+}
+
+fn pick<'a>(members: &'a mut Members, rng: &mut Rng) -> Option<&'a mut Member> {
+    let place = rng.index(members.len().max(1));
+    members.values_mut().nth(place)
+}
+
+fn drop_one(members: &mut Members, rng: &mut Rng) {
+    let ids: Vec<NodeId> = members.keys().copied().collect();
+    if let Some(id) = rng.pick(&ids).filter(|_| ids.len() > 1) {
+        members.remove(id);
+    }
+}
+
+fn words(command: &MembershipCommand) -> String {
+    match command {
+        MembershipCommand::Set { target, force, .. } => {
+            let force = if *force { ", by force" } else { "" };
+            format!("{}{force}", Configuration::new(0, target.clone()))
+        }
+        MembershipCommand::Cancel => "the old members".to_owned(),
+    }
+}
