@@ -81,7 +81,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// As [`run`].
+/// As [`run()`].
 pub(crate) fn run_in_ci(root: &Path) -> anyhow::Result<()> {
     let subset = Some("ci".to_owned());
     let ids = Vec::new();
