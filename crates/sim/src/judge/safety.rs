@@ -47,6 +47,8 @@ pub(crate) struct Safety {
     configurations: BTreeMap<LogIndex, Vec<Arc<Configuration>>>,
     /// The committed ones by their versions.
     versions: BTreeMap<u64, Arc<Configuration>>,
+    /// Where the last of them stands.
+    last_configuration: LogIndex,
     /// What somebody was told of a version that no state machine has reached yet.
     told: BTreeMap<u64, Vec<Members>>,
 }
@@ -228,10 +230,9 @@ impl Safety {
         log_id: LogId,
         configuration: &Configuration,
     ) -> Result<(), Breach> {
-        // The leader committed it by the configuration that it had then: the one in force at the
-        // entry or any later one.
-        let floor = self.configurations.range(..=log_id.index).next_back().map(|(at, _)| *at);
-        let later = self.configurations.range(floor.unwrap_or_default()..);
+        // The leader committed it by the configuration that it had then: the last committed one or
+        // any later one.
+        let later = self.configurations.range(self.last_configuration..);
         let mut seen = later.flat_map(|(_, seen)| seen);
         match self.missing_quorum(log_id, configuration) {
             Some((durable_count, voter_count))
@@ -270,6 +271,7 @@ impl Safety {
             return Err(Breach::VersionLeap { log_id, before, version });
         }
         self.versions.insert(version, Arc::clone(configuration));
+        self.last_configuration = log_id.index;
         let told = self.told.remove(&version).unwrap_or_default();
         told.iter().try_for_each(|target| self.told_members(version, target))
     }
