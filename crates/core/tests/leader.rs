@@ -304,13 +304,26 @@ fn a_piece_of_another_snapshot_is_not_sent_as_one_of_this() {
     assert!(sends(&office.step(piece(log_id(3, 1)))));
 }
 
+/// The snapshot that ends at `at` cannot be read any more.
+fn gone(office: &mut Office, at: u64) -> Vec<Effect> {
+    let (peer, last_included) = (node(2), log_id(at, 1));
+    office.step(Event::SnapshotGone { peer, last_included })
+}
+
 #[test]
-fn a_snapshot_that_is_gone_is_replaced_by_a_new_one_and_another_one_that_is_gone_is_not_missed() {
+fn a_snapshot_that_is_gone_is_replaced_by_a_new_one() {
     let (mut office, _) = lacking();
     ready(&mut office);
-    let gone = |last_included| Event::SnapshotGone { peer: node(2), last_included };
-    assert_eq!(office.step(gone(log_id(2, 1))), []);
-    let effects = office.step(gone(log_id(3, 1)));
+    let effects = gone(&mut office, 3);
     assert!(takes_snapshot(&effects) && !reads_piece(&effects), "{effects:?}");
     assert!(reads_piece(&ready(&mut office)));
+}
+
+#[test]
+fn the_snapshot_at_hand_serves_the_next_follower_too_whichever_other_one_is_gone() {
+    let (mut office, _) = lacking();
+    ready(&mut office);
+    assert_eq!(gone(&mut office, 2), []);
+    let effects = office.rejected(3);
+    assert!(reads_piece(&effects) && !takes_snapshot(&effects), "{effects:?}");
 }
