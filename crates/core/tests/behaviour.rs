@@ -260,3 +260,12 @@ fn when_a_leader_may_hand_over_to_a_higher_rank_shows_until_it_may() {
     assert_ne!(after(TIMEOUT + NEARLY), after(2 * TIMEOUT));
     assert_eq!(after(2 * TIMEOUT), after(3 * TIMEOUT));
 }
+
+#[test]
+fn a_write_of_a_leader_that_becomes_durable_shows_before_anybody_else_has_the_entry() {
+    let (mut raft, now) = leader(Time::ZERO);
+    let seq = step(&mut raft, now, propose("a"))[0];
+    let before = behaviour(&raft);
+    step(&mut raft, now, Event::Persisted { seq });
+    assert_ne!(behaviour(&raft), before);
+}
