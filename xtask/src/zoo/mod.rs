@@ -15,12 +15,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
-use yard::Yard;
+use yard::{Build, Yard};
 
 /// How many seeds of the ordinary simulator a mutant must survive.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 1_000;
 /// How many of them CI waits for.
-const CI_SEEDS: u64 = 40;
+const CI_SEEDS: u64 = 20;
 /// How many steps each.
 const STEPS: u64 = 20_000;
 
@@ -43,6 +43,9 @@ pub(crate) struct Options {
     /// How many steps each
     #[arg(long, default_value_t = STEPS)]
     steps: u64,
+    /// Builds as tests are built, and with what they have built already: quick, for few seeds
+    #[arg(long)]
+    as_tests: bool,
     /// How many mutants run at the same time
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -62,7 +65,8 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     }
     let chosen = choose(&groups, options)?;
     let started = Instant::now();
-    let yard = yard::lay_out(root, &groups)?;
+    let build = if options.as_tests { Build::AsTests } else { Build::Optimised };
+    let yard = yard::lay_out(root, &groups, build)?;
     let runner = yard.build_runner()?;
     println!("woven and built in {} s", started.elapsed().as_secs());
     let budget = Budget { seeds: options.seeds, steps: options.steps };
@@ -85,9 +89,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
 pub(crate) fn run_in_ci(root: &Path) -> anyhow::Result<()> {
     let subset = Some("ci".to_owned());
     let ids = Vec::new();
-    let (check, write_table) = (false, false);
+    let (check, write_table, as_tests) = (false, false, true);
     let (seeds, steps, jobs) = (CI_SEEDS, STEPS, 2);
-    run(root, &Options { ids, subset, check, write_table, seeds, steps, jobs })
+    run(root, &Options { ids, subset, check, write_table, seeds, steps, as_tests, jobs })
 }
 
 /// That every mutant fits the source: quick, and part of `cargo xtask ci --quick`.
@@ -139,7 +143,8 @@ fn direct(
     if left.is_empty() {
         return Ok(());
     }
-    let programs = yard.build_tests()?;
+    let named: Vec<&str> = left.iter().flat_map(|m| &m.directed).map(String::as_str).collect();
+    let programs = yard.build_tests(&named)?;
     let tests = Tests { yard, programs: &programs };
     trust(&tests, &left)?;
     let found = in_parallel(root, &left, jobs, |mutant| {

@@ -5,7 +5,7 @@ use super::mutant::{Edit, Group, Mutant};
 use super::weave::weave;
 use anyhow::{Context, bail};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -29,10 +29,23 @@ overflow-checks = true
 panic = \"unwind\"
 ";
 
+/// How the woven copy is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// Optimised, in a folder of its own: for many worlds.
+    Optimised,
+    /// As tests are, with the libraries that they have built already: for few worlds.
+    AsTests,
+}
+
+/// The lints of the woven copy.
+const NO_LINTS: &str = "rust.warnings = \"allow\"";
+
 /// The woven copy, and its programs as far as they were built.
 pub(crate) struct Yard {
     folder: PathBuf,
     target: PathBuf,
+    build: Build,
 }
 
 /// Test programs by `crate::target`.
@@ -54,23 +67,34 @@ impl Yard {
         programs.get(&format!("sim::{RUNNER}")).cloned().context("expected a runner")
     }
 
-    /// Builds every test program.
+    /// Builds the test programs that these tests are in, named as mutants name them.
     ///
     /// # Errors
     ///
     /// If the woven sources do not build.
-    pub(crate) fn build_tests(&self) -> anyhow::Result<Programs> {
-        self.compile(&["test", "--no-run", "--workspace", "--lib", "--tests"])
+    pub(crate) fn build_tests(&self, tests: &[&str]) -> anyhow::Result<Programs> {
+        let mut what: BTreeSet<[&str; 2]> = BTreeSet::new();
+        for test in tests {
+            let mut names = test.split("::");
+            let [name, target] = [names.next(), names.next()].map(Option::unwrap_or_default);
+            what.insert(["--package", package(name)]);
+            what.insert(if target == "lib" { ["--lib", ""] } else { ["--test", target] });
+        }
+        let words = what.into_iter().flatten().filter(|word| !word.is_empty());
+        self.compile(&["test", "--no-run"].into_iter().chain(words).collect::<Vec<_>>())
     }
 
     fn compile(&self, what: &[&str]) -> anyhow::Result<Programs> {
+        let profile = match self.build {
+            Build::Optimised => "release",
+            Build::AsTests => "dev",
+        };
         let output = Command::new(crate::ci::cargo())
             .args(what)
-            .args(["--release", "--quiet", "--message-format", "json-render-diagnostics"])
+            .args(["--profile", profile, "--quiet"])
+            .args(["--message-format", "json-render-diagnostics"])
             .current_dir(&self.folder)
             .env("CARGO_TARGET_DIR", &self.target)
-            // What the product's own build says of the product is said there.
-            .env("RUSTFLAGS", "--cap-lints=allow")
             .stderr(Stdio::inherit())
             .output()
             .context("building the zoo")?;
@@ -83,11 +107,25 @@ impl Yard {
     }
 }
 
+/// The package in a crate's folder.
+fn package(folder: &str) -> &str {
+    match folder {
+        "core" => "quorate-core",
+        "wal" => "quorate-wal",
+        "kv" => "quorate-kv",
+        "sim" => "quorate-sim",
+        _ => "quorate",
+    }
+}
+
 /// Where everything of the zoo is that can be made again.
 pub(crate) fn folder(root: &Path) -> PathBuf {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    target.join("zoo")
+    target(root).join("zoo")
+}
+
+/// Where the product itself is built.
+fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
 /// The woven text of every file that a mutant changes.
@@ -123,7 +161,7 @@ pub(crate) fn woven(root: &Path, groups: &[Group]) -> anyhow::Result<BTreeMap<St
 /// # Errors
 ///
 /// If a mutant does not fit.
-pub(crate) fn lay_out(root: &Path, groups: &[Group]) -> anyhow::Result<Yard> {
+pub(crate) fn lay_out(root: &Path, groups: &[Group], build: Build) -> anyhow::Result<Yard> {
     let folder = folder(root).join("yard");
     let woven = woven(root, groups)?;
     for name in CRATES {
@@ -145,18 +183,26 @@ pub(crate) fn lay_out(root: &Path, groups: &[Group]) -> anyhow::Result<Yard> {
     write(&switch.join("src/lib.rs"), &fs::read_to_string(root.join("zoo/switch.rs"))?)?;
     let runner = fs::read_to_string(root.join("zoo/runner.rs"))?;
     write(&folder.join(format!("crates/sim/examples/{RUNNER}.rs")), &runner)?;
-    Ok(Yard { folder, target: self::folder(root).join("build") })
+    let target = match build {
+        Build::Optimised => self::folder(root).join("build"),
+        Build::AsTests => target(root),
+    };
+    Ok(Yard { folder, target, build })
 }
 
-/// The workspace's own manifest, with other members and another way to build.
+/// The workspace's own manifest, with other members, another way to optimise, and no lints: what
+/// there is to say of the product is said when the product is built.
 fn workspace_manifest(root: &Path) -> anyhow::Result<String> {
     let text = fs::read_to_string(root.join("Cargo.toml"))?;
     let mut manifest: toml::Table = toml::from_str(&text)?;
-    manifest.remove("profile");
+    if let Some(profiles) = manifest.get_mut("profile").and_then(toml::Value::as_table_mut) {
+        profiles.retain(|name, _| name == "dev");
+    }
     let workspace = manifest.get_mut("workspace").and_then(toml::Value::as_table_mut);
     let workspace = workspace.context("expected [workspace] in Cargo.toml")?;
     workspace.insert("members".to_owned(), vec!["crates/*".to_owned()].into());
     workspace.remove("default-members");
+    workspace.insert("lints".to_owned(), toml::from_str::<toml::Value>(NO_LINTS)?);
     Ok(format!("{}{PROFILE}", toml::to_string(&manifest)?))
 }
 
