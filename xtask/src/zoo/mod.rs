@@ -20,7 +20,7 @@ use yard::{Build, Yard};
 /// How many seeds of the ordinary simulator a mutant must survive.
 const SEEDS: u64 = 1_000;
 /// How many of them CI waits for.
-const CI_SEEDS: u64 = 20;
+const CI_SEEDS: u64 = 60;
 /// How many steps each.
 const STEPS: u64 = 20_000;
 
