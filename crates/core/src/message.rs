@@ -134,7 +134,8 @@ pub struct Heartbeat {
 pub struct HeartbeatResponse {
     /// The follower's current term.
     pub term: Term,
-    /// The round of the heartbeat that this answers.
+    /// The round of the heartbeat that this answers; they count from 1. 0 proves nothing: that
+    /// heartbeat was of an earlier term.
     pub round: u64,
 }
 

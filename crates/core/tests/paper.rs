@@ -714,6 +714,16 @@ fn a_read_needs_a_heartbeat_round_that_started_after_it_arrived() {
 }
 
 #[test]
+fn a_heartbeat_of_an_earlier_term_proves_no_leadership_to_whoever_leads_again() {
+    let mut subject = Subject::new(3, &[]);
+    let term = Term::new(2);
+    let late = Heartbeat { term, leader_commit: LogIndex::ORIGIN, round: Some(5) };
+    let sent = subject.receive(2, Message::Heartbeat(late));
+    let answer = HeartbeatResponse { term: Term::new(3), round: 0 };
+    assert_eq!(sent, [Message::HeartbeatResponse(answer)]);
+}
+
+#[test]
 fn a_poisoned_server_refuses_what_it_is_asked_and_sends_nothing() {
     let mut subject = Subject::new(1, &[]);
     subject.receive(2, heartbeat(1, 0));

@@ -35,15 +35,18 @@ impl Leader {
 impl Raft {
     /// The follower's side: a leader is there, and says what is committed.
     pub(super) fn handle_heartbeat_request(&mut self, from: NodeId, request: Heartbeat) {
-        if request.term == self.common.current_term {
+        let is_current = request.term == self.common.current_term;
+        if is_current {
             if !self.recognize_leader(from) {
                 return;
             }
             // The leader caps this at what it knows to match, which is durable here.
             self.common.commit_through(request.leader_commit);
         }
-        // A leader of the past learns the term from the answer (§3.3).
+        // A leader of the past learns the term from the answer (§3.3). It may lead again by then,
+        // and must not take its old round for a new one of the same number.
         if let Some(round) = request.round {
+            let round = if is_current { round } else { 0 };
             let response = HeartbeatResponse { term: self.common.current_term, round };
             self.common.send(from, Message::HeartbeatResponse(response));
         }
