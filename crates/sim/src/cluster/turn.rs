@@ -252,8 +252,7 @@ impl<A: Application> Cluster<A> {
             && let Some(node) = self.nodes.get(&id)
             && let Some(running) = node.running()
         {
-            let configuration = std::sync::Arc::clone(running.driver.raft().configuration());
-            self.safety.applies(id, &batch.entries, &configuration)?;
+            self.safety.applies(running.driver.raft(), &batch.entries)?;
             for entry in &batch.entries {
                 self.invariants.observe_apply(id, entry)?;
             }

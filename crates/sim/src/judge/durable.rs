@@ -15,6 +15,15 @@ pub(crate) struct Durable {
     in_flight: VecDeque<Persist>,
 }
 
+/// What a write took out of a log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Removed {
+    /// What is gone, not what was put back.
+    pub(crate) log_ids: Vec<LogId>,
+    /// The leader that wanted this was of this term or of a later one.
+    pub(crate) term: Term,
+}
+
 /// What recovery found on the disk.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
@@ -30,17 +39,20 @@ impl Durable {
         self.in_flight.push_back(persist.clone());
     }
 
-    /// The oldest write is durable; returns the log ids that it removed and did not put back.
-    pub(crate) fn completed(&mut self) -> Vec<LogId> {
-        let Some(persist) = self.in_flight.pop_front() else { return Vec::new() };
-        let removed = self.cut(&persist);
+    /// The oldest write is durable.
+    pub(crate) fn completed(&mut self) -> Removed {
+        let Some(persist) = self.in_flight.pop_front() else { return Removed::default() };
+        let instead = persist.entries.first().map(|entry| entry.log_id.term);
+        let term = self.hard_state.current_term.max(instead.unwrap_or_default());
+        let mut log_ids = self.cut(&persist);
         for entry in &persist.entries {
             if entry.log_id.index == self.last_index().next() {
                 self.terms.push_back(entry.log_id.term);
             }
         }
         self.hard_state = persist.hard_state.unwrap_or(self.hard_state);
-        removed.into_iter().filter(|log_id| !self.holds(*log_id)).collect()
+        log_ids.retain(|log_id| !self.holds(*log_id));
+        Removed { log_ids, term }
     }
 
     fn cut(&mut self, persist: &Persist) -> Vec<LogId> {

@@ -39,8 +39,8 @@ pub(crate) struct Asked {
 #[derive(Debug, Default)]
 pub(crate) struct Safety {
     leaders: BTreeMap<Term, NodeId>,
-    /// Everything that was ever applied anywhere, from index 1 on, with a hash of its content.
-    committed: Vec<(LogId, u64)>,
+    /// Everything that was ever applied anywhere, from index 1 on.
+    committed: Vec<Committed>,
     nodes: BTreeMap<NodeId, Watched>,
     commands: BTreeMap<u64, Command>,
     /// Every configuration that any node has written, by its place in the log.
@@ -51,6 +51,18 @@ pub(crate) struct Safety {
     last_configuration: LogIndex,
     /// What somebody was told of a version that no state machine has reached yet.
     told: BTreeMap<u64, Vec<Members>>,
+}
+
+/// An entry that somebody applied.
+#[derive(Clone, Copy, Debug)]
+struct Committed {
+    log_id: LogId,
+    /// A hash of its content.
+    content: u64,
+    /// It was committed in this term or before: leaders of later terms have it (§3.6.3). One of an
+    /// earlier term than that of the commit, who does not know of it, need not, and may even
+    /// remove it where that term is not known yet.
+    by: Term,
 }
 
 /// What is known of a command, by its hash.
@@ -157,26 +169,24 @@ impl Safety {
         if one != look.node {
             return Err(Breach::TwoLeaders { term: look.term, one, two: look.node });
         }
-        let Some((missing, _)) = self.committed.last().copied() else { return Ok(()) };
+        let Some(Committed { log_id: missing, by, .. }) = self.committed.last().copied() else {
+            return Ok(());
+        };
         // The last committed entry stands for all before it: logs that share it share those. A
         // leader that released it has it in its state.
         let holds = match term_at(missing.index) {
             Some(term) => term == missing.term,
             None => missing.index <= look.applied,
         };
-        if holds || missing.term > look.term {
+        if holds || by > look.term {
             return Ok(());
         }
         Err(Breach::LeaderIncomplete { node: look.node, term: look.term, missing })
     }
 
     /// A node is given entries to apply.
-    pub(crate) fn applies(
-        &mut self,
-        node: NodeId,
-        entries: &[Entry],
-        configuration: &Configuration,
-    ) -> Result<(), Breach> {
+    pub(crate) fn applies(&mut self, raft: &Raft, entries: &[Entry]) -> Result<(), Breach> {
+        let node = raft.id();
         for entry in entries {
             let log_id = entry.log_id;
             let watched = self.nodes.entry(node).or_default();
@@ -185,35 +195,31 @@ impl Safety {
                 return Err(Breach::AppliedOutOfOrder { node, expected, got: log_id.index });
             }
             watched.next_apply = log_id.index.next();
-            self.agrees(node, entry, configuration)?;
+            self.agrees(raft, entry)?;
         }
         Ok(())
     }
 
-    fn agrees(
-        &mut self,
-        node: NodeId,
-        entry: &Entry,
-        configuration: &Configuration,
-    ) -> Result<(), Breach> {
+    fn agrees(&mut self, raft: &Raft, entry: &Entry) -> Result<(), Breach> {
+        let (node, by) = (raft.id(), raft.current_term());
         let log_id = entry.log_id;
         let content = content_hash(&entry.payload);
         match self.committed_at(log_id.index) {
-            Some((expected, _)) if expected != log_id => {
+            Some(Committed { log_id: expected, .. }) if expected != log_id => {
                 Err(Breach::CommittedChanged { node, expected, got: log_id })
             }
-            Some((_, known)) if known != content => Err(Breach::ContentDiffers { node, log_id }),
+            Some(known) if known.content != content => Err(Breach::ContentDiffers { node, log_id }),
             Some(_) => Ok(()),
             None => {
-                self.is_on_quorum(node, log_id, configuration)?;
-                self.committed.push((log_id, content));
+                self.is_on_quorum(node, log_id, raft.configuration())?;
+                self.committed.push(Committed { log_id, content, by });
                 self.committed_configuration(entry)?;
                 self.committed_command(entry)
             }
         }
     }
 
-    fn committed_at(&self, index: LogIndex) -> Option<(LogId, u64)> {
+    fn committed_at(&self, index: LogIndex) -> Option<Committed> {
         let place = usize::try_from(index.get()).ok()?.checked_sub(1)?;
         self.committed.get(place).copied()
     }
@@ -221,7 +227,7 @@ impl Safety {
     /// Whether this command is known to be committed at this index.
     pub(crate) fn is_command_at(&self, index: u64, command: &[u8]) -> bool {
         let known = self.committed_at(LogIndex::new(index));
-        known.is_some_and(|(_, content)| content == command_hash(command))
+        known.is_some_and(|known| known.content == command_hash(command))
     }
 
     fn is_on_quorum(
@@ -306,7 +312,7 @@ impl Safety {
         let watched = self.nodes.entry(node).or_default();
         watched.next_apply = last_included.index.next();
         match self.committed_at(last_included.index) {
-            Some((expected, _)) if expected != last_included => {
+            Some(Committed { log_id: expected, .. }) if expected != last_included => {
                 Err(Breach::CommittedChanged { node, expected, got: last_included })
             }
             Some(_) | None => Ok(()),
@@ -333,9 +339,10 @@ impl Safety {
         let removed = watched.durable.completed();
         keeps_its_vote(node, before, watched.durable.hard_state)?;
         let is_committed = |log_id: &LogId| {
-            self.committed_at(log_id.index).is_some_and(|(committed, _)| committed == *log_id)
+            let known = self.committed_at(log_id.index);
+            known.is_some_and(|known| known.log_id == *log_id && known.by <= removed.term)
         };
-        match removed.into_iter().find(is_committed) {
+        match removed.log_ids.into_iter().find(is_committed) {
             Some(log_id) => Err(Breach::CommittedRemoved { node, log_id }),
             None => Ok(()),
         }
@@ -398,10 +405,11 @@ impl Safety {
             };
             possible.iter().any(|configuration| configuration.has_quorum(obeys))
         };
-        // The only voter proves itself.
-        let terms = std::iter::once(raft.current_term())
+        // The only voter proves itself, whatever has become of the term in which it did.
+        let is_alone = raft.configuration().voters().count() == 1;
+        let mut terms = std::iter::once(raft.current_term())
             .chain(self.nodes.values().flat_map(|watched| watched.obeyed.since(asked.at)));
-        if terms.into_iter().any(is_proof) {
+        if is_alone || terms.any(is_proof) {
             return Ok(());
         }
         Err(Breach::UnprovenRead { node, asked: asked.at })
@@ -409,7 +417,7 @@ impl Safety {
 
     /// The last index that is known to be committed.
     pub(crate) fn last_committed(&self) -> LogIndex {
-        self.committed.last().map_or(LogIndex::ORIGIN, |(log_id, _)| log_id.index)
+        self.committed.last().map_or(LogIndex::ORIGIN, |known| known.log_id.index)
     }
 
     /// What a leader believes of its followers must be on their disks.
@@ -438,7 +446,7 @@ impl Safety {
 
     /// A client was told that its command stands at `told`.
     pub(crate) fn told_applied(&self, told: LogId) -> Result<(), Breach> {
-        let committed = self.committed_at(told.index).map(|(log_id, _)| log_id);
+        let committed = self.committed_at(told.index).map(|known| known.log_id);
         if committed == Some(told) {
             return Ok(());
         }
