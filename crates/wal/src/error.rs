@@ -165,10 +165,11 @@ pub enum Damage {
         synced_bytes: u64,
     },
     /// A record is whole and contradicts those before it.
-    #[error("record {found} after {expected_after} is out of order")]
+    #[error("record {found} is out of order where {expected} was expected")]
     Order {
-        /// The last entry before it.
-        expected_after: LogId,
+        /// The next entry, of the lowest term that it can have; or the last entry, if the record
+        /// truncates beyond it.
+        expected: LogId,
         /// What the record says.
         found: LogId,
     },

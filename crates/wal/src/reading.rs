@@ -102,8 +102,8 @@ fn expect_entry(found: Found, index: LogIndex, term: Option<Term>) -> Result<(En
     };
     let log_id = record.header.log_id;
     if log_id.index != index || term.is_some_and(|term| term != log_id.term) {
-        let expected_after = LogId::new(term.unwrap_or(log_id.term), index);
-        return Err(Damage::Order { expected_after, found: log_id });
+        let expected = LogId::new(term.unwrap_or(log_id.term), index);
+        return Err(Damage::Order { expected, found: log_id });
     }
     let entry = decode_entry(&record).ok_or(Damage::Content)?;
     Ok((entry, record.header.record_size() as u64))

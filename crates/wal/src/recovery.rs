@@ -85,7 +85,7 @@ enum Step {
 impl From<Disorder> for Step {
     fn from(disorder: Disorder) -> Self {
         let Disorder { expected, found } = disorder;
-        Self::Contradiction(Damage::Order { expected_after: expected, found })
+        Self::Contradiction(Damage::Order { expected, found })
     }
 }
 

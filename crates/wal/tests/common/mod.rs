@@ -10,6 +10,7 @@
 
 pub mod fault_disk;
 pub mod model;
+pub mod watched_disk;
 
 use bytes::Bytes;
 use quorate_core::{

@@ -1,0 +1,110 @@
+//! Reading entries back: as much as was asked for and no more, with few calls to the disk, and
+//! never an entry that the log does not hold.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+mod common;
+
+use common::fault_disk::FaultDisk;
+use common::watched_disk::WatchedDisk;
+use common::{commands, create, id, identity, index, initial, open, read_all};
+use quorate_core::{Entry, Persist};
+use quorate_wal::{Damage, Wal, WalError, WalOptions};
+use std::path::{Path, PathBuf};
+
+const DIR: &str = "/node";
+
+fn dir() -> &'static Path {
+    Path::new(DIR)
+}
+
+fn segment(number: u64) -> PathBuf {
+    dir().join(format!("log-{number:020}.wal"))
+}
+
+fn size_of(entries: &[Entry]) -> usize {
+    entries.iter().map(Entry::size_bytes).sum()
+}
+
+#[test]
+fn a_read_takes_entries_up_to_its_limit_to_the_byte() {
+    let (mut wal, _) = create(&FaultDisk::default().arc(), dir()).unwrap();
+    wal.persist(&[commands(1, 1..=20)]).unwrap();
+    let all = read_all(&mut wal).unwrap();
+    for count in 1..=20 {
+        let limit = size_of(&all[..count]);
+        assert_eq!(wal.read(index(1), index(20), limit).unwrap(), all[..count]);
+        let less = (count - 1).max(1);
+        assert_eq!(wal.read(index(1), index(20), limit - 1).unwrap(), all[..less]);
+    }
+}
+
+#[test]
+fn a_read_of_many_small_entries_asks_the_disk_few_times() {
+    let disk = WatchedDisk::new(FaultDisk::default().arc());
+    let options = WalOptions::default();
+    let (mut wal, _) = Wal::create(disk.arc(), dir(), options, identity(), initial()).unwrap();
+    // About 280 kB of records.
+    wal.persist(&[commands(1, 1..=2000)]).unwrap();
+    disk.calls();
+    assert_eq!(wal.read(index(1), index(2000), 1 << 20).unwrap().len(), 2000);
+    let read_count = disk.calls_of("read").len();
+    assert!(read_count <= 8, "{read_count}");
+    assert_eq!(wal.read(index(1999), index(2000), 1 << 20).unwrap().len(), 2);
+    let read: usize = disk.calls_of("read").iter().map(|call| call.length).sum();
+    assert!(read <= 128 << 10, "{read} bytes for two entries");
+}
+
+#[test]
+fn an_older_segment_that_is_read_piece_by_piece_is_opened_once() {
+    let disk = WatchedDisk::new(FaultDisk::default().arc());
+    let (mut wal, _) = create(&disk.arc(), dir()).unwrap();
+    wal.persist(&[commands(1, 1..=20)]).unwrap();
+    wal.persist(&[commands(1, 21..=60)]).unwrap();
+    wal.persist(&[commands(1, 61..=90)]).unwrap();
+    disk.calls();
+    for at in 1..=20 {
+        assert_eq!(wal.read(index(at), index(at), 1).unwrap().len(), 1);
+    }
+    wal.read(index(70), index(70), 1).unwrap();
+    wal.read(index(5), index(5), 1).unwrap();
+    let opened = |disk: &WatchedDisk| -> Vec<_> {
+        disk.calls_of("open").into_iter().map(|call| call.path).collect()
+    };
+    assert_eq!(opened(&disk), [segment(1)], "the one that is written is open anyway");
+    wal.read(index(30), index(30), 1).unwrap();
+    wal.read(index(5), index(5), 1).unwrap();
+    assert_eq!(opened(&disk), [segment(2), segment(1)], "one older file is open at a time");
+}
+
+/// What reading entry `at` says when the first segment was replaced, in use, by that of `other`.
+fn read_from_another_history(other: &[Persist], at: u64) -> WalError {
+    let start = FaultDisk::default();
+    drop(create(&start.arc(), dir()).unwrap());
+    let (ours, theirs) = (start.fork(), start.fork());
+    let (mut wal, _) = open(&ours.arc(), dir()).unwrap();
+    wal.persist(&[commands(2, 1..=9)]).unwrap();
+    let (mut twin, _) = open(&theirs.arc(), dir()).unwrap();
+    twin.persist(other).unwrap();
+    let bytes = theirs.bytes(&segment(1));
+    ours.arc().open(&segment(1)).unwrap().write_at(&bytes, 0).unwrap();
+    wal.read(index(at), index(at), 1).unwrap_err()
+}
+
+#[test]
+fn a_whole_record_that_is_not_the_one_the_log_holds_is_refused() {
+    let error = read_from_another_history(&[commands(1, 1..=9)], 3);
+    let WalError::Damaged { path, offset_bytes, indexes, damage } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(damage, Damage::Order { expected: id(2, 1), found: id(1, 1) }, "another term");
+    assert_eq!((path, offset_bytes), (segment(1), 4096));
+    assert_eq!(indexes, Some((index(1), Some(index(3)))));
+    // In the place of entry 3: the log ends with entry 1.
+    let cut = Persist { truncate_after: Some(index(1)), ..Persist::default() };
+    let error = read_from_another_history(&[commands(2, 1..=2), cut], 3);
+    let WalError::Damaged { indexes, damage, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(damage, Damage::Order { expected: id(2, 3), found: id(2, 1) }, "another index");
+    assert_eq!(indexes, Some((index(3), Some(index(3)))));
+}
