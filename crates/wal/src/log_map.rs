@@ -63,9 +63,10 @@ impl LogMap {
         if index == self.start.index {
             return Some(self.start.term);
         }
-        if index < self.start.index || index > self.last.index {
+        if index > self.last.index {
             return None;
         }
+        // No run begins at or before the start, so below it there is none to find.
         let after = self.runs.partition_point(|&(first, _)| first <= index);
         self.runs.get(after.checked_sub(1)?).map(|&(_, term)| term)
     }
@@ -172,6 +173,27 @@ mod tests {
             assert!(mark.first.get() <= index);
             assert!(next.is_none_or(|next| next.get() > index));
         }
+    }
+
+    #[test]
+    fn an_entry_is_never_much_further_behind_its_mark_than_the_marks_are_apart() {
+        let firsts: Vec<_> = filled().marks().iter().map(|mark| mark.first.get()).collect();
+        assert_eq!(firsts, [1, 3, 5, 7, 9], "two entries of 40 kB pass 64 KiB");
+        let mut map = LogMap::new(LogId::ORIGIN);
+        for index in 1..=4 {
+            map.append(id(1, index), 1, 4096 + index * MARK_EVERY_BYTES, MARK_EVERY_BYTES).unwrap();
+        }
+        assert_eq!(map.marks().len(), 4);
+    }
+
+    #[test]
+    fn a_truncation_after_the_last_entry_drops_nothing() {
+        let mut map = filled();
+        let runs = map.runs().to_vec();
+        map.truncate_after(id(3, 10)).unwrap();
+        assert_eq!((map.last(), map.start(), map.runs()), (id(3, 10), LogId::ORIGIN, &runs[..]));
+        map.truncate_after(LogId::ORIGIN).unwrap();
+        assert_eq!((map.last(), map.start(), map.marks()), (LogId::ORIGIN, LogId::ORIGIN, &[][..]));
     }
 
     #[test]
