@@ -3,16 +3,17 @@
 //! request means.
 
 use crate::grpc;
-use crate::http as pages;
+use crate::http::{self as pages, Content};
 use crate::net::{self, Prefixed, Protocol};
+use crate::outlet::Outlet;
 use crate::service::Service;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::Either;
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Body as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
@@ -93,21 +94,23 @@ async fn serve_http1(
 async fn answer_http1(
     service: &Service,
     request: Request<hyper::body::Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<Content>, Infallible> {
     let (head, body) = request.into_parts();
     let limit = pages::body_bytes_max(service.options().message_bytes_max());
     // One that says beforehand that it is too large is not waited for.
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > limit {
-        return Ok(pages::refuse_body(announced, limit).map(Full::new));
+        return Ok(pages::refuse_body(announced, limit).map(Content::Whole));
     }
     let collect = Limited::new(body, limit).collect();
     let response = match tokio::time::timeout(service.options().header_timeout, collect).await {
         Ok(Ok(body)) => pages::respond(service, &head.method, &head.uri, body.to_bytes()).await,
         // Too large, too slow, or gone; only the first two read the answer.
-        Ok(Err(_)) | Err(_) => pages::refuse_body(limit.saturating_add(1), limit),
+        Ok(Err(_)) | Err(_) => {
+            pages::refuse_body(limit.saturating_add(1), limit).map(Content::Whole)
+        }
     };
-    Ok(response.map(Full::new))
+    Ok(response)
 }
 
 async fn serve_http2(
@@ -199,13 +202,32 @@ async fn answer_http2_page(
     let collect = collect_http2(body, limit);
     let response = match tokio::time::timeout(service.options().header_timeout, collect).await {
         Ok(Ok(body)) => pages::respond(service, &head.method, &head.uri, body).await,
-        Ok(Err(TooLarge)) => pages::refuse_body(limit.saturating_add(1), limit),
+        Ok(Err(TooLarge)) => pages::refuse_body(limit.saturating_add(1), limit).map(Content::Whole),
         Err(_) => return respond.send_reset(Reason::CANCEL),
     };
     let (head, body) = response.into_parts();
     // A client that is gone needs no answer.
-    if let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), false) {
-        let _ = stream.send_data(body, true);
+    let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), false) else {
+        return;
+    };
+    match body {
+        Content::Whole(bytes) => drop(stream.send_data(bytes, true)),
+        Content::Lines(lines) => send_lines(lines, Outlet::new(stream)).await,
+    }
+}
+
+/// Sends line after line at the pace of the client, until either side ends it.
+async fn send_lines(mut lines: BoxStream<'static, Bytes>, mut outlet: Outlet) {
+    loop {
+        let is_free = outlet.is_free();
+        tokio::select! {
+            biased;
+            flushed = outlet.flush() => if flushed.is_err() { return },
+            line = lines.next(), if is_free => match line {
+                Some(line) => outlet.put(line),
+                None => return outlet.end(),
+            },
+        }
     }
 }
 

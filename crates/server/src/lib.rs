@@ -15,6 +15,7 @@ mod method;
 mod metrics;
 mod net;
 mod options;
+mod outlet;
 mod serve;
 mod service;
 

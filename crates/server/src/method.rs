@@ -9,6 +9,7 @@ pub(crate) enum Method {
     DeleteRange,
     Txn,
     Compact,
+    Watch,
     Status,
     Alarm,
     MemberList,
@@ -16,7 +17,7 @@ pub(crate) enum Method {
 }
 
 impl Method {
-    pub(crate) const COUNT: usize = 9;
+    pub(crate) const COUNT: usize = 10;
 
     pub(crate) const ALL: [Self; Self::COUNT] = [
         Self::Range,
@@ -24,6 +25,7 @@ impl Method {
         Self::DeleteRange,
         Self::Txn,
         Self::Compact,
+        Self::Watch,
         Self::Status,
         Self::Alarm,
         Self::MemberList,
@@ -51,6 +53,7 @@ impl Method {
             Self::Range | Self::Put | Self::DeleteRange | Self::Txn | Self::Compact => {
                 "etcdserverpb.KV"
             }
+            Self::Watch => "etcdserverpb.Watch",
             Self::Status | Self::Alarm => "etcdserverpb.Maintenance",
             Self::MemberList => "etcdserverpb.Cluster",
             Self::HealthCheck => "grpc.health.v1.Health",
@@ -64,10 +67,27 @@ impl Method {
             Self::DeleteRange => "DeleteRange",
             Self::Txn => "Txn",
             Self::Compact => "Compact",
+            Self::Watch => "Watch",
             Self::Status => "Status",
             Self::Alarm => "Alarm",
             Self::MemberList => "MemberList",
             Self::HealthCheck => "Check",
+        }
+    }
+
+    /// How gRPC's metrics call its form.
+    pub(crate) const fn form(self) -> &'static str {
+        match self {
+            Self::Watch => "bidi_stream",
+            Self::Range
+            | Self::Put
+            | Self::DeleteRange
+            | Self::Txn
+            | Self::Compact
+            | Self::Status
+            | Self::Alarm
+            | Self::MemberList
+            | Self::HealthCheck => "unary",
         }
     }
 
@@ -78,6 +98,7 @@ impl Method {
             Self::DeleteRange => Some("/v3/kv/deleterange"),
             Self::Txn => Some("/v3/kv/txn"),
             Self::Compact => Some("/v3/kv/compaction"),
+            Self::Watch => Some("/v3/watch"),
             Self::Status => Some("/v3/maintenance/status"),
             Self::Alarm => Some("/v3/maintenance/alarm"),
             Self::MemberList => Some("/v3/cluster/member/list"),
@@ -87,8 +108,7 @@ impl Method {
 }
 
 /// The gateway paths of etcd's methods that are not served yet, with the methods' full names.
-const NOT_SERVED: [(&str, &str); 43] = [
-    ("/v3/watch", "etcdserverpb.Watch/Watch"),
+const NOT_SERVED: [(&str, &str); 42] = [
     ("/v3/lease/grant", "etcdserverpb.Lease/LeaseGrant"),
     ("/v3/lease/revoke", "etcdserverpb.Lease/LeaseRevoke"),
     ("/v3/kv/lease/revoke", "etcdserverpb.Lease/LeaseRevoke"),
@@ -163,15 +183,15 @@ mod tests {
             "/etcdserverpb.KV",
             "/etcdserverpb.KV/",
             "etcdserverpb.KV/Put",
-            "/etcdserverpb.Watch/Watch",
+            "/etcdserverpb.Watch/watch",
             "/etcdserverpb.KV/put",
             "/x.KV/Put",
             "/v3/kv/put",
         ] {
             assert_eq!(Method::from_grpc_path(path), None, "{path}");
         }
-        assert_eq!(Method::from_gateway_path("/v3/watch"), None);
-        assert_eq!(not_served_at("/v3/watch"), Some("etcdserverpb.Watch/Watch"));
+        assert_eq!(Method::from_gateway_path("/v3/lease/grant"), None);
+        assert_eq!(not_served_at("/v3/lease/grant"), Some("etcdserverpb.Lease/LeaseGrant"));
         assert_eq!(not_served_at("/v3/nonsense"), None);
     }
 }

@@ -4,6 +4,7 @@
 
 use crate::errors::Code;
 use crate::method::Method;
+use quorate_kv::watch::WatchFigures;
 use std::fmt::{Display, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -100,6 +101,7 @@ pub(crate) struct Figures {
     pub(crate) quota_bytes: u64,
     pub(crate) connections: usize,
     pub(crate) wal_fsync: Option<Histogram>,
+    pub(crate) watch: WatchFigures,
     pub(crate) process: ProcessFigures,
 }
 
@@ -155,6 +157,7 @@ impl Metrics {
         render_raft(&mut out, figures);
         self.render_proposals(&mut out, figures);
         render_store(&mut out, figures);
+        render_watches(&mut out, figures.watch);
         self.render_requests(&mut out, figures);
         render_process(&mut out, figures.process);
         out.text
@@ -259,6 +262,30 @@ fn render_store(out: &mut Page, figures: &Figures) {
     out.gauge("etcd_debugging_mvcc_current_revision", "The store's revision.", figures.revision);
 }
 
+fn render_watches(out: &mut Page, watch: WatchFigures) {
+    out.gauge(
+        "etcd_debugging_mvcc_watch_stream_total",
+        "Open streams of watches.",
+        watch.stream_count,
+    );
+    out.gauge("etcd_debugging_mvcc_watcher_total", "Watches.", watch.watch_count);
+    out.gauge(
+        "etcd_debugging_mvcc_slow_watcher_total",
+        "Watches that are behind and read history.",
+        watch.behind_count,
+    );
+    out.counter(
+        "etcd_debugging_mvcc_events_total",
+        "Events handed to streams of watches.",
+        watch.event_count,
+    );
+    out.gauge(
+        "quorate_watch_pending_bytes",
+        "Bytes of events that wait for slow clients.",
+        watch.pending_bytes,
+    );
+}
+
 fn render_process(out: &mut Page, process: ProcessFigures) {
     if let Some(bytes) = process.resident_bytes {
         out.gauge("process_resident_memory_bytes", "Memory in RAM.", bytes);
@@ -302,10 +329,10 @@ impl Page {
         if let Some(code) = code {
             let _ = write!(self.text, "grpc_code=\"{}\",", code.name());
         }
-        let (service, method) = (method.service(), method.name());
+        let (service, form, method) = (method.service(), method.form(), method.name());
         let _ = writeln!(
             self.text,
-            "grpc_method=\"{method}\",grpc_service=\"{service}\",grpc_type=\"unary\"}} {value}"
+            "grpc_method=\"{method}\",grpc_service=\"{service}\",grpc_type=\"{form}\"}} {value}"
         );
     }
 

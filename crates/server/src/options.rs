@@ -1,5 +1,6 @@
 //! The settings of a server: every limit it has, by name. Must not know how a limit is enforced.
 
+use quorate_kv::watch::WatchLimits;
 use std::time::Duration;
 
 /// Settings; [`ServerOptions::default`] has etcd's values where etcd has the setting.
@@ -33,6 +34,16 @@ pub struct ServerOptions {
     /// How long a client may leave sent data unacknowledged, or an idle connection's probes
     /// unanswered, before the connection counts as broken.
     pub half_open_timeout: Duration,
+    /// How often an idle watch that asked for it is told how far it is; up to a tenth longer, so
+    /// that not all are told at once.
+    pub watch_progress_interval: Duration,
+    /// How long streams of clients that require a leader outlive it: etcd's is three election
+    /// timeouts.
+    pub leaderless_timeout: Duration,
+    /// Responses that a watch stream's client has not taken before its further requests wait.
+    pub watch_unread_count_max: usize,
+    /// How much watches may hold in memory, and do in one go.
+    pub watch: WatchLimits,
     /// How long requests in progress may take to end once the server stops.
     pub drain_timeout: Duration,
 }
@@ -63,6 +74,10 @@ impl Default for ServerOptions {
             header_bytes_max: 64 << 10,
             header_timeout: Duration::from_secs(30),
             half_open_timeout: Duration::from_secs(30),
+            watch_progress_interval: Duration::from_mins(10),
+            leaderless_timeout: Duration::from_secs(3),
+            watch_unread_count_max: 1024,
+            watch: WatchLimits::default(),
             drain_timeout: Duration::from_secs(5),
         }
     }

@@ -59,9 +59,14 @@ pub async fn serve(
         acceptors.spawn(accept(listener, Arc::clone(&service), stopped.clone()));
     }
     drop(stopped);
+    let feeding = Arc::clone(&service);
+    let following = Arc::clone(&service);
+    acceptors.spawn(async move { feeding.feed_watches().await });
+    acceptors.spawn(async move { following.follow_leader().await });
     shutdown.await;
     // Every acceptor and connection holds a receiver; the channel closes when the last has ended.
     let _ = stop.send(true);
+    service.stop_streams();
     if tokio::time::timeout(drain_timeout, stop.closed()).await.is_err() {
         tracing::warn!(connections = service.connections(), "stopped with requests in progress");
     }

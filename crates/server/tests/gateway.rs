@@ -39,8 +39,8 @@ async fn what_is_no_json_message_is_a_bad_request() {
 #[tokio::test]
 async fn methods_that_are_not_served_yet_say_so() {
     let server = Server::start().await;
-    let (status, answer) = server.post("/v3/watch", "{}").await;
-    let text = "quorate does not serve etcdserverpb.Watch/Watch yet";
+    let (status, answer) = server.post("/v3/auth/enable", "{}").await;
+    let text = "quorate does not serve etcdserverpb.Auth/AuthEnable yet";
     assert_eq!(status, 501);
     assert_eq!(answer, format!(r#"{{"error":"{text}","code":12,"message":"{text}"}}"#));
     server.stop().await;

@@ -7,10 +7,10 @@ mod common;
 
 use bytes::Bytes;
 use common::{RawAnswer, Server, framed, raw_call};
+use quorate_etcd_api::etcdserverpb::auth_client::AuthClient;
 use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
-use quorate_etcd_api::etcdserverpb::watch_client::WatchClient;
 use quorate_etcd_api::etcdserverpb::{
-    CompactionRequest, PutRequest, RangeRequest, TxnRequest, WatchRequest,
+    AuthEnableRequest, CompactionRequest, PutRequest, RangeRequest, TxnRequest,
 };
 use quorate_etcd_api::health::health_client::HealthClient;
 use quorate_etcd_api::health::{HealthCheckRequest, health_check_response::ServingStatus};
@@ -95,11 +95,10 @@ async fn a_transaction_that_reads_more_than_the_limit_allows_is_refused() {
 #[tokio::test]
 async fn methods_that_are_not_served_are_unimplemented() {
     let server = Server::start().await;
-    let mut watch = WatchClient::new(server.channel().await);
-    let requests = tonic::codegen::tokio_stream::iter([WatchRequest::default()]);
-    let error = watch.watch(requests).await.unwrap_err();
+    let mut auth = AuthClient::new(server.channel().await);
+    let error = auth.auth_enable(AuthEnableRequest {}).await.unwrap_err();
     assert_eq!(error.code(), Code::Unimplemented);
-    assert_eq!(error.message(), "quorate does not serve etcdserverpb.Watch/Watch yet");
+    assert_eq!(error.message(), "quorate does not serve etcdserverpb.Auth/AuthEnable yet");
     server.stop().await;
 }
 

@@ -24,6 +24,54 @@ pub(crate) async fn receive(body: &mut RecvStream, size_max: usize) -> Result<By
     Ok(unread.slice(HEAD_BYTES..end))
 }
 
+/// The messages of a request that has many, each of at most `size_max` bytes.
+pub(crate) struct Messages {
+    body: RecvStream,
+    size_max: usize,
+    received: BytesMut,
+}
+
+impl Messages {
+    pub(crate) fn new(body: RecvStream, size_max: usize) -> Self {
+        Self { body, size_max, received: BytesMut::new() }
+    }
+
+    /// The next message; `None` if the client has said everything. Dropping the future loses
+    /// nothing.
+    pub(crate) async fn next(&mut self) -> Option<Result<Bytes, Rejection>> {
+        loop {
+            match self.take() {
+                Ok(Some(message)) => return Some(Ok(message)),
+                Ok(None) => {}
+                Err(rejection) => return Some(Err(rejection)),
+            }
+            match self.body.data().await {
+                Some(Ok(piece)) => {
+                    // Fails only if the stream is gone, and then the next read says so.
+                    let _ = self.body.flow_control().release_capacity(piece.len());
+                    self.received.extend_from_slice(&piece);
+                }
+                None if self.received.is_empty() => return None,
+                Some(Err(_)) | None => return Some(Err(Rejection::MessageIncomplete)),
+            }
+        }
+    }
+
+    /// A message that is there.
+    fn take(&mut self) -> Result<Option<Bytes>, Rejection> {
+        if self.received.len() < HEAD_BYTES {
+            return Ok(None);
+        }
+        let end = HEAD_BYTES + message_size(&self.received, self.size_max)?;
+        if self.received.len() < end {
+            return Ok(None);
+        }
+        let mut message = self.received.split_to(end);
+        message.advance(HEAD_BYTES);
+        Ok(Some(message.freeze()))
+    }
+}
+
 /// An encoded message in the form of a response body.
 pub(crate) fn encode(message: &impl Message) -> Bytes {
     let size = message.encoded_len();

@@ -68,14 +68,24 @@ pub(crate) fn success_trailers() -> HeaderMap {
     trailers
 }
 
-/// The whole of an answer that has none.
-pub(crate) fn rejection(code: Code, text: &str) -> Response<()> {
-    let mut response = success();
-    let headers = response.headers_mut();
+/// The end of an answer that had messages and did not end well.
+pub(crate) fn trailers(code: Code, text: &str) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    put_status(&mut trailers, code, text);
+    trailers
+}
+
+fn put_status(headers: &mut HeaderMap, code: Code, text: &str) {
     headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(code.number())));
     if let Ok(text) = HeaderValue::try_from(percent_encoded(text)) {
         headers.insert(GRPC_MESSAGE, text);
     }
+}
+
+/// The whole of an answer that has none.
+pub(crate) fn rejection(code: Code, text: &str) -> Response<()> {
+    let mut response = success();
+    put_status(response.headers_mut(), code, text);
     response
 }
 

@@ -37,7 +37,7 @@ pub(super) async fn respond(
         Some(method) => call(service, method, &body).await,
         None => Err(Rejection::NotServed { method: not_served.unwrap_or_default().into() }),
     };
-    outcome.map_or_else(|error| rejection(&error), success)
+    outcome.map_or_else(|error| rejection(&error), |json| success(json.into()))
 }
 
 /// The answer that says why there is none.
@@ -57,8 +57,9 @@ pub(super) fn rejection(rejection: &Rejection) -> Response<Bytes> {
     response
 }
 
-fn success(json: Vec<u8>) -> Response<Bytes> {
-    let mut response = Response::new(json.into());
+/// The answer that holds this.
+pub(super) fn success<B>(body: B) -> Response<B> {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert("grpc-metadata-content-type", HeaderValue::from_static("application/grpc"));
@@ -88,8 +89,10 @@ async fn call(service: &Service, method: Method, json: &[u8]) -> Result<Vec<u8>,
         Method::MemberList => {
             translate::<pb::MemberListRequest, pb::MemberListResponse>(service, method, json).await
         }
-        // The health service has no gateway path, so that nobody gets here.
-        Method::HealthCheck => Err(Rejection::NotServed { method: method.name().into() }),
+        // The health service has no gateway path, and watches are streams: nobody gets here.
+        Method::HealthCheck | Method::Watch => {
+            Err(Rejection::NotServed { method: method.name().into() })
+        }
     }
 }
 
@@ -124,8 +127,13 @@ pub(crate) fn from_json<Q: DeserializeOwned + Default>(
     serde_json::from_slice(json).or_else(|error| {
         // `null` stands for a field's zero value, which our generated code does not know.
         let value = serde_json::from_slice(json).map_err(|_| error)?;
-        serde_json::from_value(without_nulls(value))
+        from_value(value)
     })
+}
+
+/// Reads a message from JSON that was parsed.
+pub(super) fn from_value<Q: DeserializeOwned>(value: Value) -> Result<Q, serde_json::Error> {
+    serde_json::from_value(without_nulls(value))
 }
 
 /// The same without the fields that are `null`. The parser bounds how deep it goes.

@@ -1,8 +1,12 @@
 //! What is served over plain HTTP: which path gets which answer, whatever version of HTTP brought
 //! it. Must not know sockets.
 
+mod content;
 mod gateway;
 mod pages;
+mod watch;
+
+pub(crate) use content::Content;
 
 pub(crate) use gateway::from_json;
 
@@ -26,8 +30,15 @@ pub(crate) async fn respond(
     method: &Method,
     uri: &Uri,
     body: Bytes,
-) -> Response<Bytes> {
-    let mut response = route(service, method, uri, body).await;
+) -> Response<Content> {
+    let mut response = if method == Method::POST && watch::is_at(uri.path()) {
+        match watch::begin(service, &body) {
+            Ok(lines) => gateway::success(Content::Lines(lines)),
+            Err(rejection) => gateway::rejection(&rejection).map(Content::Whole),
+        }
+    } else {
+        route(service, method, uri, body).await.map(Content::Whole)
+    };
     // Browsers ask other origins' servers only if these allow it; etcd allows everybody.
     let headers = response.headers_mut();
     headers.insert(

@@ -3,6 +3,9 @@
 
 mod cluster;
 mod kv;
+mod watch;
+
+pub(crate) use watch::WatchSession;
 
 use crate::admission::Admission;
 use crate::errors::Rejection;
@@ -14,9 +17,10 @@ use futures_util::FutureExt;
 use quorate::{Consistency, Node};
 use quorate_kv::Reader;
 use quorate_kv::api::ResponseHeader;
+use quorate_kv::watch::WatchHub;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch as watch_channel};
 use tokio::time::Instant;
 
 /// Everything that a connection needs.
@@ -30,6 +34,13 @@ pub(crate) struct Service {
     scans: Semaphore,
     /// Places for connections.
     connections: Arc<Semaphore>,
+    watches: WatchHub,
+    /// Signalled when the store has something new for the watches.
+    published: Arc<Notify>,
+    /// Whether a leader is known; for streams that require one.
+    leader_known: watch_channel::Sender<bool>,
+    /// Set when streams shall end, which would go on for ever otherwise.
+    stopping: watch_channel::Sender<bool>,
 }
 
 /// Whether a member can serve.
@@ -44,7 +55,14 @@ pub(crate) enum Health {
 
 impl Service {
     pub(crate) fn new(node: Node, reader: Reader, options: ServerOptions) -> Self {
+        let published = Arc::new(Notify::new());
+        let signal = Arc::clone(&published);
+        let watches = WatchHub::new(&reader, options.watch, move || signal.notify_one());
         Self {
+            watches,
+            published,
+            leader_known: watch_channel::Sender::new(true),
+            stopping: watch_channel::Sender::new(false),
             admission: Admission::new(options.pending_bytes_max, options.pending_count_max),
             metrics: Metrics::default(),
             scans: Semaphore::new(options.scans_count_max),
@@ -93,7 +111,14 @@ impl Service {
             Method::Alarm => self.alarm(message),
             Method::MemberList => Box::pin(self.member_list(message, deadline)).await,
             Method::HealthCheck => Self::health_check(message),
+            // A stream is no call: see `WatchSession`.
+            Method::Watch => Err(Rejection::NotServed { method: method.name().into() }),
         }
+    }
+
+    /// Ends the streams that would go on for ever.
+    pub(crate) fn stop_streams(&self) {
+        self.stopping.send_replace(true);
     }
 
     /// Whether a leader is known.
@@ -140,6 +165,7 @@ impl Service {
             quota_bytes: self.options.quota_bytes,
             connections: self.connections(),
             wal_fsync: Some(Histogram::from(&metrics.fsync)),
+            watch: self.watches.figures(),
             process: ProcessFigures::now(),
         }
     }
@@ -152,12 +178,7 @@ impl Service {
 
     /// What our responses say of where they come from.
     fn origin(&self) -> Origin {
-        let status = self.node.status();
-        Origin {
-            cluster_id: status.cluster_id,
-            member_id: status.id.get(),
-            raft_term: status.current_term.get(),
-        }
+        Origin::of(&self.node)
     }
 }
 
@@ -175,6 +196,15 @@ struct Origin {
 }
 
 impl Origin {
+    fn of(node: &Node) -> Self {
+        let status = node.status();
+        Self {
+            cluster_id: status.cluster_id,
+            member_id: status.id.get(),
+            raft_term: status.current_term.get(),
+        }
+    }
+
     fn complete(self, header: &mut Option<ResponseHeader>) {
         let header = header.get_or_insert_default();
         header.cluster_id = self.cluster_id;

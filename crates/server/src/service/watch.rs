@@ -1,0 +1,171 @@
+//! Watches: the task that lets the store's hub go on, and the session of one client's stream. Must
+//! not know how requests and responses travel.
+
+use super::{Origin, Service};
+use crate::errors::Rejection;
+use bytes::Bytes;
+use prost::Message;
+use quorate::Node;
+use quorate_kv::EngineError;
+use quorate_kv::watch::{Pulled, WatchRequest, WatchResponse, WatchStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, watch as watch_channel};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+impl Service {
+    /// Hands what is new in the store to those who watch, for as long as it is polled. One piece at
+    /// a time: others have their turn in between.
+    pub(crate) async fn feed_watches(&self) {
+        loop {
+            self.published.notified().await;
+            loop {
+                match self.watches.advance() {
+                    Ok(true) => tokio::task::yield_now().await,
+                    Ok(false) => break,
+                    // Each stream finds the same, and ends.
+                    Err(error) => {
+                        return tracing::error!(%error, "watches cannot read the store");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the streams that require a leader whether there is one, for as long as it is polled.
+    /// It looks from time to time: the node's status changes with every entry, and nobody needs to
+    /// know sooner.
+    pub(crate) async fn follow_leader(&self) {
+        const LOOKS_PER_TIMEOUT: u32 = 6;
+        let pause = self.options.leaderless_timeout / LOOKS_PER_TIMEOUT;
+        let mut looks = tokio::time::interval(pause.max(Duration::from_millis(1)));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let has_leader = self.has_leader();
+            self.leader_known
+                .send_if_modified(|known| std::mem::replace(known, has_leader) != has_leader);
+        }
+    }
+
+    /// The session of a stream of watches. If the client requires a leader, the session ends
+    /// without one.
+    pub(crate) fn watch_session(&self, requires_leader: bool) -> WatchSession {
+        let woken = Arc::new(Notify::new());
+        let signal = Arc::clone(&woken);
+        WatchSession {
+            stream: self.watches.stream(move || signal.notify_one()),
+            woken,
+            ticks: ticks(self.options.watch_progress_interval),
+            stopping: self.stopping.subscribe(),
+            node: self.node.clone(),
+            leader_known: self.leader_known.subscribe(),
+            leaderless: None,
+            leaderless_timeout: requires_leader.then_some(self.options.leaderless_timeout),
+            unread_count_max: self.options.watch_unread_count_max,
+        }
+    }
+}
+
+/// When idle watches are told how far they are. Each stream has an interval of its own, up to a
+/// tenth longer than what was asked for.
+fn ticks(interval: Duration) -> Interval {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let share = COUNT.fetch_add(1, Ordering::Relaxed).wrapping_mul(37) % 100;
+    // An interval of nothing would never let go.
+    let interval = interval.max(Duration::from_millis(1)) + interval / 1000 * share;
+    let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// One client's stream of watches.
+pub(crate) struct WatchSession {
+    stream: WatchStream,
+    woken: Arc<Notify>,
+    ticks: Interval,
+    stopping: watch_channel::Receiver<bool>,
+    node: Node,
+    leader_known: watch_channel::Receiver<bool>,
+    /// When the leader was missed first.
+    leaderless: Option<Instant>,
+    leaderless_timeout: Option<Duration>,
+    unread_count_max: usize,
+}
+
+impl WatchSession {
+    /// Whether further requests are taken: not while the client leaves too much unread.
+    pub(crate) fn has_room(&self) -> bool {
+        self.stream.pending_count() < self.unread_count_max
+    }
+
+    /// Takes a request, as the protobuf message that the client sent.
+    pub(crate) fn request(&mut self, message: Bytes) -> Result<(), Rejection> {
+        self.stream.request(WatchRequest::decode(message)?);
+        Ok(())
+    }
+
+    /// What the client is told next; if it cannot take anything now (`can_send`), only an end of
+    /// the session is returned. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self, can_send: bool) -> Result<WatchResponse, Rejection> {
+        loop {
+            if *self.stopping.borrow() {
+                return Err(Rejection::Stopped);
+            }
+            if !can_send {
+                self.wait(false).await?;
+                continue;
+            }
+            match self.stream.pull().map_err(broken)? {
+                Pulled::Response(mut response) => {
+                    self.origin().complete(&mut response.header);
+                    return Ok(response);
+                }
+                Pulled::Busy => tokio::task::yield_now().await,
+                Pulled::Idle => self.wait(true).await?,
+            }
+        }
+    }
+
+    /// Waits for something that may matter.
+    async fn wait(&mut self, can_send: bool) -> Result<(), Rejection> {
+        let leaderless = self.leaderless_at();
+        tokio::select! {
+            () = self.woken.notified(), if can_send => {}
+            _ = self.ticks.tick(), if can_send => self.stream.tick(),
+            // The service itself is gone if this fails.
+            changed = self.stopping.changed() => {
+                return changed.map_err(|_| Rejection::Stopped);
+            }
+            _ = self.leader_known.changed(), if self.leaderless_timeout.is_some() => {}
+            () = until(leaderless) => return Err(Rejection::NoLeader),
+        }
+        Ok(())
+    }
+
+    /// When a stream that requires a leader ends without one.
+    fn leaderless_at(&mut self) -> Option<Instant> {
+        let timeout = self.leaderless_timeout?;
+        if *self.leader_known.borrow_and_update() {
+            self.leaderless = None;
+            return None;
+        }
+        Some(*self.leaderless.get_or_insert_with(Instant::now) + timeout)
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::of(&self.node)
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn broken(error: EngineError) -> Rejection {
+    quorate_kv::ReadError::from(error).into()
+}
