@@ -22,6 +22,7 @@ Try it:
   quorate put greeting hello            (in another terminal)
   quorate get greeting
   quorate get --prefix g -w json
+  quorate watch --prefix g
   quorate status
 
 Any etcd v3 client works too:
@@ -49,6 +50,8 @@ enum Verb {
     Del(client::Del),
     /// Does several things in one step, depending on what the keys hold
     Txn(client::Txn),
+    /// Shows changes of a key, or of a range of keys, as they happen
+    Watch(client::Watch),
     /// Forgets what keys held before a revision
     Compaction(client::Compaction),
     /// Shows who leads and how far each endpoint is
@@ -84,6 +87,7 @@ fn run(verb: Verb, is_set: impl Fn(&str) -> bool) -> anyhow::Result<()> {
         Verb::Get(verb) => client::run(verb),
         Verb::Del(verb) => client::run(verb),
         Verb::Txn(verb) => client::run(verb),
+        Verb::Watch(verb) => client::run(verb),
         Verb::Compaction(verb) => client::run(verb),
         Verb::Status(verb) => client::run(verb),
         Verb::Bench(options) => bench::run(&options),

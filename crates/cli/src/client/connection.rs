@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use quorate_etcd_api::etcdserverpb::StatusRequest;
 use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
 use quorate_etcd_api::etcdserverpb::maintenance_client::MaintenanceClient;
+use quorate_etcd_api::etcdserverpb::watch_client::WatchClient;
 use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
@@ -142,6 +143,16 @@ impl Live {
     /// The key-value service there.
     pub(crate) fn kv(&self) -> KvClient<Channel> {
         KvClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
+    }
+
+    /// The watch service there.
+    pub(crate) fn watch(&self) -> WatchClient<Channel> {
+        WatchClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
+    }
+
+    /// Where that is.
+    pub(crate) const fn address(&self) -> &Address {
+        &self.address
     }
 }
 

@@ -6,9 +6,9 @@ use base64::engine::general_purpose::STANDARD;
 use quorate_etcd_api::etcdserverpb::response_op::Response;
 use quorate_etcd_api::etcdserverpb::{
     CompactionResponse, DeleteRangeResponse, PutResponse, RangeResponse, ResponseHeader,
-    ResponseOp, StatusResponse, TxnResponse,
+    ResponseOp, StatusResponse, TxnResponse, WatchResponse,
 };
-use quorate_etcd_api::mvccpb::KeyValue;
+use quorate_etcd_api::mvccpb::{Event, KeyValue};
 use serde_json::{Value, json};
 
 /// Prints one line.
@@ -79,6 +79,26 @@ pub(crate) fn status(response: &StatusResponse) -> Value {
         "errors": response.errors,
         "dbSizeInUse": response.db_size_in_use,
         "isLearner": response.is_learner,
+    }))
+}
+
+/// etcdctl prints this one with other names, and with its zeros.
+pub(crate) fn watch(response: &WatchResponse) -> Value {
+    let events: Vec<Value> = response.events.iter().map(event).collect();
+    json!({
+        "Header": header(response.header.as_ref()),
+        "Events": events,
+        "CompactRevision": response.compact_revision,
+        "Canceled": response.canceled,
+        "Created": response.created,
+    })
+}
+
+fn event(event: &Event) -> Value {
+    brief(json!({
+        "type": event.r#type,
+        "kv": event.kv.as_ref().map(pair),
+        "prev_kv": event.prev_kv.as_ref().map(pair),
     }))
 }
 

@@ -11,6 +11,7 @@ mod show;
 mod status;
 mod txn;
 mod txn_text;
+mod watch;
 
 pub(crate) use compaction::Compaction;
 pub(crate) use connection::{Address, DEFAULT_ENDPOINTS, parse_duration};
@@ -19,6 +20,7 @@ pub(crate) use get::Get;
 pub(crate) use put::Put;
 pub(crate) use status::{Status, member_status};
 pub(crate) use txn::Txn;
+pub(crate) use watch::Watch;
 
 use anyhow::Context;
 use bytes::Bytes;

@@ -3,7 +3,7 @@
 use crate::output::{Table, line};
 use quorate_etcd_api::etcdserverpb::response_op::Response;
 use quorate_etcd_api::etcdserverpb::{DeleteRangeResponse, PutResponse, TxnResponse};
-use quorate_etcd_api::mvccpb::KeyValue;
+use quorate_etcd_api::mvccpb::{Event, KeyValue};
 
 /// Which parts of a pair are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,13 @@ pub(crate) fn txn(response: &TxnResponse) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What happened: `PUT` or `DELETE`, what was there before if that is known, and what is there now.
+pub(crate) fn event(event: &Event) -> anyhow::Result<()> {
+    println!("{}", event.r#type().as_str_name());
+    pairs(event.prev_kv.as_slice(), Parts::Both)?;
+    pairs(event.kv.as_slice(), Parts::Both)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use super::initial_cluster::{self, InitialCluster, InitialClusterError};
 use super::url::HttpUrl;
+use crate::client::parse_duration;
 use clap::ValueEnum;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -106,6 +107,16 @@ pub(crate) struct Flags {
     /// How many operations a transaction may have
     #[arg(long, env = "ETCD_MAX_TXN_OPS", default_value_t = 128, value_name = "COUNT")]
     pub(crate) max_txn_ops: usize,
+    /// How often an idle watch that asks for it is told how far it is; at least 100ms
+    #[arg(
+        long,
+        alias = "experimental-watch-progress-notify-interval",
+        env = "ETCD_WATCH_PROGRESS_NOTIFY_INTERVAL",
+        default_value = "10m",
+        value_parser = parse_duration,
+        value_name = "TIME"
+    )]
+    pub(crate) watch_progress_notify_interval: Duration,
     /// What is logged to standard error
     #[arg(long, env = "ETCD_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
     pub(crate) log_level: LogLevel,
@@ -142,6 +153,7 @@ pub(crate) struct Settings {
     pub(crate) client_urls: BTreeMap<String, Vec<HttpUrl>>,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) election_timeout: Duration,
+    pub(crate) watch_progress_interval: Duration,
     pub(crate) quota_bytes: u64,
 }
 
@@ -222,6 +234,8 @@ pub(crate) enum FlagsError {
 const REQUEST_BYTES_MAX: usize = 15 << 20;
 /// etcd's limit.
 const ELECTION_TIMEOUT_MS_MAX: u64 = 50_000;
+/// As in etcd, a shorter interval is taken for this one.
+const WATCH_PROGRESS_MIN: Duration = Duration::from_millis(100);
 /// What a quota of 0 stands for.
 const QUOTA_DEFAULT_BYTES: u64 = 2 << 30;
 
@@ -250,6 +264,7 @@ impl Flags {
             cluster,
             heartbeat_interval: Duration::from_millis(self.heartbeat_interval),
             election_timeout: Duration::from_millis(self.election_timeout),
+            watch_progress_interval: self.watch_progress_notify_interval.max(WATCH_PROGRESS_MIN),
             quota_bytes: match self.quota_backend_bytes {
                 0 => QUOTA_DEFAULT_BYTES,
                 // A negative quota is none.

