@@ -198,6 +198,45 @@ mod tests {
     }
 
     #[test]
+    fn each_kind_of_record_has_a_tag_of_its_own_which_does_not_change() {
+        let kinds = [
+            (RecordKind::Noop, 1),
+            (RecordKind::Command, 2),
+            (RecordKind::Configuration, 3),
+            (RecordKind::Truncate, 4),
+            (RecordKind::Session, 5),
+        ];
+        for (kind, tag) in kinds {
+            assert_eq!((kind.tag(), RecordKind::from_tag(tag)), (tag, Some(kind)));
+        }
+        assert_eq!([0, 6, 255].map(RecordKind::from_tag), [None; 3]);
+    }
+
+    #[test]
+    fn a_header_is_believed_up_to_the_largest_payload_and_from_the_first_era_on() {
+        let with = |length: usize, era: u32| {
+            let mut bytes = encoded(16);
+            bytes[4..8].copy_from_slice(&u32::try_from(length).unwrap().to_le_bytes());
+            bytes[12..16].copy_from_slice(&era.to_le_bytes());
+            RecordHeader::parse(&bytes).is_some()
+        };
+        assert!(with(PAYLOAD_BYTES_MAX, 1));
+        assert!(!with(PAYLOAD_BYTES_MAX + 1, 1));
+        assert!(!with(5, 0));
+    }
+
+    #[test]
+    fn records_take_whole_units_of_alignment_and_no_more() {
+        for (payload_size, size) in [(0, 40), (1, 48), (7, 48), (8, 48), (9, 56)] {
+            let mut out = Vec::new();
+            let batch = Batch { salt: salt(7, 1), era: 1, synced_bytes: 8 };
+            let log_id = LogId::new(Term::new(4), LogIndex::new(5));
+            batch.encode(16, RecordKind::Command, log_id, &vec![1; payload_size], &mut out);
+            assert_eq!((out.len(), record_size(payload_size)), (size, size));
+        }
+    }
+
+    #[test]
     fn every_flipped_bit_of_a_record_is_noticed() {
         let bytes = encoded(16);
         for bit in 0..bytes.len() * 8 {

@@ -89,6 +89,29 @@ fn what_was_persisted_comes_back() {
 }
 
 #[test]
+fn every_kind_of_entry_comes_back_from_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut wal = create(dir.path());
+    let text = Bytes::from_static(b"a command");
+    let payloads = [
+        Payload::Noop,
+        Payload::Command(text.clone()),
+        Payload::Session(text),
+        Payload::Configuration(configuration(4)),
+        Payload::Command(Bytes::new()),
+        Payload::Session(Bytes::new()),
+    ];
+    let entries: Vec<_> = (1..)
+        .zip(payloads)
+        .map(|(index, payload)| Entry { log_id: id(1, index), payload })
+        .collect();
+    wal.persist(&[Persist { entries: entries.clone(), ..Persist::default() }]).unwrap();
+    assert_eq!(wal.read(LogIndex::new(1), LogIndex::new(9), 1 << 20).unwrap(), entries);
+    drop(wal);
+    assert_eq!(open(dir.path()).1.tail, entries);
+}
+
+#[test]
 fn truncation_reset_and_release_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let mut wal = create(dir.path());

@@ -6,7 +6,7 @@ mod common;
 
 use common::fault_disk::FaultDisk;
 use common::watched_disk::{Call, WatchedDisk};
-use common::{base, commands, create, id, index, open, read_all};
+use common::{base, commands, create, id, open, read_all};
 use quorate_core::{HardState, NodeId, Persist, Term};
 use quorate_wal::{Damage, SnapshotStore, Wal, WalError};
 use std::io::ErrorKind;
@@ -113,6 +113,19 @@ fn a_missing_folder_holds_no_log_and_one_that_cannot_be_read_is_an_error() {
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     let error = open(&disk.arc(), dir()).err().unwrap();
     assert!(matches!(error, WalError::Io { op: "list", .. }), "{error}");
+}
+
+#[test]
+fn a_segment_that_cannot_be_opened_or_read_is_not_a_missing_or_a_damaged_one() {
+    for op in ["open", "measure", "read"] {
+        let (_, disk) = watched();
+        let (mut wal, _) = create(&disk.arc(), dir()).unwrap();
+        wal.persist(&[commands(1, 1..=3)]).unwrap();
+        drop(wal);
+        disk.refuse(op, segment(1), ErrorKind::PermissionDenied);
+        let error = open(&disk.arc(), dir()).err().unwrap();
+        assert!(matches!(error, WalError::Io { op: it, .. } if it == op), "{error}");
+    }
 }
 
 #[test]
@@ -315,5 +328,4 @@ fn sixteen_bytes_are_enough_to_tell_a_kind_and_a_format_and_fifteen_are_not() {
     });
     let error = open(&disk.arc(), dir()).err().unwrap();
     assert!(matches!(error, WalError::UnsupportedVersion { found: 2, .. }), "{error}");
-    let _ = index(0);
 }

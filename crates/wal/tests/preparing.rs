@@ -6,8 +6,8 @@ mod common;
 
 use common::fault_disk::FaultDisk;
 use common::watched_disk::WatchedDisk;
-use common::{commands, create, read_all};
-use quorate_wal::{Wal, WalError};
+use common::{commands, create, identity, initial, read_all};
+use quorate_wal::{Wal, WalError, WalOptions};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +32,20 @@ fn a_new_log_s_file_is_filled_to_its_size_and_not_beyond() {
     let disk = FaultDisk::default();
     drop(create(&disk.arc(), Path::new(DIR)).unwrap());
     assert_eq!(disk.bytes(&segment(1)).len(), 5 << 10);
+}
+
+#[test]
+fn a_large_file_is_filled_and_synced_in_small_steps() {
+    let below = FaultDisk::default();
+    let disk = WatchedDisk::new(below.arc());
+    let options = WalOptions { first_segment_size_bytes: 5 << 19, ..WalOptions::default() };
+    drop(Wal::create(disk.arc(), Path::new(DIR), options, identity(), initial()).unwrap());
+    assert_eq!(below.bytes(&segment(1)).len(), 5 << 19);
+    let calls = disk.calls().into_iter().filter(|call| call.path.ends_with("next-inline.tmp"));
+    let steps: Vec<_> = calls.map(|call| (call.op, call.length)).collect();
+    let step = |length| [("write", length), ("sync", 0)];
+    let expected = [step(1 << 20), step(1 << 20), step(1 << 19), step(4096)].concat();
+    assert_eq!(steps[1..], expected, "the last write is the header's");
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod common;
 
 use common::fault_disk::FaultDisk;
 use common::watched_disk::WatchedDisk;
-use common::{commands, create, id, identity, index, initial, open, read_all};
+use common::{base, commands, create, id, identity, index, initial, open, read_all};
 use quorate_core::{Entry, Persist};
 use quorate_wal::{Damage, Wal, WalError, WalOptions};
 use std::path::{Path, PathBuf};
@@ -74,6 +74,31 @@ fn an_older_segment_that_is_read_piece_by_piece_is_opened_once() {
     wal.read(index(30), index(30), 1).unwrap();
     wal.read(index(5), index(5), 1).unwrap();
     assert_eq!(opened(&disk), [segment(2), segment(1)], "one older file is open at a time");
+}
+
+#[test]
+fn the_tail_that_a_start_returns_is_the_longest_end_of_the_log_that_fits() {
+    let disk = FaultDisk::default();
+    let (mut wal, _) = create(&disk.arc(), dir()).unwrap();
+    for first in [1, 11, 21, 31, 41] {
+        wal.persist(&[commands(1, first..=first + 9)]).unwrap();
+    }
+    assert!(disk.names().contains(&segment(2)), "over several segments");
+    wal.release_prefix(&base(1, 3)).unwrap();
+    let all = read_all(&mut wal).unwrap();
+    drop(wal);
+    for count in 0..=all.len() {
+        let wanted = &all[all.len() - count..];
+        for spare in [0, 1, 50] {
+            let tail_bytes_max = size_of(wanted) + spare;
+            let options = WalOptions { tail_bytes_max, ..common::SMALL };
+            let disk = disk.fork();
+            let (_, recovered) =
+                Wal::open(disk.arc(), dir(), options, common::CLUSTER, common::NODE).unwrap();
+            assert_eq!(recovered.tail, wanted, "{count} entries and {spare} bytes");
+            assert_eq!(recovered.last_log, id(1, 50));
+        }
+    }
 }
 
 /// What reading entry `at` says when the first segment was replaced, in use, by that of `other`.

@@ -142,8 +142,8 @@ pub struct SnapshotBody {
 
 impl SnapshotBody {
     fn next_block(&mut self) -> Result<(), WalError> {
-        // One byte more than the largest block shows whether something follows the end mark.
-        let mut bytes = vec![0; format::BLOCK_BYTES + format::BLOCK_HEAD_SIZE + 1];
+        // Far more than the end mark takes, so that it shows whether something follows that.
+        let mut bytes = vec![0; format::BLOCK_BYTES + format::BLOCK_HEAD_SIZE];
         let count = self
             .file
             .read_at(&mut bytes, self.position)
