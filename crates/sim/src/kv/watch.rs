@@ -17,7 +17,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How often a pull may read history in vain before the client has other things to do.
-const BUSY_COUNT_MAX: u32 = 1_000;
+const BUSY_COUNT_MAX: u64 = 1_000;
+/// How often for each revision at the end, where history is read in pieces of a single row.
+const BUSY_COUNT_PER_REVISION: u64 = 100;
 
 /// What is wrong with what watch clients are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +116,7 @@ impl Watchers {
         client.route(&self.hubs, rng)?;
         client.ask(rng);
         let appetite = rng.below(client.appetite) + 1;
-        client.read(appetite, self.fault, reference)?;
+        client.read(appetite, BUSY_COUNT_MAX, self.fault, reference)?;
         let pace = client.pace;
         let watches = self.clients.iter().flat_map(|client| &client.watches);
         if let Some(lowest) = watches.map(|watch| watch.judge.next()).min() {
@@ -138,7 +140,8 @@ impl Watchers {
             client.leave_dead(&self.hubs, &nodes);
             client.attach(&self.hubs, &nodes, &mut rng);
             client.catch_up(&self.hubs)?;
-            client.read(u64::MAX, self.fault, reference)?;
+            let busy_count_max = BUSY_COUNT_MAX + BUSY_COUNT_PER_REVISION * newest;
+            client.read(u64::MAX, busy_count_max, self.fault, reference)?;
             for watch in &client.watches {
                 watch.judge.finish(&reference.history)?;
             }
@@ -242,11 +245,12 @@ impl Client {
     fn read(
         &mut self,
         count_max: u64,
+        busy_count_max: u64,
         fault: Option<WatchFault>,
         reference: &Reference,
     ) -> Result<(), Complaint> {
         let (mut count, mut busy_count) = (0, 0);
-        while count < count_max && busy_count < BUSY_COUNT_MAX {
+        while count < count_max && busy_count < busy_count_max {
             let Some(at) = &mut self.stream else { return Ok(()) };
             match at.stream.pull().map_err(broken)? {
                 Pulled::Response(response) => {
