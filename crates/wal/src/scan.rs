@@ -102,7 +102,7 @@ impl<'a> Scanner<'a> {
         Ok(if is_blank { Found::End } else { Found::Invalid })
     }
 
-    /// Looks for whole records behind `stop`, to the end of the file. This costs a pass over the
+    /// Looks for whole records from `stop` on, to the end of the file. This costs a pass over the
     /// rest of the file, once per start.
     pub(crate) fn search_beyond(&mut self, stop: u64) -> Result<Beyond, WalError> {
         let mut beyond = Beyond { synced_bytes: stop, survivors: false, first_proof: None };
@@ -112,9 +112,8 @@ impl<'a> Scanner<'a> {
                 position += skipped;
                 continue;
             }
-            if position > stop
-                && let Found::Record(record) = self.record_at(position)?
-            {
+            // A whole record at the stop itself is a ghost or a contradiction, and proves nothing.
+            if let Found::Record(record) = self.record_at(position)? {
                 beyond.note(stop, &record);
             }
             position += RECORD_ALIGNMENT as u64;
