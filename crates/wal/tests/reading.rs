@@ -55,6 +55,23 @@ fn a_read_of_many_small_entries_asks_the_disk_few_times() {
 }
 
 #[test]
+fn a_start_reads_a_log_of_small_entries_in_large_steps() {
+    let disk = WatchedDisk::new(FaultDisk::default().arc());
+    let options = WalOptions::default();
+    let (mut wal, _) = Wal::create(disk.arc(), dir(), options, identity(), initial()).unwrap();
+    wal.persist(&[commands(1, 1..=2000)]).unwrap();
+    drop(wal);
+    disk.calls();
+    let options = WalOptions { tail_bytes_max: 0, ..options };
+    let (_wal, recovered) =
+        Wal::open(disk.arc(), dir(), options, common::CLUSTER, common::NODE).unwrap();
+    assert_eq!((recovered.last_log, recovered.tail.len()), (id(1, 2000), 0));
+    let calls = disk.calls_of("read").into_iter().filter(|call| call.path == segment(1));
+    let read_count = calls.count();
+    assert!(read_count <= 8, "{read_count}");
+}
+
+#[test]
 fn an_older_segment_that_is_read_piece_by_piece_is_opened_once() {
     let disk = WatchedDisk::new(FaultDisk::default().arc());
     let (mut wal, _) = create(&disk.arc(), dir()).unwrap();
