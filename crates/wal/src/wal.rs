@@ -444,3 +444,6 @@ fn payload_of<'a>(entry: &'a Entry, scratch: &'a mut Vec<u8>) -> (RecordKind, &'
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
