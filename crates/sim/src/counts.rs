@@ -104,6 +104,10 @@ counters! {
             unreadable_sectors,
             /// Machines that were lost for ever.
             machines_lost,
+            /// Machines that were added.
+            machines_added,
+            /// Lost machines in whose place somebody wished for a new one.
+            machines_replaced,
             /// Disks that were mounted in another machine.
             wrong_disks,
             /// Messages of which a garbled copy arrived.

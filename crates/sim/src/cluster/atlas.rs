@@ -8,7 +8,7 @@ use super::node::Hang;
 use crate::application::Application;
 use crate::disk::{CrashStyle, DamageKind};
 use crate::faults::Rhythm;
-use quorate_core::NodeId;
+use quorate_core::{Configuration, NodeId};
 use std::time::Duration;
 
 impl<A: Application> Cluster<A> {
@@ -110,16 +110,16 @@ impl<A: Application> Cluster<A> {
         self.nodes.get(&id).is_some_and(|node| node.is_touched)
     }
 
-    /// Somebody whose disk may be touched for good: whoever has been touched before, or anybody if
-    /// enough voters stay sound.
+    /// Somebody whose disk may be touched for good: whoever has been touched before, or anybody
+    /// without whom enough voters stay sound.
     fn touchable(&mut self) -> Option<NodeId> {
-        let spare_count = self.sound_voters().len().saturating_sub(self.majority());
-        let may_any = !self.options.faults.disk.spares_majority || spare_count > 0;
+        let may_any = !self.options.faults.disk.spares_majority;
+        let is_spare = |id| self.suffice(|other| other != id && self.is_sound(other));
         let candidates: Vec<NodeId> = self
             .nodes
             .values()
             .filter(|node| !node.is_lost)
-            .filter(|node| may_any || node.is_touched || !self.is_voter(node.id))
+            .filter(|node| may_any || node.is_touched || is_spare(node.id))
             .map(|node| node.id)
             .collect();
         let leader = self.leader().map(NodeId::new).filter(|leader| candidates.contains(leader));
@@ -129,18 +129,37 @@ impl<A: Application> Cluster<A> {
         self.rng.pick(&candidates).copied()
     }
 
-    /// The voters whose disks hold what they should.
+    /// Those of whom the members' decisions may depend, now or later, and whose disks hold what they
+    /// should.
     pub(super) fn sound_voters(&self) -> Vec<NodeId> {
-        let is_sound = |node: &&super::node::SimNode| !node.is_touched && self.is_voter(node.id);
-        self.nodes.values().filter(is_sound).map(|node| node.id).collect()
+        let known = self.possible_members();
+        let is_voter = |id| known.iter().any(|members| members.is_voter(id));
+        let ids = self.nodes.keys().copied();
+        ids.filter(|id| self.is_sound(*id) && is_voter(*id)).collect()
     }
 
-    /// How many voters decide.
-    pub(super) fn majority(&self) -> usize {
-        self.founders.voters().count() / 2 + 1
+    /// Whether a disk holds what it should.
+    pub(super) fn is_sound(&self, id: NodeId) -> bool {
+        self.nodes.get(&id).is_some_and(|node| !node.is_touched)
     }
 
-    fn is_voter(&self, id: NodeId) -> bool {
-        self.founders.is_voter(id)
+    /// Whether enough voters are sound to decide, whoever the members are or may become.
+    pub(super) fn enough_are_sound(&self) -> bool {
+        self.suffice(|id| self.is_sound(id))
+    }
+
+    /// Whether these are a quorum of all who may be the members, now or once a wish comes true. What
+    /// is committed is then on one of them: all that is committed later counts on them, too.
+    pub(super) fn suffice(&self, are_there: impl Fn(NodeId) -> bool) -> bool {
+        self.possible_members().iter().all(|members| members.has_quorum(&are_there))
+    }
+
+    /// Who may be the members: those in force, those whom a change under way leads to, and those that
+    /// somebody wished for.
+    fn possible_members(&self) -> Vec<Configuration> {
+        let in_force = self.safety.configurations_in_force();
+        let leads_to = |members: &Configuration| Configuration::new(0, members.leads_to().clone());
+        let known = in_force.flat_map(|members| [Configuration::clone(members), leads_to(members)]);
+        known.chain(self.wished_members()).collect()
     }
 }

@@ -39,6 +39,17 @@ pub(super) fn draw_snapshots(options: &mut ClusterOptions, rng: &mut Rng) {
     }
 }
 
+/// In a third of the worlds somebody wishes for other members: all the time, now and then, or once.
+pub(super) fn draw_changes(rng: &mut Rng) -> Option<Duration> {
+    let every = match rng.below(9) {
+        0 => rng.duration(millis(300), millis(2_000)),
+        1 => rng.duration(millis(2_000), millis(10_000)),
+        2 => rng.duration(millis(10_000), millis(60_000)),
+        _ => return None,
+    };
+    Some(every)
+}
+
 /// Short and long timeouts: what is rare at one speed is common at another.
 pub(super) fn draw_timeouts(raft: &mut Options, rng: &mut Rng) {
     raft.heartbeat_interval = rng.duration(millis(20), millis(100));

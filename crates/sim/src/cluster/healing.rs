@@ -47,16 +47,19 @@ impl<A: Application> Cluster<A> {
         }
     }
 
-    /// Heals a random majority of the voters, from among those with a sound disk, and keeps
-    /// everybody else down or cut off. Returns who was healed; nobody if too few are sound.
+    /// Heals a random majority of the voters, whichever members are in force, from among those with a
+    /// sound disk, and keeps everybody else down or cut off. Returns who was healed; nobody if too
+    /// few are sound.
     pub fn heal_core(&mut self) -> Vec<u64> {
         let mut sound = self.sound_voters();
-        if sound.len() < self.majority() {
-            return Vec::new();
-        }
         self.rng.shuffle(&mut sound);
-        let spare_count = sound.len() - self.majority();
-        sound.truncate(self.majority() + self.rng.index(spare_count + 1));
+        let needed = (0..=sound.len()).find(|count| {
+            let first: Vec<&NodeId> = sound.iter().take(*count).collect();
+            self.suffice(|id| first.contains(&&id))
+        });
+        let Some(needed_count) = needed else { return Vec::new() };
+        let spare_count = sound.len() - needed_count;
+        sound.truncate(needed_count + self.rng.index(spare_count + 1));
         sound.sort_unstable();
         self.trace.headline(self.now, None, format!("only {sound:?} are healed"));
         self.calm_down();
@@ -133,7 +136,7 @@ impl<A: Application> Cluster<A> {
         if let Some(breach) = self.breach.take() {
             return Err(breach);
         }
-        if self.sound_voters().len() < self.majority() {
+        if !self.enough_are_sound() {
             self.trace.counts.hopeless_ends += 1;
             self.heal();
             self.wait_for("requests are not answered", Self::is_silent)?;
@@ -168,10 +171,7 @@ impl<A: Application> Cluster<A> {
             if waited > patience {
                 return Err(Breach::ReadHangs { node, waited });
             }
-            self.run_until(self.now.after(LOOK_EVERY));
-            if let Some(breach) = self.breach.take() {
-                return Err(breach);
-            }
+            self.let_a_moment_pass()?;
         }
         // That it never came together is told by whoever waits for that.
         Ok(())
@@ -196,8 +196,8 @@ impl<A: Application> Cluster<A> {
         if configuration.members.values().any(|member| member.rank != rank) {
             return Ok(());
         }
-        let is_sound = |id: &NodeId| self.nodes.get(id).is_some_and(|node| !node.is_touched);
-        let others = configuration.voters().filter(|id| id.get() != leader && is_sound(id));
+        let is_other = |id: &NodeId| id.get() != leader && self.is_sound(*id);
+        let others = configuration.voters().filter(is_other);
         let others: Vec<NodeId> = others.filter(|id| self.running(*id).is_some()).collect();
         let Some(to) = self.rng.pick(&others).copied() else { return Ok(()) };
         let until = self.now.after(self.healing_bound());
@@ -236,6 +236,10 @@ impl<A: Application> Cluster<A> {
     fn demand_of(&mut self, id: NodeId) -> Result<(), Breach> {
         let until = self.now.after(self.healing_bound());
         loop {
+            // Whoever was removed meanwhile owes nothing.
+            if self.settled_members().is_some_and(|members| !members.contains(&id)) {
+                return Ok(());
+            }
             let (op, moment) = (self.clients.next_op(), self.clients.next_moment());
             let request = self.application.request(op, moment, &mut self.clients.rng);
             self.post(op, None, id, request);
@@ -261,16 +265,19 @@ impl<A: Application> Cluster<A> {
         let bound = self.healing_bound();
         let until = self.now.after(bound);
         while self.now < until {
-            self.run_until(self.now.after(LOOK_EVERY));
-            if let Some(breach) = self.breach.take() {
-                return Err(breach);
-            }
+            self.let_a_moment_pass()?;
             if is_so(self) {
                 return Ok(());
             }
         }
         let what = format!("{what}: {}", self.describe());
         Err(Breach::NotConverged { waited_s: bound.as_secs(), what })
+    }
+
+    fn let_a_moment_pass(&mut self) -> Result<(), Breach> {
+        self.take_back_what_cannot_come();
+        self.run_until(self.now.after(LOOK_EVERY));
+        self.breach.take().map_or(Ok(()), Err)
     }
 
     /// Of the members that are healed: one leader, known to all, and all have applied its whole log.

@@ -6,8 +6,11 @@ use super::node::SimNode;
 use crate::application::Application;
 use crate::judge::Breach;
 use crate::rng::Rng;
-use quorate::{Input, MembershipFate, Ticket};
-use quorate_core::{Configuration, Member, MemberRole, Members, MembershipCommand, NodeId, Role};
+use quorate::{Input, MembershipError, MembershipFate, Ticket};
+use quorate_core::{
+    ChangeWait, Configuration, Member, MemberRole, Members, MembershipCommand, NodeId, Raft, Role,
+    Time,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +24,10 @@ pub(super) struct Wishes {
     open: BTreeMap<Ticket, Wished>,
     /// The ends of a story's own wishes.
     ended: BTreeMap<Ticket, MembershipFate>,
+    /// What was wished for when the caller's time was up: it may still come.
+    undecided: Vec<Members>,
+    /// When an operator last took a change back, after the healing.
+    taken_back: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -50,6 +57,7 @@ impl<A: Application> Cluster<A> {
         let node = SimNode::new(id, self.options.faults.clocks, self.rng.fork("machine"));
         self.nodes.insert(id, node);
         self.trace.headline(self.now, Some(id), "a new machine".to_owned());
+        self.trace.counts.machines_added += 1;
         self.set_disk_faults(id);
         self.start(id);
         id.get()
@@ -149,6 +157,9 @@ impl<A: Application> Cluster<A> {
         if let (Ok(version), Some(target)) = (&fate, &target) {
             self.safety.told_members(*version, target)?;
         }
+        if matches!(fate, Err(MembershipError::Unknown(_) | MembershipError::UnderWay { .. })) {
+            self.wishes.undecided.extend(target);
+        }
         if of_story {
             self.wishes.ended.insert(ticket, fate);
         }
@@ -170,25 +181,71 @@ impl<A: Application> Cluster<A> {
     }
 
     /// Who has to come together when everything is healed: the members, once a change that is
-    /// under way is over; `None` as long as it is not.
+    /// under way is over; `None` as long as it is not. A core by itself cannot end every change:
+    /// there they are the members in force.
     pub(super) fn settled_members(&self) -> Option<Vec<NodeId>> {
-        let leader = self.running(NodeId::new(self.leader()?))?.driver.raft();
+        let leader = self.healed_leader()?;
         let (_, committed) = leader.committed_configuration();
         let is_settled = committed.change.is_none() && committed == leader.configuration();
-        is_settled.then(|| committed.members.keys().copied().collect())
+        let members = || leader.configuration().members.keys().copied().collect();
+        (is_settled || self.core.is_some()).then(members)
+    }
+
+    fn healed_leader(&self) -> Option<&Raft> {
+        let healed = self.nodes.keys().filter(|id| self.is_wanted(**id));
+        let rafts = healed.filter_map(|id| Some(self.running(*id)?.driver.raft()));
+        rafts.filter(|raft| raft.role() == Role::Leader).max_by_key(|raft| raft.current_term())
+    }
+
+    /// Members that somebody wished for and that may still come.
+    pub(super) fn wished_members(&self) -> impl Iterator<Item = Configuration> {
+        let last = self.safety.configurations_in_force().next();
+        // The removed do not come back: a wish for one of them is refused, however late it comes.
+        let may_come = move |members: &&Members| {
+            !last.is_some_and(|last| members.keys().any(|id| last.is_tombstoned(*id)))
+        };
+        let Wishes { open, undecided, .. } = &self.wishes;
+        let open = open.values().filter_map(|wished| wished.target.as_ref());
+        open.chain(undecided).filter(may_come).map(|members| Configuration::new(0, members.clone()))
+    }
+
+    /// When everything is healed an operator takes a change back that waits for a machine which is
+    /// gone: else it would wait for ever.
+    pub(super) fn take_back_what_cannot_come(&mut self) {
+        let was_long_ago = |at: Time| self.now.since(at) >= Duration::from_secs(1);
+        if self.is_troubled || !self.wishes.taken_back.is_none_or(was_long_ago) {
+            return;
+        }
+        let Some(leader) = self.healed_leader() else { return };
+        let is_gone = |id| self.nodes.get(&id).is_some_and(|node| node.is_lost);
+        let waits_for_gone = |wait: &ChangeWait| match wait {
+            ChangeWait::CatchUp { member, .. } => is_gone(*member),
+            ChangeWait::LeaderTooNew { .. }
+            | ChangeWait::Commit { .. }
+            | ChangeWait::Majority { .. }
+            | ChangeWait::Handover { .. } => false,
+        };
+        let leader_id = leader.id();
+        if leader.change_waits().iter().any(waits_for_gone) {
+            self.wishes.taken_back = Some(self.now);
+            let patience = Duration::from_secs(1);
+            self.send_wish(leader_id, MembershipCommand::Cancel, patience, false);
+        }
     }
 
     /// Whoever is no member is quiet, and whoever lost its vote knows why. One that knows nobody but
     /// others that were removed cannot learn it, and disturbs nobody who matters.
     pub(super) fn others_are_quiet(&self, members: &[NodeId]) -> bool {
-        let others = self.nodes.keys().filter(|id| !members.contains(id));
+        let is_other = |id: &&NodeId| self.is_wanted(**id) && !members.contains(id);
+        let others = self.nodes.keys().filter(is_other);
         let mut others = others.filter_map(|id| self.running(*id));
         others.all(|other| {
             let raft = other.driver.raft();
             let is_in_the_dark =
                 raft.configuration().is_voter(raft.id()) && raft.removed_at().is_none();
             let known = raft.configuration();
-            let is_alone = !members.iter().any(|id| known.members.contains_key(id));
+            let tells = |id: &NodeId| self.is_wanted(*id) && known.is_voter(*id);
+            let is_alone = !members.iter().any(tells);
             is_alone || (raft.role() == Role::Follower && !is_in_the_dark)
         })
     }
@@ -212,6 +269,7 @@ impl<A: Application> Cluster<A> {
             MembershipCommand::Cancel
         } else {
             let target = self.draw_members(members);
+            let Some(target) = self.with_sound_majority(target) else { return };
             let force = self.rng.coin();
             MembershipCommand::Set { target, expected_version: None, force }
         };
@@ -219,7 +277,36 @@ impl<A: Application> Cluster<A> {
         self.send_wish(asked, command, patience, false);
     }
 
+    /// As far as disks are to go bad only as long as a majority stays sound, nobody is wished for
+    /// with whom it would not: voters that are not sound are left out, if it must be.
+    fn with_sound_majority(&self, mut members: Members) -> Option<Members> {
+        if !self.options.faults.disk.spares_majority {
+            return Some(members);
+        }
+        let suffices = |members: &Members| {
+            Configuration::new(0, members.clone()).has_quorum(|id| self.is_sound(id))
+        };
+        while !suffices(&members) {
+            let bad = *members.keys().find(|id| !self.is_sound(**id))?;
+            members.remove(&bad);
+        }
+        Some(members)
+    }
+
+    /// A machine that is gone is replaced by a new one, under an id of its own.
+    fn replace_lost(&mut self, members: &mut Members) -> bool {
+        let is_lost = |id: &&NodeId| self.nodes.get(id).is_some_and(|node| node.is_lost);
+        let Some(lost) = members.keys().find(is_lost).copied() else { return false };
+        let role = members.remove(&lost).map_or(MemberRole::Voter, |member| member.role);
+        self.trace.counts.machines_replaced += 1;
+        self.add_some(members, 1, role);
+        true
+    }
+
     fn draw_members(&mut self, mut members: Members) -> Members {
+        if self.rng.coin() && self.replace_lost(&mut members) {
+            return members;
+        }
         match self.rng.below(9) {
             0 => self.add_some(&mut members, 1, MemberRole::Voter),
             1 => self.add_some(&mut members, 1, MemberRole::Learner),

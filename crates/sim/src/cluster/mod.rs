@@ -35,7 +35,7 @@ use crate::rng::Rng;
 use crate::trace::Trace;
 use bytes::BytesMut;
 use clients::Clients;
-use draw::{draw_limits, draw_members, draw_snapshots, draw_timeouts, millis};
+use draw::{draw_changes, draw_limits, draw_members, draw_snapshots, draw_timeouts, millis};
 use happening::Happening;
 use membership::Wishes;
 use node::SimNode;
@@ -161,17 +161,14 @@ impl ClusterOptions {
         options.raft.load_bytes_max = rng.index(4 << 10) + 1;
         options.raft.snapshot_chunk_bytes_max = rng.index(2 << 10) + 64;
         draw_snapshots(&mut options, &mut Rng::new(seed).fork("snapshots"));
+        options.faults.changes_every = draw_changes(&mut Rng::new(seed).fork("changes"));
         options.at(Pace::draw(&mut rng.fork("pace")))
     }
 
-    /// The same world, in which somebody wishes for other members this often. Disks are not damaged
-    /// then: how many sound ones it takes to come together is known of the founders only.
+    /// The same world, in which somebody wishes for other members this often.
     #[must_use]
-    pub fn with_changes(mut self, every: Duration) -> Self {
+    pub const fn with_changes(mut self, every: Duration) -> Self {
         self.faults.changes_every = Some(every);
-        self.faults.disk.damage_every = None;
-        self.faults.disk.losses_every = None;
-        self.heals_core_first = false;
         self
     }
 

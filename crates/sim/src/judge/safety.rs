@@ -415,6 +415,13 @@ impl Safety {
         Err(Breach::UnprovenRead { node, asked: asked.at })
     }
 
+    /// Who may be the members at this moment: as of the last committed configuration, or of any
+    /// that was written behind it.
+    pub(crate) fn configurations_in_force(&self) -> impl Iterator<Item = &Arc<Configuration>> {
+        let later = self.configurations.range(self.last_configuration.next()..);
+        self.versions.values().next_back().into_iter().chain(later.flat_map(|(_, seen)| seen))
+    }
+
     /// The last index that is known to be committed.
     pub(crate) fn last_committed(&self) -> LogIndex {
         self.committed.last().map_or(LogIndex::ORIGIN, |known| known.log_id.index)
