@@ -76,7 +76,15 @@ pub(crate) struct Common {
     pub(crate) next_batch: u64,
     pub(crate) poison: Option<Poison>,
     /// The highest version of a configuration by which others say that this server is no member.
-    pub(crate) dismissed_by: Option<u64>,
+    pub(crate) dismissed_by: Option<Dismissal>,
+}
+
+/// A configuration that does not have this server, and that is committed, as somebody says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Dismissal {
+    pub(crate) version: u64,
+    /// Where it stands.
+    pub(crate) position: LogId,
 }
 
 impl Common {

@@ -3,7 +3,7 @@
 //! Which configuration follows which is planned in [`crate::membership`]; here is when.
 
 use super::behaviour::time_left;
-use super::common::Common;
+use super::common::{Common, Dismissal};
 use super::leader::Leader;
 use super::transfer::is_alive;
 use super::{Raft, RoleState};
@@ -90,10 +90,11 @@ impl Raft {
     /// we know no less; if we know a later one it is of no interest.
     pub(super) fn handle_not_a_member(&mut self, message: NotAMember) {
         let NotAMember { version, position, .. } = message;
+        let dismissal = Dismissal { version, position };
         if self.common.log.contains(position) {
             self.common.commit_through(position.index);
-        } else if self.common.is_dismissed_by(version) {
-            self.common.dismissed_by = self.common.dismissed_by.max(Some(version));
+        } else if self.common.is_dismissed_by(dismissal) {
+            self.common.dismissed_by = self.common.dismissed_by.max(Some(dismissal));
         }
         if self.role() != Role::Follower && !self.common.is_electable() {
             self.become_follower(None);
@@ -154,17 +155,19 @@ impl Common {
     }
 
     pub(crate) fn removed_at(&self) -> Option<u64> {
-        self.dismissed_by.filter(|version| self.is_dismissed_by(*version)).or_else(|| {
+        let dismissal = self.dismissed_by.filter(|dismissal| self.is_dismissed_by(*dismissal));
+        dismissal.map(|dismissal| dismissal.version).or_else(|| {
             let (_, committed) = self.committed_configuration();
             committed.is_tombstoned(self.id).then_some(committed.version)
         })
     }
 
-    /// Whether a committed configuration of this version, which does not have us, says more than our
-    /// log does. It may be the one that removes us in our log.
-    fn is_dismissed_by(&self, version: u64) -> bool {
-        let latest = self.log.configuration();
-        version > latest.version || (version == latest.version && !latest.is_voter(self.id))
+    /// Whether this says more than our log does. A log without a committed configuration holds no
+    /// committed one that is later: whatever else it holds, of this version or higher, is a rival
+    /// that will be truncated.
+    fn is_dismissed_by(&self, Dismissal { version, position }: Dismissal) -> bool {
+        let (_, committed) = self.committed_configuration();
+        version > committed.version && !self.log.contains(position)
     }
 
     /// Whether this server may be elected: it votes in a configuration that may be in force. One
