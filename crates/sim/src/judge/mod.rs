@@ -3,6 +3,7 @@
 
 pub(crate) mod bounds;
 mod conduct;
+mod content;
 mod durable;
 mod kind;
 pub mod linearizable;

@@ -4,9 +4,10 @@
 
 use super::Breach;
 use super::conduct::{self, Contact, Heard, Obeyed};
+use super::content::{command_hash, content_hash};
 use super::durable::{Durable, Found};
 use super::promises::{self, Believed};
-use crate::hash::{TraceHash, hash_of};
+use crate::hash::hash_of;
 use quorate_core::{
     Configuration, Entry, HardState, LogId, LogIndex, Member, MemberRole, Members, Message, NodeId,
     Payload, Persist, Raft, Role, Term, Time,
@@ -487,28 +488,4 @@ fn keeps_its_vote(node: NodeId, before: HardState, after: HardState) -> Result<(
         }
         (Some(_) | None, _) => Ok(()),
     }
-}
-
-fn command_hash(command: &[u8]) -> u64 {
-    let mut hash = TraceHash::default();
-    hash.number(1);
-    hash.bytes(command);
-    hash.value()
-}
-
-fn content_hash(payload: &Payload) -> u64 {
-    let mut hash = TraceHash::default();
-    match payload {
-        Payload::Noop => hash.number(0),
-        Payload::Command(command) => return command_hash(command),
-        Payload::Session(request) => {
-            hash.number(3);
-            hash.bytes(request);
-        }
-        Payload::Configuration(configuration) => {
-            hash.number(2);
-            hash.bytes(format!("{configuration:?}").as_bytes());
-        }
-    }
-    hash.value()
 }
