@@ -136,11 +136,12 @@ fn a_configuration_that_is_said_to_be_committed_is_so_if_it_is_in_the_log() {
 }
 
 #[test]
-fn a_later_configuration_dismisses_and_an_earlier_one_does_not() {
+fn a_configuration_later_than_the_committed_one_dismisses_and_no_other_does() {
     let cluster = one_behind();
     let (raft, elsewhere) = (cluster.raft(3), log_id(9, 1));
     assert_eq!(told(raft, 1, elsewhere).removed_at(), None);
-    assert_eq!(told(raft, 2, elsewhere).removed_at(), None, "by ours of that version we vote");
+    let rival = told(raft, 2, elsewhere).removed_at();
+    assert_eq!(rival, Some(2), "ours of that version stands elsewhere, and is not committed");
     let dismissed = told(raft, 5, elsewhere);
     assert_eq!(dismissed.removed_at(), Some(5));
     assert_eq!(told(&dismissed, 3, elsewhere).removed_at(), Some(5), "the latest counts");
@@ -159,8 +160,10 @@ fn a_later_configuration_dismisses_and_an_earlier_one_does_not() {
     let message = Message::AppendEntries(append);
     let (raft, _) = after(raft, Event::Message { from: node(1), message });
     assert_eq!(raft.removed_at(), None, "it is not committed");
-    assert_eq!(told(&raft, 3, elsewhere).removed_at(), None);
+    assert_eq!(told(&raft, 3, elsewhere).removed_at(), Some(3));
     assert_eq!(told(&raft, 4, elsewhere).removed_at(), Some(4));
+    let found = told(&raft, 4, log_id(3, 1));
+    assert_eq!((found.removed_at(), found.commit_index()), (None, index(3)), "it is this one");
 }
 
 #[test]
