@@ -48,7 +48,7 @@ pub struct Opened {
     pub store: SnapshotStore,
     /// The state machine.
     pub applier: Applier,
-    /// The newest snapshot at hand.
+    /// The newest snapshot at hand from which a start is possible.
     pub latest: Option<SnapshotMeta>,
     /// The driver, around a core that begins where the log ends.
     pub driver: Driver,
@@ -68,7 +68,8 @@ pub fn open(request: OpenRequest, machine: OpenMachine) -> Result<Opened, StartE
     let machine = machine().map_err(|source| StartError::Machine { source })?;
     let (wal, recovered) =
         finish_install(&request, &disk, wal, recovered, machine.applied(), &snapshots)?;
-    let applier = restore(machine, &recovered, &store, &snapshots)?;
+    let latest = usable(&recovered, &snapshots).cloned();
+    let applier = restore(machine, &recovered, &store, latest.as_ref())?;
     let reached = applier.applied().index;
     let raft = Raft::new(
         request.id,
@@ -79,7 +80,7 @@ pub fn open(request: OpenRequest, machine: OpenMachine) -> Result<Opened, StartE
     )?;
     let (durable, incarnation) = (applier.durable(), request.incarnation);
     let driver = Driver::new(raft, request.driver_options, durable, reached, incarnation);
-    Ok(Opened { wal, store, applier, latest: snapshots.into_iter().next(), driver })
+    Ok(Opened { wal, store, applier, latest, driver })
 }
 
 fn open_log(request: &OpenRequest, disk: &Arc<dyn Disk>) -> Result<(Wal, Recovered), StartError> {
@@ -143,6 +144,20 @@ fn finish_install(
     reopen_log(request, disk, &request.dir.join("wal"))
 }
 
+/// The newest of these snapshots that the log goes on from, or holds the end of.
+///
+/// A newer one may be left from before the log was started anew after an older one, which another
+/// leader sent, or a crash came before the log was started anew after it. The log knows nothing of
+/// it: a start cannot use it, so nothing may be released on its word.
+fn usable<'a>(recovered: &Recovered, snapshots: &'a [SnapshotMeta]) -> Option<&'a SnapshotMeta> {
+    let held = recovered.base.last_included.index..=recovered.last_log.index;
+    snapshots.iter().find(|meta| {
+        let last_included = meta.last_included;
+        held.contains(&last_included.index)
+            && position(recovered, last_included.index).0 == last_included
+    })
+}
+
 /// Gives the state machine what the log does not have any more.
 ///
 /// A volatile state machine, which starts from nothing, takes the newest snapshot in any case: it
@@ -151,7 +166,7 @@ fn restore(
     machine: Box<dyn StateMachine>,
     recovered: &Recovered,
     store: &SnapshotStore,
-    snapshots: &[SnapshotMeta],
+    latest: Option<&SnapshotMeta>,
 ) -> Result<Applier, StartError> {
     let base = recovered.base.last_included;
     let own = machine.applied();
@@ -161,15 +176,7 @@ fn restore(
     if own >= base.index && own > LogIndex::ORIGIN {
         return Ok(applier);
     }
-    // A newer one may be left from before the log was started anew after an older one, which
-    // another leader sent: the log knows nothing of it, and goes on where it ends.
-    let held = base.index..=recovered.last_log.index;
-    let fits = |meta: &&SnapshotMeta| {
-        let last_included = meta.last_included;
-        held.contains(&last_included.index)
-            && position(recovered, last_included.index).0 == last_included
-    };
-    match snapshots.iter().find(fits) {
+    match latest {
         Some(meta) => {
             let last_included = meta.last_included;
             let reader = store.reader(last_included)?;
@@ -290,5 +297,19 @@ mod tests {
         drop(opened);
         let opened = open_volatile(dir.path()).unwrap();
         assert_eq!(opened.applier.applied(), older.last_included);
+    }
+
+    /// Found by the simulator, seed 17352 of drawn worlds: full disks.
+    #[test]
+    fn a_snapshot_newer_than_the_log_is_not_offered_as_one_to_start_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut opened = open_volatile(dir.path()).unwrap();
+        let older = snapshot(&mut opened, 5);
+        snapshot(&mut opened, 8);
+        let reset = Persist { reset: Some(older.clone()), ..Persist::default() };
+        opened.wal.persist(&[reset]).unwrap();
+        drop(opened);
+        let opened = open_volatile(dir.path()).unwrap();
+        assert_eq!(opened.latest.map(|meta| meta.last_included), Some(older.last_included));
     }
 }

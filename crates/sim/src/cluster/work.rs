@@ -227,6 +227,10 @@ impl<A: Application> Cluster<A> {
         }
         if let Some(base) = done.released {
             self.safety.released(id, base);
+            // Only now may the snapshots go that the older log needed.
+            if let Some(running) = self.running_mut(id) {
+                running.files.waiting.push_back(FileJob::RemoveOlder(base));
+            }
         }
         for (ticket, fate) in done.fates {
             self.fate(id, ticket, fate);
@@ -332,8 +336,6 @@ fn log_job(running: &mut Running, job: LogJob) -> Result<UnderWay, Failure> {
         }
         LogJob::Release(base) => {
             running.wal.release_prefix(&base)?;
-            // Only now may the snapshots go that the older log needed.
-            running.files.waiting.push_back(FileJob::RemoveOlder(base.last_included));
             let released = Some(base.last_included);
             Ok(UnderWay { released, is_rare: true, ..UnderWay::default() })
         }
