@@ -729,7 +729,7 @@ fn etcd_20221_a_watch_of_the_future_is_told_no_earlier_events_after_a_snapshot()
 }
 
 /// A crash that lost the last writes of a store, though the log still holds them: the watch of a
-/// client that had heard of them goes on where it was (#13766, #14370, #14685).
+/// client that had heard of them goes on where it was (#13766).
 #[test]
 fn etcd_13766_a_store_that_lost_its_tail_in_a_crash_tells_a_resumed_watch_no_revision_twice() {
     let mut node = Node::new();
