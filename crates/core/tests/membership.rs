@@ -8,6 +8,7 @@ mod harness;
 
 use bytes::Bytes;
 use harness::{Cluster, Disk, configuration, describe, index, log_id, member, node, voters};
+use quorate_core::invariants::{Violation, check_configurations};
 use quorate_core::{
     AppendEntries, ChangeId, ChangeWait, Configuration, Effect, Entry, Event, LogId, MemberRole,
     Members, MembershipCommand, MembershipRefusal, Message, NotAMember, Options, Payload, Raft,
@@ -238,6 +239,37 @@ fn how_long_a_removed_member_is_still_served_shows_in_the_behaviour() {
     let mut moved = voters(2).members;
     moved.insert(node(3), member(MemberRole::Learner, 7));
     assert_eq!(behaviour_after(&moved, ago(200)), behaviour_after(&moved, ago(300)), "nobody goes");
+}
+
+/// Whether a log with these configurations breaks the rule that each shares a half with the next.
+fn leaps(base: Configuration, later: &[Configuration]) -> bool {
+    let mut disk = Disk::new(base);
+    disk.hard_state.current_term = Term::new(1);
+    for (at, configuration) in (1..).zip(later) {
+        let payload = Payload::Configuration(Arc::new(configuration.clone()));
+        disk.entries.push(Entry { log_id: log_id(at, 1), payload });
+    }
+    let restored = disk.restored(index(0), usize::MAX);
+    let raft = Raft::new(node(1), Options::default(), 7, restored, Time::ZERO).unwrap();
+    match check_configurations(&raft) {
+        Ok(()) => false,
+        Err(Violation::ConfigurationLeap { .. }) => true,
+        Err(violation) => panic!("{violation}"),
+    }
+}
+
+#[test]
+fn configurations_without_a_half_in_common_are_found_and_a_joint_one_between_them_is_enough() {
+    let of = |members: &[(u64, MemberRole)]| {
+        configuration(members.iter().map(|(id, role)| (*id, *role, 0)))
+    };
+    let (before, after) = (of(&[(1, MemberRole::Voter)]), of(&[(2, MemberRole::Voter)]));
+    let joint = of(&[(1, MemberRole::Outgoing), (2, MemberRole::Incoming)]);
+    assert!(leaps(before.clone(), std::slice::from_ref(&after)));
+    assert!(leaps(before.clone(), &[before.clone(), after.clone()]));
+    assert!(!leaps(before.clone(), &[joint.clone(), after.clone()]));
+    assert!(!leaps(after.clone(), &[joint, before]), "and back");
+    assert!(!leaps(Configuration::default(), &[after]), "whoever joins knows nothing");
 }
 
 #[test]
