@@ -7,7 +7,7 @@ use quorate_core::{
     AppendEntriesResponse, AppendOutcome, HardState, LogId, LogIndex, Message, NodeId, PeerState,
     ProgressStatus, Raft, RequestVoteResponse, Status, Term, Time, VotePhase,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What a leader was last seen to believe, by follower.
@@ -15,6 +15,8 @@ use std::time::Duration;
 pub(super) struct Believed {
     term: Term,
     matched: BTreeMap<NodeId, LogIndex>,
+    /// Whom it still served although they were no members any more.
+    departing: BTreeSet<NodeId>,
     /// Since when it has been seen not to hear a quorum.
     deaf_since: Option<Time>,
 }
@@ -95,9 +97,13 @@ fn acknowledged_is_durable(
 }
 
 impl Believed {
-    /// Whoever is served no more, and comes again later, is believed in anew.
-    pub(super) fn forget_others(&mut self, status: &Status) {
-        self.matched.retain(|follower, _| status.progress.contains_key(follower));
+    /// Whoever is served no more, and comes again later, is believed in anew; after a pause that may
+    /// be within one turn.
+    pub(super) fn forget_others(&mut self, raft: &Raft, status: &Status) {
+        let departed = std::mem::replace(&mut self.departing, raft.departing().collect());
+        let members = &raft.configuration().members;
+        let is_back = |id: &NodeId| departed.contains(id) && members.contains_key(id);
+        self.matched.retain(|id, _| status.progress.contains_key(id) && !is_back(id));
     }
 
     /// Looks at what a leader believes of a follower, whose disk is `durable`.

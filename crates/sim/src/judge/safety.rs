@@ -441,7 +441,7 @@ impl Safety {
         let leader = self.nodes.entry(raft.id()).or_default();
         let mut believed = std::mem::take(&mut leader.believed);
         let status = raft.status();
-        believed.forget_others(&status);
+        believed.forget_others(raft, &status);
         let mut each = status.progress.iter();
         let checked = each.try_for_each(|(follower, progress)| {
             let Some(watched) = self.nodes.get(follower) else { return Ok(()) };
