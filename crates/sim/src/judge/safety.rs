@@ -395,9 +395,10 @@ impl Safety {
         }
         let obeyed = |id: NodeId| self.nodes.get(&id).map(|watched| &watched.obeyed);
         // The leader may know of later members than the node that asks it.
-        let (known, _) = raft.committed_configuration();
+        let (known, committed) = raft.committed_configuration();
         let later = self.configurations.range(known.index..).flat_map(|(_, seen)| seen);
-        let possible: Vec<&Arc<Configuration>> = later.chain([raft.configuration()]).collect();
+        let own = [committed, raft.configuration()];
+        let possible: Vec<&Arc<Configuration>> = later.chain(own).collect();
         let is_proof = |term: Term| {
             let leader = self.leaders.get(&term).copied();
             let obeys = |id: NodeId| {
