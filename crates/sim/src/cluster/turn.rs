@@ -154,7 +154,8 @@ impl<A: Application> Cluster<A> {
             own_now = node.clock.own(self.now);
             if let Some(running) = node.running_mut() {
                 let inputs = std::mem::take(&mut running.inbox);
-                inputs.iter().filter_map(raft_message).for_each(|message| heard.note(message));
+                let messages = inputs.iter().filter_map(raft_message);
+                messages.for_each(|(from, message)| heard.note(from, message));
                 running.driver.turn(own_now, inputs, &mut outputs);
             }
         }
@@ -195,8 +196,7 @@ impl<A: Application> Cluster<A> {
         if running.turn_count.is_multiple_of(TURNS_PER_LOOK) {
             let ClusterOptions { raft, driver, .. } = &self.options;
             bounds::check_held(&running.driver, raft, driver)?;
-            let patience = raft.election_timeout;
-            self.safety.believes(running.driver.raft(), now, patience)?;
+            self.safety.believes(running.driver.raft())?;
         }
         let waited = running.asked.front().map_or(Duration::ZERO, |asked| now.since(*asked));
         if look.role == Role::Leader && waited > stall_bound(&self.options) {
@@ -209,7 +209,7 @@ impl<A: Application> Cluster<A> {
             });
         }
         self.invariants.observe(raft)?;
-        self.safety.conducts(raft, heard, now)?;
+        self.safety.conducts(raft, heard, now, self.options.raft.election_timeout)?;
         self.safety.stepped(look, |index| raft.term_at(index))?;
         if running.noted != (look.role, look.term) {
             let is_elected = look.role == Role::Leader;
@@ -360,9 +360,9 @@ impl<A: Application> Cluster<A> {
 }
 
 /// What an input says to the core in the protocol's own words.
-const fn raft_message(input: &Input) -> Option<&Message> {
+const fn raft_message(input: &Input) -> Option<(NodeId, &Message)> {
     match input {
-        Input::Peer { message: PeerMessage::Raft(message), .. } => Some(message),
+        Input::Peer { from, message: PeerMessage::Raft(message) } => Some((*from, message)),
         Input::Peer { .. }
         | Input::Disconnected { .. }
         | Input::Propose { .. }

@@ -22,7 +22,8 @@ pub(crate) fn check_held(
     let status = driver.raft().status();
     let node = status.id;
     // What a leader may have sent a follower whose disk stands still, or may wait to commit itself.
-    let not_durable = raft.in_flight_bytes_max.max(raft.uncommitted_bytes_max);
+    let window = raft.in_flight_bytes_max + raft.append_bytes_max;
+    let not_durable = window.max(raft.uncommitted_bytes_max);
     let cache = raft.log_cache_bytes_max + raft.applying_bytes_max + not_durable;
     let pending = own.outstanding_bytes_max;
     for (name, held, limit) in [
@@ -33,9 +34,8 @@ pub(crate) fn check_held(
         is_kept(node, name, held, limit + ENTRY_BYTES_MAX)?;
     }
     for progress in status.progress.values() {
-        let window = raft.in_flight_bytes_max + raft.append_bytes_max + ENTRY_BYTES_MAX;
         is_kept(node, "in_flight_count_max", progress.in_flight_count, raft.in_flight_count_max)?;
-        is_kept(node, "in_flight_bytes_max", progress.in_flight_bytes, window)?;
+        is_kept(node, "in_flight_bytes_max", progress.in_flight_bytes, window + ENTRY_BYTES_MAX)?;
     }
     Ok(())
 }

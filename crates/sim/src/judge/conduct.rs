@@ -18,6 +18,8 @@ pub(crate) struct Heard {
     leader_term: Option<Term>,
     /// The terms of heartbeats.
     heartbeats: BTreeSet<Term>,
+    /// Who answered a leader, in which terms.
+    pub(super) answers: Vec<(NodeId, Term)>,
 }
 
 /// When a node last obeyed a heartbeat of each of the latest terms, in the world's time.
@@ -53,7 +55,7 @@ pub(super) struct Contact {
 
 impl Heard {
     /// One more message.
-    pub(crate) fn note(&mut self, message: &Message) {
+    pub(crate) fn note(&mut self, from: NodeId, message: &Message) {
         if let Message::Heartbeat(heartbeat) = message {
             self.heartbeats.insert(heartbeat.term);
         }
@@ -67,10 +69,13 @@ impl Heard {
             Message::RequestVote(_) | Message::RequestVoteResponse(_) | Message::NotAMember(_) => {}
             Message::AppendEntriesResponse(_)
             | Message::HeartbeatResponse(_)
-            | Message::InstallSnapshotResponse(_)
-            | Message::TimeoutNow(_)
-            | Message::ReadIndex(_)
-            | Message::ReadIndexResponse(_) => self.term = self.term.max(message.term()),
+            | Message::InstallSnapshotResponse(_) => {
+                self.answers.push((from, message.term()));
+                self.term = self.term.max(message.term());
+            }
+            Message::TimeoutNow(_) | Message::ReadIndex(_) | Message::ReadIndexResponse(_) => {
+                self.term = self.term.max(message.term());
+            }
         }
     }
 

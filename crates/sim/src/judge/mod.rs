@@ -5,6 +5,7 @@ pub(crate) mod bounds;
 mod conduct;
 mod content;
 mod durable;
+mod hearing;
 mod kind;
 pub mod linearizable;
 mod promises;

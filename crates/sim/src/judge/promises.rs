@@ -5,10 +5,9 @@ use super::Breach;
 use super::durable::Durable;
 use quorate_core::{
     AppendEntriesResponse, AppendOutcome, HardState, LogId, LogIndex, Message, NodeId, PeerState,
-    ProgressStatus, Raft, RequestVoteResponse, Status, Term, Time, VotePhase,
+    ProgressStatus, Raft, RequestVoteResponse, Status, Term, VotePhase,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 /// What a leader was last seen to believe, by follower.
 #[derive(Debug, Default)]
@@ -17,8 +16,6 @@ pub(super) struct Believed {
     matched: BTreeMap<NodeId, LogIndex>,
     /// Whom it still served although they were no members any more.
     departing: BTreeSet<NodeId>,
-    /// Since when it has been seen not to hear a quorum.
-    deaf_since: Option<Time>,
 }
 
 /// Looks at a message that `node` sends; `raft` is the state that it sends it from.
@@ -141,32 +138,5 @@ impl Believed {
         };
         let leader = raft.id();
         Err(Breach::FalseBelief { leader, follower, what, match_index, next_index })
-    }
-
-    /// Looks whether a leader has heard no quorum for longer than an election takes (§6.2).
-    ///
-    /// # Errors
-    ///
-    /// [`Breach::DeafLeader`] if it is still in office then.
-    pub(super) fn check_hearing(
-        &mut self,
-        raft: &Raft,
-        status: &Status,
-        now: Time,
-        patience: Duration,
-    ) -> Result<(), Breach> {
-        let hears = |id| {
-            let progress = status.progress.get(&id);
-            id == status.id || progress.is_some_and(|progress| progress.recently_active)
-        };
-        if raft.configuration().has_quorum(hears) {
-            self.deaf_since = None;
-            return Ok(());
-        }
-        let since = *self.deaf_since.get_or_insert(now);
-        if now.since(since) <= patience {
-            return Ok(());
-        }
-        Err(Breach::DeafLeader { leader: status.id, term: status.current_term, since })
     }
 }

@@ -6,6 +6,7 @@ use super::Breach;
 use super::conduct::{self, Contact, Heard, Obeyed};
 use super::content::{command_hash, content_hash};
 use super::durable::{Durable, Found};
+use super::hearing::Hearing;
 use super::promises::{self, Believed};
 use crate::hash::hash_of;
 use quorate_core::{
@@ -83,6 +84,7 @@ struct Watched {
     next_apply: LogIndex,
     /// If it leads.
     believed: Believed,
+    hearing: Hearing,
     /// With its leader, if it follows one.
     contact: Option<Contact>,
     /// Whose heartbeats it obeyed, and when.
@@ -122,6 +124,7 @@ impl Safety {
         let watched = self.nodes.entry(node).or_default();
         watched.before = None;
         watched.believed = Believed::default();
+        watched.hearing = Hearing::default();
         watched.contact = None;
         watched.next_apply = applied.next();
         watched.durable.recovered(node, found)
@@ -371,10 +374,17 @@ impl Safety {
     }
 
     /// A node finished a turn that `heard` went into.
-    pub(crate) fn conducts(&mut self, raft: &Raft, heard: &Heard, now: Time) -> Result<(), Breach> {
+    pub(crate) fn conducts(
+        &mut self,
+        raft: &Raft,
+        heard: &Heard,
+        now: Time,
+        election_timeout: Duration,
+    ) -> Result<(), Breach> {
         let watched = self.nodes.entry(raft.id()).or_default();
         let before = watched.before;
         watched.obeyed.note(before.map_or(Term::default(), |look| look.term), heard, now);
+        watched.hearing.note(raft, &heard.answers, now, election_timeout)?;
         conduct::check_turn(raft, heard, before.map(|look| (look.role, look.term)))
     }
 
@@ -430,12 +440,7 @@ impl Safety {
     }
 
     /// What a leader believes of its followers must be on their disks.
-    pub(crate) fn believes(
-        &mut self,
-        raft: &Raft,
-        now: Time,
-        patience: Duration,
-    ) -> Result<(), Breach> {
+    pub(crate) fn believes(&mut self, raft: &Raft) -> Result<(), Breach> {
         if raft.role() != Role::Leader {
             return Ok(());
         }
@@ -448,7 +453,6 @@ impl Safety {
             let Some(watched) = self.nodes.get(follower) else { return Ok(()) };
             believed.check(raft, *follower, progress, &watched.durable)
         });
-        let checked = checked.and_then(|()| believed.check_hearing(raft, &status, now, patience));
         self.nodes.entry(raft.id()).or_default().believed = believed;
         checked
     }
