@@ -70,11 +70,14 @@ fn main() -> ExitCode {
         let source = matches.subcommand().and_then(|(_, verb)| verb.value_source(flag));
         source.is_some_and(|source| source != ValueSource::DefaultValue)
     };
+    let is_sim = matches!(arguments.verb, Verb::Sim(_));
     match run(arguments.verb, is_set) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(&error);
-            ExitCode::FAILURE
+            // A script must be able to tell what a judge found from a wrong flag.
+            let has_no_result = is_sim && !error.is::<sim::Found>();
+            if has_no_result { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

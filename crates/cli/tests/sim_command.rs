@@ -54,8 +54,24 @@ fn a_campaign_goes_on_from_its_file_and_refuses_another_ones() {
         assert_eq!(second[figure], whole[figure], "{figure}");
     }
     let refused = sim(&format!("--seeds 8 --steps 501 --progress-file {file}"));
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--steps 501"));
+    std::fs::write(&file, std::fs::read_to_string(&file).unwrap().replace("8\n", "3\n")).unwrap();
+    let edited = seeds(9);
+    assert_eq!(edited.status.code(), Some(2));
+    let words = String::from_utf8_lossy(&edited.stderr).into_owned();
+    assert!(words.contains("as many seeds"), "{words}");
+}
+
+#[test]
+fn without_a_result_it_ends_with_two() {
+    for wrong in ["--from 5", "--trace --from 5 --to 3", "--format markdown", "--seeds 0"] {
+        assert_eq!(sim(wrong).status.code(), Some(2), "{wrong}");
+    }
+    let nowhere = sim("--seeds 2 --steps 10 --progress-file /nonexistent/campaign.json");
+    assert_eq!(nowhere.status.code(), Some(2));
+    let words = String::from_utf8_lossy(&nowhere.stderr).into_owned();
+    assert_eq!(words.matches("No such file").count(), 1, "{words}");
 }
 
 #[test]

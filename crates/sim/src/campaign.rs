@@ -115,7 +115,12 @@ impl Campaign {
         let todo = Mutex::new(self.todo(&session.progress.done));
         std::thread::scope(|scope| {
             let (sender, receiver) = channel();
-            for _ in 0..self.jobs.max(1) {
+            let left_count = self.seed_count.saturating_sub(session.done_count());
+            let left_count = usize::try_from(left_count).unwrap_or(usize::MAX);
+            for _ in 0..self.jobs.min(left_count).max(1) {
+                if watch.stop.load(Ordering::Relaxed) {
+                    break;
+                }
                 let (sender, todo, stop) = (sender.clone(), &todo, watch.stop);
                 scope.spawn(move || self.work(worlds, todo, stop, &sender));
             }

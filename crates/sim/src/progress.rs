@@ -67,7 +67,7 @@ pub struct Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum ProgressError {
     /// It cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Io {
         /// Which file.
         path: PathBuf,
@@ -211,7 +211,25 @@ impl Progress {
             let (theirs, ours) = (word("build").to_owned(), identity.build.clone());
             return Err(ProgressError::OtherBuild { path: path.into(), theirs, ours });
         }
-        read(&file).ok_or_else(|| garbled("a figure is missing".to_owned()))
+        let progress = read(&file).ok_or_else(|| garbled("a figure is missing".to_owned()))?;
+        progress.check().map_err(|what| garbled(what.to_owned()))?;
+        Ok(progress)
+    }
+
+    /// Whether the seeds are ranges in order, and as many as there are figures of.
+    fn check(&self) -> Result<(), &'static str> {
+        let (mut after, mut count) = (None, 0_u64);
+        for (first, last) in self.done.ranges() {
+            if last < first || after >= Some(first) {
+                return Err("expected \"done\" to be ranges of seeds in rising order");
+            }
+            after = Some(last);
+            count = count.saturating_add((last - first).saturating_add(1));
+        }
+        if Some(count) != self.total.world_count.checked_add(self.failure_count) {
+            return Err("expected as many seeds \"done\" as \"seeds\" and \"failure_count\" say");
+        }
+        Ok(())
     }
 
     /// Replaces the file, so that a reader finds the old one or the new one whole.
@@ -273,7 +291,9 @@ fn read(file: &Value) -> Option<Progress> {
     };
     for range in file.get("done")?.as_array()? {
         let (first, last) = (range.get(0)?.as_u64()?, range.get(1)?.as_u64()?);
-        progress.done.ranges.insert(first, last);
+        if progress.done.ranges.insert(first, last).is_some() {
+            return None;
+        }
     }
     for failure in file.get("failures")?.as_array()? {
         progress.failures.push(Failure {

@@ -48,7 +48,7 @@ pub struct Summary {
 
 /// A world that ended badly.
 #[derive(Debug, thiserror::Error)]
-#[error("seed {}: at {at:?}, step {step}: {breach}", case.world.seed)]
+#[error("seed {}, step {step}: {breach}", case.world.seed)]
 pub struct Violation {
     /// The world, and what was changed in it.
     pub case: Case,

@@ -1,9 +1,10 @@
 //! `quorate sim --seeds`: a campaign with progress, a clean stop at Ctrl-C, and a report. What a
 //! campaign does is the simulator's part.
 
+use super::Found;
 use super::flags::{Format, Options};
 use super::screen::Screen;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use quorate_sim::{
     Campaign, CampaignEnd, TraceHash, Violation, Watch, campaign_json, campaign_markdown,
     campaign_text, kv_world, progress_line, violation_json, violation_text,
@@ -43,8 +44,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
     report(options, &campaign, &end)?;
     match end.progress.failure_count {
         0 => Ok(()),
-        1 => bail!("a judge found something in one world"),
-        count => bail!("a judge found something in {count} worlds"),
+        1 => Err(Found("a judge found something in one world".to_owned()).into()),
+        count => Err(Found(format!("a judge found something in {count} worlds")).into()),
     }
 }
 

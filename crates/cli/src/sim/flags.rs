@@ -27,7 +27,8 @@ A world that fails:
                                              try it: a runtime that acknowledges too early
 
 The same seed, flags and build give the same world on any machine. It exits with 1 if a judge found
-something. docs/simulation.md says more, also about testing a state machine of your own.";
+something, with 2 if there was nothing to judge: wrong flags, a file that cannot be used.
+docs/simulation.md says more, also about testing a state machine of your own.";
 
 /// Runs clusters in virtual time, under faults, with judges.
 #[derive(Debug, clap::Args)]
@@ -148,6 +149,11 @@ impl Options {
         }
         if self.trace.is_none() && !self.shrink && (self.from.is_some() || self.to.is_some()) {
             bail!("--from and --to choose a part of a story: add --trace");
+        }
+        if let (Some(from), Some(to)) = (self.from, self.to)
+            && to < from
+        {
+            bail!("--from is later than --to: nothing is left of the story");
         }
         if !self.is_campaign() && self.format == Format::Markdown {
             bail!("--format markdown is for campaigns: add --seeds");

@@ -17,11 +17,16 @@ use quorate_sim::{
 use screen::Screen;
 use std::io::{self, Write};
 
+/// A judge found something. Every other error says that there was no result.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Found(String);
+
 /// Simulates and prints a report.
 ///
 /// # Errors
 ///
-/// If a judge found something, or a file cannot be used.
+/// [`Found`]; anything else if flags do not go together, or a file cannot be used.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     options.check()?;
     if options.is_campaign() {
@@ -64,19 +69,23 @@ fn show(options: &Options, ended: &Ended, record: Option<&Record>) -> anyhow::Re
                     writeln!(out, "{}: no violation", options.case())?;
                     write!(out, "{}", summary_text(summary))?;
                 }
-                Err(violation) => write!(out, "{}", told_once(violation, record))?,
+                Err(violation) => write!(out, "{}", told_once(options, violation, record))?,
             }
         }
     }
     match ended {
         Ok(_) => Ok(()),
-        Err(violation) => bail!("{violation}"),
+        Err(violation) => Err(Found(violation.to_string()).into()),
     }
 }
 
-/// A violation in words, without the end of its story if the whole story was shown.
-fn told_once(violation: &Violation, record: Option<&Record>) -> String {
-    let text = violation_text(violation);
+/// A violation in words, without the end of its story if the whole story was shown, and without
+/// the advice that was followed.
+fn told_once(options: &Options, violation: &Violation, record: Option<&Record>) -> String {
+    let mut text = violation_text(violation);
+    if let Some(advice) = text.find("shrink it:").filter(|_| options.shrink) {
+        text.truncate(advice);
+    }
     match (record, text.find("VIOLATION")) {
         (Some(_), Some(start)) => text.get(start..).unwrap_or_default().to_owned(),
         (Some(_) | None, _) => text,

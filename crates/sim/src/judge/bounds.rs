@@ -74,4 +74,12 @@ mod tests {
         assert!(check_quiet(5, &raft, second, 6 * 4 * 10).is_err());
         assert!(check_quiet(1, &raft, second, 1).is_err(), "who is alone sends nothing");
     }
+
+    #[test]
+    fn a_limit_may_be_reached_and_not_passed() {
+        let node = NodeId::new(1);
+        assert!(is_kept(node, "outstanding_bytes_max", 10, 10).is_ok());
+        let over = is_kept(node, "outstanding_bytes_max", 11, 10);
+        assert!(matches!(over, Err(Breach::OverLimit { held: 11, limit: 10, .. })), "{over:?}");
+    }
 }

@@ -494,3 +494,7 @@ fn keeps_its_vote(node: NodeId, before: HardState, after: HardState) -> Result<(
         (Some(_) | None, _) => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[path = "safety_tests.rs"]
+mod tests;
