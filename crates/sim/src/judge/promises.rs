@@ -16,6 +16,8 @@ pub(super) struct Believed {
     matched: BTreeMap<NodeId, LogIndex>,
     /// Whom it still served although they were no members any more.
     departing: BTreeSet<NodeId>,
+    /// The version of its configuration.
+    version: u64,
 }
 
 /// Looks at a message that `node` sends; `raft` is the state that it sends it from.
@@ -100,6 +102,11 @@ impl Believed {
         let departed = std::mem::replace(&mut self.departing, raft.departing().collect());
         let members = &raft.configuration().members;
         let is_back = |id: &NodeId| departed.contains(id) && members.contains_key(id);
+        // To leave and to come again takes two changes, which may be over between two looks.
+        let version = raft.configuration().version;
+        if std::mem::replace(&mut self.version, version).abs_diff(version) > 1 {
+            self.matched.clear();
+        }
         self.matched.retain(|id, _| status.progress.contains_key(id) && !is_back(id));
     }
 
