@@ -18,6 +18,7 @@ fn example() -> Progress {
     }
     progress.wall = Duration::from_millis(1_234);
     progress.failure_count = 1;
+    progress.done.insert(9);
     progress.failures.push(Failure {
         seed: 9,
         kind: "two_leaders".to_owned(),
@@ -70,5 +71,19 @@ fn files_of_another_build_of_other_options_and_of_nobody_are_refused() {
     for text in ["", "{}", "{\"format\": 1}", "[1"] {
         fs::write(&path, text).unwrap();
         assert!(Progress::load(&path, &identity(), true).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn files_whose_seeds_do_not_add_up_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("campaign.json");
+    let whole = example().json(&identity());
+    for done in ["[[1,2],[5,5],[9,18446744073709551615]]", "[[2,1],[5,9]]", "[[1,3],[3,3]]", "[]"] {
+        let mut file = whole.clone();
+        file["done"] = serde_json::from_str(done).unwrap();
+        fs::write(&path, file.to_string()).unwrap();
+        let refused = Progress::load(&path, &identity(), true);
+        assert!(matches!(refused, Err(ProgressError::Garbled { .. })), "{done}: {refused:?}");
     }
 }
