@@ -6,20 +6,9 @@ mod common;
 
 use common::fault_disk::FaultDisk;
 use common::model::Model;
-use common::{Rng, base, commands, create, id, index, open, read_all};
+use common::{Rng, base, commands, create, dir, id, index, open, read_all, segment};
 use quorate_core::{Entry, HardState, NodeId, Payload, Persist, Term};
 use quorate_wal::{Damage, Wal, WalError};
-use std::path::{Path, PathBuf};
-
-const DIR: &str = "/node";
-
-fn dir() -> &'static Path {
-    Path::new(DIR)
-}
-
-fn segment(number: u64) -> PathBuf {
-    dir().join(format!("log-{number:020}.wal"))
-}
 
 /// A log of two segments; nothing but the last batch vouches for the one before it.
 fn small_log() -> (FaultDisk, Model) {

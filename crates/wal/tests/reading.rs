@@ -6,20 +6,9 @@ mod common;
 
 use common::fault_disk::FaultDisk;
 use common::watched_disk::WatchedDisk;
-use common::{base, commands, create, id, identity, index, initial, open, read_all};
+use common::{base, commands, create, dir, id, identity, index, initial, open, read_all, segment};
 use quorate_core::{Entry, Persist};
 use quorate_wal::{Damage, Wal, WalError, WalOptions};
-use std::path::{Path, PathBuf};
-
-const DIR: &str = "/node";
-
-fn dir() -> &'static Path {
-    Path::new(DIR)
-}
-
-fn segment(number: u64) -> PathBuf {
-    dir().join(format!("log-{number:020}.wal"))
-}
 
 fn size_of(entries: &[Entry]) -> usize {
     entries.iter().map(Entry::size_bytes).sum()

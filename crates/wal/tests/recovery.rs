@@ -6,20 +6,12 @@
 mod common;
 
 use common::fault_disk::FaultDisk;
-use common::{base, command, commands, configuration, create, id, index, open, read_all};
+use common::{
+    base, command, commands, configuration, create, dir, id, index, open, read_all, segment,
+};
 use quorate_core::{Entry, LogIndex, Payload, Persist, SnapshotMeta};
 use quorate_wal::{Damage, Recovered, Wal, WalError};
-use std::path::{Path, PathBuf};
-
-const DIR: &str = "/node";
-
-fn dir() -> &'static Path {
-    Path::new(DIR)
-}
-
-fn segment(number: u64) -> PathBuf {
-    dir().join(format!("log-{number:020}.wal"))
-}
+use std::path::PathBuf;
 
 /// A new log, closed, and a twin that shares its past.
 fn twins() -> (FaultDisk, FaultDisk) {

@@ -6,21 +6,10 @@ mod common;
 use bytes::Bytes;
 use common::fault_disk::FaultDisk;
 use common::watched_disk::WatchedDisk;
-use common::{base, command, commands, id, identity, index, initial, open, read_all};
+use common::{base, command, commands, dir, id, identity, index, initial, open, read_all, segment};
 use quorate_core::{Entry, HardState, NodeId, Payload, Persist, Term};
 use quorate_wal::{Wal, WalError, WalOptions};
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-
-const DIR: &str = "/node";
-
-fn dir() -> &'static Path {
-    Path::new(DIR)
-}
-
-fn segment(number: u64) -> PathBuf {
-    dir().join(format!("log-{number:020}.wal"))
-}
 
 fn segments(disk: &FaultDisk) -> usize {
     disk.names().iter().filter(|name| name.extension().is_some_and(|it| it == "wal")).count()

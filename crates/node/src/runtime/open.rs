@@ -284,32 +284,31 @@ mod tests {
         open(request(dir), Box::new(|| Ok(Box::new(Volatile(LogIndex::ORIGIN)))))
     }
 
-    /// Found by the simulator, seed 347 of drawn worlds. A crash came between a received snapshot
-    /// and the log's new start behind it; then another leader sent an older one.
-    #[test]
-    fn a_snapshot_newer_than_the_log_is_not_taken_for_its_beginning() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut opened = open_volatile(dir.path()).unwrap();
+    /// A log that starts after the older of two snapshots, opened again; and where it starts.
+    fn after_the_older_of_two_snapshots(dir: &Path) -> (Opened, LogId) {
+        let mut opened = open_volatile(dir).unwrap();
         let older = snapshot(&mut opened, 5);
         snapshot(&mut opened, 8);
         let reset = Persist { reset: Some(older.clone()), ..Persist::default() };
         opened.wal.persist(&[reset]).unwrap();
         drop(opened);
-        let opened = open_volatile(dir.path()).unwrap();
-        assert_eq!(opened.applier.applied(), older.last_included);
+        (open_volatile(dir).unwrap(), older.last_included)
+    }
+
+    /// Found by the simulator, seed 347 of drawn worlds. A crash came between a received snapshot
+    /// and the log's new start behind it; then another leader sent an older one.
+    #[test]
+    fn a_snapshot_newer_than_the_log_is_not_taken_for_its_beginning() {
+        let dir = tempfile::tempdir().unwrap();
+        let (opened, older) = after_the_older_of_two_snapshots(dir.path());
+        assert_eq!(opened.applier.applied(), older);
     }
 
     /// Found by the simulator, seed 17352 of drawn worlds: full disks.
     #[test]
     fn a_snapshot_newer_than_the_log_is_not_offered_as_one_to_start_from() {
         let dir = tempfile::tempdir().unwrap();
-        let mut opened = open_volatile(dir.path()).unwrap();
-        let older = snapshot(&mut opened, 5);
-        snapshot(&mut opened, 8);
-        let reset = Persist { reset: Some(older.clone()), ..Persist::default() };
-        opened.wal.persist(&[reset]).unwrap();
-        drop(opened);
-        let opened = open_volatile(dir.path()).unwrap();
-        assert_eq!(opened.latest.map(|meta| meta.last_included), Some(older.last_included));
+        let (opened, older) = after_the_older_of_two_snapshots(dir.path());
+        assert_eq!(opened.latest.map(|meta| meta.last_included), Some(older));
     }
 }

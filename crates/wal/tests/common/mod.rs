@@ -18,7 +18,7 @@ use quorate_core::{
     SnapshotMeta, Term,
 };
 use quorate_wal::{Disk, Identity, Recovered, Wal, WalError, WalOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub const NODE: NodeId = NodeId::new(2);
@@ -30,6 +30,16 @@ pub const SMALL: WalOptions = WalOptions {
     first_segment_size_bytes: 5 << 10,
     tail_bytes_max: 1 << 20,
 };
+
+/// Where the log of a test is.
+pub fn dir() -> &'static Path {
+    Path::new("/node")
+}
+
+/// One of its files.
+pub fn segment(number: u64) -> PathBuf {
+    dir().join(format!("log-{number:020}.wal"))
+}
 
 pub fn identity() -> Identity {
     Identity { cluster_id: CLUSTER, node_id: NODE, storage_id: 3 }
