@@ -99,6 +99,17 @@ pub enum Violation {
         /// The later one.
         after: Arc<Configuration>,
     },
+    /// §4.3: a leader leaves a joint configuration forwards only when that is committed. Until then
+    /// a majority of the old voters may not know of the change, and would elect on their own.
+    #[error("{id}: {after} follows {joint}, which is not committed")]
+    JointLeftEarly {
+        /// The leader.
+        id: NodeId,
+        /// The configuration that it left.
+        joint: Arc<Configuration>,
+        /// The one that it appended behind it.
+        after: Arc<Configuration>,
+    },
     /// What is committed is durable on a quorum.
     #[error("{id} committed {log_id}, which is not durable on a quorum")]
     CommittedWithoutQuorum {
@@ -280,6 +291,23 @@ pub fn check_configurations(raft: &Raft) -> Result<(), Violation> {
     Ok(())
 }
 
+/// A leader appended `after` behind `before` in this step. To take a change back is safe earlier
+/// than to finish it: who began it knows that nobody can have left it forwards.
+fn check_leaving(
+    raft: &Raft,
+    before: &Arc<Configuration>,
+    after: &Arc<Configuration>,
+) -> Result<(), Violation> {
+    let change = before.change.as_ref().filter(|_| before.is_joint());
+    let is_finished = change.is_some_and(|change| after.members == change.target);
+    let (_, committed) = raft.committed_configuration();
+    if is_finished && committed.version < before.version {
+        let (joint, after) = (Arc::clone(before), Arc::clone(after));
+        return Err(Violation::JointLeftEarly { id: raft.id(), joint, after });
+    }
+    Ok(())
+}
+
 /// A server that joined begins without members, and knows nothing that could be contradicted.
 fn share_a_half(before: &Configuration, after: &Configuration) -> bool {
     let halves = |configuration: &Configuration| {
@@ -342,12 +370,19 @@ impl ClusterChecker {
             before.check_transition(view)?;
         }
         let now = Outline::of(view);
+        let office = |outline: Outline| (outline.role, outline.current_term);
+        let is_same_office = before.is_some_and(|before| office(before) == office(now));
+        if let Some(joint) = view.configuration_before.as_ref()
+            && is_same_office
+            && now.role == Role::Leader
+        {
+            check_leaving(raft, joint, &view.configuration)?;
+        }
         let ends_elsewhere = before.is_none_or(|before| before.last_log != now.last_log);
         if has_other_terms || ends_elsewhere {
             self.check_log(id)?;
         }
-        let office = |outline: Outline| (outline.role, outline.current_term);
-        if before.is_none_or(|before| office(before) != office(now)) {
+        if !is_same_office {
             self.check_leader(id)?;
         }
         if before.is_none_or(|before| before.commit_index != now.commit_index) {

@@ -197,6 +197,21 @@ fn only_the_leader_serves_who_was_removed_and_knows_what_a_change_waits_for() {
 }
 
 #[test]
+fn a_joint_configuration_is_left_when_it_is_committed_and_not_before() {
+    let mut cluster = led(3);
+    cluster.change(1, set(voters(2).members));
+    cluster.stabilize_until(|cluster| cluster.raft(1).configuration().is_joint());
+    let joint = Arc::clone(cluster.raft(1).configuration());
+    cluster.isolate(1);
+    cluster.advance(Duration::from_millis(200));
+    assert_eq!(*cluster.raft(1).configuration(), joint);
+    cluster.heal();
+    cluster.advance(Duration::from_millis(200));
+    assert_eq!(*cluster.raft(1).configuration().leads_to(), voters(2).members);
+    assert_eq!(cluster.raft(1).configuration().version, joint.version + 1);
+}
+
+#[test]
 fn the_configuration_as_of_an_entry_is_the_last_at_or_before_it() {
     let mut cluster = led(3);
     cluster.change(1, set(voters(2).members));

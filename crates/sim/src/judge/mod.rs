@@ -323,6 +323,14 @@ pub enum Breach {
         /// Its version.
         version: u64,
     },
+    /// A node takes other members for committed than those that are.
+    #[error("node {node} has other members in version {version} than those that are committed")]
+    WrongMembers {
+        /// Who.
+        node: NodeId,
+        /// The version.
+        version: u64,
+    },
     /// Somebody was told that the members are as wished, and they are not.
     #[error("the members of version {version} are not those that somebody was told of")]
     FalseMembers {

@@ -286,6 +286,20 @@ impl Safety {
         told.iter().try_for_each(|target| self.told_members(version, target))
     }
 
+    /// What a node takes for the committed members, out of its log or of a snapshot, is what is
+    /// committed under that version. One that joins begins without any.
+    fn knows_members(&self, raft: &Raft) -> Result<(), Breach> {
+        let (_, known) = raft.committed_configuration();
+        let Configuration { version, ref members, .. } = **known;
+        let is_other = |committed: &Arc<Configuration>| {
+            !Arc::ptr_eq(committed, known) && !members.is_empty() && committed != known
+        };
+        if self.versions.get(&version).is_some_and(is_other) {
+            return Err(Breach::WrongMembers { node: raft.id(), version });
+        }
+        Ok(())
+    }
+
     /// Somebody was told that the members are these in this version.
     pub(crate) fn told_members(&mut self, version: u64, target: &Members) -> Result<(), Breach> {
         match self.versions.get(&version) {
@@ -385,7 +399,8 @@ impl Safety {
         let before = watched.before;
         watched.obeyed.note(before.map_or(Term::default(), |look| look.term), heard, now);
         watched.hearing.note(raft, &heard.answers, now, election_timeout)?;
-        conduct::check_turn(raft, heard, before.map(|look| (look.role, look.term)))
+        conduct::check_turn(raft, heard, before.map(|look| (look.role, look.term)))?;
+        self.knows_members(raft)
     }
 
     /// What a turn put out is carried out: from now on `heard` counts. `own_now` is the time on the
