@@ -2,11 +2,13 @@
 //! and tests, in release builds too. Knows the servers only from outside, through [`View`].
 
 mod contents;
+mod members;
 mod view;
 
+pub use members::{check_configurations, check_leaving};
 pub use view::View;
 
-use crate::{Configuration, Entry, LogId, LogIndex, MemberRole, NodeId, Raft, Role, Term};
+use crate::{Configuration, Entry, LogId, LogIndex, NodeId, Raft, Role, Term};
 use contents::{Contents, digest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -272,54 +274,6 @@ fn run_start(view: &View, index: LogIndex) -> LogIndex {
     run.map_or(view.base.index, |(first, _)| *first)
 }
 
-/// Checks that every configuration in a server's log shares a half with the one before it.
-///
-/// # Errors
-///
-/// [`Violation::ConfigurationLeap`] if one does not.
-pub fn check_configurations(raft: &Raft) -> Result<(), Violation> {
-    let mut later: Option<&Arc<Configuration>> = None;
-    for configuration in raft.configurations() {
-        if let Some(after) = later
-            && !share_a_half(configuration, after)
-        {
-            let (before, after) = (Arc::clone(configuration), Arc::clone(after));
-            return Err(Violation::ConfigurationLeap { id: raft.id(), before, after });
-        }
-        later = Some(configuration);
-    }
-    Ok(())
-}
-
-/// A leader appended `after` behind `before` in this step. To take a change back is safe earlier
-/// than to finish it: who began it knows that nobody can have left it forwards.
-fn check_leaving(
-    raft: &Raft,
-    before: &Arc<Configuration>,
-    after: &Arc<Configuration>,
-) -> Result<(), Violation> {
-    let change = before.change.as_ref().filter(|_| before.is_joint());
-    let is_finished = change.is_some_and(|change| after.members == change.target);
-    let (_, committed) = raft.committed_configuration();
-    if is_finished && committed.version < before.version {
-        let (joint, after) = (Arc::clone(before), Arc::clone(after));
-        return Err(Violation::JointLeftEarly { id: raft.id(), joint, after });
-    }
-    Ok(())
-}
-
-/// A server that joined begins without members, and knows nothing that could be contradicted.
-fn share_a_half(before: &Configuration, after: &Configuration) -> bool {
-    let halves = |configuration: &Configuration| {
-        [MemberRole::is_incoming_voter, MemberRole::is_outgoing_voter].map(|votes| {
-            let voters = configuration.members.iter().filter(|(_, member)| votes(member.role));
-            voters.map(|(id, _)| *id).collect::<BTreeSet<NodeId>>()
-        })
-    };
-    let after = halves(after);
-    before.members.is_empty() || halves(before).iter().any(|half| after.contains(half))
-}
-
 /// Watches a cluster: show it every server after each of its steps, and what it persists and
 /// applies. Keeps one [`View`] per server and the terms of what was committed; an observation
 /// costs about as much as there are servers, and no more for long logs.
@@ -376,7 +330,7 @@ impl ClusterChecker {
             && is_same_office
             && now.role == Role::Leader
         {
-            check_leaving(raft, joint, &view.configuration)?;
+            check_leaving(raft, joint)?;
         }
         let ends_elsewhere = before.is_none_or(|before| before.last_log != now.last_log);
         if has_other_terms || ends_elsewhere {
@@ -450,7 +404,8 @@ impl ClusterChecker {
         let committed = self.committed;
         let has_it = view.base.index > committed.index
             || view.term_at(committed.index) == Some(committed.term);
-        if term > self.committed_in && !has_it {
+        // Also in that very term: then it is the leader who committed it, or was elected after.
+        if term >= self.committed_in && !has_it {
             return Err(Violation::LeaderIncomplete { id, term, committed });
         }
         Ok(())

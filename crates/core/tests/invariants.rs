@@ -228,8 +228,10 @@ fn two_leaders_of_one_term_are_found() {
     checker.observe(&leader(1, 3, 1, &[])).unwrap();
     checker.observe(&leader(2, 3, 2, &[])).unwrap();
     let (term, first, second) = (Term::new(2), node(2), node(3));
-    let found = checker.observe(&leader(3, 3, 2, &[]));
-    assert_eq!(found, Err(Violation::TwoLeaders { term, first, second }));
+    let two = Err(Violation::TwoLeaders { term, first, second });
+    assert_eq!(checker.clone().observe(&leader(3, 3, 2, &[])), two);
+    checker.observe(&server(3, 3, 1, LogId::ORIGIN, &[])).unwrap();
+    assert_eq!(checker.observe(&leader(3, 3, 2, &[])), two, "one that is known already");
 }
 
 #[test]
@@ -262,6 +264,17 @@ fn a_log_that_changed_only_at_its_end_is_compared_too() {
     checker.observe(&server(1, 3, 2, LogId::ORIGIN, &[2, 2])).unwrap();
     let entry = Entry { log_id: log_id(2, 2), payload: Payload::Noop };
     follow(&mut other, 2, log_id(1, 1), vec![entry], 0);
+    assert!(matches!(checker.observe(&other), Err(Violation::LogsDiffer { .. })));
+}
+
+#[test]
+fn a_log_with_one_more_entry_of_its_last_term_is_compared_too() {
+    let mut checker = ClusterChecker::new();
+    let mut other = server(2, 3, 2, LogId::ORIGIN, &[1, 2]);
+    checker.observe(&other).unwrap();
+    checker.observe(&server(1, 3, 2, LogId::ORIGIN, &[1, 1, 2])).unwrap();
+    let entry = Entry { log_id: log_id(3, 2), payload: Payload::Noop };
+    follow(&mut other, 2, log_id(2, 2), vec![entry], 0);
     assert!(matches!(checker.observe(&other), Err(Violation::LogsDiffer { .. })));
 }
 

@@ -8,7 +8,7 @@ mod harness;
 
 use bytes::Bytes;
 use harness::{Cluster, Disk, configuration, describe, index, log_id, member, node, voters};
-use quorate_core::invariants::{Violation, check_configurations};
+use quorate_core::invariants::{ClusterChecker, Violation, check_configurations, check_leaving};
 use quorate_core::{
     AppendEntries, ChangeId, ChangeWait, Configuration, Effect, Entry, Event, LogId, MemberRole,
     Members, MembershipCommand, MembershipRefusal, Message, NotAMember, Options, Payload, Raft,
@@ -256,8 +256,8 @@ fn how_long_a_removed_member_is_still_served_shows_in_the_behaviour() {
     assert_eq!(behaviour_after(&moved, ago(200)), behaviour_after(&moved, ago(300)), "nobody goes");
 }
 
-/// Whether a log with these configurations breaks the rule that each shares a half with the next.
-fn leaps(base: Configuration, later: &[Configuration]) -> bool {
+/// A server whose log holds these configurations from 1 on, after one in a snapshot.
+fn with_log(base: Configuration, later: &[Configuration]) -> Raft {
     let mut disk = Disk::new(base);
     disk.hard_state.current_term = Term::new(1);
     for (at, configuration) in (1..).zip(later) {
@@ -265,8 +265,15 @@ fn leaps(base: Configuration, later: &[Configuration]) -> bool {
         disk.entries.push(Entry { log_id: log_id(at, 1), payload });
     }
     let restored = disk.restored(index(0), usize::MAX);
-    let raft = Raft::new(node(1), Options::default(), 7, restored, Time::ZERO).unwrap();
-    match check_configurations(&raft) {
+    Raft::new(node(1), Options::default(), 7, restored, Time::ZERO).unwrap()
+}
+
+/// Whether a log with these configurations breaks the rule that each shares a half with the next.
+fn leaps(base: Configuration, later: &[Configuration]) -> bool {
+    let raft = with_log(base, later);
+    let found = check_configurations(&raft);
+    assert_eq!(ClusterChecker::new().observe(&raft), found, "whoever watches the cluster sees it");
+    match found {
         Ok(()) => false,
         Err(Violation::ConfigurationLeap { .. }) => true,
         Err(violation) => panic!("{violation}"),
@@ -285,6 +292,43 @@ fn configurations_without_a_half_in_common_are_found_and_a_joint_one_between_the
     assert!(!leaps(before.clone(), &[joint.clone(), after.clone()]));
     assert!(!leaps(after.clone(), &[joint, before]), "and back");
     assert!(!leaps(Configuration::default(), &[after]), "whoever joins knows nothing");
+}
+
+/// The configurations of a change to two voters, or of one that is taken back when it is joint.
+fn way_of_a_change(is_taken_back: bool) -> [Configuration; 3] {
+    let mut cluster = led(3);
+    cluster.change(1, set(voters(2).members));
+    cluster.stabilize_until(|cluster| cluster.raft(1).configuration().is_joint());
+    if is_taken_back {
+        cluster.change(1, MembershipCommand::Cancel);
+    }
+    cluster.stabilize();
+    [2, 3, 4].map(|at| (**cluster.raft(1).configuration_as_of(index(at))).clone())
+}
+
+#[test]
+fn a_joint_configuration_that_is_left_forwards_too_early_is_found() {
+    let check = |way: &[Configuration; 3], commit| {
+        let raft = with_log(voters(3), way);
+        let append = AppendEntries {
+            term: Term::new(1),
+            prev_log: log_id(3, 1),
+            entries: Vec::new(),
+            leader_commit: index(commit),
+        };
+        let message = Message::AppendEntries(append);
+        let (raft, _) = after(&raft, Event::Message { from: node(2), message });
+        assert_eq!(raft.commit_index(), index(commit));
+        check_leaving(&raft, &Arc::new(way[1].clone()))
+    };
+    let way = way_of_a_change(false);
+    assert!(way[1].is_joint() && way[2].change.is_none(), "{way:?}");
+    let (joint, settled) = (Arc::new(way[1].clone()), Arc::new(way[2].clone()));
+    let early = Violation::JointLeftEarly { id: node(1), joint, after: settled };
+    assert_eq!(check(&way, 1), Err(early));
+    assert_eq!(check(&way, 2), Ok(()));
+    assert_eq!(check(&way, 3), Ok(()));
+    assert_eq!(check(&way_of_a_change(true), 1), Ok(()), "back is another matter");
 }
 
 #[test]
