@@ -110,6 +110,39 @@ fn follow(raft: &mut Raft, term: u64, prev_log: LogId, entries: Vec<Entry>, comm
 }
 
 #[test]
+fn a_view_says_whether_other_terms_stand_in_the_log_than_before() {
+    let mut raft = server(1, 3, 2, LogId::ORIGIN, &[1]);
+    let mut view = View::of(&raft);
+    assert!(!view.refresh(&raft), "nothing happened");
+    for (at, term, has_other_terms) in [(2, 1, false), (3, 2, true), (4, 2, false)] {
+        let prev = raft.last_log();
+        let entry = Entry { log_id: log_id(at, term), payload: Payload::Noop };
+        follow(&mut raft, 2, prev, vec![entry], 0);
+        assert_eq!(view.refresh(&raft), has_other_terms, "{at}@{term}");
+        assert_eq!(view, View::of(&raft));
+    }
+    let compacted = server(1, 3, 2, log_id(4, 2), &[]);
+    assert!(view.refresh(&compacted));
+    assert!(!view.refresh(&compacted), "once");
+    assert_eq!(view, View::of(&compacted));
+}
+
+#[test]
+fn what_is_durable_is_written_or_covered_by_a_snapshot() {
+    let mut view = view(1, log_id(3, 1), &[1, 2]);
+    let durable = |view: &View, at, term| view.is_durable(log_id(at, term));
+    assert!(durable(&view, 2, 9), "whatever it was, the snapshot is as good");
+    assert!(durable(&view, 3, 1));
+    assert!(!durable(&view, 3, 2));
+    assert!(durable(&view, 5, 2));
+    assert!(!durable(&view, 5, 1));
+    assert!(!durable(&view, 6, 2));
+    view.durable_index = index(4);
+    assert!(durable(&view, 4, 1));
+    assert!(!durable(&view, 5, 2));
+}
+
+#[test]
 fn a_server_that_contradicts_itself_in_one_number_is_found() {
     let sound = || {
         let mut view = view(1, log_id(2, 1), &[1, 1, 1]);

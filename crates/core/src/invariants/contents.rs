@@ -29,18 +29,16 @@ impl Contents {
 
 /// FNV-1a over the payload's content; enough to notice a difference.
 pub(super) fn digest(payload: &Payload) -> u64 {
-    let fold = |state: u64, bytes: &[u8]| {
-        bytes
-            .iter()
-            .fold(state, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    let fold = |kind: u8, bytes: &[u8]| {
+        let start = 0xcbf2_9ce4_8422_2325;
+        std::iter::once(&kind)
+            .chain(bytes)
+            .fold(start, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
     };
-    let start = 0xcbf2_9ce4_8422_2325;
     match payload {
-        Payload::Noop => start,
-        Payload::Command(bytes) => fold(start ^ 1, bytes),
-        Payload::Session(bytes) => fold(start ^ 2, bytes),
-        Payload::Configuration(configuration) => {
-            fold(start ^ 3, format!("{configuration:?}").as_bytes())
-        }
+        Payload::Noop => fold(0, &[]),
+        Payload::Command(bytes) => fold(1, bytes),
+        Payload::Session(bytes) => fold(2, bytes),
+        Payload::Configuration(configuration) => fold(3, format!("{configuration:?}").as_bytes()),
     }
 }
