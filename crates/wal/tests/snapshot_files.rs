@@ -99,11 +99,19 @@ fn a_disk_that_fails_is_an_error_and_not_a_missing_or_a_damaged_snapshot() {
 fn a_header_of_any_size_is_not_believed_and_nothing_of_that_size_is_read() {
     let (below, disk, mut store) = stored();
     write(&mut store, &base(1, 5), b"body");
-    below.edit(&file(5, 1), |bytes| bytes[20..24].copy_from_slice(&u32::MAX.to_le_bytes()));
-    disk.calls();
-    let error = store.reader(id(1, 5)).err().unwrap();
-    assert!(matches!(error, WalError::Damaged { damage: Damage::Header, .. }), "{error}");
-    assert_eq!(disk.calls_of("read").len(), 1, "its fixed part alone");
+    let limit = 16 << 20;
+    for (size, expected) in
+        [(limit, Damage::Truncated), (limit + 1, Damage::Header), (u32::MAX, Damage::Header)]
+    {
+        below.edit(&file(5, 1), |bytes| bytes[20..24].copy_from_slice(&size.to_le_bytes()));
+        disk.calls();
+        let error = store.reader(id(1, 5)).err().unwrap();
+        assert!(
+            matches!(&error, WalError::Damaged { damage, .. } if *damage == expected),
+            "{error}"
+        );
+        assert_eq!(disk.calls_of("read").len(), 1, "its fixed part alone");
+    }
 }
 
 #[test]
