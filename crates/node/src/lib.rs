@@ -43,7 +43,8 @@ pub use state_machine::{
     Checkpoint, Committed, Fatal, Note, Notebook, QueryError, Replies, SnapshotView, StateMachine,
 };
 pub use status::NodeStatus;
-pub use transport::TransportOptions;
+pub use transport::{AskError, TransportOptions, ask_cluster};
+pub use wire::ClusterView;
 
 /// The parts of a node before threads, sockets and clocks are put around them: for those who bring
 /// their own, such as the simulator.

@@ -131,6 +131,8 @@ pub struct PeerMetrics {
     pub dropped_messages: Counter,
     /// Connections made to the peer.
     pub connects: Counter,
+    /// Whether the control connection to the peer stands: 1 or 0.
+    pub is_connected: Gauge,
     /// The last answered ping's round trip on the control connection, in microseconds.
     pub round_trip_micros: Gauge,
 }

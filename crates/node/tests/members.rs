@@ -97,3 +97,22 @@ async fn a_node_that_joins_has_to_listen() {
     let started = Node::builder(4, dir.path()).join().start(Words::default()).await;
     assert!(matches!(started, Err(StartError::NotListening)), "{started:?}");
 }
+
+#[tokio::test]
+async fn whoever_asks_a_node_learns_its_cluster_and_members() {
+    let mut cluster = Cluster::started().await;
+    let leader = cluster.leader().await;
+    say(&cluster.up[&leader], "word").await;
+    let status = cluster.up[&leader].status();
+    let address = &status.configuration.members[&NodeId::new(leader)].address;
+    let view = quorate::ask_cluster(address, PATIENCE).await.unwrap();
+    assert_eq!((view.cluster_id, view.node_id), (status.cluster_id, NodeId::new(leader)));
+    assert_eq!(view.configuration.members, status.configuration.members);
+
+    let (node, address) = newcomer(&cluster, 4).await;
+    let view = quorate::ask_cluster(&address, PATIENCE).await.unwrap();
+    assert!(view.configuration.members.is_empty(), "it waits to be added");
+    node.stop().await;
+    cluster.stop_all().await;
+    assert!(quorate::ask_cluster(&address, PATIENCE).await.is_err(), "nobody is there");
+}

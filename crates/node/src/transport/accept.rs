@@ -1,12 +1,12 @@
-//! The listening side: lets in who belongs here, turns away everybody else with a reason, and
-//! reads what peers send.
+//! The listening side: lets in who belongs here, turns away everybody else with a reason, tells those
+//! who ask which cluster this is, and reads what peers send.
 
 use super::frames::FrameReader;
 use super::hub::{Hub, Peer};
 use super::link::LinkError;
 use crate::wire::{
-    Channel, HELLO_BYTES_MAX, Hello, LinkFrame, is_link_kind, put_frame, put_link_frame,
-    take_link_frame,
+    Channel, HELLO_BYTES_MAX, Hello, LinkFrame, PROTOCOL_VERSION, Reject, is_link_kind, put_frame,
+    put_link_frame, take_link_frame,
 };
 use bytes::BytesMut;
 use quorate_core::NodeId;
@@ -53,7 +53,8 @@ async fn receive(hub: Arc<Hub>, stream: TcpStream, from: SocketAddr, place: Owne
     };
     drop(place);
     match admitted {
-        Ok(inbound) => {
+        Ok(None) => tracing::debug!(%node, %from, "a caller was told which cluster this is"),
+        Ok(Some(inbound)) => {
             let (peer, channel) = (inbound.from, inbound.channel);
             // A task of its own, so that a newer connection can end it.
             let task = tokio::spawn(serve(Arc::clone(&hub), inbound));
@@ -82,11 +83,15 @@ struct Inbound {
     write: OwnedWriteHalf,
 }
 
-async fn admit(hub: &Arc<Hub>, stream: TcpStream) -> Result<Inbound, LinkError> {
+/// Somebody who only asks is answered, and not let in.
+async fn admit(hub: &Arc<Hub>, stream: TcpStream) -> Result<Option<Inbound>, LinkError> {
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
     let mut reader = FrameReader::for_stranger(read, HELLO_BYTES_MAX);
-    let hello = take_hello(&mut reader).await?;
+    let hello = match take_first(&mut reader).await? {
+        First::Hello(hello) => hello,
+        First::Ask { version } => return answer(hub, &write, version).await.map(|()| None),
+    };
     let peer: Arc<Peer> = match hub.judge(&hello) {
         Ok(peer) => peer,
         Err(reject) => {
@@ -96,22 +101,39 @@ async fn admit(hub: &Arc<Hub>, stream: TcpStream) -> Result<Inbound, LinkError> 
     };
     reader.admit(&hub.options, Arc::clone(&peer.control.metrics));
     reply(&write, &LinkFrame::Welcome { storage_id: hub.identity.storage_id }).await?;
-    Ok(Inbound { from: hello.from, channel: hello.channel, reader, write })
+    Ok(Some(Inbound { from: hello.from, channel: hello.channel, reader, write }))
 }
 
-async fn take_hello(reader: &mut FrameReader) -> Result<Hello, LinkError> {
+/// What a caller may begin with.
+enum First {
+    Hello(Hello),
+    Ask { version: u16 },
+}
+
+async fn take_first(reader: &mut FrameReader) -> Result<First, LinkError> {
     let body = reader.next().await?;
     let kind = body.first().copied().unwrap_or_default();
     match take_link_frame(body)? {
-        LinkFrame::Hello(hello) => Ok(hello),
+        LinkFrame::Hello(hello) => Ok(First::Hello(hello)),
+        LinkFrame::Ask { version } => Ok(First::Ask { version }),
         LinkFrame::Welcome { .. }
         | LinkFrame::Reject(_)
         | LinkFrame::Ping { .. }
-        | LinkFrame::Pong { .. } => Err(LinkError::OutOfPlace { kind }),
+        | LinkFrame::Pong { .. }
+        | LinkFrame::View(_) => Err(LinkError::OutOfPlace { kind }),
     }
 }
 
-/// Writes a small frame whole.
+async fn answer(hub: &Hub, write: &OwnedWriteHalf, version: u16) -> Result<(), LinkError> {
+    let frame = if version == PROTOCOL_VERSION {
+        LinkFrame::View(Box::new(hub.view()))
+    } else {
+        LinkFrame::Reject(Reject::Version { expected: PROTOCOL_VERSION, got: version })
+    };
+    reply(write, &frame).await
+}
+
+/// Writes a frame whole.
 async fn reply(write: &OwnedWriteHalf, frame: &LinkFrame) -> Result<(), LinkError> {
     let mut out = BytesMut::new();
     put_frame(&mut out, |out| put_link_frame(frame, out));
@@ -149,6 +171,8 @@ async fn step(hub: &Hub, inbound: &mut Inbound) -> Result<(), LinkError> {
         LinkFrame::Hello(_)
         | LinkFrame::Welcome { .. }
         | LinkFrame::Reject(_)
-        | LinkFrame::Pong { .. } => Err(LinkError::OutOfPlace { kind }),
+        | LinkFrame::Pong { .. }
+        | LinkFrame::Ask { .. }
+        | LinkFrame::View(_) => Err(LinkError::OutOfPlace { kind }),
     }
 }

@@ -77,7 +77,7 @@ async fn connect(hub: &Hub, link: &Link) -> Result<(FrameReader, OwnedWriteHalf)
 }
 
 /// A plain address needs no resolver, and so none of the threads that a resolver takes.
-async fn open(address: &str) -> io::Result<TcpStream> {
+pub(super) async fn open(address: &str) -> io::Result<TcpStream> {
     let stream = match address.parse::<SocketAddr>() {
         Ok(address) => TcpStream::connect(address).await?,
         Err(_) => TcpStream::connect(address).await?,
@@ -110,9 +110,11 @@ async fn introduce(
             Ok((reader, write))
         }
         LinkFrame::Reject(reject) => Err(reject.into()),
-        LinkFrame::Hello(_) | LinkFrame::Ping { .. } | LinkFrame::Pong { .. } => {
-            Err(LinkError::OutOfPlace { kind })
-        }
+        LinkFrame::Hello(_)
+        | LinkFrame::Ping { .. }
+        | LinkFrame::Pong { .. }
+        | LinkFrame::Ask { .. }
+        | LinkFrame::View(_) => Err(LinkError::OutOfPlace { kind }),
     }
 }
 
@@ -151,7 +153,11 @@ async fn listen(link: &Link, mut reader: FrameReader) -> LinkError {
             Ok((_, LinkFrame::Reject(reject))) => return reject.into(),
             Ok((
                 kind,
-                LinkFrame::Hello(_) | LinkFrame::Welcome { .. } | LinkFrame::Ping { .. },
+                LinkFrame::Hello(_)
+                | LinkFrame::Welcome { .. }
+                | LinkFrame::Ping { .. }
+                | LinkFrame::Ask { .. }
+                | LinkFrame::View(_),
             )) => {
                 return LinkError::OutOfPlace { kind };
             }

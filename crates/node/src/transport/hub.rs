@@ -5,7 +5,7 @@ use super::link::{Link, LinkError};
 use super::{TransportOptions, dial};
 use crate::metrics::Metrics;
 use crate::runtime::{Mailbox, lock};
-use crate::wire::{Channel, Hello, PROTOCOL_VERSION, Reject, decode_peer_message};
+use crate::wire::{Channel, ClusterView, Hello, PROTOCOL_VERSION, Reject, decode_peer_message};
 use crate::{Input, PeerMessage};
 use bytes::Bytes;
 use quorate_core::{Configuration, LogId, Message, NodeId, NotAMember, Term};
@@ -191,6 +191,13 @@ impl Hub {
             configuration_version: lock(&self.membership).configuration.version,
             address: self.identity.address.clone(),
         }
+    }
+
+    /// What we tell those who ask which cluster this is.
+    pub(super) fn view(&self) -> ClusterView {
+        let LocalIdentity { cluster_id, node_id, .. } = self.identity;
+        let configuration = lock(&self.membership).committed.as_ref().clone();
+        ClusterView { cluster_id, node_id, configuration }
     }
 
     /// Decides whether a caller may come in.

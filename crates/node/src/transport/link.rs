@@ -219,11 +219,19 @@ impl Link {
     pub(super) fn up(&self, write: Arc<OwnedWriteHalf>) {
         lock(&self.state).write = Some(write);
         self.metrics.connects.add(1);
+        self.show_connected(true);
+    }
+
+    fn show_connected(&self, is_connected: bool) {
+        if self.channel == Channel::Control {
+            self.metrics.is_connected.set(is_connected.into());
+        }
     }
 
     /// The connection is down, or did not come up. Returns whether something that may not be lost
     /// silently was lost.
     pub(super) fn down(&self) -> bool {
+        self.show_connected(false);
         let lost = std::mem::take(&mut *lock(&self.state));
         lost.owes
     }

@@ -3,6 +3,7 @@
 //! nothing of what messages mean, beyond which of them are bulk.
 
 mod accept;
+mod ask;
 mod backoff;
 mod dial;
 mod frames;
@@ -13,6 +14,7 @@ mod options;
 #[cfg(test)]
 mod tests;
 
+pub use ask::{AskError, ask_cluster};
 pub(crate) use hub::LocalIdentity;
 pub use options::TransportOptions;
 

@@ -1,9 +1,10 @@
-//! The first words on a connection: who calls whom, and whether they belong together. Decides
-//! nothing; the acceptor does.
+//! The first words on a connection: who calls whom, and whether they belong together; or a question
+//! about the cluster. Decides nothing; the acceptor does.
 
 use super::cursor::{Cursor, WireError};
 use bytes::{BufMut, Bytes, BytesMut};
-use quorate_core::{LogId, NodeId};
+use quorate_core::{Configuration, LogId, NodeId};
+use quorate_wal::codec::{decode_configuration, encode_configuration};
 
 /// The first bytes that a caller sends, so that a stranger's are known at once.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"QUORATE\n");
@@ -19,6 +20,8 @@ const WELCOME: u8 = 0x61;
 const REJECT: u8 = 0x62;
 const PING: u8 = 0x63;
 const PONG: u8 = 0x64;
+const ASK: u8 = 0x65;
+const VIEW: u8 = 0x66;
 
 /// What travels on a connection beside its handshake; see `docs/wire-format.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,6 +112,18 @@ pub enum Reject {
     },
 }
 
+/// What a node says of its cluster to whoever asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterView {
+    /// The cluster.
+    pub cluster_id: u64,
+    /// The node that says so.
+    pub node_id: NodeId,
+    /// The latest configuration that it knows to be committed; without members if it waits to be
+    /// added itself.
+    pub configuration: Configuration,
+}
+
 /// The small frames of the connection itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LinkFrame {
@@ -126,11 +141,17 @@ pub(crate) enum LinkFrame {
     Pong {
         token: u64,
     },
+    /// "Which cluster is this, and who are its members?" from somebody who does not know.
+    Ask {
+        version: u16,
+    },
+    /// The answer; nothing follows it.
+    View(Box<ClusterView>),
 }
 
 /// Whether a body of this kind belongs to the connection rather than to the drivers.
 pub(crate) const fn is_link_kind(kind: u8) -> bool {
-    matches!(kind, HELLO..=PONG)
+    matches!(kind, HELLO..=VIEW)
 }
 
 pub(crate) fn put_link_frame(frame: &LinkFrame, out: &mut BytesMut) {
@@ -148,6 +169,17 @@ pub(crate) fn put_link_frame(frame: &LinkFrame, out: &mut BytesMut) {
         LinkFrame::Pong { token } => {
             out.put_u8(PONG);
             out.put_u64_le(*token);
+        }
+        LinkFrame::Ask { version } => {
+            out.put_u8(ASK);
+            out.put_u64_le(MAGIC);
+            out.put_u16_le(*version);
+        }
+        LinkFrame::View(view) => {
+            out.put_u8(VIEW);
+            out.put_u64_le(view.cluster_id);
+            out.put_u64_le(view.node_id.get());
+            encode_configuration(&view.configuration, out);
         }
     }
 }
@@ -194,17 +226,30 @@ pub(crate) fn take_link_frame(body: Bytes) -> Result<LinkFrame, WireError> {
         REJECT => LinkFrame::Reject(take_reject(&mut cursor)?),
         PING => LinkFrame::Ping { token: cursor.u64("token")? },
         PONG => LinkFrame::Pong { token: cursor.u64("token")? },
+        ASK => {
+            take_magic(&mut cursor)?;
+            LinkFrame::Ask { version: cursor.u16("protocol version")? }
+        }
+        VIEW => LinkFrame::View(Box::new(ClusterView {
+            cluster_id: cursor.u64("cluster id")?,
+            node_id: cursor.node_id()?,
+            configuration: decode_configuration(cursor.rest_mut())?,
+        })),
         kind => return Err(WireError::UnknownKind { kind }),
     };
     cursor.finish()?;
     Ok(frame)
 }
 
-fn take_hello(cursor: &mut Cursor) -> Result<Hello, WireError> {
-    let magic = cursor.u64("magic")?;
-    if magic != MAGIC {
-        return Err(WireError::Meaningless { field: "magic", got: magic });
+fn take_magic(cursor: &mut Cursor) -> Result<(), WireError> {
+    match cursor.u64("magic")? {
+        MAGIC => Ok(()),
+        got => Err(WireError::Meaningless { field: "magic", got }),
     }
+}
+
+fn take_hello(cursor: &mut Cursor) -> Result<Hello, WireError> {
+    take_magic(cursor)?;
     let version = cursor.u16("protocol version")?;
     let cluster_id = cursor.u64("cluster id")?;
     let from = cursor.node_id()?;

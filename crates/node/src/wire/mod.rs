@@ -17,7 +17,7 @@ pub(crate) use hello::{
     ADDRESS_BYTES_MAX, HELLO_BYTES_MAX, Hello, LinkFrame, PROTOCOL_VERSION, is_link_kind,
     put_link_frame, take_link_frame,
 };
-pub use hello::{Channel, Reject};
+pub use hello::{Channel, ClusterView, Reject};
 pub use message::{decode_peer_message, encode_peer_message};
 
 use bytes::{BufMut, Bytes, BytesMut};

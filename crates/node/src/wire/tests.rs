@@ -1,7 +1,7 @@
 //! Whatever is said arrives as it was said, and what nobody said harms nobody.
 
 use super::hello::{Hello, LinkFrame, put_link_frame, take_link_frame};
-use super::{Channel, Reject, WireError, decode_peer_message, encode_peer_message};
+use super::{Channel, ClusterView, Reject, WireError, decode_peer_message, encode_peer_message};
 use crate::{
     Doubt, Fate, Forwarded, PeerMessage, Proposed, Refusal, SessionId, SessionKey, SessionRefusal,
     SessionRequest,
@@ -365,6 +365,8 @@ fn every_reject_arrives_as_it_was_sent() {
         LinkFrame::Welcome { storage_id: 9 },
         LinkFrame::Ping { token: 1 },
         LinkFrame::Pong { token: 1 },
+        LinkFrame::Ask { version: 2 },
+        LinkFrame::View(Box::new(view())),
     ]);
     for frame in frames {
         let mut out = BytesMut::new();
@@ -423,4 +425,19 @@ fn a_claim_of_four_billion_entries_sets_no_memory_aside() {
     }
     body.put_u32_le(u32::MAX);
     assert!(matches!(decode_peer_message(body.freeze()), Err(WireError::Entry(_))));
+}
+
+fn view() -> ClusterView {
+    let member = Member {
+        role: MemberRole::Learner,
+        rank: 1,
+        address: "h:1".to_owned(),
+        context: Bytes::from_static(b"n1"),
+    };
+    let members = [(NodeId::new(1), member)].into();
+    ClusterView {
+        cluster_id: 7,
+        node_id: NodeId::new(1),
+        configuration: Configuration::new(3, members),
+    }
 }
