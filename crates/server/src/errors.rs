@@ -1,9 +1,13 @@
 //! The one table of refusals: what a client is told, with etcd's codes and etcd's exact words,
 //! because clients compare texts. Must not know how an answer travels (gRPC or JSON).
 
+mod members;
+
 use quorate::{Doubt, Fate, ReadError, Refusal};
 use quorate_kv::{OpError, RequestError};
 use std::borrow::Cow;
+
+pub(crate) use members::MembersRejection;
 
 /// gRPC's status codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -170,6 +174,10 @@ pub(crate) enum Rejection {
     },
     /// A health check of something that this server is not.
     UnknownHealthService,
+    /// A learner serves little more than its own state.
+    Learner,
+    /// A change of the members that is not made.
+    Members(MembersRejection),
     /// A fault of ours; the details are in the log.
     Internal,
 }
@@ -203,6 +211,10 @@ impl Rejection {
                 (Code::Unimplemented, "quorate: compressed messages are not supported")
             }
             Self::UnknownHealthService => (Code::NotFound, "unknown service"),
+            Self::Learner => {
+                (Code::FailedPrecondition, "etcdserver: rpc not supported for learner")
+            }
+            Self::Members(rejection) => return rejection.status(),
             Self::Internal => {
                 (Code::Internal, "quorate: internal error; the server's log says more")
             }

@@ -20,7 +20,7 @@ mod serve;
 mod service;
 
 pub use errors::Code;
-pub use member::{MemberContext, MemberContextError};
+pub use member::{MemberContext, MemberContextError, cluster_id, member_id, peer_urls_of};
 pub use options::ServerOptions;
 pub use serve::{ServeError, serve};
 

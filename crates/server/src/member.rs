@@ -1,9 +1,12 @@
 //! What every member knows of every other beside its Raft address: its name and where clients
-//! reach it. It travels in the configuration, as the member's context. Must not know who is a
-//! voter, or where the bytes are kept.
+//! reach it. It travels in the configuration, as the member's context. Also the ids and URLs that
+//! etcd's protocol knows members by. Must not know how members change.
 
 use bytes::Bytes;
 use prost::Message;
+use quorate::core::{Member, MemberRole, NodeId};
+use quorate_etcd_api::etcdserverpb as pb;
+use sha1::{Digest, Sha1};
 
 /// A member's name and client URLs. The encoding is protobuf, so that fields can be added.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -48,9 +51,94 @@ impl MemberContext {
     }
 }
 
+/// A member as etcd lists it. One whose context cannot be read is listed without name and URLs, as
+/// etcd lists a member that has not started yet.
+pub(crate) fn describe(id: NodeId, member: &Member) -> pb::Member {
+    let context = MemberContext::from_bytes(&member.context).unwrap_or_else(|error| {
+        tracing::warn!(member = %id, %error, "a member's name and client URLs are not known");
+        MemberContext::default()
+    });
+    pb::Member {
+        id: id.get(),
+        name: context.name,
+        peer_ur_ls: peer_urls_of(member),
+        client_ur_ls: context.client_urls,
+        is_learner: member.role == MemberRole::Learner,
+    }
+}
+
+/// Where a member's peers reach it, as URLs.
+#[must_use]
+pub fn peer_urls_of(member: &Member) -> Vec<String> {
+    let context = MemberContext::from_bytes(&member.context).unwrap_or_default();
+    if context.peer_urls.is_empty() {
+        return vec![format!("http://{}", member.address)];
+    }
+    context.peer_urls
+}
+
+/// Peer URLs as a client gives them, checked and sorted; `None` if one is none, or there are none.
+pub(crate) fn peer_urls(given: &[String]) -> Option<Vec<String>> {
+    let mut urls = Vec::new();
+    for url in given {
+        urls.push(format!("http://{}", peer_address(url.trim())?));
+    }
+    urls.sort();
+    urls.dedup();
+    (!urls.is_empty()).then_some(urls)
+}
+
+/// The `host:port` of a URL like `http://host:port`; `None` if it is not of this form.
+pub(crate) fn peer_address(url: &str) -> Option<&str> {
+    let address = url.strip_prefix("http://")?;
+    let address = address.strip_suffix('/').unwrap_or(address);
+    let (host, port) = address.rsplit_once(':')?;
+    let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_host = !host.is_empty() && !host.contains(['/', '@', ' ', ',', '=', '?', '#']);
+    (is_port && is_host).then_some(address)
+}
+
+/// A member's id as etcd computes it: from its peer URLs, the cluster's token, and, for one that is
+/// added to a running cluster, the second in which it is.
+#[must_use]
+pub fn member_id(peer_urls: &[String], token: &str, second: Option<u64>) -> u64 {
+    let mut urls = peer_urls.to_vec();
+    urls.sort();
+    let second = second.map(|second| second.to_string()).unwrap_or_default();
+    first_eight_bytes(format!("{}{token}{second}", urls.concat()).as_bytes())
+}
+
+/// A cluster's id as etcd computes it: from its first members' ids.
+#[must_use]
+pub fn cluster_id(member_ids: &[u64]) -> u64 {
+    let mut ids = member_ids.to_vec();
+    ids.sort_unstable();
+    let bytes: Vec<u8> = ids.into_iter().flat_map(u64::to_be_bytes).collect();
+    first_eight_bytes(&bytes)
+}
+
+fn first_eight_bytes(text: &[u8]) -> u64 {
+    let digest = Sha1::digest(text);
+    digest.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_url_is_http_a_host_and_a_port() {
+        let urls =
+            |given: &[&str]| peer_urls(&given.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let sorted = vec!["http://a:1".to_owned(), "http://b:2".to_owned()];
+        assert_eq!(urls(&["http://b:2/", "http://a:1"]), Some(sorted));
+        for wrong in
+            ["", "a:1", "http://a", "http://a:0", "https://a:1", "http://a:1/x", "http://:1"]
+        {
+            assert_eq!(urls(&[wrong]), None, "{wrong}");
+        }
+        assert_eq!(urls(&[]), None);
+    }
 
     #[test]
     fn a_member_context_survives_its_encoding() {

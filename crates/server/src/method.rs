@@ -13,11 +13,15 @@ pub(crate) enum Method {
     Status,
     Alarm,
     MemberList,
+    MemberAdd,
+    MemberRemove,
+    MemberUpdate,
+    MemberPromote,
     HealthCheck,
 }
 
 impl Method {
-    pub(crate) const COUNT: usize = 10;
+    pub(crate) const COUNT: usize = 14;
 
     pub(crate) const ALL: [Self; Self::COUNT] = [
         Self::Range,
@@ -29,6 +33,10 @@ impl Method {
         Self::Status,
         Self::Alarm,
         Self::MemberList,
+        Self::MemberAdd,
+        Self::MemberRemove,
+        Self::MemberUpdate,
+        Self::MemberPromote,
         Self::HealthCheck,
     ];
 
@@ -55,7 +63,11 @@ impl Method {
             }
             Self::Watch => "etcdserverpb.Watch",
             Self::Status | Self::Alarm => "etcdserverpb.Maintenance",
-            Self::MemberList => "etcdserverpb.Cluster",
+            Self::MemberList
+            | Self::MemberAdd
+            | Self::MemberRemove
+            | Self::MemberUpdate
+            | Self::MemberPromote => "etcdserverpb.Cluster",
             Self::HealthCheck => "grpc.health.v1.Health",
         }
     }
@@ -71,6 +83,10 @@ impl Method {
             Self::Status => "Status",
             Self::Alarm => "Alarm",
             Self::MemberList => "MemberList",
+            Self::MemberAdd => "MemberAdd",
+            Self::MemberRemove => "MemberRemove",
+            Self::MemberUpdate => "MemberUpdate",
+            Self::MemberPromote => "MemberPromote",
             Self::HealthCheck => "Check",
         }
     }
@@ -87,6 +103,10 @@ impl Method {
             | Self::Status
             | Self::Alarm
             | Self::MemberList
+            | Self::MemberAdd
+            | Self::MemberRemove
+            | Self::MemberUpdate
+            | Self::MemberPromote
             | Self::HealthCheck => "unary",
         }
     }
@@ -102,13 +122,17 @@ impl Method {
             Self::Status => Some("/v3/maintenance/status"),
             Self::Alarm => Some("/v3/maintenance/alarm"),
             Self::MemberList => Some("/v3/cluster/member/list"),
+            Self::MemberAdd => Some("/v3/cluster/member/add"),
+            Self::MemberRemove => Some("/v3/cluster/member/remove"),
+            Self::MemberUpdate => Some("/v3/cluster/member/update"),
+            Self::MemberPromote => Some("/v3/cluster/member/promote"),
             Self::HealthCheck => None,
         }
     }
 }
 
 /// The gateway paths of etcd's methods that are not served yet, with the methods' full names.
-const NOT_SERVED: [(&str, &str); 42] = [
+const NOT_SERVED: [(&str, &str); 38] = [
     ("/v3/lease/grant", "etcdserverpb.Lease/LeaseGrant"),
     ("/v3/lease/revoke", "etcdserverpb.Lease/LeaseRevoke"),
     ("/v3/kv/lease/revoke", "etcdserverpb.Lease/LeaseRevoke"),
@@ -117,10 +141,6 @@ const NOT_SERVED: [(&str, &str); 42] = [
     ("/v3/kv/lease/timetolive", "etcdserverpb.Lease/LeaseTimeToLive"),
     ("/v3/lease/leases", "etcdserverpb.Lease/LeaseLeases"),
     ("/v3/kv/lease/leases", "etcdserverpb.Lease/LeaseLeases"),
-    ("/v3/cluster/member/add", "etcdserverpb.Cluster/MemberAdd"),
-    ("/v3/cluster/member/remove", "etcdserverpb.Cluster/MemberRemove"),
-    ("/v3/cluster/member/update", "etcdserverpb.Cluster/MemberUpdate"),
-    ("/v3/cluster/member/promote", "etcdserverpb.Cluster/MemberPromote"),
     ("/v3/maintenance/defragment", "etcdserverpb.Maintenance/Defragment"),
     ("/v3/maintenance/hash", "etcdserverpb.Maintenance/Hash"),
     ("/v3/maintenance/hashkv", "etcdserverpb.Maintenance/HashKV"),

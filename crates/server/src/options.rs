@@ -1,5 +1,6 @@
 //! The settings of a server: every limit it has, by name. Must not know how a limit is enforced.
 
+use crate::member::MemberContext;
 use quorate_kv::watch::WatchLimits;
 use std::time::Duration;
 
@@ -46,6 +47,13 @@ pub struct ServerOptions {
     pub watch: WatchLimits,
     /// How long requests in progress may take to end once the server stops.
     pub drain_timeout: Duration,
+    /// What this member is called and where clients reach it: told to the others at the start, if
+    /// they know otherwise. Its peer URLs are the cluster's business, and not looked at.
+    pub member: Option<MemberContext>,
+    /// Whether a change of the members is refused if it would endanger the quorum, as etcd does.
+    pub strict_reconfig_check: bool,
+    /// How many members may be learners.
+    pub learners_count_max: usize,
 }
 
 impl ServerOptions {
@@ -79,6 +87,9 @@ impl Default for ServerOptions {
             watch_unread_count_max: 1024,
             watch: WatchLimits::default(),
             drain_timeout: Duration::from_secs(5),
+            member: None,
+            strict_reconfig_check: true,
+            learners_count_max: 1,
         }
     }
 }

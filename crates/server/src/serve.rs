@@ -61,8 +61,10 @@ pub async fn serve(
     drop(stopped);
     let feeding = Arc::clone(&service);
     let following = Arc::clone(&service);
+    let publishing = Arc::clone(&service);
     acceptors.spawn(async move { feeding.feed_watches().await });
     acceptors.spawn(async move { following.follow_leader().await });
+    acceptors.spawn(async move { publishing.publish_member().await });
     shutdown.await;
     // Every acceptor and connection holds a receiver; the channel closes when the last has ended.
     let _ = stop.send(true);

@@ -35,6 +35,9 @@ pub(super) async fn serve(
     mut respond: SendResponse<Bytes>,
     requires_leader: bool,
 ) -> Code {
+    if service.is_learner() {
+        return send_rejection(&mut respond, &Rejection::Learner);
+    }
     if requires_leader && !service.has_leader() {
         return send_rejection(&mut respond, &Rejection::NoLeader);
     }

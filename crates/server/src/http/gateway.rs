@@ -89,6 +89,21 @@ async fn call(service: &Service, method: Method, json: &[u8]) -> Result<Vec<u8>,
         Method::MemberList => {
             translate::<pb::MemberListRequest, pb::MemberListResponse>(service, method, json).await
         }
+        Method::MemberAdd => {
+            translate::<pb::MemberAddRequest, pb::MemberAddResponse>(service, method, json).await
+        }
+        Method::MemberRemove => {
+            translate::<pb::MemberRemoveRequest, pb::MemberRemoveResponse>(service, method, json)
+                .await
+        }
+        Method::MemberUpdate => {
+            translate::<pb::MemberUpdateRequest, pb::MemberUpdateResponse>(service, method, json)
+                .await
+        }
+        Method::MemberPromote => {
+            translate::<pb::MemberPromoteRequest, pb::MemberPromoteResponse>(service, method, json)
+                .await
+        }
         // The health service has no gateway path, and watches are streams: nobody gets here.
         Method::HealthCheck | Method::Watch => {
             Err(Rejection::NotServed { method: method.name().into() })

@@ -41,6 +41,9 @@ pub(super) fn begin(
     service: &Service,
     body: &[u8],
 ) -> Result<BoxStream<'static, Bytes>, Rejection> {
+    if service.is_learner() {
+        return Err(Rejection::Learner);
+    }
     let mut session = service.watch_session(false);
     let requests = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
     for (place, request) in requests.enumerate() {

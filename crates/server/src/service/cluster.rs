@@ -1,16 +1,14 @@
-//! The methods about the cluster itself: one member's state, the list of members, and the health
-//! check of gRPC. Must not know keys.
+//! The methods about this member: its state, its alarms, and the health check of gRPC. Must not know
+//! keys.
 
 use super::{Origin, Service};
 use crate::errors::Rejection;
 use crate::grpc::frame;
-use crate::member::MemberContext;
 use bytes::Bytes;
 use prost::Message;
-use quorate::core::{Member, MemberRole, NodeId};
+use quorate::core::{MemberRole, NodeId};
 use quorate_etcd_api::etcdserverpb::{self as pb, alarm_request};
 use quorate_etcd_api::health::{HealthCheckRequest, HealthCheckResponse, health_check_response};
-use tokio::time::Instant;
 
 impl Service {
     pub(super) fn member_status(&self) -> Bytes {
@@ -49,25 +47,6 @@ impl Service {
         Ok(frame::encode(&pb::AlarmResponse { header, alarms: Vec::new() }))
     }
 
-    pub(super) async fn member_list(
-        &self,
-        message: Bytes,
-        deadline: Instant,
-    ) -> Result<Bytes, Rejection> {
-        let request = pb::MemberListRequest::decode(message)?;
-        if request.linearizable {
-            self.confirm(deadline).await?;
-        }
-        let status = self.node.status();
-        let members = status.configuration.members.iter().map(|(id, member)| describe(*id, member));
-        let response = pb::MemberListResponse {
-            // etcd leaves the revision out here.
-            header: Some(self.header(0)),
-            members: members.collect(),
-        };
-        Ok(frame::encode(&response))
-    }
-
     pub(super) fn health_check(message: Bytes) -> Result<Bytes, Rejection> {
         let request = HealthCheckRequest::decode(message)?;
         if !request.service.is_empty() {
@@ -77,36 +56,15 @@ impl Service {
         Ok(frame::encode(&HealthCheckResponse { status }))
     }
 
-    pub(super) fn is_learner(&self) -> bool {
+    pub(crate) fn is_learner(&self) -> bool {
         let status = self.node.status();
         let own = status.configuration.members.get(&status.id);
         own.is_some_and(|member| member.role == MemberRole::Learner)
     }
 
-    fn header(&self, revision: i64) -> pb::ResponseHeader {
+    pub(super) fn header(&self, revision: i64) -> pb::ResponseHeader {
         let Origin { cluster_id, member_id, raft_term } = self.origin();
         pb::ResponseHeader { cluster_id, member_id, revision, raft_term }
-    }
-}
-
-/// A member as etcd lists it. One whose context cannot be read is listed without name and URLs, as
-/// etcd lists a member that has not started yet.
-fn describe(id: NodeId, member: &Member) -> pb::Member {
-    let context = MemberContext::from_bytes(&member.context).unwrap_or_else(|error| {
-        tracing::warn!(member = %id, %error, "a member's name and client URLs are not known");
-        MemberContext::default()
-    });
-    let peer_urls = if context.peer_urls.is_empty() {
-        vec![format!("http://{}", member.address)]
-    } else {
-        context.peer_urls
-    };
-    pb::Member {
-        id: id.get(),
-        name: context.name,
-        peer_ur_ls: peer_urls,
-        client_ur_ls: context.client_urls,
-        is_learner: member.role == MemberRole::Learner,
     }
 }
 

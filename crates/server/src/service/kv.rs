@@ -27,6 +27,9 @@ impl Service {
             return Err(Rejection::Internal);
         };
         if !request.serializable {
+            if self.is_learner() {
+                return Err(Rejection::Learner);
+            }
             self.confirm(deadline).await?;
         }
         let is_small = is_small(&request);

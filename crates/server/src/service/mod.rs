@@ -3,6 +3,8 @@
 
 mod cluster;
 mod kv;
+mod members;
+mod plan;
 mod watch;
 
 pub(crate) use watch::WatchSession;
@@ -101,6 +103,9 @@ impl Service {
         deadline: Instant,
     ) -> Result<Bytes, Rejection> {
         let _place = self.admission.admit(message.len())?;
+        if self.is_learner() && !matches!(method, Method::Range | Method::Status) {
+            return Err(Rejection::Learner);
+        }
         match method {
             Method::Range => self.range(message, deadline).await,
             Method::Put => self.put(message, deadline).await,
@@ -110,6 +115,10 @@ impl Service {
             Method::Status => Ok(self.member_status()),
             Method::Alarm => self.alarm(message),
             Method::MemberList => Box::pin(self.member_list(message, deadline)).await,
+            Method::MemberAdd => Box::pin(self.member_add(message, deadline)).await,
+            Method::MemberRemove => Box::pin(self.member_remove(message, deadline)).await,
+            Method::MemberUpdate => Box::pin(self.member_update(message, deadline)).await,
+            Method::MemberPromote => Box::pin(self.member_promote(message, deadline)).await,
             Method::HealthCheck => Self::health_check(message),
             // A stream is no call: see `WatchSession`.
             Method::Watch => Err(Rejection::NotServed { method: method.name().into() }),
