@@ -56,6 +56,8 @@ enum Verb {
     Compaction(client::Compaction),
     /// Shows who leads and how far each endpoint is
     Status(client::Status),
+    /// Shows who belongs to the cluster, and changes it
+    Member(client::Member),
     /// Puts a cluster under load and measures it
     Bench(bench::Options),
     /// Runs clusters in virtual time, under faults, with judges
@@ -93,6 +95,7 @@ fn run(verb: Verb, is_set: impl Fn(&str) -> bool) -> anyhow::Result<()> {
         Verb::Watch(verb) => client::run(verb),
         Verb::Compaction(verb) => client::run(verb),
         Verb::Status(verb) => client::run(verb),
+        Verb::Member(verb) => client::run(verb),
         Verb::Bench(options) => bench::run(&options),
         Verb::Sim(options) => sim::run(&options),
     }

@@ -4,6 +4,7 @@
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use quorate_etcd_api::etcdserverpb::StatusRequest;
+use quorate_etcd_api::etcdserverpb::cluster_client::ClusterClient;
 use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
 use quorate_etcd_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_etcd_api::etcdserverpb::watch_client::WatchClient;
@@ -148,6 +149,11 @@ impl Live {
     /// The watch service there.
     pub(crate) fn watch(&self) -> WatchClient<Channel> {
         WatchClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
+    }
+
+    /// The service about the members there.
+    pub(crate) fn cluster(&self) -> ClusterClient<Channel> {
+        ClusterClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
     }
 
     /// Where that is.

@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use quorate_etcd_api::etcdserverpb::response_op::Response;
 use quorate_etcd_api::etcdserverpb::{
-    CompactionResponse, DeleteRangeResponse, PutResponse, RangeResponse, ResponseHeader,
+    CompactionResponse, DeleteRangeResponse, Member, PutResponse, RangeResponse, ResponseHeader,
     ResponseOp, StatusResponse, TxnResponse, WatchResponse,
 };
 use quorate_etcd_api::mvccpb::{Event, KeyValue};
@@ -51,6 +51,26 @@ pub(crate) fn txn(response: &TxnResponse) -> Value {
         "header": header(response.header.as_ref()),
         "succeeded": response.succeeded,
         "responses": responses,
+    }))
+}
+
+/// The answer of any of the methods about members; `member` is who was added.
+pub(crate) fn members(
+    own: Option<&ResponseHeader>,
+    member: Option<&Member>,
+    members: &[Member],
+) -> Value {
+    let members: Vec<Value> = members.iter().map(one_member).collect();
+    brief(json!({ "header": header(own), "member": member.map(one_member), "members": members }))
+}
+
+fn one_member(member: &Member) -> Value {
+    brief(json!({
+        "ID": member.id,
+        "name": member.name,
+        "peerURLs": member.peer_ur_ls,
+        "clientURLs": member.client_ur_ls,
+        "isLearner": member.is_learner,
     }))
 }
 

@@ -23,6 +23,9 @@ Examples:
   All three on this machine, for trying out:
     quorate cluster
 
+  One more, for a cluster that runs:
+    quorate member add n4 --peer-urls http://127.0.0.1:42380     (prints what to start it with)
+
 SIGTERM or Ctrl-C stops it cleanly; after a kill -9 it recovers from its log.";
 
 /// Runs one node of a cluster.
@@ -74,15 +77,36 @@ pub(crate) struct Flags {
     /// The members of a new cluster, this node among them [default: this node alone]
     #[arg(long, env = "ETCD_INITIAL_CLUSTER", value_name = "NAME=URL,...")]
     pub(crate) initial_cluster: Option<String>,
-    /// Where clients reach the other members of a new cluster, so that `member list` can tell
+    /// Where clients reach the members of a new cluster, so that `member list` can tell at once
     #[arg(long, value_name = "NAME=URL,...")]
     pub(crate) initial_cluster_client_urls: Option<String>,
-    /// Whether the cluster is new; a folder with data goes on where it was, whatever this says
+    /// Whether the cluster is new. A node with an empty folder joins an `existing` one, which must
+    /// have been told of it: `quorate member add`. A folder with data goes on where it was
     #[arg(long, env = "ETCD_INITIAL_CLUSTER_STATE", value_enum, default_value_t = ClusterState::New)]
     pub(crate) initial_cluster_state: ClusterState,
     /// Tells clusters with equal addresses apart
     #[arg(long, env = "ETCD_INITIAL_CLUSTER_TOKEN", default_value = "etcd-cluster")]
     pub(crate) initial_cluster_token: String,
+    /// Refuse changes of the members that would endanger the quorum
+    #[arg(
+        long,
+        env = "ETCD_STRICT_RECONFIG_CHECK",
+        action = clap::ArgAction::Set,
+        default_value_t = true,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    pub(crate) strict_reconfig_check: bool,
+    /// How many members may be learners
+    #[arg(
+        long,
+        alias = "experimental-max-learners",
+        env = "ETCD_MAX_LEARNERS",
+        default_value_t = 1,
+        value_name = "COUNT"
+    )]
+    pub(crate) max_learners: usize,
     /// How often a leader shows that it leads, in milliseconds
     #[arg(long, env = "ETCD_HEARTBEAT_INTERVAL", default_value_t = 100, value_name = "MS")]
     pub(crate) heartbeat_interval: u64,
@@ -183,13 +207,6 @@ pub(crate) enum FlagsError {
         /// The setting.
         election_ms: u64,
     },
-    /// An empty folder would found a cluster of its own, or take the place of a member with data.
-    #[error(
-        "--initial-cluster-state is `existing`, but the data folder is empty: joining a cluster \
-         that exists is not supported yet. To found a new cluster, say `new`; to go on with an old \
-         member, give its folder with --data-dir"
-    )]
-    CannotJoin,
     /// A limit that nothing fits into, or that the node itself could not hold.
     #[error("{flag}: expected {least} to {most}, found {found}")]
     Limit {
@@ -273,14 +290,6 @@ impl Flags {
         })
     }
 
-    /// Refuses what would need members to be added.
-    pub(crate) fn check_join(&self, folder_is_new: bool) -> Result<(), FlagsError> {
-        match self.initial_cluster_state {
-            ClusterState::Existing if folder_is_new => Err(FlagsError::CannotJoin),
-            ClusterState::Existing | ClusterState::New => Ok(()),
-        }
-    }
-
     fn data_dir(&self) -> PathBuf {
         let default = || PathBuf::from(format!("{}.quorate", self.name));
         self.data_dir.clone().unwrap_or_else(default)
@@ -300,7 +309,8 @@ impl Flags {
         Ok(())
     }
 
-    /// What the flag says of the others, and what this node says of itself.
+    /// What all founders know of each other: they found the same configuration, and tell each other
+    /// the rest once it stands.
     fn client_urls(
         &self,
         cluster: &InitialCluster,
@@ -315,7 +325,9 @@ impl Flags {
         if let Some(stranger) = urls.keys().find(|name| !is_member(name)) {
             return Err(FlagsError::Stranger { name: stranger.clone() });
         }
-        urls.insert(self.name.clone(), self.advertise_client_urls.clone());
+        if cluster.members.len() == 1 {
+            urls.insert(self.name.clone(), self.advertise_client_urls.clone());
+        }
         Ok(urls)
     }
 

@@ -21,6 +21,27 @@ pub(super) enum Claimed {
     Old,
 }
 
+/// Whose the folder is, as it says itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) cluster_id: u64,
+    pub(super) member_id: u64,
+}
+
+/// Whose folder this is; `None` if it does not say.
+pub(super) fn owner_of(dir: &Path) -> Option<Owner> {
+    let text = fs::read_to_string(dir.join(OWNER_FILE)).ok()?;
+    let (cluster, rest) = text.strip_prefix("cluster ")?.split_once(", member ")?;
+    let (member, _) = rest.split_once(", name ")?;
+    let number = |text: &str| u64::from_str_radix(text, 16).ok();
+    Some(Owner { cluster_id: number(cluster)?, member_id: number(member)? })
+}
+
+/// Whether there is a log in the folder.
+pub(super) fn has_log(dir: &Path) -> bool {
+    META_FILES.iter().any(|meta| dir.join("wal").join(meta).exists())
+}
+
 /// Makes the folder, or recognises it as this node's.
 ///
 /// # Errors
@@ -31,7 +52,7 @@ pub(super) fn claim(dir: &Path, cluster: &InitialCluster, name: &str) -> anyhow:
     let shown = dir.display();
     fs::create_dir_all(dir).with_context(|| format!("creating the data folder {shown}"))?;
     let path = dir.join(OWNER_FILE);
-    let has_log = META_FILES.iter().any(|meta| dir.join("wal").join(meta).exists());
+    let has_log = has_log(dir);
     let found = match fs::read_to_string(&path) {
         Ok(found) => found,
         Err(error) if error.kind() == ErrorKind::NotFound && has_log => return Ok(Claimed::Old),
@@ -52,7 +73,8 @@ pub(super) fn claim(dir: &Path, cluster: &InitialCluster, name: &str) -> anyhow:
         bail!(
             "{shown} is the data folder of another node; nothing was changed.\n  \
              the folder:   {}\n  these flags:  {}\nStart it with the flags that it was made with, \
-             or choose another --data-dir.",
+             or choose another --data-dir. If the members have changed since, \
+             say --initial-cluster-state existing: it goes on as who it is.",
             found.trim(),
             expected.trim()
         );
@@ -129,6 +151,17 @@ mod tests {
         live_in(&dir.path().join("new/er"), &mine);
         live_in(dir.path(), &mine);
         assert_eq!(claim(dir.path(), &mine, "a").unwrap(), Claimed::Old);
+    }
+
+    #[test]
+    fn a_folder_says_whose_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(owner_of(dir.path()), None);
+        let mine = cluster("a=http://h:1", "http://h:1");
+        live_in(dir.path(), &mine);
+        let owner = Owner { cluster_id: mine.cluster_id, member_id: mine.own_id };
+        assert_eq!(owner_of(dir.path()), Some(owner));
+        assert!(has_log(dir.path()));
     }
 
     #[test]

@@ -2,26 +2,12 @@
 //! byte by byte see the same ids. Knows nothing of what the ids are used for.
 
 use super::url::HttpUrl;
-use sha1::{Digest, Sha1};
+pub(crate) use quorate_server::cluster_id;
 
 /// A member's id: from its peer URLs, sorted, and the cluster's token.
 pub(crate) fn member_id(peer_urls: &[HttpUrl], token: &str) -> u64 {
-    let mut urls: Vec<String> = peer_urls.iter().map(ToString::to_string).collect();
-    urls.sort();
-    first_eight_bytes(format!("{}{token}", urls.concat()).as_bytes())
-}
-
-/// A cluster's id: from its first members' ids, sorted.
-pub(crate) fn cluster_id(member_ids: &[u64]) -> u64 {
-    let mut ids = member_ids.to_vec();
-    ids.sort_unstable();
-    let bytes: Vec<u8> = ids.into_iter().flat_map(u64::to_be_bytes).collect();
-    first_eight_bytes(&bytes)
-}
-
-fn first_eight_bytes(text: &[u8]) -> u64 {
-    let digest = Sha1::digest(text);
-    digest.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
+    let urls: Vec<String> = peer_urls.iter().map(ToString::to_string).collect();
+    quorate_server::member_id(&urls, token, None)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod flags;
 mod folder;
 mod ids;
 mod initial_cluster;
+mod join;
 mod url;
 
 pub(crate) use flags::Flags;
@@ -13,7 +14,7 @@ pub(crate) use url::HttpUrl;
 
 use crate::client::runtime;
 use anyhow::{Context, bail};
-use flags::{LogLevel, Settings};
+use flags::{ClusterState, LogLevel, Settings};
 use initial_cluster::InitialMember;
 use quorate::{
     Configuration, DriverOptions, Fatal, Member, MemberRole, Node, NodeFailure, Options,
@@ -41,16 +42,19 @@ const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
 ///
 /// If the flags make no sense, an address or the folder cannot be had, or the node fails.
 pub(crate) fn run(flags: &Flags, is_set: impl Fn(&str) -> bool) -> anyhow::Result<()> {
-    let settings = flags.settings(is_set)?;
+    let mut settings = flags.settings(is_set)?;
     log_to_stderr(flags.log_level);
     // Everything that can be refused is refused before the folder is touched.
     let clients = flags.listen_client_urls.iter().map(|url| listen(url, "--listen-client-urls"));
     let clients = clients.collect::<anyhow::Result<Vec<_>>>()?;
     let peer_url = flags.listen_peer_urls.first().context("one peer URL was checked")?;
     let peers = listen(peer_url, "--listen-peer-urls")?;
-    let claimed = folder::claim(&settings.data_dir, &settings.cluster, &flags.name)?;
-    flags.check_join(claimed == folder::Claimed::New)?;
-    runtime()?.block_on(serve(flags, &settings, clients, peers))
+    let runtime = runtime()?;
+    if flags.initial_cluster_state == ClusterState::Existing {
+        runtime.block_on(join::recognise(&mut settings, &flags.name))?;
+    }
+    folder::claim(&settings.data_dir, &settings.cluster, &flags.name)?;
+    runtime.block_on(serve(flags, &settings, clients, peers))
 }
 
 async fn serve(
@@ -66,9 +70,10 @@ async fn serve(
     let clients = clients.into_iter().map(tokio::net::TcpListener::from_std);
     let clients = clients.collect::<Result<Vec<_>, _>>().context("listening for clients")?;
     let failing = node.clone();
-    let stop = async move {
+    let stop = async {
         tokio::select! {
             why = stop_wish => tracing::info!("stopping: {why}"),
+            version = removed(flags, settings, &failing) => farewell(flags, settings, version),
             // The reason is told below.
             _ = failing.failure() => {}
         }
@@ -82,6 +87,25 @@ async fn serve(
         None | Some(NodeFailure::Stopped) => Ok(()),
         Some(failure) => bail!("the node failed: {failure}"),
     }
+}
+
+/// Waits until this node knows that it was removed from the cluster.
+async fn removed(flags: &Flags, settings: &Settings, node: &Node) -> u64 {
+    const ELECTION_TIMEOUTS: u32 = 10;
+    let others = join::addresses(&settings.cluster.members, &flags.name);
+    join::removed(node, &others, settings.election_timeout * ELECTION_TIMEOUTS).await
+}
+
+/// As in etcd, a server that was removed ends, and this is no failure: somebody wanted it.
+fn farewell(flags: &Flags, settings: &Settings, version: u64) {
+    tracing::error!(
+        name = flags.name,
+        member = format!("{:x}", settings.cluster.own_id),
+        configuration = version,
+        "this server was removed from the cluster, and stops. Its data folder {} is of no use any \
+         more; a server that takes its place needs an empty one, and `quorate member add`",
+        settings.data_dir.display()
+    );
 }
 
 /// Stops the node if it still runs; returns why it failed otherwise.
@@ -103,9 +127,15 @@ async fn start_node(
 ) -> anyhow::Result<(Node, Reader)> {
     let path = settings.data_dir.join(STATE_FILE);
     let (reader_sender, reader) = oneshot::channel();
-    let node = Node::builder(settings.cluster.own_id, &settings.data_dir)
-        .cluster_id(settings.cluster.cluster_id)
-        .members(founders(settings))
+    let builder = Node::builder(settings.cluster.own_id, &settings.data_dir)
+        .cluster_id(settings.cluster.cluster_id);
+    let builder = match flags.initial_cluster_state {
+        ClusterState::New => builder.members(founders(settings)),
+        ClusterState::Existing => builder.join(),
+    };
+    let advertised = flags.initial_advertise_peer_urls.first().map(HttpUrl::authority);
+    let node = builder
+        .listen(advertised.unwrap_or_default())
         .listener(peers)
         .options(Options {
             heartbeat_interval: settings.heartbeat_interval,
@@ -171,6 +201,13 @@ fn server_options(flags: &Flags, settings: &Settings) -> ServerOptions {
         leaderless_timeout: settings.election_timeout * 3,
         watch_progress_interval: settings.watch_progress_interval,
         quota_bytes: settings.quota_bytes,
+        member: Some(MemberContext {
+            name: flags.name.clone(),
+            client_urls: flags.advertise_client_urls.iter().map(ToString::to_string).collect(),
+            peer_urls: Vec::new(),
+        }),
+        strict_reconfig_check: flags.strict_reconfig_check,
+        learners_count_max: flags.max_learners,
         ..ServerOptions::default()
     }
 }

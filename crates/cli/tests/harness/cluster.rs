@@ -76,6 +76,21 @@ impl Cluster {
         cluster
     }
 
+    /// One server more, not started yet, which will join `members` (the indexes of servers). The
+    /// cluster must be told of it first. Returns its index.
+    pub(crate) fn newcomer(&mut self, members: &[usize], options: &Options) -> usize {
+        let index = self.servers.len();
+        let mut server = Server::new(&self.path(), &format!("n{}", index + 1));
+        let named = |server: &Server| format!("{}={}", server.name, server.peer.url());
+        let mut all: Vec<String> = members.iter().map(|at| named(&self.servers[*at])).collect();
+        all.push(named(&server));
+        server.flags = flags(&server, &all.join(","), options);
+        server.set_flag("--initial-cluster-state", "existing");
+        self.clients.push(Client::new(&server.client.url()));
+        self.servers.push(server);
+        index
+    }
+
     /// Starts every server and waits until each serves.
     pub(crate) async fn start_all(&mut self) {
         for server in &mut self.servers {
