@@ -396,13 +396,15 @@ fn proposals_beyond_the_byte_limit_are_refused_at_once() {
 /// etcd's leader of one counted itself before its disk had the entry: a crash took back what a
 /// client had been told.
 #[test]
-fn etcd_14370_a_single_node_answers_and_applies_nothing_before_its_disk_has_it() {
+fn etcd_14370_a_single_node_commits_and_answers_nothing_before_its_disk_has_it() {
     let mut world = World::new(1);
     let leader = world.leader();
     world.unwritten = Some(Vec::new());
+    let committed = world.drivers[leader].raft().commit_index();
     world.propose(leader, 1, "a");
     world.run_for(Duration::from_millis(10));
     assert_eq!(world.fate(1), None, "a crash would take it back");
+    assert_eq!(world.drivers[leader].raft().commit_index(), committed, "nobody else has it");
     assert_eq!(world.state(leader), Bytes::from("[]"), "and whoever reads or watches had seen it");
     let unwritten = world.unwritten.take().unwrap();
     assert!(!unwritten.is_empty());
