@@ -212,6 +212,15 @@ fn a_joint_configuration_is_left_when_it_is_committed_and_not_before() {
 }
 
 #[test]
+fn a_new_leader_without_a_change_under_way_waits_for_nothing() {
+    let mut cluster = Cluster::new(&voters(3), Options::default(), 1);
+    cluster.time_out(1);
+    cluster.stabilize_until(|cluster| cluster.raft(1).role() == Role::Leader);
+    assert_eq!(cluster.raft(1).commit_index(), index(0), "its first entry is not committed");
+    assert_eq!(cluster.raft(1).change_waits(), []);
+}
+
+#[test]
 fn the_configuration_as_of_an_entry_is_the_last_at_or_before_it() {
     let mut cluster = led(3);
     cluster.change(1, set(voters(2).members));

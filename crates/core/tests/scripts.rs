@@ -131,7 +131,7 @@ impl Stage {
             "sent" => writeln!(seen, "{} messages", self.cluster.sent_count).unwrap(),
             "show" => self.drawn.clear(),
             "timeout" | "stabilize" | "until-joint" | "deliver" | "advance" | "drop"
-            | "duplicate" | "isolate" | "cut" | "heal" => self.run_surroundings(&words),
+            | "duplicate" | "isolate" | "cut" | "uncut" | "heal" => self.run_surroundings(&words),
             "disk" | "machine" | "crash" | "start" | "join" => self.run_server(&words),
             _ => self.run_event(&words),
         }
@@ -157,6 +157,9 @@ impl Stage {
             "heal" => cluster.heal(),
             "cut" => {
                 cluster.cut.insert(link(words[1]));
+            }
+            "uncut" => {
+                cluster.cut.remove(&link(words[1]));
             }
             "drop" => {
                 let dropped = words.get(1).map(|link_text| link(link_text));

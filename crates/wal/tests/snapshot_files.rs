@@ -236,6 +236,24 @@ fn a_file_that_arrived_for_another_snapshot_or_in_a_newer_format_is_discarded() 
 }
 
 #[test]
+fn how_a_body_is_cut_into_pieces_does_not_show_in_its_file() {
+    let body: Vec<u8> = (0..3 * BLOCK + 5).map(|at| at.to_le_bytes()[at % 2]).collect();
+    let written = |piece_size: usize| {
+        let (below, _, mut store) = stored();
+        let mut writer = store.create(base(1, 5)).unwrap();
+        for piece in body.chunks(piece_size) {
+            writer.write_all(piece).unwrap();
+        }
+        writer.finish().unwrap();
+        below.bytes(&file(5, 1))
+    };
+    let at_once = written(body.len());
+    for piece_size in [1000, BLOCK - 1, BLOCK, BLOCK + 1] {
+        assert!(written(piece_size) == at_once, "in pieces of {piece_size} bytes");
+    }
+}
+
+#[test]
 fn a_large_body_is_written_block_by_block_and_synced_on_the_way() {
     let (_, disk, mut store) = stored();
     let mut writer = store.create(base(1, 5)).unwrap();
