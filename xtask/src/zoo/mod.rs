@@ -118,7 +118,11 @@ fn check(root: &Path, groups: &[Group]) -> anyhow::Result<()> {
 fn choose<'a>(groups: &'a [Group], options: &Options) -> anyhow::Result<Vec<&'a Mutant>> {
     let all: Vec<&Mutant> = groups.iter().flat_map(|group| &group.mutants).collect();
     for id in &options.ids {
-        ensure!(all.iter().any(|mutant| mutant.id == *id), "there is no mutant {id}");
+        let known = all.iter().find(|mutant| mutant.id == *id);
+        let mutant = known.with_context(|| format!("there is no mutant {id}"))?;
+        if let Some(reason) = mutant.parked() {
+            bail!("{id} is not run: {reason}");
+        }
     }
     let is_wanted = |mutant: &&Mutant| {
         let is_named = options.ids.is_empty() || options.ids.contains(&mutant.id);

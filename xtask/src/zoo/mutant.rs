@@ -96,7 +96,15 @@ pub(crate) enum Kind {
 impl Mutant {
     /// Whether it can be run today.
     pub(crate) fn is_expressible(&self) -> bool {
-        self.inexpressible.is_none() && self.equivalent.is_none() && self.waits_for.is_none()
+        self.parked().is_none()
+    }
+
+    /// Why it cannot, if so.
+    pub(crate) fn parked(&self) -> Option<String> {
+        let inexpressible = self.inexpressible.as_ref().map(|why| format!("inexpressible: {why}"));
+        let equivalent = self.equivalent.as_ref().map(|why| format!("equivalent: {why}"));
+        let waits_for = self.waits_for.as_ref().map(|part| format!("it waits for {part}"));
+        inexpressible.or(equivalent).or(waits_for)
     }
 
     fn check(&self) -> anyhow::Result<()> {

@@ -311,4 +311,17 @@ mod tests {
         let (opened, older) = after_the_older_of_two_snapshots(dir.path());
         assert_eq!(opened.latest.map(|meta| meta.last_included), Some(older));
     }
+
+    /// Somebody removed the snapshots.
+    #[test]
+    fn a_state_behind_its_log_without_a_snapshot_is_not_taken_for_a_whole_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (opened, older) = after_the_older_of_two_snapshots(dir.path());
+        drop(opened);
+        std::fs::remove_dir_all(dir.path().join("snapshots")).unwrap();
+        let refused = open_volatile(dir.path()).err();
+        let (applied, base) = (LogIndex::ORIGIN, older);
+        let expected = Some(StartError::StateBehind { applied, base }.to_string());
+        assert_eq!(refused.map(|error| error.to_string()), expected);
+    }
 }
