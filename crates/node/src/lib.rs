@@ -22,6 +22,7 @@ mod state_machine;
 mod status;
 mod transport;
 pub mod wire;
+mod work;
 
 pub use applier::{Applier, Outcome};
 pub use driver::{
@@ -50,6 +51,10 @@ pub use wire::ClusterView;
 /// their own, such as the simulator.
 pub mod parts {
     pub use crate::runtime::{OpenMachine, OpenRequest, Opened, open};
+    pub use crate::work::{
+        FileDone, FileJob, FilesWorker, Job, LogDone, LogJob, LogWorker, MachineDone, MachineJob,
+        MachineWorker, SharedStore, SnapshotJob,
+    };
 }
 
 // What users of the library need of the rooms below.

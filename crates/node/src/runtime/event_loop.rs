@@ -2,11 +2,10 @@
 //! Never waits for anything but the next turn.
 
 use super::apply_thread::ApplyJob;
-use super::files_thread::FileJob;
 use super::queue::Queue;
 use super::shared::Shared;
-use super::wal_thread::WalJob;
 use crate::transport::Transport;
+use crate::work::{FileJob, Job, LogJob};
 use crate::{Driver, Fate, Input, NodeFailure, NodeStatus, Output, ReadError, Refusal, Ticket};
 use quorate_core::NodeId;
 use std::pin::Pin;
@@ -18,7 +17,7 @@ pub(crate) struct EventLoop {
     pub(crate) shared: Arc<Shared>,
     pub(crate) driver: Driver,
     pub(crate) transport: Transport,
-    pub(crate) wal: Arc<Queue<WalJob>>,
+    pub(crate) wal: Arc<Queue<LogJob>>,
     pub(crate) files: Arc<Queue<FileJob>>,
     pub(crate) inputs: Vec<Input>,
     pub(crate) outputs: Vec<Output>,
@@ -105,30 +104,40 @@ impl EventLoop {
     }
 
     fn carry_out_here(&self, output: Output, fates: &mut Vec<(Ticket, Fate)>) {
+        let output = match Job::try_from(output) {
+            Ok(job) => return self.hand_on(job),
+            Err(output) => output,
+        };
         match output {
-            // Only a transport sends.
-            Output::Send { .. } => {}
-            Output::Persist(persist) => self.to_wal(WalJob::Persist(persist)),
-            Output::Load(request) => self.to_wal(WalJob::Load(request)),
-            Output::ReleasePrefix { base } => self.to_wal(WalJob::Release(base)),
-            Output::Apply(batch) => self.to_apply(ApplyJob::Batch(batch)),
-            Output::RestoreSnapshot { meta } => self.to_apply(ApplyJob::Restore(meta)),
-            Output::Checkpoint { at_least } => {
-                self.to_apply(ApplyJob::Checkpoint { at_least });
-            }
-            Output::TakeSnapshot { at_least } => {
-                self.to_apply(ApplyJob::TakeSnapshot { at_least });
-            }
             Output::Answer { ticket, fate } => fates.push((ticket, fate)),
             Output::Barrier { ticket, result } => self.barrier(ticket, result),
             Output::MembershipAnswer { ticket, fate } => {
                 self.shared.waiters.answer_wish(ticket, fate);
             }
-            Output::ReadSnapshotChunk { peer, last_included, offset, max_bytes } => {
-                self.to_files(FileJob::Read { peer, last_included, offset, max_bytes });
+            // Only a transport sends, and the rest is for the threads.
+            Output::Send { .. }
+            | Output::Persist(_)
+            | Output::Load(_)
+            | Output::ReleasePrefix { .. }
+            | Output::Apply(_)
+            | Output::RestoreSnapshot { .. }
+            | Output::Checkpoint { .. }
+            | Output::TakeSnapshot { .. }
+            | Output::ReadSnapshotChunk { .. }
+            | Output::WriteSnapshotChunk { .. } => {}
+        }
+    }
+
+    /// A queue that is closed belongs to a node that is ending: its callers are told so at the end.
+    fn hand_on(&self, job: Job) {
+        match job {
+            Job::Log(job) => {
+                let size_bytes = job.size_bytes();
+                let _ending = self.wal.push(job, size_bytes);
             }
-            Output::WriteSnapshotChunk { meta, offset, chunk, done } => {
-                self.to_files(FileJob::Write { meta, offset, chunk, done });
+            Job::Machine(job) => self.to_apply(ApplyJob::Machine(job)),
+            Job::File(job) => {
+                let _ending = self.files.push(job, 0);
             }
         }
     }
@@ -142,20 +151,9 @@ impl EventLoop {
         }
     }
 
-    // A queue that is closed belongs to a node that is ending: its callers are told so at the end.
-
-    fn to_wal(&self, job: WalJob) {
-        let size_bytes = job.size_bytes();
-        let _ending = self.wal.push(job, size_bytes);
-    }
-
     fn to_apply(&self, job: ApplyJob) {
         let size_bytes = job.size_bytes();
         let _ending = self.shared.apply.push(job, size_bytes);
-    }
-
-    fn to_files(&self, job: FileJob) {
-        let _ending = self.files.push(job, 0);
     }
 
     /// Shows the state after the turn.

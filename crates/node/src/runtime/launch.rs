@@ -1,7 +1,7 @@
 //! Starts a node's threads and ends them. Whatever happens in between, every thread is joined and
 //! every caller answered.
 
-use super::apply_thread::{ApplyThread, Snapshots};
+use super::apply_thread::ApplyThread;
 use super::event_loop::{EventLoop, Transfer};
 use super::files_thread::FilesThread;
 use super::open::{OpenMachine, OpenRequest, Opened, open};
@@ -12,12 +12,13 @@ use super::{CallerLimit, Mailbox};
 use crate::metrics::Metrics;
 use crate::node::NodeOptions;
 use crate::transport::{LocalIdentity, Transport, TransportOptions};
+use crate::work::{FileJob, FilesWorker, LogJob, LogWorker, MachineWorker, SharedStore};
 use crate::{NodeFailure, NodeStatus, StartError};
 use quorate_core::NodeId;
 use std::io;
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -98,8 +99,8 @@ struct Workers {
 
 #[derive(Clone)]
 struct Queues {
-    wal: Arc<Queue<super::wal_thread::WalJob>>,
-    files: Arc<Queue<super::files_thread::FileJob>>,
+    wal: Arc<Queue<LogJob>>,
+    files: Arc<Queue<FileJob>>,
 }
 
 fn assemble(launch: Launch) -> Result<Assembled, StartError> {
@@ -132,19 +133,18 @@ fn assemble(launch: Launch) -> Result<Assembled, StartError> {
         Transport::new(identity, transport, listener, mailbox, metrics)
     };
     let Opened { wal, store, applier, latest, driver } = opened;
-    let snapshots = Snapshots::starting_with(latest);
-    let store = Arc::new(Mutex::new(store));
+    let store = SharedStore::new(store);
     let queues = Queues { wal: Arc::new(Queue::new()), files: Arc::new(Queue::new()) };
     let mut workers = Workers { queues: queues.clone(), threads: Vec::new() };
     let files = FilesThread {
-        store: Arc::clone(&store),
+        worker: FilesWorker::new(store.clone()),
         queue: Arc::clone(&queues.files),
         shared: Arc::clone(&shared),
-        open: None,
     };
-    let apply = ApplyThread { applier, store, shared: Arc::clone(&shared), snapshots };
+    let worker = MachineWorker::new(applier, store, latest);
+    let apply = ApplyThread { worker, shared: Arc::clone(&shared), writer: None };
     let wal = WalThread {
-        wal,
+        worker: LogWorker::new(wal),
         queue: Arc::clone(&queues.wal),
         files: Arc::clone(&queues.files),
         shared: Arc::clone(&shared),

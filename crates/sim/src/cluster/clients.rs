@@ -185,11 +185,11 @@ impl<A: Application> Cluster<A> {
             Some(Caller::Command) | None => return Ok(()),
         };
         if let Some(asked) = asked.filter(|_| may_read) {
-            let shown = running.applier.applied().index;
+            let shown = running.applier().applied().index;
             self.safety.reads(running.driver.raft(), shown, asked)?;
         }
         let is_weak = asked.is_none();
-        let reply = may_read.then(|| running.applier.machine().query(&query));
+        let reply = may_read.then(|| running.applier().machine().query(&query));
         let outcome = match reply {
             Some(Ok(reply)) if is_weak => Outcome::Weak { reply, node: id, life, order },
             Some(Ok(reply)) => Outcome::Read { reply },

@@ -392,7 +392,7 @@ impl<A: Application> Cluster<A> {
         let everybody = || self.nodes.keys().copied().collect();
         for id in self.settled_members().unwrap_or_else(everybody) {
             let Some(running) = self.running(id) else { continue };
-            let applied = running.applier.applied().index;
+            let applied = running.applier().applied().index;
             let digest = match &running.digest {
                 Some(digest) => digest() ^ sessions_hash(running),
                 None => snapshot_hash(running),
@@ -429,7 +429,7 @@ impl<A: Application> Cluster<A> {
 
 fn snapshot_hash(running: &super::node::Running) -> u64 {
     let mut writer = HashWriter::default();
-    match running.applier.view().map(|(_, view)| view.write_to(&mut writer)) {
+    match running.applier().view().map(|(_, view)| view.write_to(&mut writer)) {
         Ok(Ok(())) => writer.0.value(),
         Ok(Err(_)) | Err(_) => 0,
     }
@@ -438,7 +438,7 @@ fn snapshot_hash(running: &super::node::Running) -> u64 {
 /// Of what is replicated beside the state machine; a snapshot holds it.
 fn sessions_hash(running: &super::node::Running) -> u64 {
     let mut writer = HashWriter::default();
-    match running.applier.sessions().write_to(&mut writer) {
+    match running.applier().sessions().write_to(&mut writer) {
         Ok(()) => writer.0.value(),
         Err(_) => 0,
     }

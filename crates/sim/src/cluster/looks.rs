@@ -97,8 +97,9 @@ impl<A: Application> Cluster<A> {
         let node = self.nodes.get_mut(&NodeId::new(node))?;
         let disk = node.disk.clone();
         let running = node.running_mut()?;
-        let (first, last) = (running.wal.first_index(), running.wal.last_log().index);
-        let (entries, task, _) = disk.run(|| running.wal.read(first, last, usize::MAX));
+        let wal = running.log.worker.wal();
+        let (first, last) = (wal.first_index(), wal.last_log().index);
+        let (entries, task, _) = disk.run(|| wal.read(first, last, usize::MAX));
         disk.finish(task);
         let sizes = entries.ok()?.into_iter().map(|entry| entry.size_bytes());
         Some(HARD_STATE_BYTES + u64::try_from(sizes.sum::<usize>()).unwrap_or(u64::MAX))
@@ -110,8 +111,8 @@ impl<A: Application> Cluster<A> {
         let node = self.nodes.get_mut(&NodeId::new(node))?;
         let disk = node.disk.clone();
         let running = node.running_mut()?;
-        let last_included = running.latest.as_ref()?.last_included;
-        let (reader, task, _) = disk.run(|| running.snapshots.reader(last_included));
+        let last_included = running.machine.worker.latest()?.last_included;
+        let (reader, task, _) = disk.run(|| running.store.lock().reader(last_included));
         disk.finish(task);
         reader.ok().map(|reader| reader.size_bytes())
     }

@@ -3,15 +3,17 @@
 
 use super::ClusterOptions;
 use super::clock::Clock;
-use super::lanes::{FileJob, Lane, LogJob, MachineJob, WriterJob};
+use super::lanes::Lane;
 use crate::disk::SimDisk;
 use crate::faults::Clocks;
 use crate::judge::{Asked, Found};
 use crate::rng::Rng;
-use quorate::parts::{OpenRequest, Opened};
+use quorate::parts::{
+    FilesWorker, LogWorker, MachineWorker, OpenRequest, Opened, SharedStore, SnapshotJob,
+};
 use quorate::{Applier, Driver, Input, StartError, StateMachine, Ticket};
-use quorate_core::{Configuration, LogIndex, NodeId, Options, Role, SnapshotMeta, Term, Time};
-use quorate_wal::{SnapshotStore, Wal};
+use quorate_core::{Configuration, NodeId, Options, Role, Term, Time};
+use quorate_wal::Wal;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
@@ -70,23 +72,17 @@ pub(super) struct Reading {
 /// A node that is up.
 pub(super) struct Running {
     pub(super) driver: Driver,
-    pub(super) wal: Wal,
-    pub(super) snapshots: SnapshotStore,
-    pub(super) applier: Applier,
+    pub(super) store: SharedStore,
     pub(super) digest: Option<Box<dyn Fn() -> u64>>,
     pub(super) inbox: Vec<Input>,
     /// When the loop looks next, if that is planned.
     pub(super) turn_at: Option<Time>,
     /// When turns are planned in the queue: never later than `turn_at`, at times too early.
     pub(super) alarms: Vec<Time>,
-    pub(super) log: Lane<LogJob>,
-    pub(super) files: Lane<FileJob>,
-    pub(super) machine: Lane<MachineJob>,
-    pub(super) writer: Lane<WriterJob>,
-    /// The newest snapshot at hand.
-    pub(super) latest: Option<SnapshotMeta>,
-    /// A snapshot that is wanted and not begun: what it must cover.
-    pub(super) wanted: Option<LogIndex>,
+    pub(super) log: Lane<LogWorker>,
+    pub(super) files: Lane<FilesWorker>,
+    pub(super) machine: Lane<MachineWorker>,
+    pub(super) writer: Lane<VecDeque<SnapshotJob>>,
     /// Callers who wait, and what for.
     pub(super) callers: BTreeMap<Ticket, Caller>,
     /// The role and term last noted in the story.
@@ -100,6 +96,10 @@ pub(super) struct Running {
     pub(super) asked: VecDeque<Time>,
     /// When the log, if it stays idle, notes how far it is durable.
     pub(super) mark_at: Option<Time>,
+    /// It is to do so now.
+    pub(super) is_mark_due: bool,
+    /// Among the writes that wait is one of a kind that is rare.
+    pub(super) is_rare_write: bool,
 }
 
 /// What a caller waits for.
@@ -223,21 +223,18 @@ pub(super) fn begin(reading: Reading, now: Time) -> Running {
     let Reading { opened, digest, .. } = reading;
     let Opened { wal, store, applier, latest, driver } = opened;
     let noted = (driver.raft().role(), driver.raft().current_term());
+    let store = SharedStore::new(store);
     Running {
         driver,
-        wal,
-        snapshots: store,
-        applier,
+        store: store.clone(),
         digest,
         inbox: Vec::new(),
         turn_at: None,
         alarms: Vec::new(),
-        log: Lane::default(),
-        files: Lane::default(),
-        writer: Lane::default(),
-        machine: Lane::default(),
-        latest,
-        wanted: None,
+        log: Lane::new(LogWorker::new(wal)),
+        files: Lane::new(FilesWorker::new(store.clone())),
+        writer: Lane::new(VecDeque::new()),
+        machine: Lane::new(MachineWorker::new(applier, store, latest)),
         callers: BTreeMap::new(),
         noted,
         turn_count: 0,
@@ -245,5 +242,13 @@ pub(super) fn begin(reading: Reading, now: Time) -> Running {
         turned_at: now,
         asked: VecDeque::new(),
         mark_at: None,
+        is_mark_due: false,
+        is_rare_write: false,
+    }
+}
+
+impl Running {
+    pub(super) const fn applier(&self) -> &Applier {
+        self.machine.worker.applier()
     }
 }

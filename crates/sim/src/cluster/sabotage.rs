@@ -23,10 +23,11 @@ impl SnapshotView for WithoutSessions {
 
 /// The node forgets every session; the state machine stays as it is.
 pub(super) fn forget_sessions(running: &mut Running) -> Result<(), quorate::Fatal> {
-    let (meta, view) = running.applier.view()?;
+    let applier = running.machine.worker.applier_mut();
+    let (meta, view) = applier.view()?;
     let mut bytes = Vec::new();
     Box::new(WithoutSessions(view))
         .write_to(&mut bytes)
         .map_err(|error| quorate::Fatal::caused_by("a snapshot cannot be written", error))?;
-    running.applier.restore(&meta, &mut bytes.as_slice())
+    applier.restore(&meta, &mut bytes.as_slice())
 }

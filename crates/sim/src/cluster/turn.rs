@@ -2,7 +2,6 @@
 //! out piece by piece, in any order that the contract allows. Between two pieces the node may die.
 
 use super::happening::Happening;
-use super::lanes::{FileJob, LogJob, MachineJob};
 use super::life::look_at;
 use super::sabotage::forget_sessions;
 use super::{Cluster, ClusterOptions};
@@ -12,6 +11,7 @@ use crate::judge::{Breach, Heard, bounds, may_lead};
 use crate::network::{Arrivals, Parcel};
 use crate::trace::{Note, What, kind_of};
 use bytes::Bytes;
+use quorate::parts::{Job, LogJob, MachineJob};
 use quorate::wire::{decode_peer_message, encode_peer_message};
 use quorate::{Input, Output, PeerMessage};
 use quorate_core::{Message, NodeId, Role, Time};
@@ -248,57 +248,61 @@ impl<A: Application> Cluster<A> {
         if let Output::Send { to, message } = output {
             return self.send(id, to, &message, own_now);
         }
-        if let Output::Apply(batch) = &output
-            && let Some(node) = self.nodes.get(&id)
-            && let Some(running) = node.running()
-        {
-            self.safety.applies(running.driver.raft(), &batch.entries)?;
-            for entry in &batch.entries {
-                self.invariants.observe_apply(id, entry)?;
-            }
-            self.trace.counts.applied += u64::try_from(batch.entries.len()).unwrap_or(0);
-        }
-        let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) else {
-            return Ok(());
+        let output = match Job::try_from(output) {
+            Ok(job) => return self.hand_on(id, job),
+            Err(output) => output,
         };
         match output {
-            Output::Send { .. } => {}
-            Output::Persist(persist) => {
-                for entry in &persist.entries {
-                    self.invariants.observe_entry(id, entry)?;
-                }
-                self.safety.persist_asked(id, &persist);
-                running.asked.push_back(self.now);
-                running.log.waiting.push_back(LogJob::Persist(persist));
-            }
-            Output::Load(request) => running.log.waiting.push_back(LogJob::Load(request)),
-            Output::Apply(batch) => running.machine.waiting.push_back(MachineJob::Apply(batch)),
             Output::Answer { ticket, fate } => self.fate(id, ticket, fate),
             Output::MembershipAnswer { ticket, fate } => self.wish_ended(id, ticket, fate)?,
             Output::Barrier { ticket, result } => {
                 let may_read = result.is_ok();
                 self.may_read(id, ticket, may_read)?;
             }
-            Output::Checkpoint { at_least } => {
-                running.machine.waiting.push_back(MachineJob::Checkpoint { at_least });
+            Output::Send { .. }
+            | Output::Persist(_)
+            | Output::Load(_)
+            | Output::ReleasePrefix { .. }
+            | Output::Apply(_)
+            | Output::RestoreSnapshot { .. }
+            | Output::Checkpoint { .. }
+            | Output::TakeSnapshot { .. }
+            | Output::ReadSnapshotChunk { .. }
+            | Output::WriteSnapshotChunk { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Work for one of a node's threads, as its runtime hands it on.
+    fn hand_on(&mut self, id: NodeId, job: Job) -> Result<(), Breach> {
+        let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) else {
+            return Ok(());
+        };
+        match job {
+            Job::Log(job) => {
+                if let LogJob::Persist(persist) = &job {
+                    for entry in &persist.entries {
+                        self.invariants.observe_entry(id, entry)?;
+                    }
+                    self.safety.persist_asked(id, persist);
+                    running.asked.push_back(self.now);
+                    running.is_rare_write |=
+                        persist.reset.is_some() || persist.truncate_after.is_some();
+                }
+                running.log.worker.add(job);
             }
-            Output::TakeSnapshot { at_least } => {
-                running.machine.waiting.push_back(MachineJob::TakeSnapshot { at_least });
+            Job::Machine(job) => {
+                if let MachineJob::Batch(batch) = &job {
+                    self.safety.applies(running.driver.raft(), &batch.entries)?;
+                    for entry in &batch.entries {
+                        self.invariants.observe_apply(id, entry)?;
+                    }
+                    let count = u64::try_from(batch.entries.len()).unwrap_or(0);
+                    self.trace.counts.applied += count;
+                }
+                running.machine.worker.add(job);
             }
-            Output::ReadSnapshotChunk { peer, last_included, offset, max_bytes } => {
-                let job = FileJob::Read { peer, last_included, offset, max_bytes };
-                running.files.waiting.push_back(job);
-            }
-            Output::WriteSnapshotChunk { meta, offset, chunk, done } => {
-                let job = FileJob::Store { meta, offset, chunk, done };
-                running.files.waiting.push_back(job);
-            }
-            Output::RestoreSnapshot { meta } => {
-                running.machine.waiting.push_back(MachineJob::Restore(meta));
-            }
-            Output::ReleasePrefix { base } => {
-                running.log.waiting.push_back(LogJob::Release(base));
-            }
+            Job::File(job) => running.files.worker.add(job),
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
-//! The work that a node's threads do: the log, the snapshots, the state machine. Work happens when
+//! The work of a node's threads, which is the shipped code, as the world sees it: work happens when
 //! it begins, as far as anybody on the node can see, and counts when its time is over: a crash in
 //! between leaves any beginning of it.
 
 use super::Cluster;
 use super::happening::Happening;
-use super::lanes::{FileJob, LaneName, LogJob, MachineJob, UnderWay, WriterJob};
+use super::lanes::{LaneName, UnderWay};
 use super::node::Running;
 use super::sabotage::WithoutSessions;
 use crate::application::Application;
@@ -12,84 +12,23 @@ use crate::disk::{CrashStyle, Work};
 use crate::faults::SessionFault;
 use crate::judge::Breach;
 use crate::trace::{Note, What};
-use quorate::{Checkpoint, Input, SnapshotView};
-use quorate_core::{NodeId, Persist, SnapshotMeta};
-use quorate_wal::WalError;
-use std::collections::VecDeque;
+use quorate::parts::{FileDone, FileJob, LogDone, MachineDone, MachineJob, SnapshotJob};
+use quorate::{Input, NodeFailure};
+use quorate_core::NodeId;
 use std::io::{self, Write};
 use std::time::Duration;
-
-/// Why a piece of work did not succeed.
-enum Failure {
-    /// The disk, as far as the node can tell.
-    Disk(WalError),
-    /// The state machine.
-    Machine(quorate::Fatal),
-    /// A snapshot on its way to the disk.
-    View(io::Error),
-}
-
-impl From<WalError> for Failure {
-    fn from(error: WalError) -> Self {
-        Self::Disk(error)
-    }
-}
-
-impl From<quorate::Fatal> for Failure {
-    fn from(error: quorate::Fatal) -> Self {
-        Self::Machine(error)
-    }
-}
 
 impl<A: Application> Cluster<A> {
     /// Every thread of a node that is free takes up what waits for it.
     pub(super) fn pump(&mut self, id: NodeId) -> Result<(), Breach> {
-        self.pump_machine(id)?;
-        self.pump_log(id)?;
-        self.pump_lane(id, LaneName::Files, |running| {
-            let job = running.files.next()?;
-            Some(file_job(running, job))
-        })?;
+        self.pump_lane(id, LaneName::Machine, machine_work)?;
+        self.pump_lane(id, LaneName::Log, log_work)?;
+        self.pump_lane(id, LaneName::Files, file_work)?;
         let leaves_out = self.options.faults.sessions == Some(SessionFault::LeftOutOfSnapshots);
         self.pump_lane(id, LaneName::Writer, |running| {
-            let WriterJob(meta, view) = running.writer.next()?;
-            let view = if leaves_out { Box::new(WithoutSessions(view)) } else { view };
-            Some(write_snapshot(running, meta, view))
+            let Some(job) = running.writer.worker.pop_front() else { return Ok(None) };
+            write_snapshot(job, leaves_out).map(Some)
         })
-    }
-
-    fn pump_log(&mut self, id: NodeId) -> Result<(), Breach> {
-        self.pump_lane(id, LaneName::Log, |running| {
-            let job = running.log.next()?;
-            let done = log_job(running, job);
-            if let Some(job) = running.wal.prepare() {
-                running.files.waiting.push_back(FileJob::Prepare(job));
-            }
-            Some(done)
-        })
-    }
-
-    fn pump_machine(&mut self, id: NodeId) -> Result<(), Breach> {
-        let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) else {
-            return Ok(());
-        };
-        let restored = match running.machine.waiting.front() {
-            Some(MachineJob::Restore(meta)) if running.machine.under_way.is_none() => {
-                Some(meta.last_included)
-            }
-            Some(_) | None => None,
-        };
-        self.pump_lane(id, LaneName::Machine, |running| {
-            let job = running.machine.next()?;
-            Some(machine_job(running, job))
-        })?;
-        if let Some(last_included) = restored {
-            self.trace.counts.snapshots_restored += 1;
-            self.trace.headline(self.now, Some(id), format!("restores snapshot {last_included}"));
-            self.safety.restored(id, last_included)?;
-            self.invariants.observe_restore(id, last_included.index);
-        }
-        Ok(())
     }
 
     /// Lets one thread begin its next piece of work, if it is free and there is one.
@@ -97,7 +36,7 @@ impl<A: Application> Cluster<A> {
         &mut self,
         id: NodeId,
         lane: LaneName,
-        work: impl FnOnce(&mut Running) -> Option<Result<UnderWay, Failure>>,
+        work: impl FnOnce(&mut Running) -> Result<Option<UnderWay>, NodeFailure>,
     ) -> Result<(), Breach> {
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         let disk = node.disk.clone();
@@ -106,7 +45,7 @@ impl<A: Application> Cluster<A> {
             return Ok(());
         }
         let (done, task, work) = disk.run(|| work(running));
-        let Some(done) = done else {
+        let Some(done) = done.transpose() else {
             disk.finish(task);
             return Ok(());
         };
@@ -122,7 +61,7 @@ impl<A: Application> Cluster<A> {
         &mut self,
         id: NodeId,
         lane: LaneName,
-        done: Result<UnderWay, Failure>,
+        done: Result<UnderWay, NodeFailure>,
         task: crate::disk::Task,
         work: Work,
     ) -> Result<(), Breach> {
@@ -134,10 +73,11 @@ impl<A: Application> Cluster<A> {
                 if let Some(node) = self.nodes.get(&id) {
                     node.disk.finish(task);
                 }
-                return self.node_failed(id, failure);
+                return self.node_failed(id, &failure);
             }
         };
         under_way.task = Some(task);
+        self.note_restored(id, &under_way.inputs)?;
         if self.options.faults.acks_too_early && lane == LaneName::Log {
             for input in std::mem::take(&mut under_way.inputs) {
                 self.tell(id, input);
@@ -166,13 +106,8 @@ impl<A: Application> Cluster<A> {
 
     /// A node whose disk fails stops, as its runtime would, and is started again by somebody. A
     /// node that fails for any other reason is broken.
-    fn node_failed(&mut self, id: NodeId, failure: Failure) -> Result<(), Breach> {
-        let reason = match failure {
-            Failure::Disk(error) => error.to_string(),
-            Failure::View(error) => error.to_string(),
-            // It reads snapshots from the disk.
-            Failure::Machine(error) => error.to_string(),
-        };
+    fn node_failed(&mut self, id: NodeId, failure: &NodeFailure) -> Result<(), Breach> {
+        let reason = failure.to_string();
         if !self.is_simulated_failure(id) && !self.is_damaged(id) {
             return Err(Breach::NodeFailed { node: id, reason });
         }
@@ -221,17 +156,7 @@ impl<A: Application> Cluster<A> {
         if lane == LaneName::Machine {
             self.application.settled(id);
         }
-        if let (Some(meta), Some(running)) = (done.taken, self.running_mut(id)) {
-            running.machine.waiting.push_back(MachineJob::SnapshotTaken(meta));
-            self.trace.counts.snapshots_taken += 1;
-        }
-        if let Some(base) = done.released {
-            self.safety.released(id, base);
-            // Only now may the snapshots go that the older log needed.
-            if let Some(running) = self.running_mut(id) {
-                running.files.waiting.push_back(FileJob::RemoveOlder(base));
-            }
-        }
+        self.hand_over(id, done.machine_job, done.file_job, done.snapshot);
         for (ticket, fate) in done.fates {
             self.fate(id, ticket, fate);
         }
@@ -240,6 +165,46 @@ impl<A: Application> Cluster<A> {
             self.tell(id, input);
         }
         self.pump(id)
+    }
+
+    /// What one thread has for the others.
+    fn hand_over(
+        &mut self,
+        id: NodeId,
+        machine_job: Option<MachineJob>,
+        file_job: Option<FileJob>,
+        snapshot: Option<SnapshotJob>,
+    ) {
+        if let Some(FileJob::RemoveOlder(base)) = &file_job {
+            self.safety.released(id, *base);
+        }
+        let is_taken = matches!(machine_job, Some(MachineJob::SnapshotTaken(_)));
+        self.trace.counts.snapshots_taken += u64::from(is_taken);
+        let Some(running) = self.running_mut(id) else { return };
+        if let Some(job) = machine_job {
+            running.machine.worker.add(job);
+        }
+        if let Some(job) = file_job {
+            running.files.worker.add(job);
+        }
+        running.writer.worker.extend(snapshot);
+    }
+
+    /// A node's state machine has taken a snapshot over.
+    fn note_restored(&mut self, id: NodeId, inputs: &[Input]) -> Result<(), Breach> {
+        for input in inputs {
+            if let Input::SnapshotRestored { last_included, .. } = input {
+                self.trace.counts.snapshots_restored += 1;
+                self.trace.headline(
+                    self.now,
+                    Some(id),
+                    format!("restores snapshot {last_included}"),
+                );
+                self.safety.restored(id, *last_included)?;
+                self.invariants.observe_restore(id, last_included.index);
+            }
+        }
+        Ok(())
     }
 
     /// The log notes how far it is durable if it stays idle from now on.
@@ -269,8 +234,8 @@ impl<A: Application> Cluster<A> {
             }
             Some(_) | None => {
                 running.mark_at = None;
-                if running.log.under_way.is_none() && running.log.waiting.is_empty() {
-                    running.log.waiting.push_back(LogJob::Mark);
+                if running.log.under_way.is_none() && !running.log.worker.has_work() {
+                    running.is_mark_due = true;
                     return self.pump(id);
                 }
                 // Something else comes first; its end plans anew.
@@ -314,158 +279,59 @@ impl Running {
 
     /// Whether a thread has nothing to begin, or is busy.
     fn is_idle(&self, lane: LaneName) -> bool {
-        match lane {
-            LaneName::Log => self.log.is_idle(),
-            LaneName::Files => self.files.is_idle(),
-            LaneName::Writer => self.writer.is_idle(),
-            LaneName::Machine => self.machine.is_idle(),
-        }
-    }
-}
-
-fn log_job(running: &mut Running, job: LogJob) -> Result<UnderWay, Failure> {
-    match job {
-        LogJob::Persist(first) => persist(running, first),
-        LogJob::Load(request) => {
-            let entries = running.wal.read(request.first, request.last, request.max_bytes)?;
-            Ok(answer(Input::Loaded { request, entries }))
-        }
-        LogJob::Mark => {
-            running.wal.mark_synced()?;
-            Ok(UnderWay::default())
-        }
-        LogJob::Release(base) => {
-            running.wal.release_prefix(&base)?;
-            let released = Some(base.last_included);
-            Ok(UnderWay { released, is_rare: true, ..UnderWay::default() })
-        }
-    }
-}
-
-/// Writes everything that waits to be written, as one batch; what else waits comes later, as in
-/// the runtime.
-fn persist(running: &mut Running, first: Persist) -> Result<UnderWay, Failure> {
-    let mut batch = vec![first];
-    let mut later = VecDeque::new();
-    for job in running.log.waiting.drain(..) {
-        match job {
-            LogJob::Persist(next) => batch.push(next),
-            LogJob::Load(_) | LogJob::Release(_) | LogJob::Mark => later.push_back(job),
-        }
-    }
-    running.log.waiting = later;
-    let is_rare =
-        batch.iter().any(|persist| persist.reset.is_some() || persist.truncate_after.is_some());
-    running.wal.persist(&batch)?;
-    let inputs = batch.last().map(|last| Input::Persisted { seq: last.seq }).into_iter().collect();
-    Ok(UnderWay { inputs, persist_count: batch.len(), is_rare, ..UnderWay::default() })
-}
-
-fn write_snapshot(
-    running: &mut Running,
-    meta: SnapshotMeta,
-    view: Box<dyn SnapshotView>,
-) -> Result<UnderWay, Failure> {
-    let mut writer = running.snapshots.create(meta)?;
-    view.write_to(&mut writer).map_err(Failure::View)?;
-    let taken = Some(writer.finish()?);
-    Ok(UnderWay { taken, is_rare: true, ..UnderWay::default() })
-}
-
-fn file_job(running: &mut Running, job: FileJob) -> Result<UnderWay, Failure> {
-    match job {
-        FileJob::Read { peer, last_included, offset, max_bytes } => {
-            let is_again = offset == 0 && running.snapshots.note_sending(last_included);
-            let piece = running.snapshots.reader(last_included).and_then(|reader| {
-                if is_again {
-                    reader.verify()?;
-                }
-                reader.read_chunk(offset, max_bytes)
-            });
-            if let Ok((chunk, done)) = piece {
-                let input = Input::SnapshotChunk { peer, last_included, offset, chunk, done };
-                return Ok(answer(input));
+        let (is_busy, has_work) = match lane {
+            LaneName::Log => {
+                (self.log.under_way.is_some(), self.log.worker.has_work() || self.is_mark_due)
             }
-            running.machine.waiting.push_back(MachineJob::SnapshotLost(last_included));
-            Ok(answer(Input::SnapshotGone { peer, last_included }))
-        }
-        FileJob::Store { meta, offset, chunk, done } => {
-            let received = running.snapshots.receive(&meta, offset, &chunk, done)?;
-            let written = answer(Input::SnapshotWritten {
-                last_included: meta.last_included,
-                next_offset: received.next_offset,
-                complete: received.complete,
-            });
-            Ok(UnderWay { is_rare: done, ..written })
-        }
-        FileJob::RemoveOlder(keep) => {
-            // The runtime warns and goes on.
-            let _left_behind = running.snapshots.remove_older_than(keep);
-            Ok(UnderWay { is_rare: true, ..UnderWay::default() })
-        }
-        FileJob::Prepare(job) => {
-            let _unprepared = job.run();
-            Ok(UnderWay::default())
-        }
+            LaneName::Files => (self.files.under_way.is_some(), self.files.worker.has_work()),
+            LaneName::Writer => (self.writer.under_way.is_some(), !self.writer.worker.is_empty()),
+            LaneName::Machine => (self.machine.under_way.is_some(), self.machine.worker.has_work()),
+        };
+        is_busy || !has_work
     }
 }
 
-fn machine_job(running: &mut Running, job: MachineJob) -> Result<UnderWay, Failure> {
-    let mut done = UnderWay::default();
-    match job {
-        MachineJob::Apply(batch) => {
-            let outcome = running.applier.apply(&batch)?;
-            done.inputs.push(Input::Applied(outcome.applied));
-            done.fates = outcome.local;
-        }
-        MachineJob::Restore(meta) => {
-            let reader = running.snapshots.reader(meta.last_included)?;
-            running.applier.restore(&meta, &mut reader.body())?;
-            let (last_included, durable) = (meta.last_included, running.applier.durable());
-            running.latest = Some(meta);
-            done.is_rare = true;
-            done.inputs.push(Input::SnapshotRestored { last_included, durable });
-        }
-        MachineJob::Checkpoint { at_least } => {
-            if running.applier.checkpoint()? == Checkpoint::NeedsSnapshot {
-                running.wanted = running.wanted.max(Some(at_least));
-            }
-        }
-        MachineJob::TakeSnapshot { at_least } => {
-            running.wanted = running.wanted.max(Some(at_least));
-        }
-        MachineJob::SnapshotLost(lost) => {
-            running.latest = running.latest.take().filter(|meta| meta.last_included != lost);
-        }
-        MachineJob::SnapshotTaken(meta) => {
-            running.latest = Some(meta.clone());
-            done.inputs.push(Input::SnapshotReady { meta });
-        }
-    }
-    done.inputs.extend(begin_snapshot_if_wanted(running)?);
-    Ok(done)
+fn log_work(running: &mut Running) -> Result<Option<UnderWay>, NodeFailure> {
+    let Some(done) = running.log.worker.work()? else {
+        return if std::mem::take(&mut running.is_mark_due) {
+            running.log.worker.mark().map(|()| Some(UnderWay::default()))
+        } else {
+            Ok(None)
+        };
+    };
+    let LogDone { input, file_job, persist_count, .. } = done;
+    let is_release = matches!(file_job, Some(FileJob::RemoveOlder(_)));
+    let is_rare_write = persist_count > 0 && std::mem::take(&mut running.is_rare_write);
+    let (inputs, is_rare) = (input.into_iter().collect(), is_release || is_rare_write);
+    Ok(Some(UnderWay { file_job, inputs, persist_count, is_rare, ..UnderWay::default() }))
 }
 
-/// As the runtime does it: one snapshot at a time, not before everything that it must cover is
-/// applied, and none if one is at hand.
-fn begin_snapshot_if_wanted(running: &mut Running) -> Result<Option<Input>, Failure> {
-    let Some(at_least) = running.wanted else { return Ok(None) };
-    let is_writing = running.writer.under_way.is_some() || !running.writer.waiting.is_empty();
-    if is_writing || at_least > running.applier.applied().index {
+fn file_work(running: &mut Running) -> Result<Option<UnderWay>, NodeFailure> {
+    let is_rare = match running.files.worker.next() {
+        Some(FileJob::RemoveOlder(_)) => true,
+        Some(FileJob::Write { done, .. }) => *done,
+        Some(FileJob::Read { .. } | FileJob::Prepare(_)) | None => false,
+    };
+    let Some(FileDone { machine_job, input }) = running.files.worker.work()? else {
         return Ok(None);
-    }
-    running.wanted = None;
-    let at_hand = running.latest.clone();
-    if let Some(meta) = at_hand.filter(|meta| meta.last_included.index >= at_least) {
-        return Ok(Some(Input::SnapshotReady { meta }));
-    }
-    let (meta, view) = running.applier.view()?;
-    running.writer.waiting.push_back(WriterJob(meta, view));
-    Ok(None)
+    };
+    let inputs = input.into_iter().collect();
+    Ok(Some(UnderWay { machine_job, inputs, is_rare, ..UnderWay::default() }))
 }
 
-fn answer(input: Input) -> UnderWay {
-    UnderWay { inputs: vec![input], ..UnderWay::default() }
+fn machine_work(running: &mut Running) -> Result<Option<UnderWay>, NodeFailure> {
+    let Some(done) = running.machine.worker.work()? else { return Ok(None) };
+    let MachineDone { fates, inputs, snapshot, .. } = done;
+    let is_rare = inputs.iter().any(|input| matches!(input, Input::SnapshotRestored { .. }));
+    Ok(Some(UnderWay { snapshot, inputs, fates, is_rare, ..UnderWay::default() }))
+}
+
+fn write_snapshot(mut job: SnapshotJob, leaves_out: bool) -> Result<UnderWay, NodeFailure> {
+    if leaves_out {
+        job.view = Box::new(WithoutSessions(job.view));
+    }
+    let machine_job = Some(MachineJob::SnapshotTaken(job.run()?));
+    Ok(UnderWay { machine_job, is_rare: true, ..UnderWay::default() })
 }
 
 /// Counts and hashes what is written to it.

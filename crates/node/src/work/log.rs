@@ -1,0 +1,165 @@
+//! What the log's thread does: it makes durable whatever has gathered, with one fsync, and does
+//! everything else that concerns the log in between. Must not know who asks, or what for.
+
+use super::FileJob;
+use crate::{Input, NodeFailure};
+use quorate_core::{Entry, LoadRequest, Persist, SnapshotMeta};
+use quorate_wal::Wal;
+use std::collections::VecDeque;
+
+/// What the log's thread is asked for. How much can wait is bounded by the core: a leader's by its
+/// limit on uncommitted bytes, a follower's by its leader's window, and by the transport, which
+/// reads no bulk while too much is queued here.
+#[derive(Debug)]
+pub enum LogJob {
+    /// Makes this durable, in the order asked for.
+    Persist(Persist),
+    /// Reads entries back.
+    Load(LoadRequest),
+    /// Forgets the entries up to a snapshot, and then the snapshots before it.
+    Release(SnapshotMeta),
+}
+
+impl LogJob {
+    /// What it counts for.
+    pub(crate) fn size_bytes(&self) -> usize {
+        const OVERHEAD_BYTES: usize = 128;
+        OVERHEAD_BYTES
+            + match self {
+                Self::Persist(persist) => persist.entries.iter().map(Entry::size_bytes).sum(),
+                Self::Load(_) | Self::Release(_) => 0,
+            }
+    }
+}
+
+/// The log, and what waits for it.
+pub struct LogWorker {
+    wal: Wal,
+    persists: Vec<Persist>,
+    later: VecDeque<LogJob>,
+    /// Something was written since anything else was done.
+    has_just_written: bool,
+    /// The log has noted how far it is durable.
+    is_marked: bool,
+}
+
+/// What a stretch of work comes to.
+#[derive(Default)]
+pub struct LogDone {
+    /// For the driver.
+    pub input: Option<Input>,
+    /// For the files' thread.
+    pub file_job: Option<FileJob>,
+    /// How many writes are durable now.
+    pub persist_count: usize,
+    /// How many entries that were.
+    pub entry_count: usize,
+}
+
+impl LogWorker {
+    /// Nothing waits yet.
+    #[must_use]
+    pub const fn new(wal: Wal) -> Self {
+        Self {
+            wal,
+            persists: Vec::new(),
+            later: VecDeque::new(),
+            has_just_written: false,
+            is_marked: true,
+        }
+    }
+
+    /// The log.
+    pub const fn wal(&mut self) -> &mut Wal {
+        &mut self.wal
+    }
+
+    /// One more piece of work.
+    pub fn add(&mut self, job: LogJob) {
+        match job {
+            LogJob::Persist(persist) => self.persists.push(persist),
+            LogJob::Load(_) | LogJob::Release(_) => self.later.push_back(job),
+        }
+    }
+
+    /// Whether something waits.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !(self.persists.is_empty() && self.later.is_empty())
+    }
+
+    /// Whether [`LogWorker::work`] would do something other than write next.
+    #[must_use]
+    pub fn is_in_between(&self) -> bool {
+        let may_wait = self.persists.is_empty() || self.has_just_written;
+        may_wait && !self.later.is_empty()
+    }
+
+    /// Does the next stretch of work: everything that is to be written, as one batch, or one piece
+    /// of the rest. One at a time, so that the next write never waits for more than one; but one
+    /// after every write, or a follower that is behind would starve while clients are busy. `None`
+    /// if nothing waits.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeFailure::Log`]: the log takes no more.
+    pub fn work(&mut self) -> Result<Option<LogDone>, NodeFailure> {
+        let in_between = if self.is_in_between() { self.later.pop_front() } else { None };
+        if let Some(job) = in_between {
+            self.has_just_written = false;
+            return self.other(job).map(Some);
+        }
+        if self.persists.is_empty() {
+            return Ok(None);
+        }
+        let persists = std::mem::take(&mut self.persists);
+        self.has_just_written = true;
+        self.persist(&persists).map(Some)
+    }
+
+    /// Whether the log has noted how far it is durable. Until it is noted, damage to the last batch
+    /// looks like a write that never ended.
+    #[must_use]
+    pub const fn is_marked(&self) -> bool {
+        self.is_marked
+    }
+
+    /// Notes it; for when the log has been idle for a while.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogWorker::work`].
+    pub fn mark(&mut self) -> Result<(), NodeFailure> {
+        self.wal.mark_synced().map_err(NodeFailure::Log)?;
+        self.is_marked = true;
+        Ok(())
+    }
+
+    fn persist(&mut self, persists: &[Persist]) -> Result<LogDone, NodeFailure> {
+        self.wal.persist(persists).map_err(NodeFailure::Log)?;
+        self.is_marked = false;
+        Ok(LogDone {
+            input: persists.last().map(|last| Input::Persisted { seq: last.seq }),
+            file_job: self.wal.prepare().map(FileJob::Prepare),
+            persist_count: persists.len(),
+            entry_count: persists.iter().map(|persist| persist.entries.len()).sum(),
+        })
+    }
+
+    fn other(&mut self, job: LogJob) -> Result<LogDone, NodeFailure> {
+        match job {
+            LogJob::Load(request) => {
+                let LoadRequest { first, last, max_bytes, .. } = request;
+                let entries = self.wal.read(first, last, max_bytes).map_err(NodeFailure::Log)?;
+                let input = Some(Input::Loaded { request, entries });
+                Ok(LogDone { input, ..LogDone::default() })
+            }
+            LogJob::Release(base) => {
+                self.wal.release_prefix(&base).map_err(NodeFailure::Log)?;
+                let file_job = Some(FileJob::RemoveOlder(base.last_included));
+                Ok(LogDone { file_job, ..LogDone::default() })
+            }
+            LogJob::Persist(persist) => self.persist(&[persist]),
+        }
+    }
+}
