@@ -5,65 +5,83 @@ use crate::api::{CompactionRequest, CompactionResponse, PutRequest};
 use crate::command::{Command, CommandKind, CommandReply, Outcome};
 use crate::engine::EngineError;
 use crate::error::{OpError, ReadError};
+use crate::lease;
 use crate::meta::Progress;
 use crate::range::header;
 use crate::revision::Revision;
 use crate::txn;
 use crate::view::View;
 use crate::writer::Writer;
-use bytes::Bytes;
 use prost::Message;
+use quorate::Committed;
 
-/// Applies `command`. Its changes go to `view.active`; `view` and `progress` then include them.
+/// Applies a command. Its changes go to `view.active`; `view` and `progress` then include them.
 pub(crate) fn apply(
     view: &mut View,
     progress: &mut Progress,
-    command: &Bytes,
+    committed: &Committed,
 ) -> Result<CommandReply, EngineError> {
-    let outcome = match execute(view, progress, command) {
+    let outcome = match execute(view, progress, committed) {
         Ok(outcome) => outcome,
         Err(ReadError::Refused(refused)) => Outcome::Refused(refused.into()),
         Err(ReadError::Engine(error)) => return Err(error),
     };
+    progress.applied = committed.log_id;
+    progress.covered = committed.log_id.index;
     view.revision = progress.revision;
     view.compacted = progress.compacted;
     Ok(CommandReply { revision: progress.revision.get(), outcome: Some(outcome) })
 }
 
-fn execute(view: &View, progress: &mut Progress, command: &Bytes) -> Result<Outcome, ReadError> {
-    // `Bytes` are decoded without a copy: keys and values stay slices of the log entry.
-    let command = Command::decode(command.clone()).map_err(|_| OpError::MalformedCommand)?;
-    let mut writer = Writer::new(view);
-    let outcome = match run(view, &mut writer, progress, command) {
-        Ok(outcome) => outcome,
-        Err(refused) => {
-            // A transaction may fail half-way: it deletes a key, then puts it with its old value.
-            writer.undo();
-            return Err(refused);
-        }
-    };
-    progress.revision = writer.now();
-    progress.key_count = writer.key_count(progress.key_count);
-    Ok(outcome)
-}
-
-fn run(
-    view: &View,
-    writer: &mut Writer<'_>,
+fn execute(
+    view: &mut View,
     progress: &mut Progress,
-    command: Command,
+    committed: &Committed,
 ) -> Result<Outcome, ReadError> {
+    let at = committed.log_id.index;
+    // `Bytes` are decoded without a copy: keys and values stay slices of the log entry.
+    let command =
+        Command::decode(committed.command.clone()).map_err(|_| OpError::MalformedCommand)?;
     Ok(match command.kind.ok_or(OpError::UnknownCommand)? {
-        CommandKind::Put(request) => put(writer, &request)?,
-        CommandKind::DeleteRange(request) => Outcome::DeleteRange(writer.delete_range(&request)?),
-        CommandKind::Txn(request) => Outcome::Txn(txn::execute(view, writer, &request)?),
+        CommandKind::Put(request) => write(view, progress, |writer| put(view, writer, &request))?,
+        CommandKind::DeleteRange(request) => write(view, progress, |writer| {
+            Ok(Outcome::DeleteRange(writer.delete_range(&request)?))
+        })?,
+        CommandKind::Txn(request) => {
+            write(view, progress, |writer| Ok(Outcome::Txn(txn::execute(view, writer, &request)?)))?
+        }
         CommandKind::Compact(request) => compact(progress, request)?,
+        CommandKind::LeaseGrant(request) => Outcome::LeaseGrant(lease::grant(view, at, request)?),
+        CommandKind::LeaseRevoke(request) => {
+            Outcome::LeaseRevoke(lease::revoke(view, progress, request)?)
+        }
+        CommandKind::LeaseRenew(request) => Outcome::LeaseRenew(lease::renew(view, at, &request)),
+        CommandKind::LeaseExpire(request) => {
+            Outcome::LeaseExpire(lease::expire(view, progress, &request)?)
+        }
     })
 }
 
-fn put(writer: &mut Writer<'_>, request: &PutRequest) -> Result<Outcome, ReadError> {
+/// Lets `run` write what it writes at one revision, all of it or nothing.
+fn write(
+    view: &View,
+    progress: &mut Progress,
+    run: impl FnOnce(&mut Writer<'_>) -> Result<Outcome, ReadError>,
+) -> Result<Outcome, ReadError> {
+    let mut writer = Writer::new(view);
+    let outcome = run(&mut writer);
+    if outcome.is_ok() {
+        writer.finish(progress);
+    } else {
+        // A transaction may fail half-way: it deletes a key, then puts it with its old value.
+        writer.undo();
+    }
+    outcome
+}
+
+fn put(view: &View, writer: &mut Writer<'_>, request: &PutRequest) -> Result<Outcome, ReadError> {
     txn::check_key(request)?;
-    txn::check_lease(request.lease)?;
+    txn::check_lease(view, request.lease)?;
     Ok(Outcome::Put(writer.put(request)?))
 }
 

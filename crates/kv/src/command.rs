@@ -6,6 +6,10 @@ use crate::api::{
     PutResponse, TxnRequest, TxnResponse,
 };
 use crate::error::{OpError, WireError};
+use crate::lease::api::{
+    LeaseExpireRequest, LeaseExpireResponse, LeaseGrantRequest, LeaseGrantResponse,
+    LeaseRenewRequest, LeaseRenewResponse, LeaseRevokeRequest, LeaseRevokeResponse,
+};
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::{Message, Oneof};
 
@@ -14,7 +18,7 @@ use prost::{Message, Oneof};
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Command {
     /// What to do. Absent in a command of a version that we do not know.
-    #[prost(oneof = "CommandKind", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "CommandKind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub kind: Option<CommandKind>,
 }
 
@@ -33,6 +37,18 @@ pub enum CommandKind {
     /// Forget history.
     #[prost(message, tag = "4")]
     Compact(CompactionRequest),
+    /// Make a lease.
+    #[prost(message, tag = "5")]
+    LeaseGrant(LeaseGrantRequest),
+    /// End a lease and delete its keys.
+    #[prost(message, tag = "6")]
+    LeaseRevoke(LeaseRevokeRequest),
+    /// Renew leases.
+    #[prost(message, tag = "7")]
+    LeaseRenew(LeaseRenewRequest),
+    /// End leases whose time is up.
+    #[prost(message, tag = "8")]
+    LeaseExpire(LeaseExpireRequest),
 }
 
 /// Names a request that is already encoded, for [`Command::wrap`].
@@ -46,6 +62,14 @@ pub enum CommandTag {
     Txn,
     /// A [`CompactionRequest`].
     Compact,
+    /// A [`LeaseGrantRequest`].
+    LeaseGrant,
+    /// A [`LeaseRevokeRequest`].
+    LeaseRevoke,
+    /// A [`LeaseRenewRequest`].
+    LeaseRenew,
+    /// A [`LeaseExpireRequest`].
+    LeaseExpire,
 }
 
 impl CommandTag {
@@ -55,6 +79,10 @@ impl CommandTag {
             Self::DeleteRange => 2,
             Self::Txn => 3,
             Self::Compact => 4,
+            Self::LeaseGrant => 5,
+            Self::LeaseRevoke => 6,
+            Self::LeaseRenew => 7,
+            Self::LeaseExpire => 8,
         }
     }
 }
@@ -87,7 +115,7 @@ pub struct CommandReply {
     #[prost(uint64, tag = "1")]
     pub revision: u64,
     /// What became of it.
-    #[prost(oneof = "Outcome", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "Outcome", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub outcome: Option<Outcome>,
 }
 
@@ -109,6 +137,18 @@ pub enum Outcome {
     /// It was refused; every replica refuses it alike. See [`CommandReply::into_result`].
     #[prost(message, tag = "6")]
     Refused(WireError),
+    /// A lease was granted.
+    #[prost(message, tag = "7")]
+    LeaseGrant(LeaseGrantResponse),
+    /// A lease was revoked.
+    #[prost(message, tag = "8")]
+    LeaseRevoke(LeaseRevokeResponse),
+    /// Leases were renewed.
+    #[prost(message, tag = "9")]
+    LeaseRenew(LeaseRenewResponse),
+    /// Leases expired.
+    #[prost(message, tag = "10")]
+    LeaseExpire(LeaseExpireResponse),
 }
 
 impl CommandReply {

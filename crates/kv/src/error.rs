@@ -38,9 +38,12 @@ pub enum OpError {
     /// A put wants to keep the value or lease of a key that does not exist.
     #[error("key not found")]
     KeyNotFound,
-    /// A put names a lease that does not exist.
+    /// A put names a lease that does not exist, or one that does not exist is to be revoked.
     #[error("requested lease not found")]
     LeaseNotFound,
+    /// A lease is to be granted whose id is taken.
+    #[error("lease already exists")]
+    LeaseExists,
     /// The revision was compacted away.
     #[error("mvcc: required revision has been compacted")]
     Compacted,
@@ -64,6 +67,7 @@ impl OpError {
             Self::FutureRevision => 4,
             Self::UnknownCommand => 5,
             Self::MalformedCommand => 6,
+            Self::LeaseExists => 7,
         }
     }
 }
@@ -86,9 +90,10 @@ impl WireError {
     /// The error; [`OpError::UnknownCommand`] for a code of a later version.
     #[must_use]
     pub fn into_error(self) -> OpError {
-        const ALL: [OpError; 5] = [
+        const ALL: [OpError; 6] = [
             OpError::KeyNotFound,
             OpError::LeaseNotFound,
+            OpError::LeaseExists,
             OpError::Compacted,
             OpError::FutureRevision,
             OpError::MalformedCommand,

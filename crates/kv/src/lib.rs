@@ -36,6 +36,7 @@ mod engine;
 mod error;
 mod hash;
 mod keys;
+pub mod lease;
 mod machine;
 mod meta;
 mod notes;
@@ -68,6 +69,7 @@ pub use engine::{
 };
 pub use error::{OpError, ReadError, RequestError, WireError};
 pub use hash::StoreHash;
+pub use lease::Lease;
 pub use machine::{KvStateMachine, open, open_with};
 pub use reader::Reader;
 pub use revision::Revision;

@@ -80,16 +80,14 @@ impl KvStateMachine {
         let (mut view, mut progress) = self.shared.begin()?;
         for committed in batch {
             if self.shared.is_due(&view) {
-                self.shared.publish(progress);
+                self.shared.publish(view, progress);
                 (view, progress) = self.shared.begin()?;
             }
-            let reply = apply::apply(&mut view, &mut progress, &committed.command)?;
-            progress.applied = committed.log_id;
-            progress.covered = committed.log_id.index;
+            let reply = apply::apply(&mut view, &mut progress, committed)?;
             replies.push(reply.encode_to_vec());
             view.active.keep_notes(replies.take_notes());
         }
-        self.shared.publish(progress);
+        self.shared.publish(view, progress);
         Ok(())
     }
 }
@@ -154,7 +152,7 @@ impl Notebook for KvStateMachine {
         })?;
         view.active.keep_notes(notes);
         progress.covered = through;
-        self.shared.publish(progress);
+        self.shared.publish(view, progress);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Changes in memory that the engine does not hold yet. One thread adds, any number read; a reader
 //! holds the lock for a bounded number of keys at a time, so that adding never waits for long.
 
+use crate::lease::{Bond, Lease, LeaseChanges};
 use crate::revision::ChangeId;
 use crate::row::Row;
 use bytes::Bytes;
@@ -19,6 +20,7 @@ pub(crate) struct Overlay {
     size_bytes: AtomicUsize,
     /// The node's notes that changed; see `quorate::Notebook`. No reader sees them.
     notes: Mutex<BTreeMap<Bytes, Option<Bytes>>>,
+    leases: RwLock<LeaseChanges>,
 }
 
 #[derive(Default)]
@@ -95,6 +97,34 @@ impl Overlay {
     pub(crate) fn notes(&self) -> Vec<(Bytes, Option<Bytes>)> {
         let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         notes.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Keeps a lease that changed, or that it is gone. Counts for the overlay's size.
+    pub(crate) fn keep_lease(&self, id: i64, lease: Option<Lease>) {
+        let mut leases = self.leases.write().unwrap_or_else(PoisonError::into_inner);
+        self.size_bytes.fetch_add(leases.keep(id, lease), Ordering::Relaxed);
+    }
+
+    /// Keeps which keys are attached to which leases. Counts for the overlay's size.
+    pub(crate) fn bind(&self, bonds: Vec<Bond>) {
+        if bonds.is_empty() {
+            return;
+        }
+        let mut leases = self.leases.write().unwrap_or_else(PoisonError::into_inner);
+        for bond in bonds {
+            self.size_bytes.fetch_add(leases.bind(bond), Ordering::Relaxed);
+        }
+    }
+
+    /// Up to [`CHUNK_COUNT_MAX`] keys of a lease after `after`, each with whether it is attached;
+    /// what is not said here is as the layers below have it.
+    pub(crate) fn bonds_after(&self, lease: i64, after: &Bytes) -> Vec<(Bytes, bool)> {
+        self.leases().bonds_after(lease, after)
+    }
+
+    /// What changed about leases.
+    pub(crate) fn leases(&self) -> RwLockReadGuard<'_, LeaseChanges> {
+        self.leases.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn size_bytes(&self) -> usize {

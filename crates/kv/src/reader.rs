@@ -4,11 +4,13 @@
 use crate::api::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use crate::error::ReadError;
 use crate::hash::{self, StoreHash};
+use crate::lease::{self, Lease};
 use crate::range;
 use crate::revision::Revision;
 use crate::store::Shared;
 use crate::txn;
 use crate::writer::Writer;
+use bytes::Bytes;
 use quorate::core::{LogId, LogIndex};
 use std::sync::Arc;
 
@@ -49,6 +51,33 @@ impl Reader {
         }
         let view = self.shared.view();
         txn::execute(&view, &mut Writer::new(&view), request).map(Some)
+    }
+
+    /// The lease with this id, if there is one.
+    #[must_use]
+    pub fn lease(&self, id: i64) -> Option<Lease> {
+        self.shared.lock().view.leases.get(id)
+    }
+
+    /// All leases, in the order of their ids.
+    #[must_use]
+    pub fn leases(&self) -> Vec<(i64, Lease)> {
+        self.shared.view().leases.iter().collect()
+    }
+
+    /// How many leases exist.
+    #[must_use]
+    pub fn lease_count(&self) -> usize {
+        self.shared.lock().view.leases.len()
+    }
+
+    /// The keys that are attached to a lease, in order; none if there is no such lease.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Engine`] if the engine failed.
+    pub fn lease_keys(&self, id: i64) -> Result<Vec<Bytes>, ReadError> {
+        Ok(lease::keys_of(&self.shared.view(), id)?)
     }
 
     /// The revision of the last change.

@@ -3,6 +3,7 @@
 //! in is not trusted.
 
 use crate::engine::{EngineError, Feed, Space, Write};
+use crate::lease::{self, Leases};
 use crate::meta::{self, Progress, Scrub};
 use crate::notes;
 use crate::revision::{ChangeId, Revision};
@@ -13,12 +14,12 @@ use crate::view::View;
 use bytes::Bytes;
 use quorate::SnapshotView;
 use quorate::core::{LogId, LogIndex};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write as _};
 use std::sync::Arc;
 
 const MAGIC: [u8; 8] = *b"QRKVSNAP";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// A block ends after the row that exceeds this.
 const BLOCK_SIZE_BYTES: usize = 256 * 1024;
 
@@ -91,6 +92,7 @@ impl StoreView {
         target.write_all(&MAGIC)?;
         target.write_all(&VERSION.to_le_bytes())?;
         let mut chain = write_block(target, 0, &header)?;
+        chain = write_block(target, chain, &self.view.leases.encode())?;
         let mut rows = LiveRows::new(self.view, self.cleaned)?;
         let mut block = Vec::with_capacity(BLOCK_SIZE_BYTES);
         let mut row_count: u64 = 0;
@@ -172,6 +174,9 @@ pub(crate) fn restore(
 struct Incoming<'a> {
     blocks: Blocks<'a>,
     progress: Progress,
+    leases: Leases,
+    /// The keys that are attached to a lease as of the last row, each with its lease.
+    attached: BTreeMap<Bytes, i64>,
     block: Bytes,
     last: ChangeId,
     row_count: u64,
@@ -191,9 +196,13 @@ impl<'a> Incoming<'a> {
         blocks.check_head()?;
         let progress = Progress::decode(blocks.next("header")?)
             .ok_or(SnapshotError::Malformed { what: "header" })?;
+        let leases = Leases::decode(blocks.next("leases")?)
+            .ok_or(SnapshotError::Malformed { what: "leases" })?;
         Ok(Self {
             blocks,
             progress,
+            leases,
+            attached: BTreeMap::new(),
             block: Bytes::new(),
             last: ChangeId::default(),
             row_count: 0,
@@ -247,6 +256,11 @@ impl<'a> Incoming<'a> {
         }
         self.last = id;
         self.row_count += 1;
+        if row.version.lease == 0 {
+            self.attached.remove(&row.key);
+        } else {
+            self.attached.insert(Bytes::copy_from_slice(&row.key), row.version.lease);
+        }
         let index_key = row::index_key(&row.key, id);
         let row_size_bytes = (key.len() + value.len()) as u64;
         let entry = row::index_value(&row.version, row_size_bytes);
@@ -267,6 +281,7 @@ impl<'a> Incoming<'a> {
             return Err(SnapshotError::Malformed { what: "row count" });
         }
         self.ended = true;
+        self.finish_leases()?;
         // The writer left superfluous changes out.
         let done = self.progress.compacted;
         let next = done.map_or_else(ChangeId::default, |done| ChangeId::new(done, 0));
@@ -276,6 +291,21 @@ impl<'a> Incoming<'a> {
         self.queue.push_back(meta::write_stored_bytes(self.stored_bytes));
         let notes = std::mem::take(&mut self.notes).into_iter();
         self.queue.extend(notes::writes(notes.map(|(key, value)| (key, Some(value)))));
+        Ok(())
+    }
+
+    fn finish_leases(&mut self) -> Result<(), SnapshotError> {
+        for (id, lease) in self.leases.iter() {
+            self.queue.push_back(lease::write_record(id, Some(lease)));
+        }
+        for (key, id) in std::mem::take(&mut self.attached) {
+            if self.leases.get(id).is_none() {
+                return Err(SnapshotError::Malformed {
+                    what: "a key of a lease that is not there",
+                });
+            }
+            self.queue.push_back(lease::write_bond(id, &key, true));
+        }
         Ok(())
     }
 }

@@ -8,6 +8,7 @@
 
 use crate::background::Background;
 use crate::engine::{Engine, EngineError};
+use crate::lease;
 use crate::meta::{Meta, Progress};
 use crate::view::View;
 use crate::work;
@@ -45,6 +46,12 @@ pub(crate) struct Shared {
 pub(crate) trait Observer: Send + Sync {
     /// There may be a new revision.
     fn published(&self);
+
+    /// These leases changed: what is published includes them.
+    fn leases_touched(&self, _ids: &[i64]) {}
+
+    /// Everything was replaced.
+    fn replaced(&self) {}
 
     /// A compaction is about to take effect. What it makes superfluous can still be read, and no
     /// more once this returns.
@@ -110,9 +117,11 @@ impl Shared {
         Ok((state.view.clone(), state.progress))
     }
 
-    /// Ends a batch: everything up to `progress` becomes visible.
-    pub(crate) fn publish(self: &Arc<Self>, progress: Progress) {
+    /// Ends a batch: everything up to `progress` becomes visible, with the leases of `view`.
+    pub(crate) fn publish(self: &Arc<Self>, mut view: View, progress: Progress) {
+        let touched = view.leases.take_touched();
         let mut state = self.lock();
+        state.view.leases = view.leases;
         let compacted = state.progress.compacted != progress.compacted;
         state.progress = progress;
         state.view.revision = progress.revision;
@@ -129,6 +138,9 @@ impl Shared {
         state.applying = false;
         self.start_work(state);
         self.tell(|observer| observer.published());
+        if !touched.is_empty() {
+            self.tell(|observer| observer.leases_touched(&touched));
+        }
     }
 
     /// Lets `observer` hear of what is published from now on, for as long as it lives.
@@ -187,6 +199,7 @@ impl Shared {
         state.working = false;
         let outcome = fresh.map(|fresh| state.restart_from(fresh));
         self.start_work(state);
+        self.tell(|observer| observer.replaced());
         self.tell(|observer| observer.published());
         outcome
     }
@@ -237,6 +250,7 @@ impl State {
         let view = View {
             revision: stored.progress.revision,
             compacted: stored.progress.compacted,
+            leases: lease::read_all(engine_view.as_ref())?,
             active: Arc::default(),
             frozen: None,
             engine: engine_view,

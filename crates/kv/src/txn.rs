@@ -143,7 +143,7 @@ fn check_put(view: &View, request: &PutRequest) -> Result<(), ReadError> {
             return Err(OpError::KeyNotFound.into());
         }
     }
-    Ok(check_lease(request.lease)?)
+    Ok(check_lease(view, request.lease)?)
 }
 
 /// Whoever proposed an empty key did not ask [`crate::validate()`].
@@ -151,9 +151,13 @@ pub(crate) const fn check_key(request: &PutRequest) -> Result<(), OpError> {
     if request.key.is_empty() { Err(OpError::MalformedCommand) } else { Ok(()) }
 }
 
-/// No lease exists yet: leases are a later issue.
-pub(crate) const fn check_lease(lease: i64) -> Result<(), OpError> {
-    if lease == 0 { Ok(()) } else { Err(OpError::LeaseNotFound) }
+/// Keys are attached to leases that exist; 0 is none.
+pub(crate) fn check_lease(view: &View, lease: i64) -> Result<(), OpError> {
+    if lease == 0 || view.leases.get(lease).is_some() {
+        Ok(())
+    } else {
+        Err(OpError::LeaseNotFound)
+    }
 }
 
 fn run(writer: &mut Writer<'_>, path: &Path<'_>) -> Result<TxnResponse, ReadError> {

@@ -4,6 +4,7 @@
 use crate::api::KeyValue;
 use crate::engine::{Direction, EngineError, EngineView, Space};
 use crate::keys::LivingKeys;
+use crate::lease::Leases;
 use crate::overlay::Overlay;
 use crate::revision::{ChangeId, Revision};
 use crate::row::{self, Row, Version};
@@ -18,6 +19,8 @@ pub(crate) struct View {
     pub(crate) revision: Revision,
     /// The oldest revision that may be read; `None` before the first compaction.
     pub(crate) compacted: Option<Revision>,
+    /// The leases of that moment.
+    pub(crate) leases: Leases,
     /// Where new changes go.
     pub(crate) active: Arc<Overlay>,
     /// Changes on their way into the engine; all older than those of `active`.

@@ -2,6 +2,7 @@
 //! superfluous, in bounded batches. What it does changes no answer, only where it is found.
 
 use crate::engine::{Cursor, Direction, Durability, EngineError, EngineView, Space, Write};
+use crate::lease;
 use crate::meta::{self, Meta, Progress, Scrub};
 use crate::notes;
 use crate::overlay::Overlay;
@@ -104,6 +105,7 @@ fn flush(
     }
     stored.stored_bytes += batch.put_bytes;
     batch.writes.extend(notes::writes(overlay.notes()));
+    batch.writes.extend(lease_writes(overlay));
     batch.writes.push(progress.write());
     batch.commit(shared, stored)?;
     let engine = shared.engine.view()?;
@@ -113,6 +115,16 @@ fn flush(
         state.frozen_progress = None;
         state.stored = stored;
     }))
+}
+
+/// Few beside the rows, and small: they are no part of `stored_bytes`.
+fn lease_writes(overlay: &Overlay) -> Vec<Write> {
+    let changes = overlay.leases();
+    let records = changes.records().map(|(id, lease)| lease::write_record(id, lease));
+    let bonds = changes.bonds();
+    records
+        .chain(bonds.map(|(lease, key, attached)| lease::write_bond(lease, key, attached)))
+        .collect()
 }
 
 fn overlay_rows(overlay: &Overlay) -> Vec<Arc<Row>> {

@@ -7,6 +7,8 @@ use crate::api::{
 };
 use crate::engine::EngineError;
 use crate::error::{OpError, ReadError};
+use crate::lease::Bond;
+use crate::meta::Progress;
 use crate::range::{self, header};
 use crate::revision::{ChangeId, Revision};
 use crate::row::{Row, Version};
@@ -21,11 +23,13 @@ pub(crate) struct Writer<'a> {
     /// How many keys came into being or were deleted.
     created_count: u64,
     deleted_count: u64,
+    /// What the changes mean for leases; kept once the command is through.
+    bonds: Vec<Bond>,
 }
 
 impl<'a> Writer<'a> {
     pub(crate) const fn new(view: &'a View) -> Self {
-        Self { view, change_count: 0, created_count: 0, deleted_count: 0 }
+        Self { view, change_count: 0, created_count: 0, deleted_count: 0, bonds: Vec::new() }
     }
 
     /// The revision that a reader inside this command sees: one more once something changed.
@@ -33,13 +37,16 @@ impl<'a> Writer<'a> {
         if self.change_count == 0 { self.view.revision } else { self.view.revision.next() }
     }
 
-    /// How many keys exist after the command, if `before` did when it started.
-    pub(crate) const fn key_count(&self, before: u64) -> u64 {
-        (before + self.created_count).saturating_sub(self.deleted_count)
+    /// The command is through: `progress` includes it from now on.
+    pub(crate) fn finish(self, progress: &mut Progress) {
+        progress.revision = self.now();
+        let key_count = progress.key_count + self.created_count;
+        progress.key_count = key_count.saturating_sub(self.deleted_count);
+        self.view.active.bind(self.bonds);
     }
 
     /// Takes back what was written: the command is refused after all.
-    pub(crate) fn undo(&self) {
+    pub(crate) fn undo(self) {
         self.view.active.undo(self.change_count as usize);
     }
 
@@ -89,8 +96,8 @@ impl<'a> Writer<'a> {
             }
         }
         let deleted = i64::try_from(doomed.len()).unwrap_or(i64::MAX);
-        for (key, _) in doomed {
-            self.write_tombstone(key);
+        for (key, found) in doomed {
+            self.delete(key, found.version().lease);
         }
         Ok(DeleteRangeResponse { header: Some(header(self.now())), deleted, prev_kvs })
     }
@@ -109,7 +116,26 @@ impl<'a> Writer<'a> {
         self.view.living(key, ChangeId::last_of(self.now()))
     }
 
+    /// Deletes a key that exists and is attached to `lease`, or to none if that is 0.
+    pub(crate) fn delete(&mut self, key: Bytes, lease: i64) {
+        self.attach(&key, lease, 0);
+        self.write_tombstone(key);
+    }
+
+    /// Keeps in mind that a key changes its lease; 0 is none.
+    fn attach(&mut self, key: &Bytes, from: i64, to: i64) {
+        if from == to {
+            return;
+        }
+        for (lease, attached) in [(from, false), (to, true)] {
+            if lease != 0 {
+                self.bonds.push(Bond { lease, key: key.clone(), attached });
+            }
+        }
+    }
+
     fn write_put(&mut self, key: Bytes, value: Bytes, lease: i64, before: Option<Version>) {
+        self.attach(&key, before.map_or(0, |before| before.lease), lease);
         let id = self.next_id();
         self.created_count += u64::from(before.is_none());
         let version = Version {

@@ -134,6 +134,8 @@ pub(crate) enum Rejection {
     Request(RequestError),
     /// The state of the store refuses it.
     Op(OpError),
+    /// A lease would live longer than any may.
+    LeaseTtlTooLarge,
     /// More than `request_bytes_max` would enter the log.
     RequestTooLarge,
     /// A limit of this server or of the node is reached.
@@ -188,6 +190,7 @@ impl Rejection {
         let (code, text) = match self {
             Self::Request(error) => request_status(*error),
             Self::Op(error) => op_status(*error),
+            Self::LeaseTtlTooLarge => (Code::OutOfRange, "etcdserver: too large lease TTL"),
             Self::RequestTooLarge => (Code::InvalidArgument, "etcdserver: request is too large"),
             Self::TooManyRequests => (Code::ResourceExhausted, "etcdserver: too many requests"),
             Self::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
@@ -253,6 +256,7 @@ fn op_status(error: OpError) -> (Code, &'static str) {
     match error {
         OpError::KeyNotFound => (Code::InvalidArgument, "etcdserver: key not found"),
         OpError::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
+        OpError::LeaseExists => (Code::FailedPrecondition, "etcdserver: lease already exists"),
         OpError::Compacted => {
             (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted")
         }
@@ -377,6 +381,10 @@ mod tests {
         assert_says(OpError::KeyNotFound, Code::InvalidArgument, "etcdserver: key not found");
         let text = "etcdserver: requested lease not found";
         assert_says(OpError::LeaseNotFound, Code::NotFound, text);
+        let text = "etcdserver: lease already exists";
+        assert_says(OpError::LeaseExists, Code::FailedPrecondition, text);
+        let text = "etcdserver: too large lease TTL";
+        assert_says(Rejection::LeaseTtlTooLarge, Code::OutOfRange, text);
         let text = "etcdserver: mvcc: required revision has been compacted";
         assert_says(OpError::Compacted, Code::OutOfRange, text);
         let text = "etcdserver: mvcc: required revision is a future revision";

@@ -26,6 +26,7 @@ struct Content {
     meta: Map,
     index: Map,
     rows: Map,
+    leases: Map,
     size_bytes: u64,
 }
 
@@ -57,6 +58,7 @@ impl Content {
             Space::Meta => &self.meta,
             Space::Index => &self.index,
             Space::Rows => &self.rows,
+            Space::Leases => &self.leases,
         }
     }
 
@@ -65,6 +67,7 @@ impl Content {
             Space::Meta => &mut self.meta,
             Space::Index => &mut self.index,
             Space::Rows => &mut self.rows,
+            Space::Leases => &mut self.leases,
         }
     }
 

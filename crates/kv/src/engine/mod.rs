@@ -19,11 +19,13 @@ pub enum Space {
     Index,
     /// From change to what was written.
     Rows,
+    /// Leases, and which keys are attached to them.
+    Leases,
 }
 
 impl Space {
     /// Every space.
-    pub const ALL: [Self; 3] = [Self::Meta, Self::Index, Self::Rows];
+    pub const ALL: [Self; 4] = [Self::Meta, Self::Index, Self::Rows, Self::Leases];
 }
 
 /// In which direction a scan goes.

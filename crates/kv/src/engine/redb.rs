@@ -29,6 +29,7 @@ const fn definition(space: Space) -> Definition {
         Space::Meta => "meta",
         Space::Index => "index",
         Space::Rows => "rows",
+        Space::Leases => "leases",
     })
 }
 
@@ -78,13 +79,19 @@ struct Tables<'a> {
     meta: WriteTable<'a>,
     index: WriteTable<'a>,
     rows: WriteTable<'a>,
+    leases: WriteTable<'a>,
 }
 
 impl<'a> Tables<'a> {
     fn open(transaction: &'a WriteTransaction) -> Result<Self, EngineError> {
         let open =
             |space| transaction.open_table(definition(space)).map_err(failed("opened a table"));
-        Ok(Self { meta: open(Space::Meta)?, index: open(Space::Index)?, rows: open(Space::Rows)? })
+        Ok(Self {
+            meta: open(Space::Meta)?,
+            index: open(Space::Index)?,
+            rows: open(Space::Rows)?,
+            leases: open(Space::Leases)?,
+        })
     }
 
     const fn get(&mut self, space: Space) -> &mut WriteTable<'a> {
@@ -92,6 +99,7 @@ impl<'a> Tables<'a> {
             Space::Meta => &mut self.meta,
             Space::Index => &mut self.index,
             Space::Rows => &mut self.rows,
+            Space::Leases => &mut self.leases,
         }
     }
 
@@ -154,13 +162,19 @@ struct RedbView {
     meta: ReadTable,
     index: ReadTable,
     rows: ReadTable,
+    leases: ReadTable,
 }
 
 impl RedbView {
     fn new(transaction: &ReadTransaction) -> Result<Self, EngineError> {
         let open =
             |space| transaction.open_table(definition(space)).map_err(failed("opened a table"));
-        Ok(Self { meta: open(Space::Meta)?, index: open(Space::Index)?, rows: open(Space::Rows)? })
+        Ok(Self {
+            meta: open(Space::Meta)?,
+            index: open(Space::Index)?,
+            rows: open(Space::Rows)?,
+            leases: open(Space::Leases)?,
+        })
     }
 
     const fn table(&self, space: Space) -> &ReadTable {
@@ -168,6 +182,7 @@ impl RedbView {
             Space::Meta => &self.meta,
             Space::Index => &self.index,
             Space::Rows => &self.rows,
+            Space::Leases => &self.leases,
         }
     }
 }

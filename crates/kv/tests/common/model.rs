@@ -85,6 +85,12 @@ impl Model {
                 Outcome::Txn(response)
             }
             CommandKind::Compact(_) => unreachable!(),
+            CommandKind::LeaseGrant(_)
+            | CommandKind::LeaseRevoke(_)
+            | CommandKind::LeaseRenew(_)
+            | CommandKind::LeaseExpire(_) => {
+                unreachable!("leases have a test of their own: here is none")
+            }
         };
         if scratch.wrote {
             let state = scratch.state;

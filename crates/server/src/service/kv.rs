@@ -94,7 +94,7 @@ impl Service {
         Ok(request)
     }
 
-    /// Proposes a request as it came and waits for its fate.
+    /// Proposes a request as it came; the answer to it.
     async fn propose(
         &self,
         tag: CommandTag,
@@ -104,21 +104,29 @@ impl Service {
         if request.len() > self.options.request_bytes_max {
             return Err(Rejection::RequestTooLarge);
         }
-        let in_progress = self.metrics.proposal();
-        let fate = self.node.propose(Command::wrap(tag, request), time_left(deadline)).await;
-        drop(in_progress);
-        let reply = errors::reply_of(fate).inspect_err(|_| self.metrics.proposal_failed())?;
-        let outcome =
-            CommandReply::decode(reply).map_err(|_| Rejection::Internal)?.into_result()?;
+        let outcome = self.outcome_of(Command::wrap(tag, request), deadline).await?;
         self.encode_outcome(outcome)
     }
 
+    /// Proposes a command and waits for its fate.
+    pub(super) async fn outcome_of(
+        &self,
+        command: Bytes,
+        deadline: Instant,
+    ) -> Result<Outcome, Rejection> {
+        let in_progress = self.metrics.proposal();
+        let fate = self.node.propose(command, time_left(deadline)).await;
+        drop(in_progress);
+        let reply = errors::reply_of(fate).inspect_err(|_| self.metrics.proposal_failed())?;
+        Ok(CommandReply::decode(reply).map_err(|_| Rejection::Internal)?.into_result()?)
+    }
+
     /// Does a long read in a thread of its own.
-    async fn apart(
+    pub(super) async fn apart<T: Send + 'static>(
         &self,
         deadline: Instant,
-        read: impl FnOnce() -> Result<Bytes, Rejection> + Send + 'static,
-    ) -> Result<Bytes, Rejection> {
+        read: impl FnOnce() -> Result<T, Rejection> + Send + 'static,
+    ) -> Result<T, Rejection> {
         let Ok(Ok(_place)) = tokio::time::timeout_at(deadline, self.scans.acquire()).await else {
             return Err(Rejection::TooManyRequests);
         };
@@ -128,7 +136,7 @@ impl Service {
         })
     }
 
-    fn encode_outcome(&self, outcome: Outcome) -> Result<Bytes, Rejection> {
+    pub(super) fn encode_outcome(&self, outcome: Outcome) -> Result<Bytes, Rejection> {
         match outcome {
             Outcome::Put(mut response) => {
                 self.origin().complete(&mut response.header);
@@ -146,6 +154,16 @@ impl Service {
                 self.origin().complete(&mut response.header);
                 Ok(frame::encode(&response))
             }
+            Outcome::LeaseGrant(mut response) => {
+                self.origin().complete(&mut response.header);
+                Ok(frame::encode(&response))
+            }
+            Outcome::LeaseRevoke(mut response) => {
+                self.origin().complete(&mut response.header);
+                Ok(frame::encode(&response))
+            }
+            // No client asks for these as such.
+            Outcome::LeaseRenew(_) | Outcome::LeaseExpire(_) => Err(Rejection::Internal),
             Outcome::Refused(error) => Err(error.into_error().into()),
         }
     }

@@ -67,7 +67,11 @@ fn judge(command: &Bytes) {
         CommandKind::Put(put) => Request::Put(put),
         CommandKind::DeleteRange(delete) => Request::DeleteRange(delete),
         CommandKind::Txn(txn) => Request::Txn(txn),
-        CommandKind::Compact(_) => return,
+        CommandKind::Compact(_)
+        | CommandKind::LeaseGrant(_)
+        | CommandKind::LeaseRevoke(_)
+        | CommandKind::LeaseRenew(_)
+        | CommandKind::LeaseExpire(_) => return,
     };
     let _ = quorate_kv::validate(&request);
 }

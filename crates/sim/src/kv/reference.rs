@@ -132,7 +132,12 @@ impl Reference {
             }
             CommandKind::DeleteRange(request) => Outcome::DeleteRange(after.delete(&request)),
             CommandKind::Txn(request) => Outcome::Txn(after.transact(&request, &self.content)?),
-            CommandKind::Compact(_) => return Err(OpError::UnknownCommand),
+            // No world draws leases yet.
+            CommandKind::Compact(_)
+            | CommandKind::LeaseGrant(_)
+            | CommandKind::LeaseRevoke(_)
+            | CommandKind::LeaseRenew(_)
+            | CommandKind::LeaseExpire(_) => return Err(OpError::UnknownCommand),
         };
         after.revision = after.now();
         self.remember(&after);

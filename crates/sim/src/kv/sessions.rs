@@ -456,6 +456,10 @@ fn version_before(reply: &[u8]) -> Result<i64, Complaint> {
         other @ (StoreOutcome::DeleteRange(_)
         | StoreOutcome::Txn(_)
         | StoreOutcome::Compact(_)
+        | StoreOutcome::LeaseGrant(_)
+        | StoreOutcome::LeaseRevoke(_)
+        | StoreOutcome::LeaseRenew(_)
+        | StoreOutcome::LeaseExpire(_)
         | StoreOutcome::Refused(_)) => Err(garbled(&format!("{other:?}"))),
     }
 }
