@@ -10,6 +10,11 @@ pub(crate) enum Method {
     Txn,
     Compact,
     Watch,
+    LeaseGrant,
+    LeaseRevoke,
+    LeaseKeepAlive,
+    LeaseTimeToLive,
+    LeaseLeases,
     Status,
     Alarm,
     MemberList,
@@ -21,7 +26,7 @@ pub(crate) enum Method {
 }
 
 impl Method {
-    pub(crate) const COUNT: usize = 14;
+    pub(crate) const COUNT: usize = 19;
 
     pub(crate) const ALL: [Self; Self::COUNT] = [
         Self::Range,
@@ -30,6 +35,11 @@ impl Method {
         Self::Txn,
         Self::Compact,
         Self::Watch,
+        Self::LeaseGrant,
+        Self::LeaseRevoke,
+        Self::LeaseKeepAlive,
+        Self::LeaseTimeToLive,
+        Self::LeaseLeases,
         Self::Status,
         Self::Alarm,
         Self::MemberList,
@@ -48,6 +58,13 @@ impl Method {
 
     /// The method at a gateway path such as `/v3/kv/put`.
     pub(crate) fn from_gateway_path(path: &str) -> Option<Self> {
+        // Some methods of leases were below `kv` once, and still are.
+        let path = match path {
+            "/v3/kv/lease/revoke" => "/v3/lease/revoke",
+            "/v3/kv/lease/timetolive" => "/v3/lease/timetolive",
+            "/v3/kv/lease/leases" => "/v3/lease/leases",
+            path => path,
+        };
         Self::ALL.into_iter().find(|method| method.gateway_path() == Some(path))
     }
 
@@ -62,6 +79,11 @@ impl Method {
                 "etcdserverpb.KV"
             }
             Self::Watch => "etcdserverpb.Watch",
+            Self::LeaseGrant
+            | Self::LeaseRevoke
+            | Self::LeaseKeepAlive
+            | Self::LeaseTimeToLive
+            | Self::LeaseLeases => "etcdserverpb.Lease",
             Self::Status | Self::Alarm => "etcdserverpb.Maintenance",
             Self::MemberList
             | Self::MemberAdd
@@ -80,6 +102,11 @@ impl Method {
             Self::Txn => "Txn",
             Self::Compact => "Compact",
             Self::Watch => "Watch",
+            Self::LeaseGrant => "LeaseGrant",
+            Self::LeaseRevoke => "LeaseRevoke",
+            Self::LeaseKeepAlive => "LeaseKeepAlive",
+            Self::LeaseTimeToLive => "LeaseTimeToLive",
+            Self::LeaseLeases => "LeaseLeases",
             Self::Status => "Status",
             Self::Alarm => "Alarm",
             Self::MemberList => "MemberList",
@@ -94,12 +121,16 @@ impl Method {
     /// How gRPC's metrics call its form.
     pub(crate) const fn form(self) -> &'static str {
         match self {
-            Self::Watch => "bidi_stream",
+            Self::Watch | Self::LeaseKeepAlive => "bidi_stream",
             Self::Range
             | Self::Put
             | Self::DeleteRange
             | Self::Txn
             | Self::Compact
+            | Self::LeaseGrant
+            | Self::LeaseRevoke
+            | Self::LeaseTimeToLive
+            | Self::LeaseLeases
             | Self::Status
             | Self::Alarm
             | Self::MemberList
@@ -119,6 +150,11 @@ impl Method {
             Self::Txn => Some("/v3/kv/txn"),
             Self::Compact => Some("/v3/kv/compaction"),
             Self::Watch => Some("/v3/watch"),
+            Self::LeaseGrant => Some("/v3/lease/grant"),
+            Self::LeaseRevoke => Some("/v3/lease/revoke"),
+            Self::LeaseKeepAlive => Some("/v3/lease/keepalive"),
+            Self::LeaseTimeToLive => Some("/v3/lease/timetolive"),
+            Self::LeaseLeases => Some("/v3/lease/leases"),
             Self::Status => Some("/v3/maintenance/status"),
             Self::Alarm => Some("/v3/maintenance/alarm"),
             Self::MemberList => Some("/v3/cluster/member/list"),
@@ -132,15 +168,7 @@ impl Method {
 }
 
 /// The gateway paths of etcd's methods that are not served yet, with the methods' full names.
-const NOT_SERVED: [(&str, &str); 38] = [
-    ("/v3/lease/grant", "etcdserverpb.Lease/LeaseGrant"),
-    ("/v3/lease/revoke", "etcdserverpb.Lease/LeaseRevoke"),
-    ("/v3/kv/lease/revoke", "etcdserverpb.Lease/LeaseRevoke"),
-    ("/v3/lease/keepalive", "etcdserverpb.Lease/LeaseKeepAlive"),
-    ("/v3/lease/timetolive", "etcdserverpb.Lease/LeaseTimeToLive"),
-    ("/v3/kv/lease/timetolive", "etcdserverpb.Lease/LeaseTimeToLive"),
-    ("/v3/lease/leases", "etcdserverpb.Lease/LeaseLeases"),
-    ("/v3/kv/lease/leases", "etcdserverpb.Lease/LeaseLeases"),
+const NOT_SERVED: [(&str, &str); 30] = [
     ("/v3/maintenance/defragment", "etcdserverpb.Maintenance/Defragment"),
     ("/v3/maintenance/hash", "etcdserverpb.Maintenance/Hash"),
     ("/v3/maintenance/hashkv", "etcdserverpb.Maintenance/HashKV"),
@@ -196,6 +224,17 @@ mod tests {
     }
 
     #[test]
+    fn the_old_gateway_paths_of_leases_still_work() {
+        for (path, method) in [
+            ("/v3/kv/lease/revoke", Method::LeaseRevoke),
+            ("/v3/kv/lease/timetolive", Method::LeaseTimeToLive),
+            ("/v3/kv/lease/leases", Method::LeaseLeases),
+        ] {
+            assert_eq!(Method::from_gateway_path(path), Some(method));
+        }
+    }
+
+    #[test]
     fn other_paths_name_no_method() {
         for path in [
             "",
@@ -210,8 +249,9 @@ mod tests {
         ] {
             assert_eq!(Method::from_grpc_path(path), None, "{path}");
         }
-        assert_eq!(Method::from_gateway_path("/v3/lease/grant"), None);
-        assert_eq!(not_served_at("/v3/lease/grant"), Some("etcdserverpb.Lease/LeaseGrant"));
+        assert_eq!(Method::from_gateway_path("/v3/kv/lease/grant"), None);
+        assert_eq!(Method::from_gateway_path("/v3/lock/lock"), None);
+        assert_eq!(not_served_at("/v3/lock/lock"), Some("v3lockpb.Lock/Lock"));
         assert_eq!(not_served_at("/v3/nonsense"), None);
     }
 }

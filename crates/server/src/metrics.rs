@@ -18,6 +18,10 @@ pub(crate) struct Metrics {
     proposals_started: AtomicU64,
     proposals_ended: AtomicU64,
     proposals_failed: AtomicU64,
+    leases_granted: AtomicU64,
+    leases_revoked: AtomicU64,
+    leases_renewed: AtomicU64,
+    leases_expired: AtomicU64,
     health_success: AtomicU64,
     health_failures: AtomicU64,
 }
@@ -71,6 +75,22 @@ impl Metrics {
         add(&self.proposals_failed, 1);
     }
 
+    pub(crate) fn lease_granted(&self) {
+        add(&self.leases_granted, 1);
+    }
+
+    pub(crate) fn lease_revoked(&self) {
+        add(&self.leases_revoked, 1);
+    }
+
+    pub(crate) fn lease_renewed(&self) {
+        add(&self.leases_renewed, 1);
+    }
+
+    pub(crate) fn leases_expired(&self, count: u64) {
+        add(&self.leases_expired, count);
+    }
+
     pub(crate) fn health_checked(&self, healthy: bool) {
         add(if healthy { &self.health_success } else { &self.health_failures }, 1);
     }
@@ -102,6 +122,7 @@ pub(crate) struct Figures {
     pub(crate) connections: usize,
     pub(crate) wal_fsync: Option<Histogram>,
     pub(crate) watch: WatchFigures,
+    pub(crate) leases: usize,
     pub(crate) process: ProcessFigures,
 }
 
@@ -158,6 +179,7 @@ impl Metrics {
         self.render_proposals(&mut out, figures);
         render_store(&mut out, figures);
         render_watches(&mut out, figures.watch);
+        self.render_leases(&mut out, figures);
         self.render_requests(&mut out, figures);
         render_process(&mut out, figures.process);
         out.text
@@ -182,6 +204,19 @@ impl Metrics {
             "Proposals that were refused, lost, or without a known fate in time.",
             load(&self.proposals_failed),
         );
+    }
+
+    /// What this member did for leases; etcd's names.
+    fn render_leases(&self, out: &mut Page, figures: &Figures) {
+        out.gauge("quorate_leases", "Leases that live.", figures.leases);
+        for (name, help, counter) in [
+            ("etcd_debugging_lease_granted_total", "Leases granted.", &self.leases_granted),
+            ("etcd_debugging_lease_revoked_total", "Leases revoked.", &self.leases_revoked),
+            ("etcd_debugging_lease_renewed_total", "Renewals of leases.", &self.leases_renewed),
+            ("etcd_server_lease_expired_total", "Leases expired.", &self.leases_expired),
+        ] {
+            out.counter(name, help, load(counter));
+        }
     }
 
     fn render_requests(&self, out: &mut Page, figures: &Figures) {

@@ -41,6 +41,11 @@ pub struct ServerOptions {
     /// How long streams of clients that require a leader outlive it: etcd's is three election
     /// timeouts.
     pub leaderless_timeout: Duration,
+    /// The shortest time to live of a lease, in seconds; who asks for less gets this. etcd's is one
+    /// and a half election timeouts, rounded up.
+    pub lease_ttl_seconds_min: i64,
+    /// How long no lease ends after this member took over leadership: owners have to find it first.
+    pub lease_takeover_grace: Duration,
     /// Responses that a watch stream's client has not taken before its further requests wait.
     pub watch_unread_count_max: usize,
     /// How much watches may hold in memory, and do in one go.
@@ -84,6 +89,8 @@ impl Default for ServerOptions {
             half_open_timeout: Duration::from_secs(30),
             watch_progress_interval: Duration::from_mins(10),
             leaderless_timeout: Duration::from_secs(3),
+            lease_ttl_seconds_min: 2,
+            lease_takeover_grace: Duration::from_secs(3),
             watch_unread_count_max: 1024,
             watch: WatchLimits::default(),
             drain_timeout: Duration::from_secs(5),

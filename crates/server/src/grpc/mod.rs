@@ -1,9 +1,10 @@
 //! gRPC over one HTTP/2 stream: from a request's headers to its answer with trailers, for methods
-//! with one message each way, and for streams of watches. Bare `h2` rather than a layer on top, because this is the path of
+//! with one message each way, and for streams. Bare `h2` rather than a layer on top, because this is the path of
 //! every put and get. Must not know what a method does.
 
 pub(crate) mod frame;
 mod headers;
+mod keep_alive;
 mod watch;
 
 use crate::errors::{Code, Rejection};
@@ -44,6 +45,10 @@ pub(crate) fn answer(
         if method == Method::Watch {
             // The rarer is boxed: a future is as large as its largest branch.
             let code = Box::pin(watch::serve(service, body, respond, requires_leader)).await;
+            return service.metrics().handled(method, code);
+        }
+        if method == Method::LeaseKeepAlive {
+            let code = Box::pin(keep_alive::serve(service, body, respond, requires_leader)).await;
             return service.metrics().handled(method, code);
         }
         let outcome = if requires_leader && !service.has_leader() {

@@ -104,8 +104,25 @@ async fn call(service: &Service, method: Method, json: &[u8]) -> Result<Vec<u8>,
             translate::<pb::MemberPromoteRequest, pb::MemberPromoteResponse>(service, method, json)
                 .await
         }
-        // The health service has no gateway path, and watches are streams: nobody gets here.
-        Method::HealthCheck | Method::Watch => {
+        Method::LeaseGrant => {
+            translate::<pb::LeaseGrantRequest, pb::LeaseGrantResponse>(service, method, json).await
+        }
+        Method::LeaseRevoke => {
+            translate::<pb::LeaseRevokeRequest, pb::LeaseRevokeResponse>(service, method, json)
+                .await
+        }
+        Method::LeaseTimeToLive => {
+            translate::<pb::LeaseTimeToLiveRequest, pb::LeaseTimeToLiveResponse>(
+                service, method, json,
+            )
+            .await
+        }
+        Method::LeaseLeases => {
+            translate::<pb::LeaseLeasesRequest, pb::LeaseLeasesResponse>(service, method, json)
+                .await
+        }
+        // The health service has no gateway path, and two are streams: nobody gets here.
+        Method::HealthCheck | Method::Watch | Method::LeaseKeepAlive => {
             Err(Rejection::NotServed { method: method.name().into() })
         }
     }

@@ -3,6 +3,8 @@
 
 mod content;
 mod gateway;
+mod keep_alive;
+mod lines;
 mod pages;
 mod watch;
 
@@ -36,6 +38,10 @@ pub(crate) async fn respond(
             Ok(lines) => gateway::success(Content::Lines(lines)),
             Err(rejection) => gateway::rejection(&rejection).map(Content::Whole),
         }
+    } else if method == Method::POST && keep_alive::is_at(uri.path()) {
+        let lines = keep_alive::respond(service, &body).await;
+        let response = lines.map_or_else(|error| gateway::rejection(&error), gateway::success);
+        response.map(Content::Whole)
     } else {
         route(service, method, uri, body).await.map(Content::Whole)
     };

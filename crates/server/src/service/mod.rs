@@ -3,6 +3,7 @@
 
 mod cluster;
 mod kv;
+mod lease;
 mod members;
 mod plan;
 mod watch;
@@ -37,6 +38,7 @@ pub(crate) struct Service {
     /// Places for connections.
     connections: Arc<Semaphore>,
     watches: WatchHub,
+    leases: lease::Leases,
     /// Signalled when the store has something new for the watches.
     published: Arc<Notify>,
     /// Whether a leader is known; for streams that require one.
@@ -60,8 +62,10 @@ impl Service {
         let published = Arc::new(Notify::new());
         let signal = Arc::clone(&published);
         let watches = WatchHub::new(&reader, options.watch, move || signal.notify_one());
+        let leases = lease::Leases::new(&reader, options.lease_takeover_grace);
         Self {
             watches,
+            leases,
             published,
             leader_known: watch_channel::Sender::new(true),
             stopping: watch_channel::Sender::new(false),
@@ -120,14 +124,25 @@ impl Service {
             Method::MemberUpdate => Box::pin(self.member_update(message, deadline)).await,
             Method::MemberPromote => Box::pin(self.member_promote(message, deadline)).await,
             Method::HealthCheck => Self::health_check(message),
-            // A stream is no call: see `WatchSession`.
-            Method::Watch => Err(Rejection::NotServed { method: method.name().into() }),
+            Method::LeaseGrant => self.lease_grant(message, deadline).await,
+            Method::LeaseRevoke => self.lease_revoke(message, deadline).await,
+            Method::LeaseTimeToLive => self.lease_time_to_live(message, deadline).await,
+            Method::LeaseLeases => self.lease_leases(message, deadline).await,
+            // A stream is no call: see `WatchSession` and `Service::lease_keep_alive`.
+            Method::Watch | Method::LeaseKeepAlive => {
+                Err(Rejection::NotServed { method: method.name().into() })
+            }
         }
     }
 
     /// Ends the streams that would go on for ever.
     pub(crate) fn stop_streams(&self) {
         self.stopping.send_replace(true);
+    }
+
+    /// Tells when streams shall end.
+    pub(crate) fn stopping(&self) -> watch_channel::Receiver<bool> {
+        self.stopping.subscribe()
     }
 
     /// Whether a leader is known.
@@ -175,6 +190,7 @@ impl Service {
             connections: self.connections(),
             wal_fsync: Some(Histogram::from(&metrics.fsync)),
             watch: self.watches.figures(),
+            leases: self.reader.lease_count(),
             process: ProcessFigures::now(),
         }
     }

@@ -1,0 +1,48 @@
+//! The JSON gateway's keep-alive: the requests of a body, then a line of JSON for each answer, in
+//! etcd's form. Must not know what a renewal does.
+
+use super::gateway;
+use super::lines::{Line, last_line, line_of};
+use crate::errors::Rejection;
+use crate::service::Service;
+use bytes::Bytes;
+use futures_util::stream::{FuturesOrdered, StreamExt};
+use quorate_etcd_api::etcdserverpb as pb;
+use serde_json::Value;
+
+/// How many renewals one body may ask for.
+const REQUESTS_COUNT_MAX: usize = 1024;
+
+/// Whether this is the gateway's path of keep-alives.
+pub(super) fn is_at(path: &str) -> bool {
+    matches!(path, "/v3/lease/keepalive" | "/v3beta/lease/keepalive")
+}
+
+/// Answers the requests of this body: JSON objects, one after the other. All are on their way at
+/// once; an answer that is none is the last one.
+pub(super) async fn respond(service: &Service, body: &[u8]) -> Result<Bytes, Rejection> {
+    let mut answers = FuturesOrdered::new();
+    let requests = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
+    for (place, request) in requests.enumerate() {
+        if place >= REQUESTS_COUNT_MAX {
+            return Err(Rejection::TooManyRequests);
+        }
+        match request.and_then(gateway::from_value::<pb::LeaseKeepAliveRequest>) {
+            Ok(request) => answers.push_back(service.lease_keep_alive(request)),
+            Err(error) if place == 0 => return Err(Rejection::JsonMalformed(error)),
+            // As in etcd, what was asked for before is answered.
+            Err(_) => break,
+        }
+    }
+    let mut lines = Vec::new();
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(result) => lines.extend_from_slice(&line_of(&Line { result })),
+            Err(rejection) => {
+                lines.extend_from_slice(&last_line(&rejection));
+                break;
+            }
+        }
+    }
+    Ok(lines.into())
+}

@@ -1,0 +1,202 @@
+//! The lease methods. Granting, revoking and renewing go through the log; how long a lease has left
+//! is this member's to say. Must not know how a request came, or what is attached to a lease.
+
+mod clock;
+mod expiry;
+mod renewals;
+mod timing;
+
+use super::Service;
+use crate::errors::Rejection;
+use crate::grpc::frame;
+use bytes::Bytes;
+use expiry::LeaseTimes;
+use prost::Message;
+use quorate_etcd_api::etcdserverpb as pb;
+use quorate_kv::lease::TTL_SECONDS_MAX;
+use quorate_kv::lease::api::{LeaseGrantRequest, LeaseRenewRequest};
+use quorate_kv::{Command, CommandKind, CommandTag, OpError, Outcome, Reader};
+use renewals::{Renewals, Renewed, Waiting};
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How many commands of renewals may be on their way at once.
+const BATCHES_COUNT_MAX: usize = 4;
+
+/// How long a renewal waits for its fate before it is tried again, perhaps with another leader.
+const RENEWAL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long to wait before something that failed is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// How many ids are tried for a lease whose client leaves the choice to us. One suffices.
+const ID_TRIES_MAX: usize = 8;
+
+/// What the server keeps for leases beside the store.
+pub(super) struct Leases {
+    times: LeaseTimes,
+    renewals: Renewals,
+}
+
+impl Leases {
+    pub(super) fn new(reader: &Reader, takeover_grace: Duration) -> Self {
+        let times = LeaseTimes::new(reader, takeover_grace);
+        Self { times, renewals: Renewals::default() }
+    }
+}
+
+impl Service {
+    pub(super) async fn lease_grant(
+        &self,
+        message: Bytes,
+        deadline: Instant,
+    ) -> Result<Bytes, Rejection> {
+        let request = LeaseGrantRequest::decode(message)?;
+        if request.ttl > TTL_SECONDS_MAX {
+            return Err(Rejection::LeaseTtlTooLarge);
+        }
+        let ttl = request.ttl.max(self.options.lease_ttl_seconds_min);
+        let mut tries = if request.id == 0 { ID_TRIES_MAX } else { 1 };
+        loop {
+            let id = if request.id == 0 { random_id() } else { request.id };
+            let command = Command::new(CommandKind::LeaseGrant(LeaseGrantRequest { ttl, id }));
+            let outcome = self.outcome_of(command.encode_to_vec().into(), deadline).await;
+            tries -= 1;
+            match outcome {
+                Err(Rejection::Op(OpError::LeaseExists)) if tries > 0 => {}
+                Err(rejection) => return Err(rejection),
+                Ok(outcome) => {
+                    self.metrics.lease_granted();
+                    return self.encode_outcome(outcome);
+                }
+            }
+        }
+    }
+
+    pub(super) async fn lease_revoke(
+        &self,
+        message: Bytes,
+        deadline: Instant,
+    ) -> Result<Bytes, Rejection> {
+        pb::LeaseRevokeRequest::decode(message.clone())?;
+        let command = Command::wrap(CommandTag::LeaseRevoke, &message);
+        let outcome = self.outcome_of(command, deadline).await?;
+        self.metrics.lease_revoked();
+        self.encode_outcome(outcome)
+    }
+
+    pub(super) async fn lease_time_to_live(
+        &self,
+        message: Bytes,
+        deadline: Instant,
+    ) -> Result<Bytes, Rejection> {
+        let request = pb::LeaseTimeToLiveRequest::decode(message)?;
+        self.confirm(deadline).await?;
+        let mut response = pb::LeaseTimeToLiveResponse {
+            header: Some(self.header(self.reader.revision().to_wire())),
+            id: request.id,
+            ttl: -1,
+            ..Default::default()
+        };
+        if let Some((remaining, lease)) = self.leases.times.remaining(&self.node, request.id) {
+            // Full seconds, and some time has passed since the lease was granted or renewed.
+            let remaining = remaining.saturating_sub(Duration::from_nanos(1)).as_secs();
+            response.ttl = i64::try_from(remaining).unwrap_or(i64::MAX);
+            response.granted_ttl = lease.ttl;
+            if request.keys {
+                let reader = self.reader.clone();
+                let keys = move || Ok(reader.lease_keys(request.id)?);
+                response.keys = Box::pin(self.apart(deadline, keys)).await?;
+            }
+        }
+        Ok(frame::encode(&response))
+    }
+
+    pub(super) async fn lease_leases(
+        &self,
+        message: Bytes,
+        deadline: Instant,
+    ) -> Result<Bytes, Rejection> {
+        pb::LeaseLeasesRequest::decode(message)?;
+        self.confirm(deadline).await?;
+        let ids = self.leases.times.ids(&self.node);
+        let leases = ids.into_iter().map(|id| pb::LeaseStatus { id }).collect();
+        let header = Some(self.header(self.reader.revision().to_wire()));
+        Ok(frame::encode(&pb::LeaseLeasesResponse { header, leases }))
+    }
+
+    /// Renews a lease; the response's time to live is 0 if there is no such lease.
+    pub(crate) async fn lease_keep_alive(
+        &self,
+        request: pb::LeaseKeepAliveRequest,
+    ) -> Result<pb::LeaseKeepAliveResponse, Rejection> {
+        let deadline = Instant::now() + self.options.request_timeout;
+        let answer = self.leases.renewals.ask(request.id, deadline)?;
+        // The task that renews is gone if nobody answers.
+        let renewed = answer.await.unwrap_or(Err(Rejection::Stopped))?;
+        self.metrics.lease_renewed();
+        let revision = renewed.header.map_or(0, |header| header.revision);
+        let header = Some(self.header(revision));
+        Ok(pb::LeaseKeepAliveResponse { header, id: request.id, ttl: renewed.ttl })
+    }
+
+    /// Carries renewals into the log, for as long as it is polled.
+    pub(crate) async fn renew_leases(&self) {
+        use futures_util::stream::{FuturesUnordered, StreamExt};
+        let renewals = &self.leases.renewals;
+        let mut on_their_way = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                () = renewals.arrived.notified(), if on_their_way.len() < BATCHES_COUNT_MAX => {}
+                Some(()) = on_their_way.next() => {}
+            }
+            while on_their_way.len() < BATCHES_COUNT_MAX
+                && let Some(batch) = renewals.take(Instant::now())
+            {
+                on_their_way.push(self.renew(batch));
+            }
+        }
+    }
+
+    async fn renew(&self, batch: Vec<Waiting>) {
+        let ids = batch.iter().map(|waiting| waiting.id).collect();
+        let command = Command::new(CommandKind::LeaseRenew(LeaseRenewRequest { ids }));
+        let deadline = Instant::now() + RENEWAL_PATIENCE;
+        match self.outcome_of(command.encode_to_vec().into(), deadline).await {
+            Ok(Outcome::LeaseRenew(response)) => {
+                let header = response.header;
+                for (waiting, ttl) in batch.into_iter().zip(response.ttls) {
+                    // Whoever left meanwhile need not know.
+                    let _ = waiting.answer.send(Ok(Renewed { header, ttl }));
+                }
+            }
+            // Nobody answers any more: all senders are dropped.
+            Err(Rejection::Stopped) => drop(batch),
+            Ok(_) | Err(_) => {
+                tokio::time::sleep(RETRY_PAUSE).await;
+                self.leases.renewals.put_back(batch);
+            }
+        }
+    }
+}
+
+/// A positive number that nobody can foresee.
+fn random_id() -> i64 {
+    // Keyed anew for each call, from the system's randomness at first.
+    let number = RandomState::new().hash_one(Instant::now());
+    i64::try_from(number >> 1).unwrap_or(i64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn chosen_ids_are_positive_and_differ() {
+        let ids: BTreeSet<i64> = (0..1000).map(|_| random_id()).collect();
+        assert_eq!(ids.len(), 1000);
+        assert!(ids.into_iter().all(|id| id > 0));
+    }
+}

@@ -1,0 +1,243 @@
+//! Leases over gRPC and over the JSON gateway, from outside.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod common;
+
+use bytes::Bytes;
+use common::Server;
+use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
+use quorate_etcd_api::etcdserverpb::lease_client::LeaseClient;
+use quorate_etcd_api::etcdserverpb::watch_client::WatchClient;
+use quorate_etcd_api::etcdserverpb::watch_request::RequestUnion;
+use quorate_etcd_api::etcdserverpb::{
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseLeasesRequest,
+    LeaseRevokeRequest, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutRequest,
+    WatchCreateRequest, WatchRequest,
+};
+use quorate_server::ServerOptions;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+struct Client {
+    lease: LeaseClient<Channel>,
+    kv: KvClient<Channel>,
+    channel: Channel,
+}
+
+impl Client {
+    async fn of(server: &Server) -> Self {
+        let channel = server.channel().await;
+        let lease = LeaseClient::new(channel.clone());
+        Self { lease, kv: KvClient::new(channel.clone()), channel }
+    }
+
+    async fn grant(&mut self, id: i64, ttl: i64) -> Result<LeaseGrantResponse, Status> {
+        Ok(self.lease.lease_grant(LeaseGrantRequest { ttl, id }).await?.into_inner())
+    }
+
+    async fn put(&mut self, key: &'static str, lease: i64) -> Result<(), Status> {
+        let request = PutRequest { key: key.into(), lease, ..Default::default() };
+        self.kv.put(request).await.map(drop)
+    }
+
+    async fn time_to_live(&mut self, id: i64) -> LeaseTimeToLiveResponse {
+        let request = LeaseTimeToLiveRequest { id, keys: true };
+        self.lease.lease_time_to_live(request).await.unwrap().into_inner()
+    }
+
+    async fn ids(&mut self) -> Vec<i64> {
+        let response = self.lease.lease_leases(LeaseLeasesRequest {}).await.unwrap();
+        response.into_inner().leases.iter().map(|lease| lease.id).collect()
+    }
+
+    /// Renews these on one stream; the times to live that come back.
+    async fn keep_alive(&mut self, ids: Vec<i64>) -> Vec<(i64, i64)> {
+        let requests = ids.into_iter().map(|id| LeaseKeepAliveRequest { id });
+        let requests = futures_util::stream::iter(requests.collect::<Vec<_>>());
+        let mut answers = self.lease.lease_keep_alive(requests).await.unwrap().into_inner();
+        let mut ttls = Vec::new();
+        while let Some(answer) = answers.message().await.unwrap() {
+            assert!(answer.header.is_some_and(|header| header.member_id == common::MEMBER_ID));
+            ttls.push((answer.id, answer.ttl));
+        }
+        ttls
+    }
+}
+
+/// A server whose leases end soon.
+async fn impatient() -> Server {
+    let lease_takeover_grace = Duration::ZERO;
+    let options =
+        ServerOptions { lease_ttl_seconds_min: 1, lease_takeover_grace, ..Default::default() };
+    Server::start_with(options).await
+}
+
+fn refusal<T: std::fmt::Debug>(outcome: Result<T, Status>) -> (Code, String) {
+    let status = outcome.unwrap_err();
+    (status.code(), status.message().to_owned())
+}
+
+#[tokio::test]
+async fn a_lease_is_granted_with_the_id_and_time_that_were_asked_for_or_with_ours() {
+    let server = Server::start().await;
+    let mut client = Client::of(&server).await;
+    let granted = client.grant(77, 100).await.unwrap();
+    assert_eq!((granted.id, granted.ttl, granted.error.as_str()), (77, 100, ""));
+    let header = granted.header.unwrap();
+    assert_eq!((header.cluster_id, header.revision), (common::CLUSTER_ID, 1));
+    for ttl in [1, 0, -5] {
+        let chosen = client.grant(0, ttl).await.unwrap();
+        assert!(chosen.id > 0);
+        assert_eq!(chosen.ttl, 2);
+    }
+    assert_eq!(client.ids().await.len(), 4);
+    let exists = (Code::FailedPrecondition, "etcdserver: lease already exists".to_owned());
+    assert_eq!(refusal(client.grant(77, 100).await), exists);
+    let too_large = (Code::OutOfRange, "etcdserver: too large lease TTL".to_owned());
+    assert_eq!(refusal(client.grant(0, 9_000_000_001).await), too_large);
+    assert_eq!(client.grant(0, 9_000_000_000).await.unwrap().ttl, 9_000_000_000);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn time_to_live_says_what_is_left_of_what_and_which_keys_go_with_it() {
+    let server = Server::start().await;
+    let mut client = Client::of(&server).await;
+    client.grant(77, 100).await.unwrap();
+    client.put("b", 77).await.unwrap();
+    client.put("a", 77).await.unwrap();
+    let found = client.time_to_live(77).await;
+    assert_eq!((found.id, found.granted_ttl), (77, 100));
+    assert!((1..100).contains(&found.ttl), "{found:?}");
+    assert_eq!(found.keys, [Bytes::from("a"), "b".into()]);
+    let unknown = client.time_to_live(78).await;
+    assert_eq!((unknown.id, unknown.ttl, unknown.granted_ttl), (78, -1, 0));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn revoking_deletes_the_keys_and_what_is_unknown_is_refused() {
+    let server = Server::start().await;
+    let mut client = Client::of(&server).await;
+    let not_found = (Code::NotFound, "etcdserver: requested lease not found".to_owned());
+    assert_eq!(refusal(client.put("a", 77).await), not_found);
+    client.grant(77, 100).await.unwrap();
+    client.put("a", 77).await.unwrap();
+    let revoke = LeaseRevokeRequest { id: 77 };
+    let response = client.lease.lease_revoke(revoke).await.unwrap().into_inner();
+    assert_eq!(response.header.unwrap().revision, 3);
+    assert_eq!(refusal(client.lease.lease_revoke(revoke).await), not_found);
+    assert_eq!(client.ids().await, [0; 0]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_of_keep_alives_is_answered_in_order_and_0_means_unknown() {
+    let server = Server::start().await;
+    let mut client = Client::of(&server).await;
+    for id in 1..=100 {
+        client.grant(id, 100 + id).await.unwrap();
+    }
+    let ids: Vec<i64> = (1..=101).chain([7]).collect();
+    let expected: Vec<(i64, i64)> =
+        ids.iter().map(|id| (*id, if *id == 101 { 0 } else { 100 + id })).collect();
+    assert_eq!(client.keep_alive(ids).await, expected);
+    assert_eq!(client.ids().await, (1..=100).collect::<Vec<_>>());
+    let (_, page) = server.get("/metrics").await;
+    assert!(page.contains("\nquorate_leases 100\n"));
+    assert!(page.contains("\netcd_debugging_lease_renewed_total 102\n"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_lease_that_nobody_renews_ends_with_all_its_keys_in_one_change() {
+    let server = impatient().await;
+    let mut client = Client::of(&server).await;
+    let create =
+        WatchCreateRequest { key: "k".into(), range_end: "l".into(), ..Default::default() };
+    let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+    // Its sending side must stay open, or the client would end the stream.
+    let requests = futures_util::StreamExt::chain(
+        futures_util::stream::iter([request]),
+        futures_util::stream::pending(),
+    );
+    let mut watch = WatchClient::new(client.channel.clone()).watch(requests).await.unwrap();
+    let watch = watch.get_mut();
+    assert!(watch.message().await.unwrap().unwrap().created);
+    client.grant(1, 100).await.unwrap();
+    client.put("k0", 1).await.unwrap();
+    client.grant(2, 1).await.unwrap();
+    client.put("k1", 2).await.unwrap();
+    client.put("k2", 2).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(watch.message().await.unwrap().unwrap().events.len(), 1);
+    }
+    let end = watch.message().await.unwrap().unwrap();
+    let gone: Vec<_> = end.events.iter().map(|event| event.kv.as_ref().unwrap()).collect();
+    assert_eq!(gone.iter().map(|kv| kv.key.clone()).collect::<Vec<_>>(), ["k1", "k2"]);
+    assert_eq!(gone[0].mod_revision, gone[1].mod_revision);
+    assert_eq!(client.ids().await, [1]);
+    assert_eq!(client.keep_alive(vec![2]).await, [(2, 0)]);
+    server.stop().await;
+}
+
+fn value(answer: &(u16, String)) -> (u16, Value) {
+    let mut body: Value = serde_json::from_str(&answer.1).unwrap();
+    if let Some(object) = body.as_object_mut() {
+        object.remove("header");
+    }
+    (answer.0, body)
+}
+
+#[tokio::test]
+async fn the_gateway_answers_as_etcd_3_5_does() {
+    let server = Server::start().await;
+    let ask = async |path: &str, body: &str| value(&server.post(path, body).await);
+    let granted = ask("/v3/lease/grant", r#"{"TTL":100,"ID":77}"#).await;
+    assert_eq!(granted, (200, json!({"ID": "77", "TTL": "100"})));
+    let text = "etcdserver: lease already exists";
+    let exists = json!({"error": text, "code": 9, "message": text});
+    assert_eq!(ask("/v3/lease/grant", r#"{"TTL":"100","ID":"77"}"#).await, (400, exists));
+    let text = "etcdserver: too large lease TTL";
+    let too_large = json!({"error": text, "code": 11, "message": text});
+    assert_eq!(ask("/v3/lease/grant", r#"{"TTL":"9000000001"}"#).await, (400, too_large));
+    let unknown = ask("/v3/kv/lease/timetolive", r#"{"ID":5}"#).await;
+    assert_eq!(unknown, (200, json!({"ID": "5", "TTL": "-1"})));
+    server.post("/v3/kv/put", r#"{"key":"YQ==","lease":"77"}"#).await;
+    let (_, found) = ask("/v3/lease/timetolive", r#"{"ID":77,"keys":true}"#).await;
+    assert_eq!((&found["grantedTTL"], &found["keys"]), (&json!("100"), &json!(["YQ=="])));
+    let leases = ask("/v3/kv/lease/leases", "").await;
+    assert_eq!(leases, (200, json!({"leases": [{"ID": "77"}]})));
+
+    let (status, lines) =
+        server.post("/v3/lease/keepalive", r#"{"ID":77}{"ID":999} {"ID":77}nonsense"#).await;
+    let results: Vec<Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ttl = |place: usize| results[place]["result"]["TTL"].clone();
+    assert_eq!((status, results.len()), (200, 3));
+    assert_eq!((ttl(0), ttl(1), ttl(2)), (json!("100"), Value::Null, json!("100")));
+    assert_eq!(server.post("/v3/lease/keepalive", "").await, (200, String::new()));
+    assert_eq!(server.post("/v3/lease/keepalive", "nonsense").await.0, 400);
+
+    assert_eq!(ask("/v3/kv/lease/revoke", r#"{"ID":77}"#).await, (200, json!({})));
+    let text = "etcdserver: requested lease not found";
+    let not_found = json!({"error": text, "code": 5, "message": text});
+    assert_eq!(ask("/v3/lease/revoke", r#"{"ID":77}"#).await, (404, not_found));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_of_keep_alives_ends_when_the_server_stops() {
+    let server = Server::start().await;
+    let mut client = Client::of(&server).await;
+    let requests = futures_util::stream::pending();
+    let mut answers = client.lease.lease_keep_alive(requests).await.unwrap().into_inner();
+    let ended = server.begin_stop();
+    let status = answers.message().await.unwrap_err();
+    assert_eq!(status.message(), "etcdserver: server stopped");
+    drop((answers, client));
+    ended.await.unwrap().unwrap();
+}
