@@ -52,6 +52,8 @@ enum Verb {
     Txn(client::Txn),
     /// Shows changes of a key, or of a range of keys, as they happen
     Watch(client::Watch),
+    /// Keys that live only as long as somebody renews their lease
+    Lease(client::Lease),
     /// Forgets what keys held before a revision
     Compaction(client::Compaction),
     /// Shows who leads and how far each endpoint is
@@ -93,6 +95,7 @@ fn run(verb: Verb, is_set: impl Fn(&str) -> bool) -> anyhow::Result<()> {
         Verb::Del(verb) => client::run(verb),
         Verb::Txn(verb) => client::run(verb),
         Verb::Watch(verb) => client::run(verb),
+        Verb::Lease(verb) => client::run(verb),
         Verb::Compaction(verb) => client::run(verb),
         Verb::Status(verb) => client::run(verb),
         Verb::Member(verb) => client::run(verb),

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use quorate_etcd_api::etcdserverpb::StatusRequest;
 use quorate_etcd_api::etcdserverpb::cluster_client::ClusterClient;
 use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
+use quorate_etcd_api::etcdserverpb::lease_client::LeaseClient;
 use quorate_etcd_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_etcd_api::etcdserverpb::watch_client::WatchClient;
 use std::error::Error;
@@ -154,6 +155,11 @@ impl Live {
     /// The service about the members there.
     pub(crate) fn cluster(&self) -> ClusterClient<Channel> {
         ClusterClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
+    }
+
+    /// The lease service there.
+    pub(crate) fn lease(&self) -> LeaseClient<Channel> {
+        LeaseClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
     }
 
     /// Where that is.

@@ -5,8 +5,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use quorate_etcd_api::etcdserverpb::response_op::Response;
 use quorate_etcd_api::etcdserverpb::{
-    CompactionResponse, DeleteRangeResponse, Member, PutResponse, RangeResponse, ResponseHeader,
-    ResponseOp, StatusResponse, TxnResponse, WatchResponse,
+    CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveResponse,
+    LeaseLeasesResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse, Member, PutResponse,
+    RangeResponse, ResponseHeader, ResponseOp, StatusResponse, TxnResponse, WatchResponse,
 };
 use quorate_etcd_api::mvccpb::{Event, KeyValue};
 use serde_json::{Value, json};
@@ -100,6 +101,51 @@ pub(crate) fn status(response: &StatusResponse) -> Value {
         "dbSizeInUse": response.db_size_in_use,
         "isLearner": response.is_learner,
     }))
+}
+
+pub(crate) fn lease_revoke(response: &LeaseRevokeResponse) -> Value {
+    brief(json!({ "header": header(response.header.as_ref()) }))
+}
+
+/// etcdctl prints the answers about leases with the header's fields among their own, and with their
+/// zeros.
+pub(crate) fn lease_grant(response: &LeaseGrantResponse) -> Value {
+    beside_header(
+        response.header.as_ref(),
+        json!({ "ID": response.id, "TTL": response.ttl, "Error": response.error }),
+    )
+}
+
+pub(crate) fn lease_keep_alive(response: &LeaseKeepAliveResponse) -> Value {
+    let own = json!({ "ID": response.id, "TTL": response.ttl });
+    beside_header(response.header.as_ref(), own)
+}
+
+pub(crate) fn lease_time_to_live(response: &LeaseTimeToLiveResponse) -> Value {
+    let keys: Vec<String> = response.keys.iter().map(|key| STANDARD.encode(key)).collect();
+    beside_header(
+        response.header.as_ref(),
+        json!({
+            "id": response.id,
+            "ttl": response.ttl,
+            "granted-ttl": response.granted_ttl,
+            "keys": if keys.is_empty() { Value::Null } else { keys.into() },
+        }),
+    )
+}
+
+pub(crate) fn lease_list(response: &LeaseLeasesResponse) -> Value {
+    let leases: Vec<Value> = response.leases.iter().map(|it| json!({ "id": it.id })).collect();
+    beside_header(response.header.as_ref(), json!({ "leases": leases }))
+}
+
+fn beside_header(found: Option<&ResponseHeader>, own: Value) -> Value {
+    let (Some(Value::Object(mut members)), Value::Object(own)) = (header(found), own.clone())
+    else {
+        return own;
+    };
+    members.extend(own);
+    Value::Object(members)
 }
 
 /// etcdctl prints this one with other names, and with its zeros.

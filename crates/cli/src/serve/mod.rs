@@ -199,6 +199,8 @@ fn server_options(flags: &Flags, settings: &Settings) -> ServerOptions {
         txn_ops_max: flags.max_txn_ops,
         request_timeout: REQUEST_TIMEOUT_BASE + settings.election_timeout * 2,
         leaderless_timeout: settings.election_timeout * 3,
+        lease_takeover_grace: settings.election_timeout * 3,
+        lease_ttl_seconds_min: lease_ttl_seconds_min(settings.election_timeout),
         watch_progress_interval: settings.watch_progress_interval,
         quota_bytes: settings.quota_bytes,
         member: Some(MemberContext {
@@ -210,6 +212,12 @@ fn server_options(flags: &Flags, settings: &Settings) -> ServerOptions {
         learners_count_max: flags.max_learners,
         ..ServerOptions::default()
     }
+}
+
+/// One and a half election timeouts, as in etcd: who renews in time survives a change of the leader.
+fn lease_ttl_seconds_min(election_timeout: Duration) -> i64 {
+    let seconds = (election_timeout * 3 / 2).as_millis().div_ceil(1000);
+    i64::try_from(seconds).unwrap_or(i64::MAX)
 }
 
 /// Listens, or says what to do.
