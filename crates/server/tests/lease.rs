@@ -169,7 +169,8 @@ async fn a_lease_that_nobody_renews_ends_with_all_its_keys_in_one_change() {
     assert!(watch.message().await.unwrap().unwrap().created);
     client.grant(1, 100).await.unwrap();
     client.put("k0", 1).await.unwrap();
-    client.grant(2, 1).await.unwrap();
+    // Time enough for the puts, on a busy machine too.
+    client.grant(2, 5).await.unwrap();
     client.put("k1", 2).await.unwrap();
     client.put("k2", 2).await.unwrap();
     for _ in 0..3 {
