@@ -7,7 +7,10 @@ use bytes::Bytes;
 use prost::Message;
 use quorate::core::{LogId, LogIndex, Term};
 
-const FORMAT: u64 = 1;
+/// A program that knew no leases would pass over them, hence the number.
+const FORMAT: u64 = 2;
+/// The first format, without leases; the next batch makes the newest of it.
+const FORMAT_WITHOUT_LEASES: u64 = 1;
 const FORMAT_KEY: &[u8] = b"format";
 const PROGRESS_KEY: &[u8] = b"progress";
 const SCRUB_KEY: &[u8] = b"scrub";
@@ -154,8 +157,8 @@ impl Meta {
     /// What the engine holds; a fresh store's if it is empty.
     pub(crate) fn read(view: &dyn EngineView) -> Result<Self, EngineError> {
         let Some(format) = get::<Number>(view, FORMAT_KEY)? else { return Ok(Self::default()) };
-        if format.value != FORMAT {
-            return Err(EngineError::Format { expected: FORMAT, got: format.value });
+        if !(FORMAT_WITHOUT_LEASES..=FORMAT).contains(&format.value) {
+            return Err(EngineError::Format { newest: FORMAT, got: format.value });
         }
         Ok(Self {
             progress: Progress::read(view)?.unwrap_or_default(),

@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 const MAGIC: [u8; 8] = *b"QRKVSNAP";
 const VERSION: u32 = 2;
+/// The first version, which knew no leases. Such snapshots are still taken over.
+const VERSION_WITHOUT_LEASES: u32 = 1;
 /// A block ends after the row that exceeds this.
 const BLOCK_SIZE_BYTES: usize = 256 * 1024;
 
@@ -36,10 +38,13 @@ pub enum SnapshotError {
         got: [u8; 8],
     },
     /// It is of a version that we do not know.
-    #[error("snapshot has version {got}, expected {expected}")]
+    #[error(
+        "snapshot has version {got}, and this program reads none above {newest}: run the version \
+         that wrote it, or a later one"
+    )]
     Version {
-        /// Ours.
-        expected: u32,
+        /// The newest that we know.
+        newest: u32,
         /// What it says.
         got: u32,
     },
@@ -193,11 +198,15 @@ struct Incoming<'a> {
 impl<'a> Incoming<'a> {
     fn open(source: &'a mut dyn Read) -> Result<Self, SnapshotError> {
         let mut blocks = Blocks { source: io::BufReader::new(source), chain: 0 };
-        blocks.check_head()?;
+        let version = blocks.read_head()?;
         let progress = Progress::decode(blocks.next("header")?)
             .ok_or(SnapshotError::Malformed { what: "header" })?;
-        let leases = Leases::decode(blocks.next("leases")?)
-            .ok_or(SnapshotError::Malformed { what: "leases" })?;
+        let leases = if version == VERSION_WITHOUT_LEASES {
+            Leases::default()
+        } else {
+            let leases = Leases::decode(blocks.next("leases")?, progress.applied.index);
+            leases.ok_or(SnapshotError::Malformed { what: "leases" })?
+        };
         Ok(Self {
             blocks,
             progress,
@@ -316,16 +325,17 @@ struct Blocks<'a> {
 }
 
 impl Blocks<'_> {
-    fn check_head(&mut self) -> Result<(), SnapshotError> {
+    /// The version, which is one that we know.
+    fn read_head(&mut self) -> Result<u32, SnapshotError> {
         let got: [u8; 8] = self.read_array()?;
         if got != MAGIC {
             return Err(SnapshotError::Magic { got });
         }
         let got = u32::from_le_bytes(self.read_array()?);
-        if got != VERSION {
-            return Err(SnapshotError::Version { expected: VERSION, got });
+        if !(VERSION_WITHOUT_LEASES..=VERSION).contains(&got) {
+            return Err(SnapshotError::Version { newest: VERSION, got });
         }
-        Ok(())
+        Ok(got)
     }
 
     fn next(&mut self, place: &'static str) -> Result<Bytes, SnapshotError> {

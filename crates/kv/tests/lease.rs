@@ -284,6 +284,96 @@ fn leases_and_their_keys_survive_restarts_and_snapshots() {
     }
 }
 
+/// What the first version would have written of a store without leases: the same without their
+/// block, and so with other checksums.
+fn as_first_version(snapshot: &[u8]) -> Vec<u8> {
+    let mut first = snapshot[..8].to_vec();
+    first.extend_from_slice(&1_u32.to_le_bytes());
+    let (mut rest, mut chain) = (&snapshot[12..], 0);
+    for place in 0.. {
+        let Some((size, after)) = rest.split_first_chunk::<4>() else { break };
+        let end = 4 + u32::from_le_bytes(*size) as usize;
+        if place == 1 {
+            assert_eq!(end, 4, "there are no leases");
+        } else {
+            chain = crc32c::crc32c_append(crc32c::crc32c_append(chain, size), &after[4..end]);
+            first.extend_from_slice(size);
+            first.extend_from_slice(&chain.to_le_bytes());
+            first.extend_from_slice(&after[4..end]);
+        }
+        rest = &after[end..];
+    }
+    first
+}
+
+/// All that an operator is told.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let source = error.source().map_or_else(String::new, with_sources);
+    format!("{error}: {source}")
+}
+
+fn restored(last_index: u64, snapshot: &[u8]) -> Result<Store, String> {
+    let mut store = Store::new();
+    let last_included = LogId::new(Term::new(1), LogIndex::new(last_index));
+    let outcome = store.machine.restore(last_included, &mut &*snapshot);
+    outcome.map_err(|error| with_sources(&error))?;
+    store.next_index = last_index + 1;
+    Ok(store)
+}
+
+#[test]
+fn a_snapshot_of_the_first_version_is_taken_over_and_one_of_a_later_version_is_refused() {
+    let mut old = Store::new();
+    for key in ["a", "b", "c"] {
+        old.apply(put(key, "v")).unwrap();
+    }
+    old.apply(delete("b")).unwrap();
+    let bytes = snapshot(&old.machine);
+    let mut store = restored(4, &as_first_version(&bytes)).unwrap();
+    assert_eq!(store.key_names(), ["a", "c"]);
+    assert_eq!(snapshot(&store.machine), bytes);
+    store.apply(grant(1, 10)).unwrap();
+    store.apply(put_with("a", 1)).unwrap();
+    assert_eq!(store.restarted().keys(1), ["a"]);
+
+    for version in [0_u32, 3] {
+        let mut unknown = bytes.clone();
+        unknown[8..12].copy_from_slice(&version.to_le_bytes());
+        let refusal = restored(4, &unknown).err().unwrap();
+        let text = format!(
+            "snapshot has version {version}, and this program reads none above 2: run the version \
+             that wrote it, or a later one"
+        );
+        assert!(refusal.contains(&text), "{refusal}");
+    }
+}
+
+#[test]
+fn a_store_of_the_first_format_opens_and_one_of_a_later_format_is_refused() {
+    let with_format = |format: u8| {
+        let mut store = Store::new();
+        store.apply(put("a", "v")).unwrap();
+        store.machine.flush().unwrap();
+        // A protobuf message with one number.
+        let (space, key, value) = (Space::Meta, b"format".to_vec(), vec![8, format]);
+        store.engine.write_batch(vec![Write::Put { space, key, value }], Durability::Now).unwrap();
+        store.engine
+    };
+    let mut store = Store::on(with_format(1), 2);
+    store.apply(grant(1, 10)).unwrap();
+    store.apply(put_with("a", 1)).unwrap();
+    let store = store.restarted();
+    assert_eq!((store.ids(), store.keys(1)), (vec![1], vec!["a".into()]));
+    let format = store.engine.view().unwrap().get(Space::Meta, b"format").unwrap().unwrap();
+    assert_eq!(*format, [8, 2], "a program that knows no leases is warned");
+
+    let engine = Arc::new(with_format(3));
+    let refusal = open_with(engine, Arc::new(Inline), tiny_limits()).err().unwrap().to_string();
+    let text = "storage has format 3, and this program reads none above 2: run the version that \
+                wrote it, or a later one";
+    assert!(refusal.contains(text), "{refusal}");
+}
+
 #[test]
 fn whoever_times_leases_hears_of_each_that_changed() {
     let mut store = Store::new();

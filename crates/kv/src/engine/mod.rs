@@ -177,10 +177,13 @@ pub enum EngineError {
         what: &'static str,
     },
     /// The data is of a format that this version does not know.
-    #[error("storage has format {got}, expected {expected}")]
+    #[error(
+        "storage has format {got}, and this program reads none above {newest}: run the version \
+         that wrote it, or a later one"
+    )]
     Format {
-        /// Ours.
-        expected: u64,
+        /// The newest that we know.
+        newest: u64,
         /// What is there.
         got: u64,
     },

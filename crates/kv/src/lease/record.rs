@@ -1,7 +1,7 @@
 //! Leases and their keys as rows of the engine. The layout is drawn in
 //! `docs/decisions/0015-leases.md`; nothing here decides which of them there are.
 
-use super::table::{Lease, Leases};
+use super::table::{Lease, Leases, TTL_SECONDS_MAX};
 use crate::engine::{Direction, EngineError, EngineView, Space, Write};
 use bytes::Bytes;
 use prost::Message;
@@ -115,11 +115,50 @@ impl Leases {
         AllRecords { leases: self.iter().map(record).collect() }.encode_to_vec()
     }
 
-    /// The inverse of [`Leases::encode`]; `None` if the bytes are something else.
-    pub(crate) fn decode(bytes: Bytes) -> Option<Self> {
-        let lease = |NamedRecord { id, ttl, renewed_at }| {
-            (id, Lease { ttl, renewed_at: LogIndex::new(renewed_at) })
-        };
-        Some(AllRecords::decode(bytes).ok()?.leases.into_iter().map(lease).collect())
+    /// The inverse of [`Leases::encode`]; `None` if the bytes are something else, or leases that no
+    /// state holds which has applied the log up to `applied`.
+    pub(crate) fn decode(bytes: Bytes, applied: LogIndex) -> Option<Self> {
+        let records = AllRecords::decode(bytes).ok()?.leases;
+        let are_in_order = records.is_sorted_by(|one, next| one.id < next.id);
+        let leases: Option<Self> =
+            records.into_iter().map(|record| record.check(applied)).collect();
+        leases.filter(|_| are_in_order)
+    }
+}
+
+impl NamedRecord {
+    fn check(self, applied: LogIndex) -> Option<(i64, Lease)> {
+        let Self { id, ttl, renewed_at } = self;
+        let renewed_at = LogIndex::new(renewed_at);
+        let is_possible = id != 0 && (1..=TTL_SECONDS_MAX).contains(&ttl) && renewed_at <= applied;
+        is_possible.then_some((id, Lease { ttl, renewed_at }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(records: &[(i64, i64, u64)]) -> Option<Vec<i64>> {
+        let record = |&(id, ttl, renewed_at)| NamedRecord { id, ttl, renewed_at };
+        let leases = records.iter().map(record).collect();
+        let bytes = AllRecords { leases }.encode_to_vec();
+        let leases = Leases::decode(bytes.into(), LogIndex::new(9))?;
+        Some(leases.iter().map(|(id, _)| id).collect())
+    }
+
+    #[test]
+    fn leases_that_no_store_holds_are_not_taken_out_of_a_snapshot() {
+        assert_eq!(decode(&[(-1, 1, 1), (1, TTL_SECONDS_MAX, 9)]), Some(vec![-1, 1]));
+        assert_eq!(decode(&[(0, 1, 1)]), None, "no id");
+        assert_eq!(decode(&[(1, 0, 1)]), None, "no time");
+        assert_eq!(decode(&[(1, TTL_SECONDS_MAX + 1, 1)]), None, "too much time");
+        assert_eq!(decode(&[(1, 1, 10)]), None, "renewed by an entry that is not applied");
+        assert_eq!(decode(&[(1, 1, 1), (1, 2, 2)]), None, "twice");
+        assert_eq!(decode(&[(2, 1, 1), (1, 1, 1)]), None, "out of order");
+        assert_eq!(
+            Leases::decode(Bytes::from_static(b"nonsense"), LogIndex::new(9)).map(drop),
+            None
+        );
     }
 }
