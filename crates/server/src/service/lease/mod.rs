@@ -5,6 +5,8 @@ mod clock;
 mod expiry;
 mod renewals;
 mod timing;
+#[cfg(test)]
+mod worlds;
 
 use super::Service;
 use crate::errors::Rejection;
