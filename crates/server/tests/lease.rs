@@ -8,13 +8,15 @@ use bytes::Bytes;
 use common::Server;
 use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
 use quorate_etcd_api::etcdserverpb::lease_client::LeaseClient;
+use quorate_etcd_api::etcdserverpb::request_op::Request;
 use quorate_etcd_api::etcdserverpb::watch_client::WatchClient;
 use quorate_etcd_api::etcdserverpb::watch_request::RequestUnion;
 use quorate_etcd_api::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseLeasesRequest,
-    LeaseRevokeRequest, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutRequest,
-    WatchCreateRequest, WatchRequest,
+    LeaseRevokeRequest, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutRequest, RequestOp,
+    TxnRequest, WatchCreateRequest, WatchRequest,
 };
+use quorate_etcd_api::mvccpb::event::EventType;
 use quorate_server::ServerOptions;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -41,6 +43,23 @@ impl Client {
     async fn put(&mut self, key: &'static str, lease: i64) -> Result<(), Status> {
         let request = PutRequest { key: key.into(), lease, ..Default::default() };
         self.kv.put(request).await.map(drop)
+    }
+
+    /// A lease with the shortest time to live, and these keys, put at one revision. On a slow machine
+    /// it may be gone before they are: then there is another one.
+    async fn with_keys(&mut self, keys: [&'static str; 2]) -> (i64, [&'static str; 2]) {
+        loop {
+            let lease = self.grant(0, 1).await.unwrap().id;
+            let put = |key: &'static str| {
+                let put = PutRequest { key: key.into(), lease, ..Default::default() };
+                RequestOp { request: Some(Request::RequestPut(put)) }
+            };
+            let txn = TxnRequest { success: keys.map(put).to_vec(), ..Default::default() };
+            match self.kv.txn(txn).await {
+                Ok(_) => return (lease, keys),
+                Err(status) => assert_eq!(status.code(), Code::NotFound, "{status}"),
+            }
+        }
     }
 
     async fn time_to_live(&mut self, id: i64) -> LeaseTimeToLiveResponse {
@@ -82,20 +101,21 @@ fn refusal<T: std::fmt::Debug>(outcome: Result<T, Status>) -> (Code, String) {
 
 #[tokio::test]
 async fn a_lease_is_granted_with_the_id_and_time_that_were_asked_for_or_with_ours() {
-    let server = Server::start().await;
+    let options = ServerOptions { lease_ttl_seconds_min: 3000, ..Default::default() };
+    let server = Server::start_with(options).await;
     let mut client = Client::of(&server).await;
-    let granted = client.grant(77, 100).await.unwrap();
-    assert_eq!((granted.id, granted.ttl, granted.error.as_str()), (77, 100, ""));
+    let granted = client.grant(77, 5000).await.unwrap();
+    assert_eq!((granted.id, granted.ttl, granted.error.as_str()), (77, 5000, ""));
     let header = granted.header.unwrap();
     assert_eq!((header.cluster_id, header.revision), (common::CLUSTER_ID, 1));
     for ttl in [1, 0, -5] {
         let chosen = client.grant(0, ttl).await.unwrap();
         assert!(chosen.id > 0);
-        assert_eq!(chosen.ttl, 2);
+        assert_eq!(chosen.ttl, 3000);
     }
     assert_eq!(client.ids().await.len(), 4);
     let exists = (Code::FailedPrecondition, "etcdserver: lease already exists".to_owned());
-    assert_eq!(refusal(client.grant(77, 100).await), exists);
+    assert_eq!(refusal(client.grant(77, 5000).await), exists);
     let too_large = (Code::OutOfRange, "etcdserver: too large lease TTL".to_owned());
     assert_eq!(refusal(client.grant(0, 9_000_000_001).await), too_large);
     assert_eq!(client.grant(0, 9_000_000_000).await.unwrap().ttl, 9_000_000_000);
@@ -106,12 +126,12 @@ async fn a_lease_is_granted_with_the_id_and_time_that_were_asked_for_or_with_our
 async fn time_to_live_says_what_is_left_of_what_and_which_keys_go_with_it() {
     let server = Server::start().await;
     let mut client = Client::of(&server).await;
-    client.grant(77, 100).await.unwrap();
+    client.grant(77, 5000).await.unwrap();
     client.put("b", 77).await.unwrap();
     client.put("a", 77).await.unwrap();
     let found = client.time_to_live(77).await;
-    assert_eq!((found.id, found.granted_ttl), (77, 100));
-    assert!((1..100).contains(&found.ttl), "{found:?}");
+    assert_eq!((found.id, found.granted_ttl), (77, 5000));
+    assert!((1..5000).contains(&found.ttl), "{found:?}");
     assert_eq!(found.keys, [Bytes::from("a"), "b".into()]);
     let unknown = client.time_to_live(78).await;
     assert_eq!((unknown.id, unknown.ttl, unknown.granted_ttl), (78, -1, 0));
@@ -124,7 +144,7 @@ async fn revoking_deletes_the_keys_and_what_is_unknown_is_refused() {
     let mut client = Client::of(&server).await;
     let not_found = (Code::NotFound, "etcdserver: requested lease not found".to_owned());
     assert_eq!(refusal(client.put("a", 77).await), not_found);
-    client.grant(77, 100).await.unwrap();
+    client.grant(77, 5000).await.unwrap();
     client.put("a", 77).await.unwrap();
     let revoke = LeaseRevokeRequest { id: 77 };
     let response = client.lease.lease_revoke(revoke).await.unwrap().into_inner();
@@ -139,13 +159,15 @@ async fn a_stream_of_keep_alives_is_answered_in_order_and_0_means_unknown() {
     let server = Server::start().await;
     let mut client = Client::of(&server).await;
     for id in 1..=100 {
-        client.grant(id, 100 + id).await.unwrap();
+        client.grant(id, 5000 + id).await.unwrap();
     }
     let ids: Vec<i64> = (1..=101).chain([7]).collect();
     let expected: Vec<(i64, i64)> =
-        ids.iter().map(|id| (*id, if *id == 101 { 0 } else { 100 + id })).collect();
+        ids.iter().map(|id| (*id, if *id == 101 { 0 } else { 5000 + id })).collect();
     assert_eq!(client.keep_alive(ids).await, expected);
-    assert_eq!(client.ids().await, (1..=100).collect::<Vec<_>>());
+    let mut ids = client.ids().await;
+    ids.sort_unstable();
+    assert_eq!(ids, (1..=100).collect::<Vec<_>>());
     let (_, page) = server.get("/metrics").await;
     assert!(page.contains("\nquorate_leases 100\n"));
     assert!(page.contains("\netcd_debugging_lease_renewed_total 102\n"));
@@ -167,21 +189,19 @@ async fn a_lease_that_nobody_renews_ends_with_all_its_keys_in_one_change() {
     let mut watch = WatchClient::new(client.channel.clone()).watch(requests).await.unwrap();
     let watch = watch.get_mut();
     assert!(watch.message().await.unwrap().unwrap().created);
-    client.grant(1, 100).await.unwrap();
+    client.grant(1, 5000).await.unwrap();
     client.put("k0", 1).await.unwrap();
-    // Time enough for the puts, on a busy machine too.
-    client.grant(2, 5).await.unwrap();
-    client.put("k1", 2).await.unwrap();
-    client.put("k2", 2).await.unwrap();
-    for _ in 0..3 {
-        assert_eq!(watch.message().await.unwrap().unwrap().events.len(), 1);
+    let (lease, keys) = client.with_keys(["k1", "k2"]).await;
+    let mut gone = Vec::new();
+    while gone.is_empty() {
+        let events = watch.message().await.unwrap().unwrap().events;
+        gone.extend(events.into_iter().filter(|event| event.r#type() == EventType::Delete));
     }
-    let end = watch.message().await.unwrap().unwrap();
-    let gone: Vec<_> = end.events.iter().map(|event| event.kv.as_ref().unwrap()).collect();
-    assert_eq!(gone.iter().map(|kv| kv.key.clone()).collect::<Vec<_>>(), ["k1", "k2"]);
+    let gone: Vec<_> = gone.into_iter().map(|event| event.kv.unwrap()).collect();
+    assert_eq!(gone.iter().map(|kv| kv.key.clone()).collect::<Vec<_>>(), keys);
     assert_eq!(gone[0].mod_revision, gone[1].mod_revision);
     assert_eq!(client.ids().await, [1]);
-    assert_eq!(client.keep_alive(vec![2]).await, [(2, 0)]);
+    assert_eq!(client.keep_alive(vec![lease]).await, [(lease, 0)]);
     server.stop().await;
 }
 
@@ -197,11 +217,11 @@ fn value(answer: &(u16, String)) -> (u16, Value) {
 async fn the_gateway_answers_as_etcd_3_5_does() {
     let server = Server::start().await;
     let ask = async |path: &str, body: &str| value(&server.post(path, body).await);
-    let granted = ask("/v3/lease/grant", r#"{"TTL":100,"ID":77}"#).await;
-    assert_eq!(granted, (200, json!({"ID": "77", "TTL": "100"})));
+    let granted = ask("/v3/lease/grant", r#"{"TTL":5000,"ID":77}"#).await;
+    assert_eq!(granted, (200, json!({"ID": "77", "TTL": "5000"})));
     let text = "etcdserver: lease already exists";
     let exists = json!({"error": text, "code": 9, "message": text});
-    assert_eq!(ask("/v3/lease/grant", r#"{"TTL":"100","ID":"77"}"#).await, (400, exists));
+    assert_eq!(ask("/v3/lease/grant", r#"{"TTL":"5000","ID":"77"}"#).await, (400, exists));
     let text = "etcdserver: too large lease TTL";
     let too_large = json!({"error": text, "code": 11, "message": text});
     assert_eq!(ask("/v3/lease/grant", r#"{"TTL":"9000000001"}"#).await, (400, too_large));
@@ -209,7 +229,7 @@ async fn the_gateway_answers_as_etcd_3_5_does() {
     assert_eq!(unknown, (200, json!({"ID": "5", "TTL": "-1"})));
     server.post("/v3/kv/put", r#"{"key":"YQ==","lease":"77"}"#).await;
     let (_, found) = ask("/v3/lease/timetolive", r#"{"ID":77,"keys":true}"#).await;
-    assert_eq!((&found["grantedTTL"], &found["keys"]), (&json!("100"), &json!(["YQ=="])));
+    assert_eq!((&found["grantedTTL"], &found["keys"]), (&json!("5000"), &json!(["YQ=="])));
     let leases = ask("/v3/kv/lease/leases", "").await;
     assert_eq!(leases, (200, json!({"leases": [{"ID": "77"}]})));
 
@@ -219,7 +239,7 @@ async fn the_gateway_answers_as_etcd_3_5_does() {
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let ttl = |place: usize| results[place]["result"]["TTL"].clone();
     assert_eq!((status, results.len()), (200, 3));
-    assert_eq!((ttl(0), ttl(1), ttl(2)), (json!("100"), Value::Null, json!("100")));
+    assert_eq!((ttl(0), ttl(1), ttl(2)), (json!("5000"), Value::Null, json!("5000")));
     assert_eq!(server.post("/v3/lease/keepalive", "").await, (200, String::new()));
     assert_eq!(server.post("/v3/lease/keepalive", "nonsense").await.0, 400);
 

@@ -3,13 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+#[path = "../harness/mod.rs"]
 mod harness;
+mod life;
+mod owner;
 
-use harness::{Cluster, PATIENCE, etcdctl, eventually, http};
+use harness::{Cluster, etcdctl, http};
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::process::Command;
 
 fn addresses(cluster: &mut Cluster) -> Vec<String> {
     cluster.indexes().map(|index| cluster.server(index).client.address()).collect()
@@ -120,91 +121,5 @@ async fn our_json_of_leases_is_etcdctl_s() {
         let (theirs, ours) = (said(&endpoint, &arguments), quorate(&endpoint, &arguments));
         assert_eq!(json(ours), json(theirs), "{arguments:?}");
     }
-    cluster.finish();
-}
-
-/// A process that goes on until it is dropped, and the lines that it prints.
-struct Running {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-}
-
-impl Running {
-    fn quorate(endpoints: &str, arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_quorate"))
-            .args(arguments)
-            .args(["--endpoints", endpoints])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        let (sender, lines) = mpsc::channel();
-        std::thread::spawn(move || {
-            out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
-        });
-        Self { child, lines }
-    }
-
-    fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("the process prints a line")
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The events of one revision at a time, each as its type, key and revision.
-fn changes(line: &str) -> Vec<(bool, String, i64)> {
-    let response: Value = serde_json::from_str(line).unwrap();
-    let events = response["Events"].as_array().unwrap();
-    let event = |event: &Value| {
-        let is_delete = event["type"] == 1;
-        let key = event["kv"]["key"].as_str().unwrap().to_owned();
-        (is_delete, key, event["kv"]["mod_revision"].as_i64().unwrap())
-    };
-    events.iter().map(event).collect()
-}
-
-#[tokio::test]
-async fn a_leader_s_death_ends_no_lease_that_is_kept_alive_and_delays_the_end_of_others() {
-    let mut cluster = Cluster::started("lease-leader-dies", 3).await;
-    let endpoints = addresses(&mut cluster);
-    let all = endpoints.join(",");
-    grant(&endpoints[0], 0xa1, 15);
-    grant(&endpoints[0], 0xa2, 15);
-    said(&all, &["put", "kept", "v", "--lease=a1"]).unwrap();
-    for key in ["left1", "left2"] {
-        said(&all, &["put", key, "v", "--lease=a2"]).unwrap();
-    }
-    let keeper = Running::quorate(&all, &["lease", "keep-alive", "a1"]);
-    assert_eq!(keeper.line(), "lease 00000000000000a1 keepalived with TTL(15)");
-    let watch = Running::quorate(&all, &["watch", "--prefix", "left", "--rev=4", "-w", "json"]);
-    let leader = cluster.leader(None).await;
-    cluster.server(leader).kill();
-
-    let end = loop {
-        let events = changes(&watch.line());
-        if events.iter().any(|(is_delete, ..)| *is_delete) {
-            break events;
-        }
-    };
-    assert_eq!(end.len(), 2, "both keys go in one change: {end:?}");
-    assert!(end.iter().all(|(is_delete, _, revision)| *is_delete && *revision == end[0].2));
-    let other = (leader + 1) % 3;
-    assert!(cluster.client(other).get("kept").await.unwrap().is_some());
-    cluster.restart(leader).await;
-    assert_eq!(cluster.assert_equal_replicas().await, 1, "of three keys one is left");
-
-    drop(keeper);
-    eventually("the lease to end that nobody keeps alive any more", async || {
-        cluster.client(other).get("kept").await.ok()?.is_none().then_some(())
-    })
-    .await;
-    assert_eq!(cluster.assert_equal_replicas().await, 0);
     cluster.finish();
 }
