@@ -213,7 +213,7 @@ impl Metrics {
             ("etcd_debugging_lease_granted_total", "Leases granted.", &self.leases_granted),
             ("etcd_debugging_lease_revoked_total", "Leases revoked.", &self.leases_revoked),
             ("etcd_debugging_lease_renewed_total", "Renewals of leases.", &self.leases_renewed),
-            ("etcd_server_lease_expired_total", "Leases expired.", &self.leases_expired),
+            ("etcd_debugging_server_lease_expired_total", "Leases expired.", &self.leases_expired),
         ] {
             out.counter(name, help, load(counter));
         }
