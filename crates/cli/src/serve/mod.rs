@@ -35,6 +35,9 @@ use tracing::level_filters::LevelFilter;
 const STATE_FILE: &str = "state";
 /// etcd gives a request this long, and two election timeouts.
 const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
+/// After a change of the leader a renewal may wait two seconds for its fate before it is tried with
+/// the new one: no lease ends sooner, however short the election timeout is.
+const LEASE_TAKEOVER_GRACE_MIN: Duration = Duration::from_secs(3);
 
 /// Runs a node until it is told to stop. `is_set` tells whether a flag was given.
 ///
@@ -199,7 +202,7 @@ fn server_options(flags: &Flags, settings: &Settings) -> ServerOptions {
         txn_ops_max: flags.max_txn_ops,
         request_timeout: REQUEST_TIMEOUT_BASE + settings.election_timeout * 2,
         leaderless_timeout: settings.election_timeout * 3,
-        lease_takeover_grace: settings.election_timeout * 3,
+        lease_takeover_grace: (settings.election_timeout * 3).max(LEASE_TAKEOVER_GRACE_MIN),
         lease_ttl_seconds_min: lease_ttl_seconds_min(settings.election_timeout),
         watch_progress_interval: settings.watch_progress_interval,
         quota_bytes: settings.quota_bytes,
@@ -274,4 +277,16 @@ fn log_to_stderr(level: LogLevel) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_lives_for_one_and_a_half_election_timeouts_at_least_in_whole_seconds() {
+        for (election_ms, seconds) in [(1000, 2), (100, 1), (667, 2), (2000, 3), (50_000, 75)] {
+            assert_eq!(lease_ttl_seconds_min(Duration::from_millis(election_ms)), seconds);
+        }
+    }
 }
