@@ -27,6 +27,7 @@ Examples:
   quorate bench                                          64 clients put for ten seconds
   quorate bench --op get --clients 256 --seconds 30
   quorate bench --rate 2000                              open loop: waiting counts as latency
+  quorate bench --op lease-keep-alive --keys 100000      grants so many leases and renews them
   quorate bench --pids 4711,4712,4713 --json             with the servers' CPU, for programs
 Every operation goes to the next connection in turn, so that all endpoints are loaded alike.
 It exits with 1 if any operation failed.";
@@ -50,7 +51,7 @@ pub(crate) struct Options {
     /// How large a value is, in bytes
     #[arg(long, default_value_t = 256, value_name = "BYTES", value_parser = parse_value_size)]
     value_size: usize,
-    /// How many different keys there are
+    /// How many different keys, or leases, there are
     #[arg(long, default_value = "10000", value_name = "COUNT")]
     keys: NonZeroUsize,
     /// How long to measure
@@ -86,6 +87,8 @@ enum Operation {
     Mixed,
     /// Compare a key's revision and put
     Txn,
+    /// Renew a random lease of those that were granted before
+    LeaseKeepAlive,
 }
 
 /// Values come from a pool of this size; the pool is larger than the largest value.
@@ -117,8 +120,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 async fn measure(options: &Options) -> anyhow::Result<Report> {
     let wires = connect(options).await?;
     let workload = Arc::new(Workload::new(options.op, options.keys, options.value_size));
-    if workload.reads() {
-        workload.fill(&wires).await.context("storing the keys to read")?;
+    if workload.needs_filling() {
+        workload.fill(&wires).await.context("storing the keys, or granting the leases")?;
     }
     let start = Instant::now() + options.warm_up;
     let window = Window { start, stop: start + Duration::from_secs(options.seconds) };

@@ -18,12 +18,15 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// gRPC puts the compression flag and the length before a message.
 const PREFIX_BYTES: usize = 5;
 
-/// A method of the key-value service.
+/// A method of the server.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rpc {
     Put,
     Range,
     Txn,
+    LeaseGrant,
+    /// A stream that ends after its first message is a call like the others.
+    LeaseKeepAlive,
 }
 
 /// Why an operation failed.
@@ -45,6 +48,13 @@ pub(super) enum CallError {
     NoStatus,
 }
 
+impl CallError {
+    /// Whether the server gave this reason.
+    pub(super) fn is_because(&self, reason: &str) -> bool {
+        matches!(self, Self::Status { message, .. } if message.contains(reason))
+    }
+}
+
 impl From<h2::Error> for CallError {
     fn from(error: h2::Error) -> Self {
         Self::Connection(error.to_string())
@@ -58,6 +68,8 @@ pub(super) struct Wire {
     put: Uri,
     range: Uri,
     txn: Uri,
+    grant: Uri,
+    keep_alive: Uri,
 }
 
 impl fmt::Debug for Wire {
@@ -82,8 +94,15 @@ impl Wire {
             .await?;
         // Its end shows in the calls that are under way then.
         tokio::spawn(connection);
-        let uri = |method| format!("http://{address}/etcdserverpb.KV/{method}").parse();
-        Ok(Self { sender, put: uri("Put")?, range: uri("Range")?, txn: uri("Txn")? })
+        let uri = |method| format!("http://{address}/etcdserverpb.{method}").parse();
+        Ok(Self {
+            sender,
+            put: uri("KV/Put")?,
+            range: uri("KV/Range")?,
+            txn: uri("KV/Txn")?,
+            grant: uri("Lease/LeaseGrant")?,
+            keep_alive: uri("Lease/LeaseKeepAlive")?,
+        })
     }
 
     /// Sends one message and awaits the status.
@@ -113,6 +132,8 @@ impl Wire {
             Rpc::Put => self.put.clone(),
             Rpc::Range => self.range.clone(),
             Rpc::Txn => self.txn.clone(),
+            Rpc::LeaseGrant => self.grant.clone(),
+            Rpc::LeaseKeepAlive => self.keep_alive.clone(),
         };
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

@@ -5,15 +5,23 @@ use super::Operation;
 use super::wire::{CallError, Rpc, Wire, framed};
 use anyhow::Context;
 use bytes::Bytes;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use quorate_etcd_api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use quorate_etcd_api::etcdserverpb::request_op::Request;
-use quorate_etcd_api::etcdserverpb::{Compare, PutRequest, RangeRequest, RequestOp, TxnRequest};
+use quorate_etcd_api::etcdserverpb::{
+    Compare, LeaseGrantRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest, RequestOp,
+    TxnRequest,
+};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 /// Keys are stored in transactions of this many: etcd's limit is 128.
 const FILL_BATCH_COUNT: usize = 100;
-/// One transaction may take this long.
+/// So many leases are granted at a time.
+const FILL_CALLS_COUNT: usize = 256;
+/// Far longer than any measurement.
+const LEASE_TTL_SECONDS: i64 = 24 * 3600;
+/// One transaction, or one grant, may take this long.
 const FILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the clients do.
@@ -35,16 +43,50 @@ impl Workload {
         Self { operation, keys, value_size, pool: pool.into() }
     }
 
-    /// Whether it needs keys that exist.
-    pub(super) fn reads(&self) -> bool {
+    /// Whether it needs keys or leases that exist.
+    pub(super) fn needs_filling(&self) -> bool {
         match self.operation {
             Operation::Put | Operation::Txn => false,
-            Operation::Get | Operation::SerializableGet | Operation::Mixed => true,
+            Operation::Get
+            | Operation::SerializableGet
+            | Operation::Mixed
+            | Operation::LeaseKeepAlive => true,
         }
     }
 
-    /// Stores a value under every key.
+    /// Stores a value under every key, or grants every lease.
     pub(super) async fn fill(&self, wires: &[Wire]) -> anyhow::Result<()> {
+        match self.operation {
+            Operation::LeaseKeepAlive => self.grant_all(wires).await,
+            Operation::Put
+            | Operation::Txn
+            | Operation::Get
+            | Operation::SerializableGet
+            | Operation::Mixed => self.store_all(wires).await,
+        }
+    }
+
+    /// Grants as many leases as there are keys, with the ids from 1 on. Those of an earlier run
+    /// stay.
+    async fn grant_all(&self, wires: &[Wire]) -> anyhow::Result<()> {
+        let calls = self.lease_ids().zip(wires.iter().cycle().cloned()).map(|(id, mut wire)| {
+            let grant = framed(&LeaseGrantRequest { id, ttl: LEASE_TTL_SECONDS });
+            async move {
+                let call = wire.call(Rpc::LeaseGrant, grant);
+                match tokio::time::timeout(FILL_TIMEOUT, call).await? {
+                    Err(error) if !error.is_because("lease already exists") => Err(error.into()),
+                    Ok(()) | Err(_) => anyhow::Ok(()),
+                }
+            }
+        });
+        stream::iter(calls).buffer_unordered(FILL_CALLS_COUNT).try_collect().await
+    }
+
+    fn lease_ids(&self) -> std::ops::RangeInclusive<i64> {
+        1..=i64::try_from(self.keys.len()).unwrap_or(i64::MAX)
+    }
+
+    async fn store_all(&self, wires: &[Wire]) -> anyhow::Result<()> {
         let mut random = Random::new(1);
         let mut wire = wires.first().context("there is no connection")?.clone();
         for keys in self.keys.chunks(FILL_BATCH_COUNT) {
@@ -76,6 +118,10 @@ impl Workload {
             Operation::Get | Operation::Mixed => (Rpc::Range, framed(&get(key, false))),
             Operation::SerializableGet => (Rpc::Range, framed(&get(key, true))),
             Operation::Txn => (Rpc::Txn, framed(&self.txn(key, random))),
+            Operation::LeaseKeepAlive => {
+                let id = i64::try_from(random.below(self.keys.len())).unwrap_or(0) + 1;
+                (Rpc::LeaseKeepAlive, framed(&LeaseKeepAliveRequest { id }))
+            }
         }
     }
 
