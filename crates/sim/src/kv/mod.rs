@@ -4,6 +4,7 @@
 mod codec;
 mod describe;
 mod histories;
+mod leases;
 mod model;
 mod odd;
 mod options;
@@ -26,10 +27,11 @@ use crate::rng::Rng;
 use bytes::Bytes;
 use codec::Told;
 use histories::{drop_unseen_writes, not_linearizable};
+use leases::Leases;
 use odd::Odd;
 use quorate::{Consistency, SessionLimits};
 use quorate_core::NodeId;
-use quorate_kv::Limits;
+use quorate_kv::{Limits, Reader};
 use reference::Reference;
 use revisions::Revisions;
 use sessions::{FirstAnswer, Heard, Sessions};
@@ -51,6 +53,7 @@ pub struct KvApplication {
     start_count: u64,
     reference: Arc<Mutex<Reference>>,
     odd: Odd,
+    leases: Leases,
     watchers: Watchers,
     issued_count: u64,
     open: BTreeMap<OpId, Asked>,
@@ -104,6 +107,7 @@ impl KvApplication {
             start_count: 0,
             reference: Arc::default(),
             odd: Odd::default(),
+            leases: Leases::default(),
             watchers: Watchers::draw(options.watcher_count, &mut Rng::new(options.watch_seed)),
             issued_count: 0,
             open: BTreeMap::new(),
@@ -318,10 +322,7 @@ impl Application for KvApplication {
                         reference: Arc::clone(&self.reference),
                         rng,
                     }),
-                    digest: Some(Box::new(move || match reader.hash(None) {
-                        Ok(hash) => hash_number(&hash),
-                        Err(_) => 0,
-                    })),
+                    digest: Some(Box::new(move || digest(&reader))),
                 }
             }
             Err(error) => Machine::broken(&error.to_string()),
@@ -342,6 +343,9 @@ impl Application for KvApplication {
         if rng.below(100) < self.options.odd_percent {
             let newest = self.reference().revision();
             return self.odd.request(op, newest, rng);
+        }
+        if self.options.lease_percent > 0 && rng.below(100) < self.options.lease_percent {
+            return self.leases.request(op, rng);
         }
         let key = Bytes::from(format!("k{generation}-{}", rng.below(key_count)));
         let what = self.choose(&key, op, rng);
@@ -370,6 +374,9 @@ impl Application for KvApplication {
             return Ok(());
         }
         drop(reference);
+        if self.leases.answered(op, &outcome) {
+            return Ok(());
+        }
         if self.scans.remove(&op) {
             return match outcome {
                 Outcome::Read { reply } => {
@@ -468,6 +475,10 @@ impl Application for KvApplication {
     }
 }
 
-fn hash_number(hash: &quorate_kv::StoreHash) -> u64 {
-    crate::hash::hash_of(format!("{hash:?}").as_bytes())
+/// Of what a store holds, leases and their keys included; 0 if it cannot be read.
+fn digest(reader: &Reader) -> u64 {
+    let Ok(hash) = reader.hash(None) else { return 0 };
+    let keys = |(id, lease)| (id, lease, reader.lease_keys(id).ok());
+    let leases: Vec<_> = reader.leases().into_iter().map(keys).collect();
+    crate::hash::hash_of(format!("{hash:?}{leases:?}").as_bytes())
 }

@@ -25,6 +25,8 @@ pub struct KvOptions {
     /// How many requests in a hundred are of other kinds: ranges, nested transactions,
     /// compactions, reads of the past.
     pub odd_percent: u64,
+    /// How many requests in a hundred are about leases.
+    pub lease_percent: u64,
     /// How many clients watch.
     pub watcher_count: usize,
     /// Decides what they are like.
@@ -37,7 +39,7 @@ impl KvOptions {
     /// Drawn from a seed.
     #[must_use]
     pub fn draw(rng: &mut Rng) -> Self {
-        Self {
+        let mut options = Self {
             key_count: rng.between(1, 12),
             ops_per_key: rng.between(20, 80),
             weights: [rng.between(1, 10), rng.between(1, 10), rng.below(5), rng.below(8)],
@@ -46,10 +48,15 @@ impl KvOptions {
             weak_percent: rng.pick(&[0, 20, 60]).copied().unwrap_or(20),
             sessions: SessionOptions::draw(&mut rng.fork("sessions")),
             odd_percent: rng.pick(&[0, 5, 30]).copied().unwrap_or(5),
+            lease_percent: 0,
             watcher_count: rng.pick(&[0, 1, 3, 8]).copied().unwrap_or(1),
             watch_seed: rng.word(),
             slow_storage: rng.coin().then(|| rng.word()),
-        }
+        };
+        // Not from the generator that draws the rest: worlds without leases stay what they were.
+        let mut apart = Rng::new(options.watch_seed).fork("leases");
+        options.lease_percent = apart.pick(&[0, 0, 10, 40]).copied().unwrap_or(0);
+        options
     }
 }
 
@@ -64,6 +71,7 @@ impl Default for KvOptions {
             weak_percent: 0,
             sessions: SessionOptions::none(),
             odd_percent: 0,
+            lease_percent: 0,
             watcher_count: 2,
             watch_seed: 0,
             slow_storage: None,

@@ -14,6 +14,11 @@ use quorate_kv::api::{
     DeleteRangeResponse, KeyValue, PutRequest, PutResponse, RangeRequest, RangeResponse, Request,
     RequestOp, Response, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
 };
+use quorate_kv::lease::TTL_SECONDS_MAX;
+use quorate_kv::lease::api::{
+    LeaseExpireRequest, LeaseExpireResponse, LeaseGrantRequest, LeaseGrantResponse,
+    LeaseRenewResponse, LeaseRevokeResponse,
+};
 use quorate_kv::watch::{Event, EventKind};
 use quorate_kv::{Command, CommandKind, CommandReply, OpError, Outcome};
 use std::cmp::Ordering;
@@ -42,6 +47,8 @@ pub(super) struct Reference {
 #[derive(Clone, Debug)]
 struct Content {
     rows: BTreeMap<Bytes, KeyValue>,
+    /// The time to live of each lease, and the index that granted or renewed it last.
+    leases: BTreeMap<i64, (i64, LogIndex)>,
     revision: i64,
     /// Whether the present command has changed something.
     has_changed: bool,
@@ -51,8 +58,8 @@ struct Content {
 
 impl Default for Content {
     fn default() -> Self {
-        let (rows, events) = (BTreeMap::new(), Vec::new());
-        Self { rows, revision: FIRST_REVISION, has_changed: false, events }
+        let (rows, leases, events) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Self { rows, leases, revision: FIRST_REVISION, has_changed: false, events }
     }
 }
 
@@ -109,7 +116,7 @@ impl Reference {
         let got = CommandReply::decode(reply).map_err(garbled)?;
         let outcome = Command::decode(command)
             .map_err(|_| OpError::MalformedCommand)
-            .and_then(|command| self.execute(command.kind.ok_or(OpError::UnknownCommand)?));
+            .and_then(|command| self.execute(index, command.kind.ok_or(OpError::UnknownCommand)?));
         let outcome = outcome.unwrap_or_else(|refusal| Outcome::Refused(refusal.into()));
         let revision = u64::try_from(self.content.revision).unwrap_or(0);
         let expected = CommandReply { revision, outcome: Some(outcome) };
@@ -119,31 +126,95 @@ impl Reference {
         Err(Complaint(format!("at {index} the store answered {got:?}, expected {expected:?}")))
     }
 
-    fn execute(&mut self, kind: CommandKind) -> Result<Outcome, OpError> {
-        if let CommandKind::Compact(request) = kind {
-            return self.compact(request.revision);
-        }
+    fn execute(&mut self, index: LogIndex, kind: CommandKind) -> Result<Outcome, OpError> {
+        Ok(match kind {
+            CommandKind::Put(request) => {
+                check_put(&request, &self.content)?;
+                Outcome::Put(self.change(|after, _| after.put(&request))?)
+            }
+            CommandKind::DeleteRange(request) => {
+                Outcome::DeleteRange(self.change(|after, _| Ok(after.delete(&request)))?)
+            }
+            CommandKind::Txn(request) => {
+                Outcome::Txn(self.change(|after, before| after.transact(&request, before))?)
+            }
+            CommandKind::Compact(request) => self.compact(request.revision)?,
+            CommandKind::LeaseGrant(request) => Outcome::LeaseGrant(self.grant(index, request)?),
+            CommandKind::LeaseRevoke(request) => {
+                if !self.content.leases.contains_key(&request.id) {
+                    return Err(OpError::LeaseNotFound);
+                }
+                self.end_lease(request.id)?;
+                Outcome::LeaseRevoke(LeaseRevokeResponse { header: Some(self.header()) })
+            }
+            CommandKind::LeaseRenew(request) => {
+                let ttls = request.ids.iter().map(|id| self.renew(index, *id)).collect();
+                Outcome::LeaseRenew(LeaseRenewResponse { header: Some(self.header()), ttls })
+            }
+            CommandKind::LeaseExpire(request) => Outcome::LeaseExpire(self.expire(&request)?),
+        })
+    }
+
+    /// Carries out one change, at one revision, or nothing of it.
+    fn change<T>(
+        &mut self,
+        how: impl FnOnce(&mut Content, &Content) -> Result<T, OpError>,
+    ) -> Result<T, OpError> {
         let mut after = self.content.clone();
         after.has_changed = false;
-        let outcome = match kind {
-            CommandKind::Put(request) => {
-                check_put(&request)?;
-                Outcome::Put(after.put(&request)?)
-            }
-            CommandKind::DeleteRange(request) => Outcome::DeleteRange(after.delete(&request)),
-            CommandKind::Txn(request) => Outcome::Txn(after.transact(&request, &self.content)?),
-            // No world draws leases yet.
-            CommandKind::Compact(_)
-            | CommandKind::LeaseGrant(_)
-            | CommandKind::LeaseRevoke(_)
-            | CommandKind::LeaseRenew(_)
-            | CommandKind::LeaseExpire(_) => return Err(OpError::UnknownCommand),
-        };
+        let outcome = how(&mut after, &self.content)?;
         after.revision = after.now();
         self.remember(&after);
         self.tell(std::mem::take(&mut after.events));
         self.content = after;
         Ok(outcome)
+    }
+
+    fn grant(
+        &mut self,
+        index: LogIndex,
+        LeaseGrantRequest { ttl, id }: LeaseGrantRequest,
+    ) -> Result<LeaseGrantResponse, OpError> {
+        if id == 0 || !(1..=TTL_SECONDS_MAX).contains(&ttl) {
+            return Err(OpError::MalformedCommand);
+        }
+        if self.content.leases.contains_key(&id) {
+            return Err(OpError::LeaseExists);
+        }
+        self.content.leases.insert(id, (ttl, index));
+        Ok(LeaseGrantResponse { header: Some(self.header()), id, ttl, error: String::new() })
+    }
+
+    fn renew(&mut self, index: LogIndex, id: i64) -> i64 {
+        let Some((ttl, renewed_at)) = self.content.leases.get_mut(&id) else { return 0 };
+        *renewed_at = index;
+        *ttl
+    }
+
+    /// Each lease ends at a revision of its own.
+    fn expire(&mut self, request: &LeaseExpireRequest) -> Result<LeaseExpireResponse, OpError> {
+        let mut expired = 0;
+        for overdue in &request.leases {
+            let lease = self.content.leases.get(&overdue.id);
+            if lease.is_some_and(|(_, renewed_at)| renewed_at.get() == overdue.renewed_at) {
+                self.end_lease(overdue.id)?;
+                expired += 1;
+            }
+        }
+        Ok(LeaseExpireResponse { header: Some(self.header()), expired })
+    }
+
+    fn end_lease(&mut self, id: i64) -> Result<(), OpError> {
+        self.content.leases.remove(&id);
+        self.change(|after, before| {
+            let attached = before.rows.values().filter(|row| row.lease == id);
+            after.remove(attached.map(|row| row.key.clone()).collect());
+            Ok(())
+        })
+    }
+
+    fn header(&self) -> ResponseHeader {
+        header(self.content.revision)
     }
 
     fn compact(&mut self, target: i64) -> Result<Outcome, OpError> {
@@ -217,7 +288,10 @@ impl Content {
             mod_revision: now,
             version: old.as_ref().map_or(1, |old| old.version + 1),
             value: kept.map_or_else(|| request.value.clone(), |old| old.value.clone()),
-            lease: 0,
+            lease: match &old {
+                Some(old) if request.ignore_lease => old.lease,
+                Some(_) | None => request.lease,
+            },
         };
         self.rows.insert(request.key.clone(), row.clone());
         self.events.push(Event { kind: EventKind::Put.into(), kv: Some(row), prev_kv: None });
@@ -225,7 +299,14 @@ impl Content {
     }
 
     fn delete(&mut self, request: &DeleteRangeRequest) -> DeleteRangeResponse {
-        let doomed = self.keys(&request.key, &request.range_end);
+        let rows = self.remove(self.keys(&request.key, &request.range_end));
+        let deleted = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        let prev_kvs = if request.prev_kv { rows } else { Vec::new() };
+        DeleteRangeResponse { header: Some(header(self.now())), deleted, prev_kvs }
+    }
+
+    /// Removes keys that are there; what they held.
+    fn remove(&mut self, doomed: Vec<Bytes>) -> Vec<KeyValue> {
         let rows: Vec<KeyValue> = doomed.iter().filter_map(|key| self.rows.remove(key)).collect();
         self.has_changed |= !rows.is_empty();
         let mod_revision = self.now();
@@ -233,9 +314,7 @@ impl Content {
             let kv = KeyValue { key, mod_revision, ..KeyValue::default() };
             Event { kind: EventKind::Delete.into(), kv: Some(kv), prev_kv: None }
         }));
-        let deleted = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-        let prev_kvs = if request.prev_kv { rows } else { Vec::new() };
-        DeleteRangeResponse { header: Some(header(self.now())), deleted, prev_kvs }
+        rows
     }
 
     fn range(&self, request: &RangeRequest) -> RangeResponse {
@@ -283,7 +362,7 @@ fn check(request: &TxnRequest, before: &Content) -> Result<(), OpError> {
     for op in branch(request, before).1 {
         match &op.request {
             Some(Request::Put(put)) => {
-                check_put(put)?;
+                check_put(put, before)?;
                 if put.ignore_value && !before.rows.contains_key(&put.key) {
                     return Err(OpError::KeyNotFound);
                 }
@@ -295,8 +374,9 @@ fn check(request: &TxnRequest, before: &Content) -> Result<(), OpError> {
     Ok(())
 }
 
-const fn check_put(request: &PutRequest) -> Result<(), OpError> {
-    if request.lease == 0 { Ok(()) } else { Err(OpError::LeaseNotFound) }
+fn check_put(request: &PutRequest, before: &Content) -> Result<(), OpError> {
+    let is_known = request.lease == 0 || before.leases.contains_key(&request.lease);
+    if is_known { Ok(()) } else { Err(OpError::LeaseNotFound) }
 }
 
 /// Conditions on one key, of the kinds that our clients use.
@@ -311,7 +391,8 @@ fn holds(compare: &Compare, before: &Content) -> bool {
         Some(CompareUnion::Version(version)) => number(|row| row.version).cmp(version),
         Some(CompareUnion::CreateRevision(at)) => number(|row| row.create_revision).cmp(at),
         Some(CompareUnion::ModRevision(at)) => number(|row| row.mod_revision).cmp(at),
-        Some(CompareUnion::Lease(_)) | None => Ordering::Equal,
+        Some(CompareUnion::Lease(lease)) => number(|row| row.lease).cmp(lease),
+        None => Ordering::Equal,
     };
     debug_assert!(CompareTarget::try_from(compare.target).is_ok(), "our clients name a target");
     match CompareResult::try_from(compare.result) {
