@@ -25,6 +25,23 @@ enum Step<'a> {
     Nested(Path<'a>),
 }
 
+impl Path<'_> {
+    /// Shows `visit` every operation on the path, in their order.
+    fn for_each(
+        &self,
+        visit: &mut impl FnMut(&Request) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
+        for step in &self.steps {
+            match step {
+                Step::Plain(Some(request)) => visit(request)?,
+                Step::Plain(None) => {}
+                Step::Nested(nested) => nested.for_each(visit)?,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Carries out a transaction with `writer`, which has written nothing yet, on top of `view`.
 pub(crate) fn execute(
     view: &View,
@@ -111,17 +128,17 @@ fn satisfies(compare: &Compare, target: Option<CompareTarget>, kv: &KeyValue) ->
     }
 }
 
-/// Refuses the whole transaction before anything is written.
+/// Refuses the whole transaction before anything is written: for a put at any depth sooner than for
+/// a range, as etcd does.
 fn check(view: &View, path: &Path<'_>) -> Result<(), ReadError> {
-    for step in &path.steps {
-        match step {
-            Step::Plain(Some(Request::Range(request))) => check_range(view, request)?,
-            Step::Plain(Some(Request::Put(request))) => check_put(view, request)?,
-            Step::Plain(Some(Request::DeleteRange(_) | Request::Txn(_)) | None) => {}
-            Step::Nested(nested) => check(view, nested)?,
-        }
-    }
-    Ok(())
+    path.for_each(&mut |request| match request {
+        Request::Put(request) => check_put(view, request),
+        Request::Range(_) | Request::DeleteRange(_) | Request::Txn(_) => Ok(()),
+    })?;
+    path.for_each(&mut |request| match request {
+        Request::Range(request) => Ok(check_range(view, request)?),
+        Request::Put(_) | Request::DeleteRange(_) | Request::Txn(_) => Ok(()),
+    })
 }
 
 fn check_range(view: &View, request: &RangeRequest) -> Result<(), OpError> {

@@ -145,8 +145,11 @@ impl<'a> Written<'a> {
     }
 }
 
-/// Whether a deletion counts as one of `key`. A range without an end (`\0`) counts as one of its
-/// first key only: etcd overlooks the rest, so that clients may rely on it.
+/// Whether a deletion counts as one of `key`. A range without an end (`\0`), or with one before its
+/// beginning, counts as one of no key: etcd overlooks it, so that clients may rely on it.
 fn may_delete(request: &DeleteRangeRequest, key: &Bytes) -> bool {
-    request.key == *key || (request.key < *key && *key < request.range_end)
+    if request.range_end.is_empty() {
+        return request.key == *key;
+    }
+    request.key <= *key && *key < request.range_end
 }

@@ -400,3 +400,17 @@ fn a_background_job_that_fails_makes_apply_fail_instead_of_waiting() {
     assert!(store.apply(&[entry], &mut Replies::default()).is_err());
     assert_eq!(store.applied(), LogIndex::ORIGIN);
 }
+
+#[test]
+fn a_put_that_is_refused_counts_before_a_range_that_is_wherever_they_stand() {
+    let mut store = Store::new();
+    let future = RangeRequest { key: "a".into(), revision: 9, ..Default::default() };
+    let keep = PutRequest { key: "absent".into(), ignore_value: true, ..Default::default() };
+    let nested = txn(vec![Request::Put(keep)]);
+    let both = txn(vec![Request::Range(future.clone()), Request::Txn(nested)]);
+    assert_eq!(store.apply(CommandKind::Txn(both)), Err(OpError::KeyNotFound));
+    let put = Request::Put(put_request("a", "1"));
+    let range_alone = txn(vec![put, Request::Range(future)]);
+    assert_eq!(store.apply(CommandKind::Txn(range_alone)), Err(OpError::FutureRevision));
+    assert_eq!(store.revision(), 1, "nothing was written");
+}

@@ -98,6 +98,17 @@ fn a_key_may_be_written_once() {
 }
 
 #[test]
+fn a_deletion_without_an_end_or_with_one_before_it_leaves_its_keys_to_be_written() {
+    // What etcd 3.5.1 accepts; it carries the operations out in their order.
+    for (key, range_end) in [("aa", "\0"), ("\0", "\0"), ("c", "a"), ("c", "c")] {
+        let txn = txn(vec![delete(key, range_end), delete("b", ""), put(key)], vec![]);
+        assert_eq!(validate(&txn), Ok(()), "{key:?} to {range_end:?}");
+    }
+    let text = "duplicate key given in txn request";
+    refused(&txn(vec![delete("aa", "\0"), delete("aa", ""), put("aa")], vec![]), text);
+}
+
+#[test]
 fn the_branches_of_a_nested_transaction_may_write_the_same_key() {
     assert_eq!(validate(&txn(vec![txn(vec![put("a")], vec![put("a")])], vec![])), Ok(()));
 }

@@ -79,7 +79,9 @@ impl Model {
             CommandKind::DeleteRange(request) => Outcome::DeleteRange(scratch.delete(request)),
             CommandKind::Txn(request) => {
                 let choices = self.choose(request);
-                self.check(request, &mut choices.iter())?;
+                for of_puts in [true, false] {
+                    self.check(request, &mut choices.iter(), of_puts)?;
+                }
                 let mut response = scratch.txn(request, &mut choices.iter())?;
                 response.header = Some(head(scratch.now()));
                 Outcome::Txn(response)
@@ -139,11 +141,12 @@ impl Model {
         &self,
         request: &TxnRequest,
         choices: &mut impl Iterator<Item = &'a bool>,
+        of_puts: bool,
     ) -> Result<(), OpError> {
         let taken = *choices.next().unwrap();
         for op in if taken { &request.success } else { &request.failure } {
             match &op.request {
-                Some(Request::Range(range)) if range.revision != 0 => {
+                Some(Request::Range(range)) if !of_puts && range.revision != 0 => {
                     if range.revision > self.revision() {
                         return Err(OpError::FutureRevision);
                     }
@@ -151,7 +154,7 @@ impl Model {
                         return Err(OpError::Compacted);
                     }
                 }
-                Some(Request::Put(put)) => {
+                Some(Request::Put(put)) if of_puts => {
                     let exists = self.states.last().unwrap().contains_key(&put.key);
                     if (put.ignore_value || put.ignore_lease) && !exists {
                         return Err(OpError::KeyNotFound);
@@ -160,7 +163,7 @@ impl Model {
                         return Err(OpError::LeaseNotFound);
                     }
                 }
-                Some(Request::Txn(nested)) => self.check(nested, choices)?,
+                Some(Request::Txn(nested)) => self.check(nested, choices, of_puts)?,
                 _ => {}
             }
         }
