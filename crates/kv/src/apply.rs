@@ -1,6 +1,7 @@
 //! Applies one command of the log to the store: what happens, and the reply. Everything here is
 //! decided by the command and the state, the same on every replica.
 
+use crate::alarm::AlarmResponse;
 use crate::api::{CompactionRequest, CompactionResponse, PutRequest};
 use crate::command::{Command, CommandKind, CommandReply, Outcome};
 use crate::engine::EngineError;
@@ -42,7 +43,9 @@ fn execute(
     // `Bytes` are decoded without a copy: keys and values stay slices of the log entry.
     let command =
         Command::decode(committed.command.clone()).map_err(|_| OpError::MalformedCommand)?;
-    Ok(match command.kind.ok_or(OpError::UnknownCommand)? {
+    let kind = command.kind.ok_or(OpError::UnknownCommand)?;
+    progress.alarms.check(&kind)?;
+    Ok(match kind {
         CommandKind::Put(request) => write(view, progress, |writer| put(view, writer, &request))?,
         CommandKind::DeleteRange(request) => write(view, progress, |writer| {
             Ok(Outcome::DeleteRange(writer.delete_range(&request)?))
@@ -58,6 +61,10 @@ fn execute(
         CommandKind::LeaseRenew(request) => Outcome::LeaseRenew(lease::renew(view, at, &request)),
         CommandKind::LeaseExpire(request) => {
             Outcome::LeaseExpire(lease::expire(view, progress, &request)?)
+        }
+        CommandKind::Alarm(request) => {
+            let alarms = progress.alarms.apply(request)?;
+            Outcome::Alarm(AlarmResponse { header: Some(header(progress.revision)), alarms })
         }
     })
 }

@@ -1,6 +1,7 @@
 //! What goes into the log and what comes back from it: an envelope around the requests, and a reply
 //! with the outcome. Must stay decodable for ever: old logs hold these bytes.
 
+use crate::alarm::{AlarmRequest, AlarmResponse};
 use crate::api::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
     PutResponse, TxnRequest, TxnResponse,
@@ -18,7 +19,7 @@ use prost::{Message, Oneof};
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Command {
     /// What to do. Absent in a command of a version that we do not know.
-    #[prost(oneof = "CommandKind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "CommandKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 15")]
     pub kind: Option<CommandKind>,
 }
 
@@ -49,6 +50,9 @@ pub enum CommandKind {
     /// End leases whose time is up.
     #[prost(message, tag = "8")]
     LeaseExpire(LeaseExpireRequest),
+    /// Raise or clear an alarm.
+    #[prost(message, tag = "15")]
+    Alarm(AlarmRequest),
 }
 
 /// Names a request that is already encoded, for [`Command::wrap`].
@@ -70,6 +74,8 @@ pub enum CommandTag {
     LeaseRenew,
     /// A [`LeaseExpireRequest`].
     LeaseExpire,
+    /// An [`AlarmRequest`].
+    Alarm,
 }
 
 impl CommandTag {
@@ -83,6 +89,7 @@ impl CommandTag {
             Self::LeaseRevoke => 6,
             Self::LeaseRenew => 7,
             Self::LeaseExpire => 8,
+            Self::Alarm => 15,
         }
     }
 }
@@ -115,7 +122,7 @@ pub struct CommandReply {
     #[prost(uint64, tag = "1")]
     pub revision: u64,
     /// What became of it.
-    #[prost(oneof = "Outcome", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Outcome", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 15")]
     pub outcome: Option<Outcome>,
 }
 
@@ -149,6 +156,9 @@ pub enum Outcome {
     /// Leases expired.
     #[prost(message, tag = "10")]
     LeaseExpire(LeaseExpireResponse),
+    /// An alarm was raised or cleared.
+    #[prost(message, tag = "15")]
+    Alarm(AlarmResponse),
 }
 
 impl CommandReply {

@@ -50,6 +50,18 @@ pub enum OpError {
     /// The revision lies in the future.
     #[error("mvcc: required revision is a future revision")]
     FutureRevision,
+    /// A member has reached its quota.
+    #[error("mvcc: database space exceeded")]
+    NoSpace,
+    /// A member's store differs from the others'.
+    #[error("corrupt cluster")]
+    Corrupt,
+    /// An alarm, or what to do with it, is none that this version knows.
+    #[error("unknown alarm")]
+    UnknownAlarm,
+    /// As many alarms are raised as can be.
+    #[error("too many alarms")]
+    TooManyAlarms,
     /// The command holds nothing that this version knows.
     #[error("unknown command")]
     UnknownCommand,
@@ -68,6 +80,10 @@ impl OpError {
             Self::UnknownCommand => 5,
             Self::MalformedCommand => 6,
             Self::LeaseExists => 7,
+            Self::NoSpace => 20,
+            Self::Corrupt => 21,
+            Self::UnknownAlarm => 22,
+            Self::TooManyAlarms => 23,
         }
     }
 }
@@ -90,13 +106,17 @@ impl WireError {
     /// The error; [`OpError::UnknownCommand`] for a code of a later version.
     #[must_use]
     pub fn into_error(self) -> OpError {
-        const ALL: [OpError; 6] = [
+        const ALL: [OpError; 10] = [
             OpError::KeyNotFound,
             OpError::LeaseNotFound,
             OpError::LeaseExists,
             OpError::Compacted,
             OpError::FutureRevision,
             OpError::MalformedCommand,
+            OpError::NoSpace,
+            OpError::Corrupt,
+            OpError::UnknownAlarm,
+            OpError::TooManyAlarms,
         ];
         ALL.into_iter().find(|error| error.code() == self.code).unwrap_or(OpError::UnknownCommand)
     }

@@ -28,9 +28,11 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+mod alarm;
 pub mod api;
 mod apply;
 mod background;
+mod backup;
 mod command;
 mod engine;
 mod error;
@@ -55,6 +57,9 @@ pub mod watch;
 mod work;
 mod writer;
 
+pub use alarm::{
+    ALARMS_COUNT_MAX, AlarmAction, AlarmKind, AlarmMember, AlarmRequest, AlarmResponse, may_put,
+};
 pub use api::{
     CompactionRequest, CompactionResponse, Compare, CompareResult, CompareTarget, CompareUnion,
     DeleteRangeRequest, DeleteRangeResponse, KeyValue, PutRequest, PutResponse, RangeRequest,
@@ -62,6 +67,7 @@ pub use api::{
     TxnRequest, TxnResponse,
 };
 pub use background::{Background, BackgroundThread, Inline, Job};
+pub use backup::Backup;
 pub use command::{Command, CommandKind, CommandReply, CommandTag, Outcome};
 pub use engine::{
     CACHE_SIZE_BYTES_DEFAULT, Cursor, Direction, Durability, Engine, EngineError, EngineView, Feed,

@@ -60,10 +60,10 @@ impl KvStateMachine {
     ///
     /// [`EngineError`] if the engine failed, now or earlier.
     pub fn flush(&mut self) -> Result<(), EngineError> {
-        let target = self.shared.lock().progress;
+        let target = self.shared.lock().progress.clone();
         // One flush may be under way already, with less in it.
         self.shared.want_flush();
-        self.shared.wait_stored(target)
+        self.shared.wait_stored(&target)
     }
 
     /// Starts what [`KvStateMachine::flush`] does, without waiting for it: lets

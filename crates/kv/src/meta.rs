@@ -1,6 +1,7 @@
 //! What the engine holds about the store itself: format, how far it goes, how far compaction got.
 //! The layout is drawn in `docs/decisions/0002-storage-engine.md`.
 
+use crate::alarm::{AlarmKind, AlarmMember, Alarms};
 use crate::engine::{EngineError, EngineView, Space, Write};
 use crate::revision::{ChangeId, Revision};
 use bytes::Bytes;
@@ -17,7 +18,7 @@ const SCRUB_KEY: &[u8] = b"scrub";
 const STORED_KEY: &[u8] = b"stored_bytes";
 
 /// How far a state goes. Written in the same batch as the changes that it covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
     /// The last command that is contained.
     pub(crate) applied: LogId,
@@ -27,6 +28,7 @@ pub(crate) struct Progress {
     pub(crate) compacted: Option<Revision>,
     /// How many keys exist.
     pub(crate) key_count: u64,
+    pub(crate) alarms: Alarms,
 }
 
 impl Default for Progress {
@@ -38,6 +40,7 @@ impl Default for Progress {
             revision: Revision::FIRST,
             compacted: None,
             key_count: 0,
+            alarms: Alarms::default(),
         }
     }
 }
@@ -52,7 +55,7 @@ pub(crate) struct Scrub {
 }
 
 /// All of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Meta {
     pub(crate) progress: Progress,
     pub(crate) scrub: Scrub,
@@ -60,7 +63,7 @@ pub(crate) struct Meta {
     pub(crate) stored_bytes: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Eq, Message)]
 struct ProgressMessage {
     #[prost(uint64, tag = "1")]
     applied_term: u64,
@@ -74,6 +77,8 @@ struct ProgressMessage {
     key_count: u64,
     #[prost(uint64, tag = "6")]
     covered: u64,
+    #[prost(message, repeated, tag = "15")]
+    alarms: Vec<AlarmMember>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -98,20 +103,20 @@ impl Progress {
     }
 
     fn read(view: &dyn EngineView) -> Result<Option<Self>, EngineError> {
-        Ok(get::<ProgressMessage>(view, PROGRESS_KEY)?.map(Self::from_message))
+        Ok(get::<ProgressMessage>(view, PROGRESS_KEY)?.as_ref().map(Self::from_message))
     }
 
     /// As it stands at the head of a snapshot. A store that was restored itself says the same.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        Self { covered: self.applied.index, ..*self }.to_message().encode_to_vec()
+        Self { covered: self.applied.index, ..self.clone() }.to_message().encode_to_vec()
     }
 
     /// The inverse of [`Progress::encode`]; `None` if the bytes are something else.
     pub(crate) fn decode(bytes: Bytes) -> Option<Self> {
-        ProgressMessage::decode(bytes).ok().map(Self::from_message)
+        ProgressMessage::decode(bytes).ok().as_ref().map(Self::from_message)
     }
 
-    fn to_message(self) -> ProgressMessage {
+    fn to_message(&self) -> ProgressMessage {
         ProgressMessage {
             applied_term: self.applied.term.get(),
             applied_index: self.applied.index.get(),
@@ -119,10 +124,11 @@ impl Progress {
             revision: self.revision.get(),
             compacted: self.compacted.map(Revision::get),
             key_count: self.key_count,
+            alarms: self.alarms.list(AlarmKind::None),
         }
     }
 
-    fn from_message(message: ProgressMessage) -> Self {
+    fn from_message(message: &ProgressMessage) -> Self {
         let (term, index) = (Term::new(message.applied_term), LogIndex::new(message.applied_index));
         Self {
             applied: LogId::new(term, index),
@@ -130,6 +136,7 @@ impl Progress {
             revision: Revision::new(message.revision),
             compacted: message.compacted.map(Revision::new),
             key_count: message.key_count,
+            alarms: Alarms::from_members(&message.alarms),
         }
     }
 }

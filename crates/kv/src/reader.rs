@@ -1,12 +1,15 @@
 //! Reads the store from any thread, in parallel to apply. Must not decide how fresh an answer has
 //! to be: whoever calls has waited for what it needs.
 
+use crate::alarm::{AlarmKind, AlarmMember};
 use crate::api::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
+use crate::backup::Backup;
 use crate::error::ReadError;
 use crate::hash::{self, StoreHash};
 use crate::lease::{self, Lease};
 use crate::range;
 use crate::revision::Revision;
+use crate::snapshot::StoreView;
 use crate::store::Shared;
 use crate::txn;
 use crate::writer::Writer;
@@ -104,6 +107,12 @@ impl Reader {
         self.shared.lock().progress.key_count
     }
 
+    /// The alarms of a kind that are raised; all for [`AlarmKind::None`]. In the order of members.
+    #[must_use]
+    pub fn alarms(&self, kind: AlarmKind) -> Vec<AlarmMember> {
+        self.shared.lock().progress.alarms.list(kind)
+    }
+
     /// The last command whose effect can be read.
     #[must_use]
     pub fn applied(&self) -> LogId {
@@ -128,6 +137,12 @@ impl Reader {
     pub fn size_in_use_bytes(&self) -> u64 {
         let state = self.shared.lock();
         state.stored.stored_bytes + state.view.overlay_size_bytes()
+    }
+
+    /// The whole store as it is now, to be written elsewhere.
+    #[must_use]
+    pub fn backup(&self) -> Backup {
+        Backup::new(StoreView::of(&self.shared.lock()))
     }
 
     /// A digest of all that can be read as of `revision` (`None`: now), equal on replicas whose

@@ -80,6 +80,7 @@ pub enum SnapshotError {
 }
 
 /// A state, frozen, ready to be written out.
+#[derive(Clone)]
 pub(crate) struct StoreView {
     view: View,
     progress: Progress,
@@ -88,8 +89,12 @@ pub(crate) struct StoreView {
 
 impl StoreView {
     pub(crate) fn of(state: &State) -> Self {
-        let (view, progress) = (state.view.clone(), state.progress);
+        let (view, progress) = (state.view.clone(), state.progress.clone());
         Self { view, progress, cleaned: state.stored.scrub.done }
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.view.revision
     }
 
     fn write(self, target: &mut dyn io::Write) -> Result<(), SnapshotError> {

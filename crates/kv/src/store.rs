@@ -114,7 +114,7 @@ impl Shared {
         }
         state.check()?;
         state.applying = true;
-        Ok((state.view.clone(), state.progress))
+        Ok((state.view.clone(), state.progress.clone()))
     }
 
     /// Ends a batch: everything up to `progress` becomes visible, with the leases of `view`.
@@ -123,9 +123,9 @@ impl Shared {
         let mut state = self.lock();
         state.view.leases = view.leases;
         let compacted = state.progress.compacted != progress.compacted;
-        state.progress = progress;
         state.view.revision = progress.revision;
         state.view.compacted = progress.compacted;
+        state.progress = progress;
         if compacted {
             // Nothing of this batch reaches the engine before `applying` ends, so that no job can
             // delete what the observers have not seen.
@@ -178,7 +178,7 @@ impl Shared {
     }
 
     /// Waits until the engine holds everything up to `target`.
-    pub(crate) fn wait_stored(&self, target: Progress) -> Result<(), EngineError> {
+    pub(crate) fn wait_stored(&self, target: &Progress) -> Result<(), EngineError> {
         let mut state = self.lock();
         while state.failed.is_none() && state.stored.progress.covered < target.covered {
             state = self.wait(state);
@@ -258,7 +258,7 @@ impl State {
         };
         Ok(Self {
             view,
-            progress: stored.progress,
+            progress: stored.progress.clone(),
             frozen_progress: None,
             stored,
             flush_wanted: false,
@@ -293,7 +293,7 @@ impl State {
         if self.flush_wanted || self.view.active.size_bytes() >= flush_size_bytes {
             self.flush_wanted = false;
             self.view.frozen = Some(std::mem::take(&mut self.view.active));
-            self.frozen_progress = Some(self.progress);
+            self.frozen_progress = Some(self.progress.clone());
         }
     }
 }

@@ -57,13 +57,13 @@ enum Task {
 fn step(shared: &Arc<Shared>) -> bool {
     let (task, stored) = {
         let state = shared.lock();
-        let frozen = state.view.frozen.as_ref().zip(state.frozen_progress);
+        let frozen = state.view.frozen.as_ref().zip(state.frozen_progress.clone());
         let task = match (frozen, scrub_target(&state.stored)) {
             (Some((overlay, progress)), _) => Some(Task::Flush(Arc::clone(overlay), progress)),
             (None, Some(target)) => Some(Task::Scrub(target)),
             (None, None) => None,
         };
-        (task, state.stored)
+        (task, state.stored.clone())
     };
     let outcome = match task {
         Some(Task::Flush(overlay, progress)) => flush(shared, &overlay, progress, stored),
@@ -106,8 +106,8 @@ fn flush(
     stored.stored_bytes += batch.put_bytes;
     batch.writes.extend(notes::writes(overlay.notes()));
     batch.writes.extend(lease_writes(overlay));
-    batch.writes.push(progress.write());
-    batch.commit(shared, stored)?;
+    batch.writes.push(stored.progress.write());
+    batch.commit(shared, &stored)?;
     let engine = shared.engine.view()?;
     Ok(Box::new(move |state| {
         state.view.engine = engine;
@@ -160,7 +160,7 @@ fn scrub(shared: &Shared, target: Revision, mut stored: Meta) -> Result<Change, 
     stored.stored_bytes = stored.stored_bytes.saturating_sub(batch.deleted_bytes);
     batch.writes.sort_by(|a, b| a.place().cmp(&b.place()));
     batch.writes.push(stored.scrub.write());
-    batch.commit(shared, stored)?;
+    batch.commit(shared, &stored)?;
     let engine = shared.engine.view()?;
     Ok(Box::new(move |state| {
         state.view.engine = engine;
@@ -222,7 +222,7 @@ impl Batch {
         Ok(())
     }
 
-    fn commit(mut self, shared: &Shared, stored: Meta) -> Result<(), EngineError> {
+    fn commit(mut self, shared: &Shared, stored: &Meta) -> Result<(), EngineError> {
         self.writes.push(meta::write_format());
         self.writes.push(meta::write_stored_bytes(stored.stored_bytes));
         shared.engine.write_batch(self.writes, Durability::Now)

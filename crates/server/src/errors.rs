@@ -1,12 +1,14 @@
 //! The one table of refusals: what a client is told, with etcd's codes and etcd's exact words,
 //! because clients compare texts. Must not know how an answer travels (gRPC or JSON).
 
+mod maintenance;
 mod members;
 
 use quorate::{Doubt, Fate, ReadError, Refusal};
 use quorate_kv::{OpError, RequestError};
 use std::borrow::Cow;
 
+pub(crate) use maintenance::MaintenanceRejection;
 pub(crate) use members::MembersRejection;
 
 /// gRPC's status codes.
@@ -180,6 +182,8 @@ pub(crate) enum Rejection {
     Learner,
     /// A change of the members that is not made.
     Members(MembersRejection),
+    /// Something that an operator asks of one member, and that it does not do.
+    Maintenance(MaintenanceRejection),
     /// A fault of ours; the details are in the log.
     Internal,
 }
@@ -218,6 +222,7 @@ impl Rejection {
                 (Code::FailedPrecondition, "etcdserver: rpc not supported for learner")
             }
             Self::Members(rejection) => return rejection.status(),
+            Self::Maintenance(rejection) => rejection.status(),
             Self::Internal => {
                 (Code::Internal, "quorate: internal error; the server's log says more")
             }
@@ -263,6 +268,10 @@ fn op_status(error: OpError) -> (Code, &'static str) {
         OpError::FutureRevision => {
             (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision")
         }
+        OpError::NoSpace => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
+        OpError::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
+        OpError::UnknownAlarm => (Code::InvalidArgument, "quorate: unknown alarm"),
+        OpError::TooManyAlarms => (Code::ResourceExhausted, "quorate: too many alarms"),
         OpError::UnknownCommand => (
             Code::Unimplemented,
             "quorate: a member of this cluster is too old to know this command",
@@ -389,6 +398,9 @@ mod tests {
         assert_says(OpError::Compacted, Code::OutOfRange, text);
         let text = "etcdserver: mvcc: required revision is a future revision";
         assert_says(OpError::FutureRevision, Code::OutOfRange, text);
+        let text = "etcdserver: mvcc: database space exceeded";
+        assert_says(OpError::NoSpace, Code::ResourceExhausted, text);
+        assert_says(OpError::Corrupt, Code::DataLoss, "etcdserver: corrupt cluster");
     }
 
     #[test]

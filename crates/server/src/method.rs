@@ -17,6 +17,12 @@ pub(crate) enum Method {
     LeaseLeases,
     Status,
     Alarm,
+    Defragment,
+    Hash,
+    HashKv,
+    Snapshot,
+    MoveLeader,
+    Downgrade,
     MemberList,
     MemberAdd,
     MemberRemove,
@@ -26,7 +32,7 @@ pub(crate) enum Method {
 }
 
 impl Method {
-    pub(crate) const COUNT: usize = 19;
+    pub(crate) const COUNT: usize = 25;
 
     pub(crate) const ALL: [Self; Self::COUNT] = [
         Self::Range,
@@ -42,6 +48,12 @@ impl Method {
         Self::LeaseLeases,
         Self::Status,
         Self::Alarm,
+        Self::Defragment,
+        Self::Hash,
+        Self::HashKv,
+        Self::Snapshot,
+        Self::MoveLeader,
+        Self::Downgrade,
         Self::MemberList,
         Self::MemberAdd,
         Self::MemberRemove,
@@ -84,7 +96,14 @@ impl Method {
             | Self::LeaseKeepAlive
             | Self::LeaseTimeToLive
             | Self::LeaseLeases => "etcdserverpb.Lease",
-            Self::Status | Self::Alarm => "etcdserverpb.Maintenance",
+            Self::Status
+            | Self::Alarm
+            | Self::Defragment
+            | Self::Hash
+            | Self::HashKv
+            | Self::Snapshot
+            | Self::MoveLeader
+            | Self::Downgrade => "etcdserverpb.Maintenance",
             Self::MemberList
             | Self::MemberAdd
             | Self::MemberRemove
@@ -109,6 +128,12 @@ impl Method {
             Self::LeaseLeases => "LeaseLeases",
             Self::Status => "Status",
             Self::Alarm => "Alarm",
+            Self::Defragment => "Defragment",
+            Self::Hash => "Hash",
+            Self::HashKv => "HashKV",
+            Self::Snapshot => "Snapshot",
+            Self::MoveLeader => "MoveLeader",
+            Self::Downgrade => "Downgrade",
             Self::MemberList => "MemberList",
             Self::MemberAdd => "MemberAdd",
             Self::MemberRemove => "MemberRemove",
@@ -122,6 +147,7 @@ impl Method {
     pub(crate) const fn form(self) -> &'static str {
         match self {
             Self::Watch | Self::LeaseKeepAlive => "bidi_stream",
+            Self::Snapshot => "server_stream",
             Self::Range
             | Self::Put
             | Self::DeleteRange
@@ -133,6 +159,11 @@ impl Method {
             | Self::LeaseLeases
             | Self::Status
             | Self::Alarm
+            | Self::Defragment
+            | Self::Hash
+            | Self::HashKv
+            | Self::MoveLeader
+            | Self::Downgrade
             | Self::MemberList
             | Self::MemberAdd
             | Self::MemberRemove
@@ -157,6 +188,12 @@ impl Method {
             Self::LeaseLeases => Some("/v3/lease/leases"),
             Self::Status => Some("/v3/maintenance/status"),
             Self::Alarm => Some("/v3/maintenance/alarm"),
+            Self::Defragment => Some("/v3/maintenance/defragment"),
+            Self::Hash => Some("/v3/maintenance/hash"),
+            Self::HashKv => Some("/v3/maintenance/hashkv"),
+            Self::Snapshot => Some("/v3/maintenance/snapshot"),
+            Self::MoveLeader => Some("/v3/maintenance/transfer-leadership"),
+            Self::Downgrade => Some("/v3/maintenance/downgrade"),
             Self::MemberList => Some("/v3/cluster/member/list"),
             Self::MemberAdd => Some("/v3/cluster/member/add"),
             Self::MemberRemove => Some("/v3/cluster/member/remove"),
@@ -168,13 +205,7 @@ impl Method {
 }
 
 /// The gateway paths of etcd's methods that are not served yet, with the methods' full names.
-const NOT_SERVED: [(&str, &str); 30] = [
-    ("/v3/maintenance/defragment", "etcdserverpb.Maintenance/Defragment"),
-    ("/v3/maintenance/hash", "etcdserverpb.Maintenance/Hash"),
-    ("/v3/maintenance/hashkv", "etcdserverpb.Maintenance/HashKV"),
-    ("/v3/maintenance/snapshot", "etcdserverpb.Maintenance/Snapshot"),
-    ("/v3/maintenance/transfer-leadership", "etcdserverpb.Maintenance/MoveLeader"),
-    ("/v3/maintenance/downgrade", "etcdserverpb.Maintenance/Downgrade"),
+const NOT_SERVED: [(&str, &str); 24] = [
     ("/v3/auth/enable", "etcdserverpb.Auth/AuthEnable"),
     ("/v3/auth/disable", "etcdserverpb.Auth/AuthDisable"),
     ("/v3/auth/status", "etcdserverpb.Auth/AuthStatus"),

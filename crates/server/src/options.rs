@@ -23,6 +23,9 @@ pub struct ServerOptions {
     pub pending_count_max: usize,
     /// Reads of many keys that may run at the same time, beside the small ones.
     pub scans_count_max: usize,
+    /// Backups that may be on their way at the same time: each keeps a state of the store from being
+    /// freed, and a thread.
+    pub backups_count_max: usize,
     /// Open client connections.
     pub connections_count_max: usize,
     /// Requests in progress on one HTTP/2 connection.
@@ -82,6 +85,7 @@ impl Default for ServerOptions {
             pending_bytes_max: 64 << 20,
             pending_count_max: 65_536,
             scans_count_max: 4,
+            backups_count_max: 2,
             connections_count_max: 8_192,
             streams_count_max: 8_192,
             header_bytes_max: 64 << 10,

@@ -86,7 +86,7 @@ impl Model {
                 response.header = Some(head(scratch.now()));
                 Outcome::Txn(response)
             }
-            CommandKind::Compact(_) => unreachable!(),
+            CommandKind::Compact(_) | CommandKind::Alarm(_) => unreachable!(),
             CommandKind::LeaseGrant(_)
             | CommandKind::LeaseRevoke(_)
             | CommandKind::LeaseRenew(_)

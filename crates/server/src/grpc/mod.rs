@@ -5,6 +5,7 @@
 pub(crate) mod frame;
 mod headers;
 mod keep_alive;
+mod snapshot;
 mod watch;
 
 use crate::errors::{Code, Rejection};
@@ -49,6 +50,10 @@ pub(crate) fn answer(
         }
         if method == Method::LeaseKeepAlive {
             let code = Box::pin(keep_alive::serve(service, body, respond, requires_leader)).await;
+            return service.metrics().handled(method, code);
+        }
+        if method == Method::Snapshot {
+            let code = Box::pin(snapshot::serve(service, body, respond)).await;
             return service.metrics().handled(method, code);
         }
         let outcome = if requires_leader && !service.has_leader() {

@@ -86,6 +86,19 @@ async fn call(service: &Service, method: Method, json: &[u8]) -> Result<Vec<u8>,
         Method::Alarm => {
             translate::<pb::AlarmRequest, pb::AlarmResponse>(service, method, json).await
         }
+        Method::Defragment => {
+            translate::<pb::DefragmentRequest, pb::DefragmentResponse>(service, method, json).await
+        }
+        Method::Hash => translate::<pb::HashRequest, pb::HashResponse>(service, method, json).await,
+        Method::HashKv => {
+            translate::<pb::HashKvRequest, pb::HashKvResponse>(service, method, json).await
+        }
+        Method::MoveLeader => {
+            translate::<pb::MoveLeaderRequest, pb::MoveLeaderResponse>(service, method, json).await
+        }
+        Method::Downgrade => {
+            translate::<pb::DowngradeRequest, pb::DowngradeResponse>(service, method, json).await
+        }
         Method::MemberList => {
             translate::<pb::MemberListRequest, pb::MemberListResponse>(service, method, json).await
         }
@@ -121,8 +134,8 @@ async fn call(service: &Service, method: Method, json: &[u8]) -> Result<Vec<u8>,
             translate::<pb::LeaseLeasesRequest, pb::LeaseLeasesResponse>(service, method, json)
                 .await
         }
-        // The health service has no gateway path, and two are streams: nobody gets here.
-        Method::HealthCheck | Method::Watch | Method::LeaseKeepAlive => {
+        // The health service has no gateway path, and these are streams: nobody gets here.
+        Method::HealthCheck | Method::Watch | Method::LeaseKeepAlive | Method::Snapshot => {
             Err(Rejection::NotServed { method: method.name().into() })
         }
     }

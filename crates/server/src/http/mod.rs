@@ -6,6 +6,7 @@ mod gateway;
 mod keep_alive;
 mod lines;
 mod pages;
+mod snapshot;
 mod watch;
 
 pub(crate) use content::Content;
@@ -33,17 +34,20 @@ pub(crate) async fn respond(
     uri: &Uri,
     body: Bytes,
 ) -> Response<Content> {
-    let mut response = if method == Method::POST && watch::is_at(uri.path()) {
-        match watch::begin(service, &body) {
-            Ok(lines) => gateway::success(Content::Lines(lines)),
-            Err(rejection) => gateway::rejection(&rejection).map(Content::Whole),
-        }
-    } else if method == Method::POST && keep_alive::is_at(uri.path()) {
-        let lines = keep_alive::respond(service, &body).await;
-        let response = lines.map_or_else(|error| gateway::rejection(&error), gateway::success);
-        response.map(Content::Whole)
+    let is_post = method == Method::POST;
+    let streamed = if is_post && watch::is_at(uri.path()) {
+        Some(watch::begin(service, &body).map(Content::Lines))
+    } else if is_post && snapshot::is_at(uri.path()) {
+        Some(snapshot::begin(service).map(Content::Lines))
+    } else if is_post && keep_alive::is_at(uri.path()) {
+        Some(keep_alive::respond(service, &body).await.map(Content::Whole))
     } else {
-        route(service, method, uri, body).await.map(Content::Whole)
+        None
+    };
+    let mut response = match streamed {
+        Some(Ok(content)) => gateway::success(content),
+        Some(Err(rejection)) => gateway::rejection(&rejection).map(Content::Whole),
+        None => route(service, method, uri, body).await.map(Content::Whole),
     };
     // Browsers ask other origins' servers only if these allow it; etcd allows everybody.
     let headers = response.headers_mut();

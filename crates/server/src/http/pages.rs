@@ -21,10 +21,13 @@ pub(super) fn plain(status: StatusCode, text: &'static str) -> Response<Bytes> {
     response
 }
 
-/// Whether this member can serve. With `serializable=true` in the query a leader is not needed.
+/// Whether this member can serve. With `serializable=true` in the query a leader is not needed, and
+/// `exclude=NOSPACE` lets that alarm be.
 pub(super) async fn health(service: &Service, query: &str) -> Response<Bytes> {
     let serializable = query.split('&').any(|part| part == "serializable=true");
-    let (status, body) = match service.health(serializable).await {
+    let is_excluded =
+        |alarm: &str| query.split('&').any(|part| part.strip_prefix("exclude=") == Some(alarm));
+    let (status, body) = match service.health(serializable, is_excluded).await {
         Health::Healthy => (StatusCode::OK, r#"{"health":"true","reason":""}"#.to_owned()),
         Health::Unhealthy { reason } => (
             StatusCode::SERVICE_UNAVAILABLE,

@@ -1,5 +1,4 @@
-//! The methods about this member: its state, its alarms, and the health check of gRPC. Must not know
-//! keys.
+//! The methods about this member: its state, and the health check of gRPC. Must not know keys.
 
 use super::{Origin, Service};
 use crate::errors::Rejection;
@@ -7,8 +6,9 @@ use crate::grpc::frame;
 use bytes::Bytes;
 use prost::Message;
 use quorate::core::{MemberRole, NodeId};
-use quorate_etcd_api::etcdserverpb::{self as pb, alarm_request};
+use quorate_etcd_api::etcdserverpb as pb;
 use quorate_etcd_api::health::{HealthCheckRequest, HealthCheckResponse, health_check_response};
+use quorate_kv::{AlarmKind, AlarmMember};
 
 impl Service {
     pub(super) fn member_status(&self) -> Bytes {
@@ -17,6 +17,7 @@ impl Service {
         if status.leader.is_none() {
             errors.push(Rejection::NoLeader.status().1.into_owned());
         }
+        errors.extend(self.reader.alarms(AlarmKind::None).into_iter().map(alarm_text));
         let response = pb::StatusResponse {
             header: Some(self.header(self.reader.revision().to_wire())),
             version: crate::ETCD_VERSION.to_owned(),
@@ -33,18 +34,6 @@ impl Service {
             downgrade_info: None,
         };
         frame::encode(&response)
-    }
-
-    /// No alarm is ever raised yet, so that a question for them has an answer, and health checks
-    /// that ask it work; raising and clearing them is not offered.
-    pub(super) fn alarm(&self, message: Bytes) -> Result<Bytes, Rejection> {
-        let request = pb::AlarmRequest::decode(message)?;
-        if request.action() != alarm_request::AlarmAction::Get {
-            let method = "etcdserverpb.Maintenance/Alarm to raise or clear".into();
-            return Err(Rejection::NotServed { method });
-        }
-        let header = Some(self.header(self.reader.revision().to_wire()));
-        Ok(frame::encode(&pb::AlarmResponse { header, alarms: Vec::new() }))
     }
 
     pub(super) fn health_check(message: Bytes) -> Result<Bytes, Rejection> {
@@ -65,6 +54,20 @@ impl Service {
     pub(super) fn header(&self, revision: i64) -> pb::ResponseHeader {
         let Origin { cluster_id, member_id, raft_term } = self.origin();
         pb::ResponseHeader { cluster_id, member_id, revision, raft_term }
+    }
+}
+
+/// An alarm as Go prints the message: a space ends it.
+fn alarm_text(alarm: AlarmMember) -> String {
+    format!("memberID:{} alarm:{} ", alarm.member_id, alarm_name(alarm))
+}
+
+/// What etcd calls the kind of an alarm.
+pub(super) fn alarm_name(alarm: AlarmMember) -> &'static str {
+    match alarm.alarm() {
+        AlarmKind::None => "NONE",
+        AlarmKind::NoSpace => "NOSPACE",
+        AlarmKind::Corrupt => "CORRUPT",
     }
 }
 

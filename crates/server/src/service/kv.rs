@@ -95,7 +95,7 @@ impl Service {
     }
 
     /// Proposes a request as it came; the answer to it.
-    async fn propose(
+    pub(super) async fn propose(
         &self,
         tag: CommandTag,
         request: &[u8],
@@ -164,6 +164,10 @@ impl Service {
             }
             // No client asks for these as such.
             Outcome::LeaseRenew(_) | Outcome::LeaseExpire(_) => Err(Rejection::Internal),
+            Outcome::Alarm(mut response) => {
+                self.origin().complete(&mut response.header);
+                Ok(frame::encode(&response))
+            }
             Outcome::Refused(error) => Err(error.into_error().into()),
         }
     }

@@ -1,13 +1,16 @@
 //! What the server does for a request, however it came: admission, then the method. Everything
 //! here works on protobuf bytes in both directions. Must not know HTTP.
 
+mod backup;
 mod cluster;
 mod kv;
 mod lease;
+mod maintenance;
 mod members;
 mod plan;
 mod watch;
 
+pub(crate) use backup::Backup;
 pub(crate) use watch::WatchSession;
 
 use crate::admission::Admission;
@@ -18,9 +21,9 @@ use crate::options::ServerOptions;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use quorate::{Consistency, Node};
-use quorate_kv::Reader;
 use quorate_kv::api::ResponseHeader;
 use quorate_kv::watch::WatchHub;
+use quorate_kv::{AlarmKind, Reader};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch as watch_channel};
@@ -35,6 +38,8 @@ pub(crate) struct Service {
     metrics: Metrics,
     /// Places for reads of many keys.
     scans: Semaphore,
+    /// Places for backups.
+    backups: Arc<Semaphore>,
     /// Places for connections.
     connections: Arc<Semaphore>,
     watches: WatchHub,
@@ -72,6 +77,7 @@ impl Service {
             admission: Admission::new(options.pending_bytes_max, options.pending_count_max),
             metrics: Metrics::default(),
             scans: Semaphore::new(options.scans_count_max),
+            backups: Arc::new(Semaphore::new(options.backups_count_max)),
             connections: Arc::new(Semaphore::new(options.connections_count_max)),
             node,
             reader,
@@ -117,7 +123,12 @@ impl Service {
             Method::Txn => self.txn(message, deadline).await,
             Method::Compact => self.compact(message, deadline).await,
             Method::Status => Ok(self.member_status()),
-            Method::Alarm => self.alarm(message),
+            Method::Alarm => Box::pin(self.alarm(message, deadline)).await,
+            Method::Defragment => Self::defragment(message),
+            Method::Hash => Box::pin(self.hash(message, deadline)).await,
+            Method::HashKv => Box::pin(self.hash_kv(message, deadline)).await,
+            Method::MoveLeader => Box::pin(self.move_leader(message, deadline)).await,
+            Method::Downgrade => Self::downgrade(message),
             Method::MemberList => Box::pin(self.member_list(message, deadline)).await,
             Method::MemberAdd => Box::pin(self.member_add(message, deadline)).await,
             Method::MemberRemove => Box::pin(self.member_remove(message, deadline)).await,
@@ -128,8 +139,8 @@ impl Service {
             Method::LeaseRevoke => self.lease_revoke(message, deadline).await,
             Method::LeaseTimeToLive => self.lease_time_to_live(message, deadline).await,
             Method::LeaseLeases => self.lease_leases(message, deadline).await,
-            // A stream is no call: see `WatchSession` and `Service::lease_keep_alive`.
-            Method::Watch | Method::LeaseKeepAlive => {
+            // A stream is no call: see `WatchSession`, `Backup`, `Service::lease_keep_alive`.
+            Method::Watch | Method::LeaseKeepAlive | Method::Snapshot => {
                 Err(Rejection::NotServed { method: method.name().into() })
             }
         }
@@ -150,11 +161,20 @@ impl Service {
         self.node.status().leader.is_some()
     }
 
-    /// Whether this member serves: it knows a leader, and, unless stale reads are enough, can prove
-    /// that a read from it is up to date.
-    pub(crate) async fn health(&self, serializable: bool) -> Health {
+    /// Whether this member serves: no alarm is raised but those that may be, it knows a leader, and,
+    /// unless stale reads are enough, can prove that a read from it is up to date.
+    pub(crate) async fn health(
+        &self,
+        serializable: bool,
+        may_be_raised: impl Fn(&str) -> bool,
+    ) -> Health {
         if self.node.failure().now_or_never().is_some() {
             return Health::Unhealthy { reason: "SERVER STOPPED".to_owned() };
+        }
+        let alarms = self.reader.alarms(AlarmKind::None);
+        let mut alarms = alarms.into_iter().map(cluster::alarm_name);
+        if let Some(alarm) = alarms.find(|alarm| !may_be_raised(alarm)) {
+            return Health::Unhealthy { reason: format!("ALARM {alarm}") };
         }
         if serializable {
             return Health::Healthy;

@@ -68,6 +68,7 @@ fn judge(command: &Bytes) {
         CommandKind::DeleteRange(delete) => Request::DeleteRange(delete),
         CommandKind::Txn(txn) => Request::Txn(txn),
         CommandKind::Compact(_)
+        | CommandKind::Alarm(_)
         | CommandKind::LeaseGrant(_)
         | CommandKind::LeaseRevoke(_)
         | CommandKind::LeaseRenew(_)

@@ -152,6 +152,7 @@ impl Reference {
                 Outcome::LeaseRenew(LeaseRenewResponse { header: Some(self.header()), ttls })
             }
             CommandKind::LeaseExpire(request) => Outcome::LeaseExpire(self.expire(&request)?),
+            CommandKind::Alarm(_) => return Err(OpError::UnknownCommand),
         })
     }
 

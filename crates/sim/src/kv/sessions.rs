@@ -460,6 +460,7 @@ fn version_before(reply: &[u8]) -> Result<i64, Complaint> {
         | StoreOutcome::LeaseRevoke(_)
         | StoreOutcome::LeaseRenew(_)
         | StoreOutcome::LeaseExpire(_)
+        | StoreOutcome::Alarm(_)
         | StoreOutcome::Refused(_)) => Err(garbled(&format!("{other:?}"))),
     }
 }
