@@ -21,7 +21,7 @@ mod service;
 
 pub use errors::Code;
 pub use member::{MemberContext, MemberContextError, cluster_id, member_id, peer_urls_of};
-pub use options::ServerOptions;
+pub use options::{AutoCompaction, ServerOptions};
 pub use serve::{ServeError, serve};
 
 /// The version of etcd whose API this server offers. Clients parse it as three numbers and expect

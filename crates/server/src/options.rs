@@ -15,7 +15,8 @@ pub struct ServerOptions {
     /// How long a request may take: etcd's is 5 s and two election timeouts. A client's own
     /// deadline may be sooner.
     pub request_timeout: Duration,
-    /// The size in bytes that the store should not exceed; reported, not yet enforced.
+    /// The size in bytes at which nothing more is stored, until space was freed and the alarm is
+    /// cleared; `u64::MAX` for none.
     pub quota_bytes: u64,
     /// Bytes of requests in progress, over all connections.
     pub pending_bytes_max: usize,
@@ -62,6 +63,26 @@ pub struct ServerOptions {
     pub strict_reconfig_check: bool,
     /// How many members may be learners.
     pub learners_count_max: usize,
+    /// What the leader compacts by itself.
+    pub auto_compaction: AutoCompaction,
+}
+
+/// Which history a cluster forgets by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AutoCompaction {
+    /// None.
+    #[default]
+    Off,
+    /// What is older than this.
+    Periodic {
+        /// For how long it is kept.
+        period: Duration,
+    },
+    /// All but the latest revisions; etcd looks every five minutes.
+    Revision {
+        /// How many are kept.
+        kept_count: u64,
+    },
 }
 
 impl ServerOptions {
@@ -101,6 +122,7 @@ impl Default for ServerOptions {
             member: None,
             strict_reconfig_check: true,
             learners_count_max: 1,
+            auto_compaction: AutoCompaction::Off,
         }
     }
 }

@@ -62,12 +62,14 @@ pub async fn serve(
     let feeding = Arc::clone(&service);
     let following = Arc::clone(&service);
     let publishing = Arc::clone(&service);
+    let compacting = Arc::clone(&service);
     acceptors.spawn(async move { feeding.feed_watches().await });
     acceptors.spawn(async move { following.follow_leader().await });
     acceptors.spawn(async move { publishing.publish_member().await });
     let (renewing, expiring) = (Arc::clone(&service), Arc::clone(&service));
     acceptors.spawn(async move { renewing.renew_leases().await });
     acceptors.spawn(async move { expiring.expire_leases().await });
+    acceptors.spawn(async move { compacting.compact_by_itself().await });
     shutdown.await;
     // Every acceptor and connection holds a receiver; the channel closes when the last has ended.
     let _ = stop.send(true);

@@ -2,9 +2,11 @@
 //! once, before anything on the disk or the network is touched.
 
 use super::initial_cluster::{self, InitialCluster, InitialClusterError};
+use super::retention::{CompactionMode, RetentionError, auto_compaction};
 use super::url::HttpUrl;
 use crate::client::parse_duration;
 use clap::ValueEnum;
+use quorate_server::AutoCompaction;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -116,7 +118,8 @@ pub(crate) struct Flags {
     /// After how many entries the log is compacted
     #[arg(long, env = "ETCD_SNAPSHOT_COUNT", default_value_t = 100_000, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) snapshot_count: u64,
-    /// How large the data should be at most, in bytes; 0 for 2 GiB. Reported, not enforced yet
+    /// How large the data may be, in bytes: beyond it, nothing is stored until space was freed and
+    /// `quorate alarm disarm` was said; 0 for 2 GiB, negative for no limit
     #[arg(
         long,
         env = "ETCD_QUOTA_BACKEND_BYTES",
@@ -125,6 +128,24 @@ pub(crate) struct Flags {
         allow_negative_numbers = true
     )]
     pub(crate) quota_backend_bytes: i64,
+    /// What --auto-compaction-retention means: a time, or a number of revisions
+    #[arg(
+        long,
+        env = "ETCD_AUTO_COMPACTION_MODE",
+        value_enum,
+        default_value_t = CompactionMode::Periodic
+    )]
+    pub(crate) auto_compaction_mode: CompactionMode,
+    /// How much of its history the cluster keeps, once it compacts by itself: 1h30m, or hours as a
+    /// number; in mode `revision` so many revisions; 0 for all
+    #[arg(
+        long,
+        env = "ETCD_AUTO_COMPACTION_RETENTION",
+        default_value = "0",
+        value_name = "TIME|COUNT",
+        allow_negative_numbers = true
+    )]
+    pub(crate) auto_compaction_retention: String,
     /// How large a request may be, in bytes
     #[arg(long, env = "ETCD_MAX_REQUEST_BYTES", default_value_t = 1_572_864, value_name = "BYTES")]
     pub(crate) max_request_bytes: usize,
@@ -179,6 +200,7 @@ pub(crate) struct Settings {
     pub(crate) election_timeout: Duration,
     pub(crate) watch_progress_interval: Duration,
     pub(crate) quota_bytes: u64,
+    pub(crate) auto_compaction: AutoCompaction,
 }
 
 /// Flags that contradict each other or what this program can do.
@@ -242,6 +264,9 @@ pub(crate) enum FlagsError {
         /// Who.
         name: String,
     },
+    /// What is kept of the history makes no sense.
+    #[error(transparent)]
+    Retention(#[from] RetentionError),
     /// The members make no sense.
     #[error(transparent)]
     InitialCluster(#[from] InitialClusterError),
@@ -275,7 +300,10 @@ impl Flags {
         one_url("--listen-peer-urls", &self.listen_peer_urls)?;
         one_url("--initial-advertise-peer-urls", &self.initial_advertise_peer_urls)?;
         let cluster = self.cluster()?;
+        let auto_compaction =
+            auto_compaction(self.auto_compaction_mode, &self.auto_compaction_retention)?;
         Ok(Settings {
+            auto_compaction,
             data_dir: self.data_dir(),
             client_urls: self.client_urls(&cluster)?,
             cluster,

@@ -6,6 +6,7 @@ mod folder;
 mod ids;
 mod initial_cluster;
 mod join;
+mod retention;
 mod url;
 
 pub(crate) use flags::Flags;
@@ -206,6 +207,7 @@ fn server_options(flags: &Flags, settings: &Settings) -> ServerOptions {
         lease_ttl_seconds_min: lease_ttl_seconds_min(settings.election_timeout),
         watch_progress_interval: settings.watch_progress_interval,
         quota_bytes: settings.quota_bytes,
+        auto_compaction: settings.auto_compaction,
         member: Some(MemberContext {
             name: flags.name.clone(),
             client_urls: flags.advertise_client_urls.iter().map(ToString::to_string).collect(),

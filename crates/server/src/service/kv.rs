@@ -10,6 +10,7 @@ use quorate_kv::api::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, Request, RequestOp, TxnRequest,
 };
 use quorate_kv::{Command, CommandReply, CommandTag, Outcome, RequestError};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// A read of more keys than this goes to a thread of its own, so that small requests do not wait
@@ -45,6 +46,7 @@ impl Service {
     pub(super) async fn put(&self, message: Bytes, deadline: Instant) -> Result<Bytes, Rejection> {
         let request = PutRequest::decode(message.clone())?;
         self.validated(Request::Put(request))?;
+        self.check_space(message.len(), deadline).await?;
         self.propose(CommandTag::Put, &message, deadline).await
     }
 
@@ -64,6 +66,9 @@ impl Service {
             return Err(Rejection::Internal);
         };
         if !quorate_kv::is_read_only(&request) {
+            if quorate_kv::may_put(&request) {
+                self.check_space(message.len(), deadline).await?;
+            }
             return self.propose(CommandTag::Txn, &message, deadline).await;
         }
         if !is_serializable(&request) {
@@ -85,8 +90,29 @@ impl Service {
         message: Bytes,
         deadline: Instant,
     ) -> Result<Bytes, Rejection> {
-        CompactionRequest::decode(message.clone())?;
-        self.propose(CommandTag::Compact, &message, deadline).await
+        let request = CompactionRequest::decode(message.clone())?;
+        let answer = self.propose(CommandTag::Compact, &message, deadline).await?;
+        if request.physical {
+            self.wait_compacted(request.revision, deadline).await?;
+        }
+        Ok(answer)
+    }
+
+    /// Waits until this member has freed what a compaction made superfluous. It goes on if that
+    /// takes too long for the caller.
+    async fn wait_compacted(&self, revision: i64, deadline: Instant) -> Result<(), Rejection> {
+        const PAUSE: Duration = Duration::from_millis(5);
+        let is_done = || {
+            let done = self.reader.physically_compacted_revision();
+            done.is_some_and(|done| done.to_wire() >= revision)
+        };
+        while !is_done() {
+            if Instant::now() + PAUSE >= deadline {
+                return Err(Rejection::TimedOut);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
     }
 
     fn validated(&self, request: Request) -> Result<Request, RequestError> {

@@ -3,11 +3,13 @@
 
 mod backup;
 mod cluster;
+mod compactor;
 mod kv;
 mod lease;
 mod maintenance;
 mod members;
 mod plan;
+mod space;
 mod watch;
 
 pub(crate) use backup::Backup;
