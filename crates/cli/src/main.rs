@@ -60,6 +60,17 @@ enum Verb {
     Status(client::Status),
     /// Shows who belongs to the cluster, and changes it
     Member(client::Member),
+    /// Shows and clears the alarms of the cluster
+    Alarm(client::Alarm),
+    /// Lets another member lead
+    MoveLeader(client::MoveLeader),
+    /// Saves a backup, and shows what is in one
+    Snapshot(client::Snapshot),
+    /// Shows a digest of what each endpoint holds
+    #[command(name = "hashkv")]
+    HashKv(client::HashKv),
+    /// Does nothing, since nothing needs to be done; for scripts made for etcd
+    Defrag(client::Defrag),
     /// Puts a cluster under load and measures it
     Bench(bench::Options),
     /// Runs clusters in virtual time, under faults, with judges
@@ -99,6 +110,11 @@ fn run(verb: Verb, is_set: impl Fn(&str) -> bool) -> anyhow::Result<()> {
         Verb::Compaction(verb) => client::run(verb),
         Verb::Status(verb) => client::run(verb),
         Verb::Member(verb) => client::run(verb),
+        Verb::Alarm(verb) => client::run(verb),
+        Verb::MoveLeader(verb) => client::run(verb),
+        Verb::Snapshot(verb) => client::run(verb),
+        Verb::HashKv(verb) => client::run(verb),
+        Verb::Defrag(verb) => client::run(verb),
         Verb::Bench(options) => bench::run(&options),
         Verb::Sim(options) => sim::run(&options),
     }

@@ -1,6 +1,7 @@
 //! Finds an endpoint that is alive. A request is sent to one endpoint only: whether it may be sent
 //! again is the caller's decision, because a write that was not answered may still take effect.
 
+use super::status::member_status;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use quorate_etcd_api::etcdserverpb::StatusRequest;
@@ -162,6 +163,11 @@ impl Live {
         LeaseClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
     }
 
+    /// The service about one member there.
+    pub(crate) fn maintenance(&self) -> MaintenanceClient<Channel> {
+        MaintenanceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
+    }
+
     /// Where that is.
     pub(crate) const fn address(&self) -> &Address {
         &self.address
@@ -205,6 +211,21 @@ impl Connection {
                 failures.join("\n")
             )
         })
+    }
+
+    /// The endpoint that leads, and its member's id; none if no endpoint that answers does.
+    pub(crate) async fn leader(&self) -> Option<(Live, u64)> {
+        for address in &self.endpoints {
+            let Ok(channel) = address.connect(self.dial_timeout).await else { continue };
+            let status = member_status(channel.clone(), self.dial_timeout).await;
+            let Ok(status) = status else { continue };
+            let own = status.header.as_ref().map_or(0, |header| header.member_id);
+            if own == status.leader {
+                let address = address.clone();
+                return Some((Live { address, channel, knows_leader: true }, own));
+            }
+        }
+        None
     }
 
     /// A request with the time it may take.

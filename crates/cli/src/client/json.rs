@@ -5,9 +5,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use quorate_etcd_api::etcdserverpb::response_op::Response;
 use quorate_etcd_api::etcdserverpb::{
-    CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveResponse,
-    LeaseLeasesResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse, Member, PutResponse,
-    RangeResponse, ResponseHeader, ResponseOp, StatusResponse, TxnResponse, WatchResponse,
+    AlarmMember, AlarmResponse, CompactionResponse, DeleteRangeResponse, HashKvResponse,
+    LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse, LeaseRevokeResponse,
+    LeaseTimeToLiveResponse, Member, PutResponse, RangeResponse, ResponseHeader, ResponseOp,
+    StatusResponse, TxnResponse, WatchResponse,
 };
 use quorate_etcd_api::mvccpb::{Event, KeyValue};
 use serde_json::{Value, json};
@@ -44,6 +45,22 @@ pub(crate) fn delete(response: &DeleteRangeResponse) -> Value {
 
 pub(crate) fn compaction(response: &CompactionResponse) -> Value {
     brief(json!({ "header": header(response.header.as_ref()) }))
+}
+
+pub(crate) fn alarms(response: &AlarmResponse) -> Value {
+    let alarm =
+        |alarm: &AlarmMember| brief(json!({ "memberID": alarm.member_id, "alarm": alarm.alarm }));
+    let alarms: Vec<Value> = response.alarms.iter().map(alarm).collect();
+    brief(json!({ "header": header(response.header.as_ref()), "alarms": alarms }))
+}
+
+pub(crate) fn hash_kv(response: &HashKvResponse) -> Value {
+    brief(json!({
+        "header": header(response.header.as_ref()),
+        "hash": response.hash,
+        "compact_revision": response.compact_revision,
+        "hash_revision": response.hash_revision,
+    }))
 }
 
 pub(crate) fn txn(response: &TxnResponse) -> Value {

@@ -218,7 +218,11 @@ async fn listed(
 }
 
 /// The id that is meant: a name goes before a number that looks like an id.
-async fn identified(connection: &Connection, live: &Live, member: &str) -> anyhow::Result<u64> {
+pub(super) async fn identified(
+    connection: &Connection,
+    live: &Live,
+    member: &str,
+) -> anyhow::Result<u64> {
     let members = listed(connection, live, true).await?.members;
     let named: Vec<&Entry> = members.iter().filter(|entry| entry.name == member).collect();
     match named.as_slice() {

@@ -1,27 +1,35 @@
 //! The verbs that talk to a cluster: they make a request, send it to an endpoint that is alive, and
 //! show the answer. They speak etcd's protocol, so they work against etcd too.
 
+mod alarm;
 mod compaction;
 mod connection;
 mod del;
+mod each;
 mod get;
 mod json;
 mod lease;
 mod member;
+mod move_leader;
 mod put;
 mod show;
+mod snapshot;
 mod status;
 mod txn;
 mod txn_text;
 mod watch;
 
+pub(crate) use alarm::Alarm;
 pub(crate) use compaction::Compaction;
 pub(crate) use connection::{Address, DEFAULT_ENDPOINTS, parse_duration};
 pub(crate) use del::Del;
+pub(crate) use each::{Defrag, HashKv};
 pub(crate) use get::Get;
 pub(crate) use lease::Lease;
 pub(crate) use member::Member;
+pub(crate) use move_leader::MoveLeader;
 pub(crate) use put::Put;
+pub(crate) use snapshot::Snapshot;
 pub(crate) use status::{Status, member_status};
 pub(crate) use txn::Txn;
 pub(crate) use watch::Watch;

@@ -1,0 +1,141 @@
+//! The verbs that ask every endpoint the same and show what each said: `quorate hashkv` and
+//! `quorate defrag`. Must not know how an endpoint comes to its answer.
+
+use super::connection::{Address, Connection, Format};
+use super::{ClientVerb, json};
+use crate::output::Table;
+use anyhow::bail;
+use quorate_etcd_api::etcdserverpb::maintenance_client::MaintenanceClient;
+use quorate_etcd_api::etcdserverpb::{DefragmentRequest, HashKvRequest, HashKvResponse};
+use serde_json::json;
+use std::time::Duration;
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+
+const HASH_EXAMPLES: &str = "\
+Examples:
+  quorate hashkv --rev 1000      digests as of revision 1000: equal on members that hold the same
+  quorate hashkv                 ... as of what each has now: equal only if nobody writes
+It exits with 1 if an endpoint did not answer.";
+
+/// Shows a digest of what each endpoint holds.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HASH_EXAMPLES)]
+pub(crate) struct HashKv {
+    /// As of which revision; 0 for now
+    #[arg(long, default_value_t = 0, value_name = "REVISION")]
+    rev: i64,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+const DEFRAG_EXAMPLES: &str = "\
+Examples:
+  quorate defrag
+There is nothing to do, and no need to: freed space is used again, nothing stops meanwhile, and
+--quota-backend-bytes looks at what is in use. The verb is here for scripts that expect it.";
+
+/// Does nothing, since nothing needs to be done; for scripts made for etcd.
+#[derive(Debug, clap::Args)]
+#[command(after_help = DEFRAG_EXAMPLES)]
+pub(crate) struct Defrag {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What one endpoint said, or why it said nothing.
+type Answer<T> = Result<T, String>;
+
+impl ClientVerb for HashKv {
+    async fn execute(self) -> anyhow::Result<()> {
+        let revision = self.rev;
+        let connection = &self.connection;
+        let answers = ask_each(connection, async move |mut maintenance| {
+            maintenance.hash_kv(HashKvRequest { revision }).await
+        })
+        .await;
+        match connection.write_out {
+            Format::Json => json::print(&hashes_json(&answers))?,
+            Format::Simple | Format::Table => print!("{}", hashes(&answers).render()),
+        }
+        all_answered(&answers)
+    }
+}
+
+impl ClientVerb for Defrag {
+    async fn execute(self) -> anyhow::Result<()> {
+        let answers = ask_each(&self.connection, async move |mut maintenance| {
+            maintenance.defragment(DefragmentRequest {}).await
+        })
+        .await;
+        for (address, answer) in &answers {
+            match answer {
+                Ok(_) => println!("Finished defragmenting etcd member[{address}]"),
+                Err(why) => eprintln!("Failed to defragment etcd member[{address}] ({why})"),
+            }
+        }
+        all_answered(&answers)
+    }
+}
+
+/// Asks the endpoints one after the other: these questions are not for a hurry.
+async fn ask_each<T>(
+    connection: &Connection,
+    question: impl AsyncFn(MaintenanceClient<Channel>) -> Result<Response<T>, Status>,
+) -> Vec<(Address, Answer<T>)> {
+    let mut answers = Vec::new();
+    for address in &connection.endpoints {
+        let answer = match address.connect(connection.dial_timeout).await {
+            Ok(channel) => {
+                let answer = question(MaintenanceClient::new(channel));
+                in_time(connection.command_timeout, answer).await
+            }
+            Err(why) => Err(why),
+        };
+        answers.push((address.clone(), answer));
+    }
+    answers
+}
+
+async fn in_time<T>(
+    timeout: Duration,
+    answer: impl Future<Output = Result<Response<T>, Status>>,
+) -> Answer<T> {
+    match tokio::time::timeout(timeout, answer).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(status.message().to_owned()),
+        Err(_) => Err(format!("no answer within {timeout:?}")),
+    }
+}
+
+fn hashes(answers: &[(Address, Answer<HashKvResponse>)]) -> Table {
+    let mut table = Table::new(["ENDPOINT", "HASH", "REVISION", "COMPACTED"]);
+    for (address, answer) in answers {
+        table.row(match answer {
+            Ok(said) => [
+                address.to_string(),
+                said.hash.to_string(),
+                said.hash_revision.to_string(),
+                said.compact_revision.to_string(),
+            ],
+            Err(why) => [address.to_string(), why.clone(), "-".to_owned(), "-".to_owned()],
+        });
+    }
+    table
+}
+
+fn hashes_json(answers: &[(Address, Answer<HashKvResponse>)]) -> serde_json::Value {
+    let one = |(address, answer): &(Address, Answer<HashKvResponse>)| match answer {
+        Ok(said) => json!({ "Endpoint": address.to_string(), "HashKV": json::hash_kv(said) }),
+        Err(why) => json!({ "Endpoint": address.to_string(), "Error": why }),
+    };
+    answers.iter().map(one).collect()
+}
+
+fn all_answered<T>(answers: &[(Address, Answer<T>)]) -> anyhow::Result<()> {
+    let silent = answers.iter().filter(|(_, answer)| answer.is_err()).count();
+    if silent > 0 {
+        bail!("{silent} of {} endpoints did not answer", answers.len());
+    }
+    Ok(())
+}

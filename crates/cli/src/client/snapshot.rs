@@ -1,0 +1,179 @@
+//! `quorate snapshot`. Saves what a member holds to a file, and looks into such a file.
+
+use super::connection::{Address, Connection, Format, Kind};
+use super::{ClientVerb, json};
+use crate::output::{Table, size};
+use anyhow::{Context, bail, ensure};
+use quorate::StateMachine;
+use quorate::core::{LogId, LogIndex, Term};
+use quorate_etcd_api::etcdserverpb::SnapshotRequest;
+use quorate_kv::{Inline, MemoryEngine, Reader};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const EXAMPLES: &str = "\
+Examples:
+  quorate snapshot save backup.db --endpoints 127.0.0.1:2379
+  quorate snapshot status backup.db
+The file is that member's whole store as of one moment; writes go on meanwhile. etcdctl snapshot save
+writes the same. It is not a file of etcd's: etcdutl cannot read it.";
+
+/// Saves a backup, and shows what is in one.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES, arg_required_else_help = true)]
+pub(crate) struct Snapshot {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Writes what one endpoint holds to a file, which must not exist
+    Save(Save),
+    /// Checks such a file, and shows what is in it
+    Status(Status),
+}
+
+#[derive(Debug, clap::Args)]
+struct Save {
+    /// Where to
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, clap::Args)]
+struct Status {
+    /// Which
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// What the output looks like
+    #[arg(short, long, value_enum, default_value_t = Format::Simple, value_name = "FORMAT")]
+    write_out: Format,
+}
+
+/// What ends the file.
+const DIGEST_BYTES: u64 = 32;
+
+impl ClientVerb for Snapshot {
+    async fn execute(self) -> anyhow::Result<()> {
+        match self.verb {
+            Verb::Save(verb) => verb.run().await,
+            Verb::Status(verb) => verb.run(),
+        }
+    }
+}
+
+impl Save {
+    /// The file gets its name when all of it is there.
+    async fn run(&self) -> anyhow::Result<()> {
+        let shown = self.file.display();
+        ensure!(!self.file.exists(), "{shown} exists already");
+        let partial = self.file.with_added_extension("part");
+        let file =
+            File::options().read(true).write(true).create(true).truncate(true).open(&partial);
+        let mut file = file.with_context(|| format!("creating {}", partial.display()))?;
+        let received = self.receive(&mut file).await;
+        let kept = received.and_then(|address| {
+            file.sync_all()?;
+            verify(&mut file)?;
+            fs::rename(&partial, &self.file)?;
+            Ok(address)
+        });
+        match kept {
+            Ok(address) => {
+                let bytes = i64::try_from(file.metadata()?.len()).unwrap_or(i64::MAX);
+                println!("Snapshot of {address} saved at {shown} ({})", size(bytes));
+                Ok(())
+            }
+            Err(error) => {
+                // What is left of it is of no use.
+                let _removed = fs::remove_file(&partial);
+                Err(error.context(format!("saving {shown}")))
+            }
+        }
+    }
+
+    /// Takes piece after piece, each within the time of a command; the whole may take longer.
+    async fn receive(&self, file: &mut File) -> anyhow::Result<Address> {
+        let connection = &self.connection;
+        let live = connection.live().await?;
+        let mut maintenance = live.maintenance();
+        let call = maintenance.snapshot(SnapshotRequest {});
+        let mut pieces = connection.answer(&live, Kind::Read, call).await?;
+        loop {
+            let piece = tokio::time::timeout(connection.command_timeout, pieces.message()).await;
+            let piece = piece.context("nothing came for too long")?;
+            match piece.map_err(|status| anyhow::anyhow!("{}", status.message()))? {
+                Some(piece) => file.write_all(&piece.blob)?,
+                None => return Ok(live.address().clone()),
+            }
+        }
+    }
+}
+
+impl Status {
+    fn run(&self) -> anyhow::Result<()> {
+        let shown = self.file.display();
+        let file = File::open(&self.file).with_context(|| format!("opening {shown}"))?;
+        let mut file = file;
+        let total = file.metadata()?.len();
+        verify(&mut file).with_context(|| format!("{shown}"))?;
+        let reader = load(&self.file).with_context(|| format!("{shown}"))?;
+        let hash = reader.hash(None).context("reading what is in it")?;
+        let (revision, keys) = (reader.revision().get(), reader.key_count());
+        match self.write_out {
+            Format::Json => json::print(&json!({
+                "hash": hash.digest, "revision": revision, "totalKey": keys, "totalSize": total,
+            })),
+            Format::Simple | Format::Table => {
+                let mut table = Table::new(["HASH", "REVISION", "KEYS", "CHANGES", "SIZE"]);
+                table.row([
+                    format!("{:x}", hash.digest),
+                    revision.to_string(),
+                    keys.to_string(),
+                    hash.change_count.to_string(),
+                    size(i64::try_from(total).unwrap_or(i64::MAX)),
+                ]);
+                print!("{}", table.render());
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Checks that the file ends with the digest of what is before.
+fn verify(file: &mut File) -> anyhow::Result<()> {
+    file.seek(SeekFrom::Start(0))?;
+    let content = file.metadata()?.len().checked_sub(DIGEST_BYTES);
+    let content = content.context("it is too short to be a snapshot")?;
+    let mut digest = Sha256::new();
+    let mut rest = file.take(content);
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        let count = rest.read(&mut piece)?;
+        match piece.get(..count) {
+            Some(read) if count > 0 => digest.update(read),
+            Some(_) | None => break,
+        }
+    }
+    let mut expected = Vec::new();
+    rest.into_inner().read_to_end(&mut expected)?;
+    if digest.finalize().as_slice() != expected {
+        bail!("it is damaged or was cut off: its digest is wrong");
+    }
+    Ok(())
+}
+
+/// Reads it into memory, with all checks that a member makes before it takes a snapshot over.
+fn load(path: &Path) -> anyhow::Result<Reader> {
+    let (mut machine, reader) = quorate_kv::open(Arc::new(MemoryEngine::new()), Arc::new(Inline))?;
+    let anything = LogId::new(Term::new(u64::MAX), LogIndex::new(u64::MAX));
+    machine.restore(anything, &mut File::open(path)?)?;
+    Ok(reader)
+}
