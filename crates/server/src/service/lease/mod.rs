@@ -54,10 +54,12 @@ impl Service {
         message: Bytes,
         deadline: Instant,
     ) -> Result<Bytes, Rejection> {
+        let message_bytes = message.len();
         let request = LeaseGrantRequest::decode(message)?;
         if request.ttl > TTL_SECONDS_MAX {
             return Err(Rejection::LeaseTtlTooLarge);
         }
+        self.check_space(message_bytes, deadline).await?;
         let ttl = request.ttl.max(self.options.lease_ttl_seconds_min);
         let mut tries = if request.id == 0 { ID_TRIES_MAX } else { 1 };
         loop {
