@@ -157,7 +157,7 @@ impl<A: Application> Cluster<A> {
     /// Who may be the members: those in force, those whom a change under way leads to, and those that
     /// somebody wished for.
     fn possible_members(&self) -> Vec<Configuration> {
-        let in_force = self.safety.configurations_in_force();
+        let in_force = self.safety.members.in_force();
         let leads_to = |members: &Configuration| Configuration::new(0, members.leads_to().clone());
         let known = in_force.flat_map(|members| [Configuration::clone(members), leads_to(members)]);
         known.chain(self.wished_members()).collect()

@@ -151,7 +151,7 @@ impl<A: Application> Cluster<A> {
         self.wait_for("no common leader and log", Self::is_converged)?;
         self.scan()?;
         self.wait_for("not everything applied everywhere", Self::is_converged)?;
-        self.safety.told_members_came()?;
+        self.safety.members.told_came()?;
         self.compare_states()?;
         self.rest()?;
         self.demand_handover()?;

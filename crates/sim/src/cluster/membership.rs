@@ -155,7 +155,7 @@ impl<A: Application> Cluster<A> {
         self.trace.headline(self.now, Some(node), words);
         self.trace.counts.changes_done += u64::from(fate.is_ok());
         if let (Ok(version), Some(target)) = (&fate, &target) {
-            self.safety.told_members(*version, target)?;
+            self.safety.members.told(*version, target)?;
         }
         if matches!(fate, Err(MembershipError::Unknown(_) | MembershipError::UnderWay { .. })) {
             self.wishes.undecided.extend(target);
@@ -199,7 +199,7 @@ impl<A: Application> Cluster<A> {
 
     /// Members that somebody wished for and that may still come.
     pub(super) fn wished_members(&self) -> impl Iterator<Item = Configuration> {
-        let last = self.safety.configurations_in_force().next();
+        let last = self.safety.members.in_force().next();
         // The removed do not come back: a wish for one of them is refused, however late it comes.
         let may_come = move |members: &&Members| {
             !last.is_some_and(|last| members.keys().any(|id| last.is_tombstoned(*id)))

@@ -8,6 +8,7 @@ mod durable;
 mod hearing;
 mod kind;
 pub mod linearizable;
+mod members;
 mod promises;
 mod safety;
 pub mod watch;

@@ -7,11 +7,12 @@ use super::conduct::{self, Contact, Heard, Obeyed};
 use super::content::{command_hash, content_hash};
 use super::durable::{Durable, Found};
 use super::hearing::Hearing;
+use super::members::KnownMembers;
 use super::promises::{self, Believed};
 use crate::hash::hash_of;
 use quorate_core::{
-    Configuration, Entry, HardState, LogId, LogIndex, Member, MemberRole, Members, Message, NodeId,
-    Payload, Persist, Raft, Role, Term, Time,
+    Configuration, Entry, HardState, LogId, LogIndex, Member, MemberRole, Message, NodeId, Payload,
+    Persist, Raft, Role, Term, Time,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,14 +46,7 @@ pub(crate) struct Safety {
     committed: Vec<Committed>,
     nodes: BTreeMap<NodeId, Watched>,
     commands: BTreeMap<u64, Command>,
-    /// Every configuration that any node has written, by its place in the log.
-    configurations: BTreeMap<LogIndex, Vec<Arc<Configuration>>>,
-    /// The committed ones by their versions.
-    versions: BTreeMap<u64, Arc<Configuration>>,
-    /// Where the last of them stands.
-    last_configuration: LogIndex,
-    /// What somebody was told of a version that no state machine has reached yet.
-    told: BTreeMap<u64, Vec<Members>>,
+    pub(crate) members: KnownMembers,
 }
 
 /// An entry that somebody applied.
@@ -94,10 +88,7 @@ struct Watched {
 impl Safety {
     /// The judges of a cluster that begins with these members.
     pub(crate) fn founded(founders: &Arc<Configuration>) -> Self {
-        let mut safety = Self::default();
-        safety.configurations.insert(LogIndex::ORIGIN, vec![Arc::clone(founders)]);
-        safety.versions.insert(founders.version, Arc::clone(founders));
-        safety
+        Self { members: KnownMembers::founded(founders), ..Self::default() }
     }
 
     /// A client proposed this command (again); returns its hash.
@@ -217,7 +208,7 @@ impl Safety {
             None => {
                 self.is_on_quorum(node, log_id, raft.configuration())?;
                 self.committed.push(Committed { log_id, content, by });
-                self.committed_configuration(entry)?;
+                self.members.committed(entry)?;
                 self.committed_command(entry)
             }
         }
@@ -242,8 +233,7 @@ impl Safety {
     ) -> Result<(), Breach> {
         // The leader committed it by the configuration that it had then: the last committed one or
         // any later one.
-        let later = self.configurations.range(self.last_configuration..);
-        let mut seen = later.flat_map(|(_, seen)| seen);
+        let mut seen = self.members.written_since(self.members.last_committed());
         match self.missing_quorum(log_id, configuration) {
             Some((durable_count, voter_count))
                 if seen.all(|seen| self.missing_quorum(log_id, seen).is_some()) =>
@@ -272,52 +262,6 @@ impl Safety {
         counts.into_iter().find(|(durable_count, voter_count)| 2 * durable_count <= *voter_count)
     }
 
-    /// Versions count the committed configurations.
-    fn committed_configuration(&mut self, entry: &Entry) -> Result<(), Breach> {
-        let Payload::Configuration(configuration) = &entry.payload else { return Ok(()) };
-        let before = self.versions.keys().next_back().copied().unwrap_or_default();
-        let (version, log_id) = (configuration.version, entry.log_id);
-        if version != before + 1 {
-            return Err(Breach::VersionLeap { log_id, before, version });
-        }
-        self.versions.insert(version, Arc::clone(configuration));
-        self.last_configuration = log_id.index;
-        let told = self.told.remove(&version).unwrap_or_default();
-        told.iter().try_for_each(|target| self.told_members(version, target))
-    }
-
-    /// What a node takes for the committed members, out of its log or of a snapshot, is what is
-    /// committed under that version. One that joins begins without any.
-    fn knows_members(&self, raft: &Raft) -> Result<(), Breach> {
-        let (_, known) = raft.committed_configuration();
-        let Configuration { version, ref members, .. } = **known;
-        let is_other = |committed: &Arc<Configuration>| {
-            !Arc::ptr_eq(committed, known) && !members.is_empty() && committed != known
-        };
-        if self.versions.get(&version).is_some_and(is_other) {
-            return Err(Breach::WrongMembers { node: raft.id(), version });
-        }
-        Ok(())
-    }
-
-    /// Somebody was told that the members are these in this version.
-    pub(crate) fn told_members(&mut self, version: u64, target: &Members) -> Result<(), Breach> {
-        match self.versions.get(&version) {
-            Some(known) if known.change.is_none() && known.members == *target => Ok(()),
-            Some(_) => Err(Breach::FalseMembers { version }),
-            None => {
-                self.told.entry(version).or_default().push(target.clone());
-                Ok(())
-            }
-        }
-    }
-
-    /// Everything committed is applied somewhere: so is every version that somebody was told of.
-    pub(crate) fn told_members_came(&self) -> Result<(), Breach> {
-        let missing = self.told.keys().next();
-        missing.map_or(Ok(()), |version| Err(Breach::FalseMembers { version: *version }))
-    }
-
     fn committed_command(&mut self, entry: &Entry) -> Result<(), Breach> {
         let Payload::Command(command) = &entry.payload else { return Ok(()) };
         let known = self.commands.entry(hash_of(command)).or_default();
@@ -339,14 +283,7 @@ impl Safety {
 
     /// A node asks its disk for a write.
     pub(crate) fn persist_asked(&mut self, node: NodeId, persist: &Persist) {
-        for entry in &persist.entries {
-            if let Payload::Configuration(configuration) = &entry.payload {
-                let seen = self.configurations.entry(entry.log_id.index).or_default();
-                if !seen.contains(configuration) {
-                    seen.push(Arc::clone(configuration));
-                }
-            }
-        }
+        self.members.written(&persist.entries);
         self.nodes.entry(node).or_default().durable.asked(persist);
     }
 
@@ -400,7 +337,7 @@ impl Safety {
         watched.obeyed.note(before.map_or(Term::default(), |look| look.term), heard, now);
         watched.hearing.note(raft, &heard.answers, now, election_timeout)?;
         conduct::check_turn(raft, heard, before.map(|look| (look.role, look.term)))?;
-        self.knows_members(raft)
+        self.members.are_known_by(raft)
     }
 
     /// What a turn put out is carried out: from now on `heard` counts. `own_now` is the time on the
@@ -421,7 +358,7 @@ impl Safety {
         let obeyed = |id: NodeId| self.nodes.get(&id).map(|watched| &watched.obeyed);
         // The leader may know of later members than the node that asks it.
         let (known, committed) = raft.committed_configuration();
-        let later = self.configurations.range(known.index..).flat_map(|(_, seen)| seen);
+        let later = self.members.written_since(known.index);
         let own = [committed, raft.configuration()];
         let possible: Vec<&Arc<Configuration>> = later.chain(own).collect();
         let is_proof = |term: Term| {
@@ -440,13 +377,6 @@ impl Safety {
             return Ok(());
         }
         Err(Breach::UnprovenRead { node, asked: asked.at })
-    }
-
-    /// Who may be the members at this moment: as of the last committed configuration, or of any
-    /// that was written behind it.
-    pub(crate) fn configurations_in_force(&self) -> impl Iterator<Item = &Arc<Configuration>> {
-        let later = self.configurations.range(self.last_configuration.next()..);
-        self.versions.values().next_back().into_iter().chain(later.flat_map(|(_, seen)| seen))
     }
 
     /// The last index that is known to be committed.
@@ -509,7 +439,3 @@ fn keeps_its_vote(node: NodeId, before: HardState, after: HardState) -> Result<(
         (Some(_) | None, _) => Ok(()),
     }
 }
-
-#[cfg(test)]
-#[path = "safety_tests.rs"]
-mod tests;

@@ -4,6 +4,7 @@
 
 use super::*;
 use bytes::Bytes;
+use quorate_core::{LogId, Member, MemberRole, NodeId, Term};
 
 fn members(count: u64) -> Members {
     let member = |id| {
@@ -13,8 +14,8 @@ fn members(count: u64) -> Members {
     (1..=count).map(member).collect()
 }
 
-fn founded() -> Safety {
-    Safety::founded(&Arc::new(Configuration::new(0, members(3))))
+fn founded() -> KnownMembers {
+    KnownMembers::founded(&Arc::new(Configuration::new(0, members(3))))
 }
 
 fn at(index: u64, version: u64) -> Entry {
@@ -25,23 +26,23 @@ fn at(index: u64, version: u64) -> Entry {
 
 #[test]
 fn committed_configurations_count_on_from_each_other() {
-    let mut safety = founded();
-    assert!(safety.committed_configuration(&at(5, 1)).is_ok());
-    let leap = safety.committed_configuration(&at(6, 3));
+    let mut known = founded();
+    assert!(known.committed(&at(5, 1)).is_ok());
+    let leap = known.committed(&at(6, 3));
     assert!(matches!(leap, Err(Breach::VersionLeap { before: 1, version: 3, .. })), "{leap:?}");
 }
 
 #[test]
 fn whoever_is_told_of_other_members_than_the_committed_ones_is_told_wrong() {
-    let mut safety = founded();
-    assert!(safety.told_members(0, &members(3)).is_ok());
-    let wrong = safety.told_members(0, &members(2));
+    let mut known = founded();
+    assert!(known.told(0, &members(3)).is_ok());
+    let wrong = known.told(0, &members(2));
     assert!(matches!(wrong, Err(Breach::FalseMembers { version: 0 })), "{wrong:?}");
 
     // Of a version that is not committed yet: it must come, and be what was said.
-    assert!(safety.told_members(1, &members(2)).is_ok());
-    let lost = safety.told_members_came();
+    assert!(known.told(1, &members(2)).is_ok());
+    let lost = known.told_came();
     assert!(matches!(lost, Err(Breach::FalseMembers { version: 1 })), "{lost:?}");
-    let other = safety.committed_configuration(&at(5, 1));
+    let other = known.committed(&at(5, 1));
     assert!(matches!(other, Err(Breach::FalseMembers { version: 1 })), "{other:?}");
 }

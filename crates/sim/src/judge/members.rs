@@ -1,0 +1,112 @@
+//! Who the members are, by what nodes write and what is committed; whoever says or believes something
+//! else is wrong. Must not know how a change goes.
+
+use super::Breach;
+use quorate_core::{Configuration, Entry, LogIndex, Members, Payload, Raft};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What is known of the members, over all time.
+#[derive(Debug, Default)]
+pub(crate) struct KnownMembers {
+    /// Every configuration that any node has written, by its place in the log.
+    configurations: BTreeMap<LogIndex, Vec<Arc<Configuration>>>,
+    /// The committed ones by their versions.
+    versions: BTreeMap<u64, Arc<Configuration>>,
+    /// Where the last of them stands.
+    last_committed: LogIndex,
+    /// What somebody was told of a version that no state machine has reached yet.
+    told: BTreeMap<u64, Vec<Members>>,
+}
+
+impl KnownMembers {
+    /// A cluster that begins with these members.
+    pub(super) fn founded(founders: &Arc<Configuration>) -> Self {
+        let mut known = Self::default();
+        known.configurations.insert(LogIndex::ORIGIN, vec![Arc::clone(founders)]);
+        known.versions.insert(founders.version, Arc::clone(founders));
+        known
+    }
+
+    /// A node asks its disk to write these.
+    pub(super) fn written(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            if let Payload::Configuration(configuration) = &entry.payload {
+                let seen = self.configurations.entry(entry.log_id.index).or_default();
+                if !seen.contains(configuration) {
+                    seen.push(Arc::clone(configuration));
+                }
+            }
+        }
+    }
+
+    /// What anybody has written from this place on.
+    pub(super) fn written_since(
+        &self,
+        index: LogIndex,
+    ) -> impl Iterator<Item = &Arc<Configuration>> {
+        self.configurations.range(index..).flat_map(|(_, seen)| seen)
+    }
+
+    /// Where the last committed configuration stands.
+    pub(super) const fn last_committed(&self) -> LogIndex {
+        self.last_committed
+    }
+
+    /// Versions count the committed configurations.
+    pub(super) fn committed(&mut self, entry: &Entry) -> Result<(), Breach> {
+        let Payload::Configuration(configuration) = &entry.payload else { return Ok(()) };
+        let before = self.versions.keys().next_back().copied().unwrap_or_default();
+        let (version, log_id) = (configuration.version, entry.log_id);
+        if version != before + 1 {
+            return Err(Breach::VersionLeap { log_id, before, version });
+        }
+        self.versions.insert(version, Arc::clone(configuration));
+        self.last_committed = log_id.index;
+        let told = self.told.remove(&version).unwrap_or_default();
+        told.iter().try_for_each(|target| self.told(version, target))
+    }
+
+    /// What a node takes for the committed members, out of its log or of a snapshot, is what is
+    /// committed under that version. One that joins begins without any.
+    pub(super) fn are_known_by(&self, raft: &Raft) -> Result<(), Breach> {
+        let (_, known) = raft.committed_configuration();
+        let Configuration { version, ref members, .. } = **known;
+        let is_other = |committed: &Arc<Configuration>| {
+            !Arc::ptr_eq(committed, known) && !members.is_empty() && committed != known
+        };
+        if self.versions.get(&version).is_some_and(is_other) {
+            return Err(Breach::WrongMembers { node: raft.id(), version });
+        }
+        Ok(())
+    }
+
+    /// Somebody was told that the members are these in this version.
+    pub(crate) fn told(&mut self, version: u64, target: &Members) -> Result<(), Breach> {
+        match self.versions.get(&version) {
+            Some(known) if known.change.is_none() && known.members == *target => Ok(()),
+            Some(_) => Err(Breach::FalseMembers { version }),
+            None => {
+                self.told.entry(version).or_default().push(target.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// Everything committed is applied somewhere: so is every version that somebody was told of.
+    pub(crate) fn told_came(&self) -> Result<(), Breach> {
+        let missing = self.told.keys().next();
+        missing.map_or(Ok(()), |version| Err(Breach::FalseMembers { version: *version }))
+    }
+
+    /// Who may be the members at this moment: as of the last committed configuration, or of any
+    /// that was written behind it.
+    pub(crate) fn in_force(&self) -> impl Iterator<Item = &Arc<Configuration>> {
+        let later = self.written_since(self.last_committed.next());
+        self.versions.values().next_back().into_iter().chain(later)
+    }
+}
+
+#[cfg(test)]
+#[path = "members_tests.rs"]
+mod tests;
