@@ -221,7 +221,7 @@ fn server_options(flags: &Flags, settings: &Settings) -> ServerOptions {
 
 /// One and a half election timeouts, as in etcd: who renews in time survives a change of the leader.
 fn lease_ttl_seconds_min(election_timeout: Duration) -> i64 {
-    let seconds = (election_timeout * 3 / 2).as_millis().div_ceil(1000);
+    let seconds = (election_timeout * 3).as_millis().div_ceil(2000);
     i64::try_from(seconds).unwrap_or(i64::MAX)
 }
 

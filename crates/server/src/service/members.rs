@@ -153,7 +153,7 @@ impl Service {
             let configuration = self.node.members().configuration();
             let step = plan(&configuration)?;
             match self.wish(&configuration, step, &is_enough, deadline).await {
-                Ok(()) => return Ok(self.node.members().configuration()),
+                Ok(version) => return self.configuration_from(version, deadline).await,
                 Err(Obstacle::Lasting(rejection)) => return Err(rejection),
                 Err(Obstacle::UnderWay { waits }) => {
                     return Err(MembersRejection::UnderWay { waits }.into());
@@ -166,13 +166,35 @@ impl Service {
         }
     }
 
+    /// The committed configuration of this version, or a later one: the leader knows it before this
+    /// member does, and before its status says so.
+    async fn configuration_from(
+        &self,
+        version: u64,
+        deadline: Instant,
+    ) -> Result<Arc<Configuration>, Rejection> {
+        let mut changes = self.node.status_changes();
+        loop {
+            let known = Arc::clone(&changes.borrow_and_update().committed_configuration);
+            if known.version >= version {
+                return Ok(known);
+            }
+            match tokio::time::timeout_at(deadline, changes.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(Rejection::Stopped),
+                Err(_) => return Err(Rejection::TimedOut),
+            }
+        }
+    }
+
+    /// The version by which it is as wished.
     async fn wish(
         &self,
         configuration: &Configuration,
         step: Step,
         is_enough: &impl Fn(&Configuration) -> bool,
         deadline: Instant,
-    ) -> Result<(), Obstacle> {
+    ) -> Result<u64, Obstacle> {
         let members = self.node.members();
         let wish = match step {
             Step::Set(target) => members.set(target).expect_version(configuration.version),
@@ -180,18 +202,19 @@ impl Service {
         };
         let mut changes = self.node.status_changes();
         let enough = async {
-            while !is_enough(&changes.borrow_and_update().committed_configuration) {
+            loop {
+                let known = Arc::clone(&changes.borrow_and_update().committed_configuration);
+                if is_enough(&known) {
+                    return known.version;
+                }
                 if changes.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
             }
         };
         tokio::select! {
-            outcome = wish.timeout(time_left(deadline)).into_future() => match outcome {
-                Ok(_) => Ok(()),
-                Err(error) => Err(obstacle(error)),
-            },
-            () = enough => Ok(()),
+            outcome = wish.timeout(time_left(deadline)).into_future() => outcome.map_err(obstacle),
+            version = enough => Ok(version),
         }
     }
 
