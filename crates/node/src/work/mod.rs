@@ -68,3 +68,6 @@ impl TryFrom<Output> for Job {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,73 +67,33 @@ pub(super) fn success<B>(body: B) -> Response<B> {
 }
 
 async fn call(service: &Service, method: Method, json: &[u8]) -> Result<Vec<u8>, Rejection> {
+    macro_rules! translate {
+        ($request:ident, $response:ident) => {
+            translate::<pb::$request, pb::$response>(service, method, json).await
+        };
+    }
     match method {
-        Method::Range => {
-            translate::<pb::RangeRequest, pb::RangeResponse>(service, method, json).await
-        }
-        Method::Put => translate::<pb::PutRequest, pb::PutResponse>(service, method, json).await,
-        Method::DeleteRange => {
-            translate::<pb::DeleteRangeRequest, pb::DeleteRangeResponse>(service, method, json)
-                .await
-        }
-        Method::Txn => translate::<pb::TxnRequest, pb::TxnResponse>(service, method, json).await,
-        Method::Compact => {
-            translate::<pb::CompactionRequest, pb::CompactionResponse>(service, method, json).await
-        }
-        Method::Status => {
-            translate::<pb::StatusRequest, pb::StatusResponse>(service, method, json).await
-        }
-        Method::Alarm => {
-            translate::<pb::AlarmRequest, pb::AlarmResponse>(service, method, json).await
-        }
-        Method::Defragment => {
-            translate::<pb::DefragmentRequest, pb::DefragmentResponse>(service, method, json).await
-        }
-        Method::Hash => translate::<pb::HashRequest, pb::HashResponse>(service, method, json).await,
-        Method::HashKv => {
-            translate::<pb::HashKvRequest, pb::HashKvResponse>(service, method, json).await
-        }
-        Method::MoveLeader => {
-            translate::<pb::MoveLeaderRequest, pb::MoveLeaderResponse>(service, method, json).await
-        }
-        Method::Downgrade => {
-            translate::<pb::DowngradeRequest, pb::DowngradeResponse>(service, method, json).await
-        }
-        Method::MemberList => {
-            translate::<pb::MemberListRequest, pb::MemberListResponse>(service, method, json).await
-        }
-        Method::MemberAdd => {
-            translate::<pb::MemberAddRequest, pb::MemberAddResponse>(service, method, json).await
-        }
-        Method::MemberRemove => {
-            translate::<pb::MemberRemoveRequest, pb::MemberRemoveResponse>(service, method, json)
-                .await
-        }
-        Method::MemberUpdate => {
-            translate::<pb::MemberUpdateRequest, pb::MemberUpdateResponse>(service, method, json)
-                .await
-        }
-        Method::MemberPromote => {
-            translate::<pb::MemberPromoteRequest, pb::MemberPromoteResponse>(service, method, json)
-                .await
-        }
-        Method::LeaseGrant => {
-            translate::<pb::LeaseGrantRequest, pb::LeaseGrantResponse>(service, method, json).await
-        }
-        Method::LeaseRevoke => {
-            translate::<pb::LeaseRevokeRequest, pb::LeaseRevokeResponse>(service, method, json)
-                .await
-        }
-        Method::LeaseTimeToLive => {
-            translate::<pb::LeaseTimeToLiveRequest, pb::LeaseTimeToLiveResponse>(
-                service, method, json,
-            )
-            .await
-        }
-        Method::LeaseLeases => {
-            translate::<pb::LeaseLeasesRequest, pb::LeaseLeasesResponse>(service, method, json)
-                .await
-        }
+        Method::Range => translate!(RangeRequest, RangeResponse),
+        Method::Put => translate!(PutRequest, PutResponse),
+        Method::DeleteRange => translate!(DeleteRangeRequest, DeleteRangeResponse),
+        Method::Txn => translate!(TxnRequest, TxnResponse),
+        Method::Compact => translate!(CompactionRequest, CompactionResponse),
+        Method::Status => translate!(StatusRequest, StatusResponse),
+        Method::Alarm => translate!(AlarmRequest, AlarmResponse),
+        Method::Defragment => translate!(DefragmentRequest, DefragmentResponse),
+        Method::Hash => translate!(HashRequest, HashResponse),
+        Method::HashKv => translate!(HashKvRequest, HashKvResponse),
+        Method::MoveLeader => translate!(MoveLeaderRequest, MoveLeaderResponse),
+        Method::Downgrade => translate!(DowngradeRequest, DowngradeResponse),
+        Method::MemberList => translate!(MemberListRequest, MemberListResponse),
+        Method::MemberAdd => translate!(MemberAddRequest, MemberAddResponse),
+        Method::MemberRemove => translate!(MemberRemoveRequest, MemberRemoveResponse),
+        Method::MemberUpdate => translate!(MemberUpdateRequest, MemberUpdateResponse),
+        Method::MemberPromote => translate!(MemberPromoteRequest, MemberPromoteResponse),
+        Method::LeaseGrant => translate!(LeaseGrantRequest, LeaseGrantResponse),
+        Method::LeaseRevoke => translate!(LeaseRevokeRequest, LeaseRevokeResponse),
+        Method::LeaseTimeToLive => translate!(LeaseTimeToLiveRequest, LeaseTimeToLiveResponse),
+        Method::LeaseLeases => translate!(LeaseLeasesRequest, LeaseLeasesResponse),
         // The health service has no gateway path, and these are streams: nobody gets here.
         Method::HealthCheck | Method::Watch | Method::LeaseKeepAlive | Method::Snapshot => {
             Err(Rejection::NotServed { method: method.name().into() })
