@@ -2,10 +2,12 @@
 //! the leader dies, stands still, all of them are killed, one comes back by a snapshot. Nothing here
 //! is timed: what has to come after a lease's time waits for the end of another lease.
 
-use super::harness::{Cluster, Options, PATIENCE, eventually};
+use super::harness::{Client, Cluster, Options, PATIENCE, eventually};
 use super::owner::{Asked, Owner};
+use futures_util::StreamExt;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
@@ -165,12 +167,10 @@ async fn leases_and_their_keys_survive_the_death_of_all_servers_and_come_with_a_
         let (one, two) = (format!("{ttl}-one"), format!("{ttl}-two"));
         let (id, _) = asked[0].lease_with(ttl, &[&two, &one]).await;
         expected.push((id, ttl, [one, two]));
-        // More than the log keeps for whoever is away.
-        for number in 0..50 {
-            cluster.put_until_acknowledged(&[0, 1], "other", &number.to_string()).await;
-        }
+        put_often(cluster.client(0)).await;
     }
     cluster.restart(away).await;
+    assert!(has_snapshot(&cluster.server(away).data_dir), "it was too far behind for the log");
     assert_leases(&asked[away], &expected).await;
     for index in cluster.indexes() {
         cluster.server(index).kill();
@@ -181,6 +181,21 @@ async fn leases_and_their_keys_survive_the_death_of_all_servers_and_come_with_a_
     }
     assert_eq!(cluster.assert_equal_replicas().await, 7);
     cluster.finish();
+}
+
+/// A third of what it takes until the first file of the log is released: the log keeps 5000 entries
+/// for those who are behind.
+async fn put_often(client: &Client) {
+    let puts = (0..3000).map(|_| client.put("other", vec![b'x'; 1000]));
+    let mut puts = futures_util::stream::iter(puts).buffer_unordered(64);
+    while let Some(put) = puts.next().await {
+        put.unwrap();
+    }
+}
+
+fn has_snapshot(data_dir: &Path) -> bool {
+    let files = std::fs::read_dir(data_dir.join("snapshots")).into_iter().flatten();
+    files.flatten().any(|file| file.path().extension().is_some_and(|it| it == "snap"))
 }
 
 async fn assert_leases(asked: &Asked, expected: &[(i64, i64, [String; 2])]) {
