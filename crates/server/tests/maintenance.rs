@@ -29,16 +29,7 @@ async fn put(kv: &mut KvClient<Channel>, key: &str, value: impl Into<Bytes>) {
 #[tokio::test]
 async fn maintenance_answers_as_etcd_3_5_1_did() {
     let server = Server::start().await;
-    let mut lines = RECORDED.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    while let Some(request) = lines.next() {
-        let expected = lines.next().expect("a request is followed by its answer");
-        let mut parts = request.splitn(3, ' ');
-        let (method, path) = (parts.next().unwrap(), parts.next().unwrap());
-        let (status, body) = server.http(method, path, parts.next().unwrap_or_default()).await;
-        let term = format!(r#""raft_term":"{}""#, server.node.status().current_term);
-        let body = body.trim_end().replace(&term, r#""raft_term":"2""#);
-        assert_eq!(format!("{status} {body}").trim_end(), expected, "{request}");
-    }
+    server.answers_as_recorded(RECORDED).await;
     server.stop().await;
 }
 

@@ -115,6 +115,21 @@ impl Server {
         let uri = format!("http://{}", self.address);
         tonic::transport::Endpoint::from_shared(uri).unwrap().connect().await.unwrap()
     }
+
+    /// Each recorded request is followed by the answer that etcd gave: it gets the same one here.
+    pub async fn answers_as_recorded(&self, recorded: &str) {
+        let mut lines = recorded.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        while let Some(request) = lines.next() {
+            let expected = lines.next().expect("a request is followed by its answer");
+            let mut parts = request.splitn(3, ' ');
+            let (method, path) = (parts.next().unwrap(), parts.next().unwrap());
+            let (status, body) = self.http(method, path, parts.next().unwrap_or_default()).await;
+            // A term is a matter of elections, not of the protocol.
+            let term = format!(r#""raft_term":"{}""#, self.node.status().current_term);
+            let body = body.trim_end().replace(&term, r#""raft_term":"2""#);
+            assert_eq!(format!("{status} {body}").trim_end(), expected, "{request}");
+        }
+    }
 }
 
 fn founders() -> Configuration {
