@@ -1,7 +1,9 @@
 //! Runs simulated worlds without the rest of the program: `simulate SEED [SEEDS] [NODES] [STEPS]
 //! [JOBS]`. The program `quorate sim` does the same with names for its arguments, and much more.
 
-use quorate_sim::{Campaign, Watch, World, campaign_text, kv_world, progress_line, violation_text};
+use quorate_sim::{
+    Campaign, Watch, World, campaign_text, kv_world, progress_line, stuck_text, violation_text,
+};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
@@ -16,6 +18,7 @@ fn main() -> ExitCode {
         Watch {
             progress: &mut |standing| eprintln!("{}", progress_line(standing)),
             violation: &mut |violation| print!("{}", violation_text(violation)),
+            stuck: &mut |case, age| eprint!("{}", stuck_text(case, age)),
             stop: &AtomicBool::new(false),
         },
     );

@@ -7,14 +7,17 @@ use crate::case::{Case, Changes};
 use crate::progress::{Identity, Progress, ProgressError, SeedSet};
 use crate::run::{Ended, Violation, World, Worlds};
 use rustix::time::{ClockId, clock_gettime};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often somebody is told how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+/// A world that runs for longer than this is named: it may never end.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the progress file is written.
 const STORE_EVERY: Duration = Duration::from_secs(3);
 
@@ -37,6 +40,8 @@ pub struct Campaign {
     pub build: String,
     /// Whether to go on although the file is another build's.
     pub may_be_another_build: bool,
+    /// How long a world may run before somebody is told. Most take milliseconds.
+    pub patience: Duration,
 }
 
 /// How a campaign tells of itself while it runs, and how it is stopped.
@@ -45,6 +50,9 @@ pub struct Watch<'a> {
     pub progress: &'a mut dyn FnMut(&Standing<'_>),
     /// Called for each world that ends badly.
     pub violation: &'a mut dyn FnMut(&Violation),
+    /// Called once for each world that runs for longer than the campaign's patience, and with how
+    /// long that is. It is not ended: nothing can, but the end of the process.
+    pub stuck: &'a mut dyn FnMut(&Case, Duration),
     /// Set it to let the running worlds end and begin no others.
     pub stop: &'a AtomicBool,
 }
@@ -86,6 +94,7 @@ impl Campaign {
             file: None,
             build: String::new(),
             may_be_another_build: false,
+            patience: PATIENCE,
         }
     }
 
@@ -113,6 +122,7 @@ impl Campaign {
     ) -> Result<CampaignEnd, ProgressError> {
         let mut session = Session::begin(self)?;
         let todo = Mutex::new(self.todo(&session.progress.done));
+        let running = Mutex::new(BTreeMap::new());
         std::thread::scope(|scope| {
             let (sender, receiver) = channel();
             let left_count = self.seed_count.saturating_sub(session.done_count());
@@ -121,11 +131,11 @@ impl Campaign {
                 if watch.stop.load(Ordering::Relaxed) {
                     break;
                 }
-                let (sender, todo, stop) = (sender.clone(), &todo, watch.stop);
-                scope.spawn(move || self.work(worlds, todo, stop, &sender));
+                let (sender, todo, running, stop) = (sender.clone(), &todo, &running, watch.stop);
+                scope.spawn(move || self.work(worlds, todo, running, stop, &sender));
             }
             drop(sender);
-            let gathered = session.gather(&receiver, &mut watch);
+            let gathered = session.gather(&receiver, &running, &mut watch);
             watch.stop.store(true, Ordering::Relaxed);
             gathered
         })?;
@@ -147,17 +157,27 @@ impl Campaign {
         &self,
         worlds: &W,
         todo: &Mutex<impl Iterator<Item = u64>>,
+        running: &RunningWorlds,
         stop: &AtomicBool,
         sender: &Sender<Ended>,
     ) {
         while !stop.load(Ordering::Relaxed) {
-            let seed = todo.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some(seed) = seed else { return };
-            if sender.send(self.case(seed).run(worlds)).is_err() {
+            let Some(seed) = lock(todo).next() else { return };
+            lock(running).insert(seed, Instant::now());
+            let ended = self.case(seed).run(worlds);
+            lock(running).remove(&seed);
+            if sender.send(ended).is_err() {
                 return;
             }
         }
     }
+}
+
+/// The worlds that run, by their seeds, and since when.
+type RunningWorlds = Mutex<BTreeMap<u64, Instant>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One session of a campaign.
@@ -172,6 +192,8 @@ struct Session<'a> {
     cpu_at_start: Duration,
     told: Instant,
     stored: Instant,
+    /// Worlds that were named as running for too long.
+    named: BTreeSet<u64>,
 }
 
 impl<'a> Session<'a> {
@@ -193,6 +215,7 @@ impl<'a> Session<'a> {
             cpu_at_start: cpu_time(),
             told: started,
             stored: started,
+            named: BTreeSet::new(),
         };
         // A file that cannot be written is noticed now, not after hours.
         session.store()?;
@@ -208,6 +231,7 @@ impl<'a> Session<'a> {
     fn gather(
         &mut self,
         receiver: &Receiver<Ended>,
+        running: &RunningWorlds,
         watch: &mut Watch<'_>,
     ) -> Result<(), ProgressError> {
         loop {
@@ -219,6 +243,7 @@ impl<'a> Session<'a> {
             if self.told.elapsed() >= PROGRESS_EVERY {
                 self.told = Instant::now();
                 self.tell(watch);
+                self.name_stuck(running, watch);
             }
             if self.stored.elapsed() >= STORE_EVERY {
                 self.store()?;
@@ -238,6 +263,16 @@ impl<'a> Session<'a> {
                 if !self.campaign.keeps_going {
                     watch.stop.store(true, Ordering::Relaxed);
                 }
+            }
+        }
+    }
+
+    fn name_stuck(&mut self, running: &RunningWorlds, watch: &mut Watch<'_>) {
+        let ages: Vec<(u64, Duration)> =
+            lock(running).iter().map(|(seed, since)| (*seed, since.elapsed())).collect();
+        for (seed, age) in ages {
+            if age >= self.campaign.patience && self.named.insert(seed) {
+                (watch.stuck)(&self.campaign.case(seed), age);
             }
         }
     }
@@ -273,4 +308,35 @@ impl<'a> Session<'a> {
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::try_from(time).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv_world;
+    use std::sync::mpsc::sync_channel;
+
+    #[test]
+    fn a_world_that_does_not_end_is_named_once_and_may_still_end() {
+        let mut campaign = Campaign::new(World { seed: 7, node_count: 1, steps: 100 }, 1);
+        campaign.patience = Duration::ZERO;
+        let (let_go, held) = sync_channel::<()>(1);
+        let held = Mutex::new(held);
+        let worlds = |world: &World| {
+            lock(&held).recv().expect("somebody names it");
+            kv_world(world)
+        };
+        let mut named = Vec::new();
+        let watch = Watch {
+            progress: &mut |_| {},
+            violation: &mut |violation| panic!("{violation:?}"),
+            stuck: &mut |case, _| {
+                named.push(case.world.seed);
+                let_go.send(()).expect("the world waits");
+            },
+            stop: &AtomicBool::new(false),
+        };
+        let end = campaign.run(&worlds, watch).expect("no file is written");
+        assert_eq!((named, end.left_count), (vec![7], 0));
+    }
 }

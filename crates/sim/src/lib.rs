@@ -48,7 +48,8 @@ pub use pace::Pace;
 pub use progress::{FAILURES_KEPT_MAX, Failure, Identity, Progress, ProgressError, SeedSet};
 pub use record::{Detail, Event, NodeState, Record, Recording, Told};
 pub use report::{
-    campaign_json, campaign_markdown, campaign_text, progress_line, summary_text, violation_text,
+    campaign_json, campaign_markdown, campaign_text, progress_line, stuck_text, summary_text,
+    violation_text,
 };
 pub use rng::{Chance, Rng};
 pub use run::{Ended, Summary, Violation, World, Worlds, kv_world};

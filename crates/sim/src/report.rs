@@ -1,6 +1,7 @@
 //! Worlds and campaigns in words, and as a table for documents. Decides nothing.
 
 use crate::campaign::{CampaignEnd, Standing};
+use crate::case::Case;
 use crate::json::object;
 use crate::progress::{Failure, Progress};
 use crate::run::{Summary, Violation};
@@ -55,6 +56,12 @@ pub fn violation_text(violation: &Violation) -> String {
     let _ = writeln!(text, "read it:   {line} --trace");
     let _ = writeln!(text, "shrink it: {line} --shrink");
     text
+}
+
+/// A world that has run for so long already, in one line to paste.
+#[must_use]
+pub fn stuck_text(case: &Case, age: Duration) -> String {
+    format!("a world has run for {} s and may never end: quorate sim {case}\n", age.as_secs())
 }
 
 /// How far a campaign is, in one line.

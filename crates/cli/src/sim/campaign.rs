@@ -7,7 +7,7 @@ use super::screen::Screen;
 use anyhow::Context;
 use quorate_sim::{
     Campaign, CampaignEnd, TraceHash, Violation, Watch, campaign_json, campaign_markdown,
-    campaign_text, kv_world, progress_line, violation_json, violation_text,
+    campaign_text, kv_world, progress_line, stuck_text, violation_json, violation_text,
 };
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -36,6 +36,10 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
             screen.borrow_mut().clear();
             // A reader that went away does not end a campaign.
             let _ = tell(options.format, violation);
+        },
+        stuck: &mut |case, age| {
+            screen.borrow_mut().clear();
+            eprint!("{}", stuck_text(case, age));
         },
         stop: &stop,
     };

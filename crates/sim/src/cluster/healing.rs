@@ -13,6 +13,7 @@ use crate::judge::{Breach, bounds};
 use quorate::Input;
 use quorate_core::{LogIndex, NodeId, Role, Time};
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
 /// What a healed cluster may take to come together, and again to serve, beside its timeouts.
@@ -394,9 +395,11 @@ impl<A: Application> Cluster<A> {
             let Some(running) = self.running(id) else { continue };
             let applied = running.applier().applied().index;
             let digest = match &running.digest {
-                Some(digest) => digest() ^ sessions_hash(running),
+                Some(digest) => sessions_hash(running).map(|sessions| digest() ^ sessions),
                 None => snapshot_hash(running),
             };
+            let digest = digest
+                .map_err(|error| Breach::NodeFailed { node: id, reason: error.to_string() })?;
             match first {
                 Some((one, index, hash)) if index == applied && hash != digest => {
                     let (first, second) = (hash, digest);
@@ -427,19 +430,16 @@ impl<A: Application> Cluster<A> {
     }
 }
 
-fn snapshot_hash(running: &super::node::Running) -> u64 {
+fn snapshot_hash(running: &super::node::Running) -> io::Result<u64> {
     let mut writer = HashWriter::default();
-    match running.applier().view().map(|(_, view)| view.write_to(&mut writer)) {
-        Ok(Ok(())) => writer.0.value(),
-        Ok(Err(_)) | Err(_) => 0,
-    }
+    let (_, view) = running.applier().view().map_err(io::Error::other)?;
+    view.write_to(&mut writer)?;
+    Ok(writer.0.value())
 }
 
 /// Of what is replicated beside the state machine; a snapshot holds it.
-fn sessions_hash(running: &super::node::Running) -> u64 {
+fn sessions_hash(running: &super::node::Running) -> io::Result<u64> {
     let mut writer = HashWriter::default();
-    match running.applier().sessions().write_to(&mut writer) {
-        Ok(()) => writer.0.value(),
-        Err(_) => 0,
-    }
+    running.applier().sessions().write_to(&mut writer)?;
+    Ok(writer.0.value())
 }

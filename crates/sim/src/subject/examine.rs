@@ -6,7 +6,7 @@ use crate::campaign::{Campaign, Watch};
 use crate::case::Case;
 use crate::cluster::ClusterOptions;
 use crate::record::{Detail, Recording};
-use crate::report::{campaign_text, progress_line, summary_text, violation_text};
+use crate::report::{campaign_text, progress_line, stuck_text, summary_text, violation_text};
 use crate::run::{World, Worlds};
 use crate::shrink::shrink;
 use crate::timeline::{LEGEND, Look, timeline};
@@ -81,6 +81,7 @@ fn many<W: Worlds>(wish: &Wish, seed_count: u64, worlds: &W) -> (String, bool) {
     let watch = Watch {
         progress: &mut |standing| eprintln!("{}", progress_line(standing)),
         violation: &mut |violation| text.push_str(&violation_text(violation)),
+        stuck: &mut |case, age| eprint!("{}", stuck_text(case, age)),
         stop: &AtomicBool::new(false),
     };
     match campaign.run(worlds, watch) {
