@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// How often somebody is told how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 /// A world that runs for longer than this is named: it may never end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How often the progress file is written.
 const STORE_EVERY: Duration = Duration::from_secs(3);
 

@@ -31,7 +31,7 @@ impl Disk for SimDisk {
         }
         state.inode_count += 1;
         let inode = Inode(state.inode_count);
-        state.change(Change::Create { path: path.to_path_buf(), inode });
+        state.change_names(Change::Create { path: path.to_path_buf(), inode })?;
         drop(state);
         Ok(Box::new(SimFile::new(self, inode)))
     }
@@ -71,8 +71,7 @@ impl Disk for SimDisk {
         if !has_parent(&state.visible.folders, to) {
             return Err(refused(ErrorKind::NotFound, to));
         }
-        state.change(Change::Rename { from: from.to_path_buf(), to: to.to_path_buf(), inode });
-        Ok(())
+        state.change_names(Change::Rename { from: from.to_path_buf(), to: to.to_path_buf(), inode })
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -80,8 +79,7 @@ impl Disk for SimDisk {
         if !state.visible.names.contains_key(path) {
             return Err(refused(ErrorKind::NotFound, path));
         }
-        state.change(Change::Remove { path: path.to_path_buf() });
-        Ok(())
+        state.change_names(Change::Remove { path: path.to_path_buf() })
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
@@ -89,8 +87,7 @@ impl Disk for SimDisk {
         if !is_top(dir) && !state.visible.folders.contains(dir) {
             return Err(refused(ErrorKind::NotFound, dir));
         }
-        state.sync_folder(dir);
-        Ok(())
+        state.sync_folder(dir)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {

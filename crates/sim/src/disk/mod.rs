@@ -326,12 +326,30 @@ impl State {
         Ok(())
     }
 
-    fn sync_folder(&mut self, folder: &Path) {
+    /// If it fails, what it should have made durable is as it was: it may become so, or not.
+    fn sync_folder(&mut self, folder: &Path) -> io::Result<()> {
         self.work.sync_count += 1;
+        if self.rng.happens(self.faults.sync_fails) {
+            self.has_failed = true;
+            self.failures.syncs += 1;
+            return Err(io::Error::other("simulated failure of a folder's sync"));
+        }
         if !self.rng.happens(self.faults.sync_lies) {
             self.journal.sync_folder(self.current.unwrap_or(IMMEDIATE), folder.to_path_buf());
             self.settle_if_immediate();
         }
+        Ok(())
+    }
+
+    /// Makes, renames or removes a file, unless the disk fails; then nothing has happened.
+    fn change_names(&mut self, change: Change) -> io::Result<()> {
+        if self.rng.happens(self.faults.write_fails) {
+            self.has_failed = true;
+            self.failures.writes += 1;
+            return Err(io::Error::other("simulated failure of a change of names"));
+        }
+        self.change(change);
+        Ok(())
     }
 
     fn settle_if_immediate(&mut self) {
