@@ -7,10 +7,8 @@
 //! Break it to see a judge notice: let `restore` forget an element, or `pop` answer by chance.
 
 use bytes::Bytes;
-use quorate::{
-    Committed, Fatal, LogId, LogIndex, NodeId, QueryError, Replies, SnapshotView, StateMachine,
-};
-use quorate_sim::{Request, Rng, Subject, examine};
+use quorate::{Committed, Fatal, LogId, LogIndex, QueryError, Replies, SnapshotView, StateMachine};
+use quorate_sim::{Home, Request, Rng, Subject, examine};
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 
@@ -65,8 +63,8 @@ impl SnapshotView for Queue {
 struct QueueTest;
 
 impl Subject for QueueTest {
-    fn machine(&self, _: NodeId) -> Box<dyn StateMachine> {
-        Box::new(Queue::default())
+    fn machine(&self, _: &Home) -> Result<Box<dyn StateMachine>, Fatal> {
+        Ok(Box::new(Queue::default()))
     }
 
     fn request(&self, number: u64, rng: &mut Rng) -> Request {

@@ -2,6 +2,7 @@
 //! clients ask of it, and what they may be told. Implement [`Application`] to run your own state
 //! machine under every fault; the simulator's own is [`crate::kv::KvApplication`].
 
+use crate::disk::SimDisk;
 use crate::rng::Rng;
 use bytes::Bytes;
 use quorate::{
@@ -9,7 +10,10 @@ use quorate::{
     SessionRequest, SnapshotView, StateMachine,
 };
 use quorate_core::{LogId, LogIndex, NodeId};
+use quorate_wal::Disk;
 use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A replicated program and its judge.
@@ -18,8 +22,14 @@ use std::time::Duration;
 /// for each request. Moments count up over both, so that "A was answered before B was asked" is
 /// `a_moment < b_moment`.
 pub trait Application {
-    /// The state machine of a node that starts: empty, or with what its own storage kept.
-    fn machine(&mut self, node: NodeId) -> Machine;
+    /// The state machine of a node that starts: empty, or with what its files in `home`, or a storage
+    /// of its own, kept.
+    ///
+    /// # Errors
+    ///
+    /// [`Fatal`] if it cannot be opened: then the node does not start, which is right if its disk
+    /// has failed or gone bad, and a breach if not.
+    fn machine(&mut self, home: &Home) -> Result<Machine, Fatal>;
 
     /// What a client does next.
     fn request(&mut self, op: OpId, moment: u64, rng: &mut Rng) -> Request;
@@ -97,6 +107,34 @@ pub trait Application {
     ///
     /// [`Complaint`] if the history as a whole is not one that a correct program can have.
     fn verdict(&mut self) -> Result<Findings, Complaint>;
+}
+
+/// Where a node's state machine lives, and may keep files: on the disk of its node, which loses what
+/// was not synced, tears what a crash interrupts, fails, fills up and goes bad as the seed says.
+pub struct Home {
+    /// Whose.
+    pub node: NodeId,
+    /// The node's disk, in this life of the node; after a crash nothing reaches it any more.
+    pub disk: Arc<dyn Disk>,
+    /// The state machine's own folder there, which it creates itself. The node has another one.
+    pub dir: PathBuf,
+    /// Whether the disk holds what was written and synced, for judges.
+    pub(crate) is_sound: bool,
+}
+
+/// The folder of every state machine.
+const MACHINE_DIR: &str = "/machine";
+
+impl Home {
+    pub(crate) fn new(node: NodeId, disk: SimDisk, is_sound: bool) -> Self {
+        Self { node, disk: Arc::new(disk), dir: MACHINE_DIR.into(), is_sound }
+    }
+
+    /// A home on an empty disk that does nothing wrong, outside of any world.
+    #[must_use]
+    pub fn empty(node: NodeId) -> Self {
+        Self::new(node, SimDisk::new(Rng::new(node.get())), true)
+    }
 }
 
 /// The client's name for one request.

@@ -32,7 +32,7 @@ mod timeline;
 mod trace;
 mod words;
 
-pub use application::{Application, Complaint, Findings, Machine, OpId, Outcome, Request};
+pub use application::{Application, Complaint, Findings, Home, Machine, OpId, Outcome, Request};
 pub use campaign::{Campaign, CampaignEnd, Standing, Watch};
 pub use case::{Case, CaseError, Changes};
 pub use cluster::{Cluster, ClusterOptions, RpcCounts, member, seconds, voters};

@@ -10,7 +10,7 @@ use quorate::{
 use quorate_core::{LogId, LogIndex, NodeId};
 use quorate_sim::kv::{KvApplication, KvOptions};
 use quorate_sim::{
-    Application, Breach, Chance, ClusterOptions, Complaint, Crashes, Findings, Machine, OpId,
+    Application, Breach, Chance, ClusterOptions, Complaint, Crashes, Findings, Home, Machine, OpId,
     Outcome, Request, Rhythm, Rng, World,
 };
 use std::io::Read;
@@ -51,11 +51,12 @@ struct MutantMachine {
 }
 
 impl Application for Mutant {
-    fn machine(&mut self, node: NodeId) -> Machine {
-        let Machine { machine, digest } = self.store.machine(node);
+    fn machine(&mut self, home: &Home) -> Result<Machine, Fatal> {
+        let Machine { machine, digest } = self.store.machine(home)?;
+        let node = home.node;
         let stale = std::sync::Mutex::default();
         let mutant = MutantMachine { inner: machine, wrong: self.wrong, node, count: 0, stale };
-        Machine { machine: Box::new(mutant), digest }
+        Ok(Machine { machine: Box::new(mutant), digest })
     }
 
     fn request(&mut self, op: OpId, moment: u64, rng: &mut Rng) -> Request {
@@ -117,7 +118,7 @@ impl MutantMachine {
         if is_lost {
             // The reply of a store that is thrown away.
             let Machine { mut machine, .. } =
-                KvApplication::new(KvOptions::default()).machine(NodeId::new(1));
+                KvApplication::new(KvOptions::default()).machine(&Home::empty(NodeId::new(1)))?;
             return machine.apply(batch, replies);
         }
         self.inner.apply(batch, replies)?;

@@ -7,11 +7,11 @@ use quorate::{
     Checkpoint, Committed, Fatal, Note, Notebook, QueryError, Replies, SessionLimits,
     SessionRequest, SnapshotView, StateMachine,
 };
-use quorate_core::{LogId, LogIndex, NodeId};
+use quorate_core::{LogId, LogIndex};
 use quorate_sim::kv::{KvApplication, KvOptions};
 use quorate_sim::{
-    Application, Breach, ClusterOptions, Complaint, Findings, Machine, OpId, Outcome, Request, Rng,
-    SessionFault, World,
+    Application, Breach, ClusterOptions, Complaint, Findings, Home, Machine, OpId, Outcome,
+    Request, Rng, SessionFault, World,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -43,12 +43,12 @@ struct Mutant {
 }
 
 impl Application for Mutant {
-    fn machine(&mut self, node: NodeId) -> Machine {
-        let Machine { machine, digest } = self.store.machine(node);
+    fn machine(&mut self, home: &Home) -> Result<Machine, Fatal> {
+        let Machine { machine, digest } = self.store.machine(home)?;
         if self.wrong != Wrong::LosesNotes {
-            return Machine { machine, digest };
+            return Ok(Machine { machine, digest });
         }
-        Machine { machine: Box::new(Forgetful(machine)), digest }
+        Ok(Machine { machine: Box::new(Forgetful(machine)), digest })
     }
 
     fn request(&mut self, op: OpId, moment: u64, rng: &mut Rng) -> Request {

@@ -7,7 +7,7 @@ use quorate::{
     Committed, Fatal, LogId, LogIndex, NodeId, QueryError, Replies, SnapshotView, StateMachine,
 };
 use quorate_sim::{
-    Breach, Case, ClusterOptions, Examined, Request, Rng, Sequential, Subject, World,
+    Breach, Case, ClusterOptions, Examined, Home, Request, Rng, Sequential, Subject, World,
 };
 use std::io::{Read, Write};
 
@@ -89,8 +89,8 @@ impl Sequential for Count {
 struct CounterTest(Wrong);
 
 impl Subject for CounterTest {
-    fn machine(&self, node: NodeId) -> Box<dyn StateMachine> {
-        Box::new(Counter { node, wrong: self.0, count: 0 })
+    fn machine(&self, home: &Home) -> Result<Box<dyn StateMachine>, Fatal> {
+        Ok(Box::new(Counter { node: home.node, wrong: self.0, count: 0 }))
     }
 
     fn request(&self, _: u64, rng: &mut Rng) -> Request {

@@ -3,10 +3,11 @@
 use super::Cluster;
 use super::happening::Happening;
 use super::node::{self, Reading, SimNode, State};
-use crate::application::{Application, Machine};
+use crate::application::{Application, Home, Machine};
 use crate::disk::{CrashStyle, DiskFailures, DiskFaults};
 use crate::judge::{Breach, Look};
 use crate::rng::Chance;
+use quorate::StartError;
 use quorate_core::{NodeId, Time};
 use std::time::Duration;
 
@@ -16,7 +17,6 @@ impl<A: Application> Cluster<A> {
         if self.is_troubled && self.rng.happens(self.options.faults.wrong_disk) {
             self.try_wrong_disk(id);
         }
-        let Machine { machine, digest } = self.application.machine(id);
         let founders = self.first_configuration(id);
         let Some(node) = self.nodes.get_mut(&id) else { return };
         node.life += 1;
@@ -24,11 +24,16 @@ impl<A: Application> Cluster<A> {
         self.network.sender_started(id, self.now);
         let life = node.life;
         let (disk, options, now) = (node.disk.clone(), &self.options, self.now);
-        let (read, task, work) =
-            disk.run(|| node::read_disk(node, options, now, founders, machine));
+        let home = Home::new(id, disk.clone(), !node.is_touched);
+        let (read, task, work) = disk.run(|| {
+            let Machine { machine, digest } =
+                self.application.machine(&home).map_err(|source| StartError::Machine { source })?;
+            let opened = node::read_disk(node, options, now, founders, machine);
+            opened.map(|opened| (opened, digest))
+        });
         self.count_failures(id);
         match read {
-            Ok(opened) => {
+            Ok((opened, digest)) => {
                 // What failed was not worth failing for.
                 let _forgiven = self.is_simulated_failure(id);
                 let Some(node) = self.nodes.get_mut(&id) else { return };

@@ -83,15 +83,18 @@ impl<A: Application> Cluster<A> {
                 self.tell(id, input);
             }
         }
+        let syncs = work.sync_count > 0;
         let at = match lane {
             LaneName::Machine => {
                 let apply_max = self.options.faults.apply_max;
-                self.now.after(self.rng.duration(Duration::ZERO, apply_max))
+                let applied = self.now.after(self.rng.duration(Duration::ZERO, apply_max));
+                // Some keep their state in files of their own.
+                if syncs { applied.max(self.disk_time(work.sync_count)) } else { applied }
             }
             LaneName::Log | LaneName::Files | LaneName::Writer => self.disk_time(work.sync_count),
         };
         under_way.due = at;
-        let is_rare = under_way.is_rare;
+        let is_rare = under_way.is_rare || (syncs && lane == LaneName::Machine);
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         let life = node.life;
         if let Some(running) = node.running_mut() {

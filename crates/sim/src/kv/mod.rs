@@ -21,7 +21,7 @@ pub use options::KvOptions;
 pub use sessions::SessionOptions;
 pub use watch::WatchFault;
 
-use crate::application::{Application, Complaint, Findings, Machine, OpId, Outcome, Request};
+use crate::application::{Application, Complaint, Findings, Home, Machine, OpId, Outcome, Request};
 use crate::judge::linearizable::{Operation, Verdict, check};
 use crate::rng::Rng;
 use bytes::Bytes;
@@ -29,7 +29,7 @@ use codec::Told;
 use histories::{drop_unseen_writes, not_linearizable};
 use leases::Leases;
 use odd::Odd;
-use quorate::{Consistency, SessionLimits};
+use quorate::{Consistency, Fatal, SessionLimits};
 use quorate_core::NodeId;
 use quorate_kv::{Limits, Reader};
 use reference::Reference;
@@ -299,7 +299,8 @@ impl KvApplication {
 }
 
 impl Application for KvApplication {
-    fn machine(&mut self, node: NodeId) -> Machine {
+    fn machine(&mut self, home: &Home) -> Result<Machine, Fatal> {
+        let node = home.node;
         let KvOptions { is_volatile, slow_storage, flush_size_bytes, .. } = self.options;
         let left = self.storages.entry(node).or_default();
         let storage = left.after_crash(is_volatile, slow_storage.is_some());
@@ -311,7 +312,7 @@ impl Application for KvApplication {
         match quorate_kv::open_with(engine.clone(), engine, limits) {
             Ok((machine, reader)) => {
                 self.watchers.started(node, &reader);
-                Machine {
+                Ok(Machine {
                     machine: Box::new(Watched {
                         machine: if is_volatile {
                             Box::new(Volatile(Box::new(machine)))
@@ -323,9 +324,9 @@ impl Application for KvApplication {
                         rng,
                     }),
                     digest: Some(Box::new(move || digest(&reader))),
-                }
+                })
             }
-            Err(error) => Machine::broken(&error.to_string()),
+            Err(error) => Err(Fatal::caused_by("the store cannot be opened", error)),
         }
     }
 

@@ -3,23 +3,32 @@
 //! by the same program run for one user at a time; this room knows nothing of what it does.
 
 mod examine;
+mod vouch;
 mod witness;
 
 pub use examine::examine;
 
-use crate::application::{Application, Complaint, Findings, Machine, OpId, Outcome, Request};
+use crate::application::{Application, Complaint, Findings, Home, Machine, OpId, Outcome, Request};
 use crate::rng::Rng;
 use bytes::Bytes;
-use quorate::{Committed, Replies, StateMachine};
+use quorate::{Committed, Fatal, Replies, StateMachine};
 use quorate_core::{LogId, LogIndex, NodeId, Term};
 use std::collections::BTreeMap;
+use vouch::Words;
 use witness::{Heard, Log, What, Witness};
 
 /// A state machine of your own, and how clients use it.
 pub trait Subject {
-    /// The state machine of a node that starts: empty, or with what its own storage kept for this
-    /// node.
-    fn machine(&self, node: NodeId) -> Box<dyn StateMachine>;
+    /// The state machine of a node that starts: a new one, if its state is volatile, since the node
+    /// gives it the newest snapshot and the log; or one with what its files in `home` held when the
+    /// node went down, if it keeps its state there. It works in `home` and in the thread that calls
+    /// it, and nowhere else.
+    ///
+    /// # Errors
+    ///
+    /// [`Fatal`] if its files cannot be read, or hold what it has not written. That is right if the
+    /// disk has failed or gone bad, and a breach if not.
+    fn machine(&self, home: &Home) -> Result<Box<dyn StateMachine>, Fatal>;
 
     /// What a client does next; `number` is another one for each request.
     fn request(&self, number: u64, rng: &mut Rng) -> Request;
@@ -28,7 +37,9 @@ pub trait Subject {
     /// other, the state machine itself, alone: that finds everything that replication may do to
     /// it, but not what it does wrong by itself.
     fn model(&self) -> Box<dyn Sequential> {
-        Box::new(Alone { machine: self.machine(NodeId::new(u64::MAX)), applied: 0 })
+        let machine = self.machine(&Home::empty(NodeId::new(u64::MAX)));
+        let machine = machine.unwrap_or_else(|fatal| Machine::broken(&fatal.to_string()).machine);
+        Box::new(Alone { machine, applied: 0 })
     }
 
     /// Queries for the end, when the world is healed and quiet; they are judged like all others.
@@ -78,6 +89,7 @@ impl Sequential for Alone {
 pub struct Examined<S> {
     subject: S,
     log: Log,
+    words: Words,
     request_count: u64,
     open: BTreeMap<OpId, (u64, Request)>,
     heard: Vec<Heard>,
@@ -90,6 +102,7 @@ impl<S: Subject> Examined<S> {
         Self {
             subject,
             log: Log::default(),
+            words: Words::default(),
             request_count: 0,
             open: BTreeMap::new(),
             heard: Vec::new(),
@@ -98,9 +111,18 @@ impl<S: Subject> Examined<S> {
 }
 
 impl<S: Subject> Application for Examined<S> {
-    fn machine(&mut self, node: NodeId) -> Machine {
-        let machine = Witness::new(self.subject.machine(node), self.log.clone());
-        Machine { machine: Box::new(machine), digest: None }
+    fn machine(&mut self, home: &Home) -> Result<Machine, Fatal> {
+        let machine = self.subject.machine(home).map_err(witness::with_causes)?;
+        let node = home.node;
+        let given = machine.applied();
+        self.words.opened(node, given, home.is_sound);
+        let (log, words) = (self.log.clone(), self.words.clone());
+        let machine = Witness { node, machine, log, words, given, has_notebook: false };
+        Ok(Machine { machine: Box::new(machine), digest: None })
+    }
+
+    fn settled(&mut self, node: NodeId) {
+        self.words.settle(node);
     }
 
     fn request(&mut self, op: OpId, moment: u64, rng: &mut Rng) -> Request {
@@ -111,6 +133,7 @@ impl<S: Subject> Application for Examined<S> {
     }
 
     fn answered(&mut self, op: OpId, moment: u64, outcome: Outcome) -> Result<(), Complaint> {
+        self.words.check()?;
         let Some((invoked, request)) = self.open.remove(&op) else { return Ok(()) };
         let (Request::Command(asked) | Request::Query(asked)) = request else { return Ok(()) };
         let (what, reply) = match outcome {
@@ -139,6 +162,7 @@ impl<S: Subject> Application for Examined<S> {
     }
 
     fn verdict(&mut self) -> Result<Findings, Complaint> {
+        self.words.check()?;
         let mut heard = std::mem::take(&mut self.heard);
         heard.sort_by_key(|heard| heard.invoked);
         let checked_count = u64::try_from(heard.len()).unwrap_or(u64::MAX);

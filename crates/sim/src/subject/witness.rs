@@ -2,10 +2,13 @@
 //! heard fits to it. Knows no nodes and no faults.
 
 use super::Sequential;
+use super::vouch::Words;
 use crate::application::Complaint;
 use bytes::Bytes;
-use quorate::{Checkpoint, Committed, Fatal, QueryError, Replies, SnapshotView, StateMachine};
-use quorate_core::{LogId, LogIndex};
+use quorate::{
+    Checkpoint, Committed, Fatal, Notebook, QueryError, Replies, SnapshotView, StateMachine,
+};
+use quorate_core::{LogId, LogIndex, NodeId};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,16 +29,24 @@ impl Log {
     }
 }
 
-/// A state machine that notes what it applies. That all replicas are given the same is the
-/// world's to judge.
+/// A state machine that notes what it applies, and what it vouches for. That all replicas are given
+/// the same is the world's to judge.
 pub(super) struct Witness {
-    machine: Box<dyn StateMachine>,
-    log: Log,
+    pub(super) node: NodeId,
+    pub(super) machine: Box<dyn StateMachine>,
+    pub(super) log: Log,
+    pub(super) words: Words,
+    /// How far it was given the log, by entries or in a snapshot.
+    pub(super) given: LogIndex,
+    /// It is told of entries without commands, too.
+    pub(super) has_notebook: bool,
 }
 
 impl Witness {
-    pub(super) fn new(machine: Box<dyn StateMachine>, log: Log) -> Self {
-        Self { machine, log }
+    /// Compares what the machine vouches for with what it was given, and with what it said before.
+    fn note_word(&self) {
+        let given = if self.has_notebook { LogIndex::new(u64::MAX) } else { self.given };
+        self.words.says(self.node, self.machine.applied(), given);
     }
 }
 
@@ -50,7 +61,10 @@ impl StateMachine for Witness {
             commands.entry(log_id.index).or_insert_with(|| command.clone());
         }
         drop(commands);
-        self.machine.apply(batch, replies)
+        self.machine.apply(batch, replies).map_err(with_causes)?;
+        self.given = batch.last().map_or(self.given, |last| last.log_id.index);
+        self.note_word();
+        Ok(())
     }
 
     fn query(&self, query: &[u8]) -> Result<Bytes, QueryError> {
@@ -58,20 +72,42 @@ impl StateMachine for Witness {
     }
 
     fn view(&self) -> Result<Box<dyn SnapshotView>, Fatal> {
-        self.machine.view()
+        self.machine.view().map_err(with_causes)
     }
 
     fn checkpoint(&mut self) -> Result<Checkpoint, Fatal> {
-        self.machine.checkpoint()
+        let begun = self.machine.checkpoint().map_err(with_causes)?;
+        self.note_word();
+        Ok(begun)
     }
 
     fn finish(&mut self) -> Result<(), Fatal> {
-        self.machine.finish()
+        self.machine.finish().map_err(with_causes)
     }
 
     fn restore(&mut self, last_included: LogId, source: &mut dyn Read) -> Result<(), Fatal> {
-        self.machine.restore(last_included, source)
+        self.machine.restore(last_included, source).map_err(with_causes)?;
+        self.given = last_included.index;
+        self.note_word();
+        Ok(())
     }
+
+    fn notebook(&mut self) -> Option<&mut dyn Notebook> {
+        let notebook = self.machine.notebook();
+        self.has_notebook = notebook.is_some();
+        notebook
+    }
+}
+
+/// A failure whose causes are in its reason, since a breach tells nothing else of it.
+pub(super) fn with_causes(fatal: Fatal) -> Fatal {
+    let Fatal { mut reason, source } = fatal;
+    let mut cause = source.as_deref().map(|source| source as &dyn std::error::Error);
+    while let Some(next) = cause {
+        reason = format!("{reason}: {next}");
+        cause = next.source();
+    }
+    Fatal { reason, source }
 }
 
 /// An answer that a client heard.

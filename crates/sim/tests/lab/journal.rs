@@ -3,8 +3,8 @@
 
 use bytes::{Buf, BufMut, Bytes};
 use quorate::{Committed, Fatal, QueryError, Replies, SnapshotView, StateMachine};
-use quorate_core::{LogId, LogIndex, NodeId};
-use quorate_sim::{Application, Complaint, Findings, Machine, OpId, Outcome, Request, Rng};
+use quorate_core::{LogId, LogIndex};
+use quorate_sim::{Application, Complaint, Findings, Home, Machine, OpId, Outcome, Request, Rng};
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex};
 
@@ -102,9 +102,9 @@ impl SnapshotView for Frozen {
 }
 
 impl Application for Journal {
-    fn machine(&mut self, _: NodeId) -> Machine {
+    fn machine(&mut self, _: &Home) -> Result<Machine, Fatal> {
         let replica = Replica { agreed: Arc::clone(&self.agreed), list: List::new() };
-        Machine { machine: Box::new(replica), digest: None }
+        Ok(Machine { machine: Box::new(replica), digest: None })
     }
 
     fn request(&mut self, _: OpId, _: u64, _: &mut Rng) -> Request {
