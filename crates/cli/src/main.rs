@@ -91,7 +91,7 @@ fn main() -> ExitCode {
         Err(error) => {
             output::complain(&error);
             // A script must be able to tell what a judge found from a wrong flag.
-            let has_no_result = is_sim && !error.is::<sim::Found>();
+            let has_no_result = is_sim && !sim::is_finding(&error);
             if has_no_result { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         Watch {
             progress: &mut |standing| eprintln!("{}", progress_line(standing)),
             violation: &mut |violation| print!("{}", violation_text(violation)),
-            stuck: &mut |case, age| eprint!("{}", stuck_text(case, age)),
+            stuck: &mut |case, age| eprint!("{}", stuck_text("quorate sim", case, age)),
             stop: &AtomicBool::new(false),
         },
     );

@@ -1,5 +1,10 @@
 //! Whole clusters in one thread and virtual time: the shipped core, driver, log and store run here
 //! unchanged; only disk, network, clock and schedule are simulated, and one seed decides them all.
+//!
+//! A state machine of your own: say by [`Subject`] how it is opened and what clients ask of it, and
+//! let `main` call [`examine`], which makes that a program with every flag of `quorate sim`; in tests,
+//! run a [`Case`] with [`Subjects`]. Volatile machines and those that keep files (in their [`Home`])
+//! both go. `docs/simulation.md`, "Your own state machine", says what is simulated and what is not.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
@@ -7,6 +12,7 @@ mod application;
 mod campaign;
 mod case;
 mod cluster;
+pub mod command;
 mod counts;
 mod disk;
 pub mod explore;
@@ -54,5 +60,5 @@ pub use report::{
 pub use rng::{Chance, Rng};
 pub use run::{Ended, Summary, Violation, World, Worlds, kv_world};
 pub use shrink::{ShrinkProgress, shrink};
-pub use subject::{Examined, Sequential, Subject, examine};
+pub use subject::{Examined, Sequential, Subject, Subjects, examine, examine_from};
 pub use timeline::{LEGEND, Look, timeline};

@@ -58,10 +58,11 @@ pub fn violation_text(violation: &Violation) -> String {
     text
 }
 
-/// A world that has run for so long already, in one line to paste.
+/// A world that has run for so long already, in one line to paste; `command` is that of its
+/// [`Worlds`](crate::Worlds).
 #[must_use]
-pub fn stuck_text(case: &Case, age: Duration) -> String {
-    format!("a world has run for {} s and may never end: quorate sim {case}\n", age.as_secs())
+pub fn stuck_text(command: &str, case: &Case, age: Duration) -> String {
+    format!("a world has run for {} s and may never end: {command} {case}\n", age.as_secs())
 }
 
 /// How far a campaign is, in one line.

@@ -50,6 +50,8 @@ pub struct Summary {
 #[derive(Debug, thiserror::Error)]
 #[error("seed {}, step {step}: {breach}", case.world.seed)]
 pub struct Violation {
+    /// What runs such worlds, as [`Worlds::command`] says.
+    pub command: String,
     /// The world, and what was changed in it.
     pub case: Case,
     /// When, in the world.
@@ -74,7 +76,7 @@ impl Violation {
     /// The command that shows the same again.
     #[must_use]
     pub fn reproduce(&self) -> String {
-        format!("quorate sim {}", self.case)
+        format!("{} {}", self.command, self.case)
     }
 }
 
@@ -92,6 +94,12 @@ pub trait Worlds: Sync {
 
     /// A world's settings, before a case changes them, and its application.
     fn world(&self, world: &World) -> (ClusterOptions, Self::App);
+
+    /// The command that runs them, before the flags of a case: whoever reads of a world that fails
+    /// pastes it.
+    fn command(&self) -> String {
+        "quorate sim".to_owned()
+    }
 }
 
 impl<F, A> Worlds for F
@@ -132,7 +140,8 @@ impl World {
     ///
     /// The [`Violation`] that a judge found.
     pub fn run_with<A: Application>(self, options: ClusterOptions, application: A) -> Ended {
-        Case::from(self).play(&mut Cluster::new(options, application))
+        let command = kv_world.command();
+        Case::from(self).play(&command, &mut Cluster::new(options, application))
     }
 
     fn summary<A: Application>(self, cluster: &Cluster<A>, findings: Findings) -> Summary {
@@ -157,14 +166,14 @@ impl Case {
     ///
     /// The [`Violation`] that a judge found.
     pub fn run<W: Worlds>(&self, worlds: &W) -> Ended {
-        self.play(&mut self.cluster(worlds))
+        self.play(&worlds.command(), &mut self.cluster(worlds))
     }
 
     /// Runs it, and keeps what happened.
     pub fn record<W: Worlds>(&self, worlds: &W, recording: Recording) -> (Ended, Record) {
         let mut cluster = self.cluster(worlds);
         cluster.record(recording);
-        let ended = self.play(&mut cluster);
+        let ended = self.play(&worlds.command(), &mut cluster);
         if let Err(violation) = &ended {
             cluster.tell_breach(&violation.breach);
         }
@@ -177,7 +186,7 @@ impl Case {
         Cluster::new(options, application)
     }
 
-    fn play<A: Application>(&self, cluster: &mut Cluster<A>) -> Ended {
+    fn play<A: Application>(&self, command: &str, cluster: &mut Cluster<A>) -> Ended {
         let ended = catch_unwind(AssertUnwindSafe(|| {
             cluster.run_steps(self.world.steps);
             cluster.converge()
@@ -188,12 +197,18 @@ impl Case {
         };
         match outcome {
             Ok(findings) => Ok(self.world.summary(cluster, findings)),
-            Err(breach) => Err(Box::new(self.violation(cluster, breach))),
+            Err(breach) => Err(Box::new(self.violation(command, cluster, breach))),
         }
     }
 
-    fn violation<A: Application>(&self, cluster: &Cluster<A>, breach: Breach) -> Violation {
+    fn violation<A: Application>(
+        &self,
+        command: &str,
+        cluster: &Cluster<A>,
+        breach: Breach,
+    ) -> Violation {
         Violation {
+            command: command.to_owned(),
             case: self.clone(),
             at: cluster.now(),
             step: cluster.steps(),

@@ -6,9 +6,7 @@ use bytes::Bytes;
 use quorate::{
     Committed, Fatal, LogId, LogIndex, NodeId, QueryError, Replies, SnapshotView, StateMachine,
 };
-use quorate_sim::{
-    Breach, Case, ClusterOptions, Examined, Home, Request, Rng, Sequential, Subject, World,
-};
+use quorate_sim::{Breach, Case, Home, Request, Rng, Sequential, Subject, Subjects, World};
 use std::io::{Read, Write};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,10 +106,7 @@ impl Subject for CounterTest {
 
 /// The first breach in twenty worlds.
 fn hunt(wrong: Wrong) -> Option<(u64, Breach)> {
-    let worlds = |world: &World| {
-        let options = ClusterOptions::swarm(world.seed, world.node_count);
-        (options, Examined::new(CounterTest(wrong)))
-    };
+    let worlds = Subjects::new("subjects", || CounterTest(wrong));
     (1..=20).find_map(|seed| {
         let case = Case::from(World { seed, node_count: 3, steps: 6_000 });
         case.run(&worlds).err().map(|violation| (seed, violation.breach))

@@ -1,125 +1,119 @@
-//! A whole test program for a state machine of your own: `fn main() { examine(..) }`. Reads the
-//! command line as `quorate sim` does, in fewer words.
+//! A whole test program for a state machine of your own: `fn main() { examine(..) }`. It has the
+//! flags of `quorate sim`, and by the same code; only what is simulated and the help differ.
 
-use super::{Examined, Subject};
-use crate::campaign::{Campaign, Watch};
-use crate::case::Case;
-use crate::cluster::ClusterOptions;
-use crate::record::{Detail, Recording};
-use crate::report::{campaign_text, progress_line, stuck_text, summary_text, violation_text};
-use crate::run::{World, Worlds};
-use crate::shrink::shrink;
-use crate::timeline::{LEGEND, Look, timeline};
-use std::io::Write;
+use super::{Subject, Subjects};
+use crate::command::{self, CommandError, Options};
+use clap::error::ErrorKind;
+use clap::{Args, Command};
+use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
 
-/// How many worlds are run if the command line says nothing.
+/// How many worlds are run if the command line chooses none.
 const SEED_COUNT: u64 = 200;
-/// How many attempts it may take to make a failing world small.
-const ATTEMPT_COUNT_MAX: u32 = 600;
+/// There was nothing to judge: wrong flags, a file that cannot be used.
+const EXIT_WITHOUT_RESULT: u8 = 2;
 
-/// What the command line asks for.
-struct Wish {
-    case: Case,
-    seed_count: Option<u64>,
-    is_trace: bool,
-    is_shrink: bool,
-}
-
-/// Runs worlds with your state machine as the command line says, and prints what came of it:
-/// nothing or `--seeds N` for many worlds, `--seed S` for one, with `--trace` to read it and
-/// `--shrink` to make it small. `program` is how the reader starts this program again.
+/// Runs worlds with your state machine as the command line says, and prints what came of it.
+/// `program` is how the reader starts this program again: every line to paste begins with it.
+///
+/// Without flags it runs 200 worlds. The flags are those of `quorate sim`, and `--help` teaches them:
+/// `--seed 7` for one world, with `--trace` to read it and `--shrink` to make it small if it fails;
+/// `--seeds 1000` for many, with `--jobs`, `--keep-going`, and `--progress-file` to stop with Ctrl-C
+/// and go on later; `--format json` for other programs. Flags that do not go together are refused
+/// with what to do instead.
+///
+/// Returns 0 if all was well, 1 if a judge found something, 2 if there is no result.
 #[must_use]
 pub fn examine<S: Subject>(program: &str, subject: impl Fn() -> S + Sync) -> ExitCode {
-    let worlds = |world: &World| {
-        let options = ClusterOptions::swarm(world.seed, world.node_count);
-        (options, Examined::new(subject()))
-    };
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let wish = match wish(&arguments) {
-        Ok(wish) => wish,
-        Err(reason) => {
-            eprintln!("{reason}\nalso: --seeds, --trace, --shrink");
-            return ExitCode::FAILURE;
-        }
-    };
-    let (text, is_well) = match wish.seed_count {
-        Some(seed_count) => many(&wish, seed_count, &worlds),
-        None => one(&wish, &worlds),
-    };
-    // A reader that went away does not change how it ended.
-    let _ = std::io::stdout().write_all(text.replace("quorate sim", program).as_bytes());
-    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    examine_from(std::env::args_os().skip(1), program, subject)
 }
 
-fn wish(words: &[String]) -> Result<Wish, String> {
-    let mut rest = Vec::new();
-    let (mut seed_count, mut is_trace, mut is_shrink) = (None, false, false);
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "--trace" => is_trace = true,
-            "--shrink" => is_shrink = true,
-            "--seeds" => {
-                let count = words.next().and_then(|count| count.parse().ok());
-                seed_count = Some(count.ok_or("--seeds needs a number")?);
-            }
-            _ => rest.push(word.as_str()),
+/// As [`examine`], with words that do not come from the command line, without the program's name
+/// before them.
+#[must_use]
+pub fn examine_from<S: Subject>(
+    words: impl IntoIterator<Item = impl Into<OsString>>,
+    program: &str,
+    subject: impl Fn() -> S + Sync,
+) -> ExitCode {
+    let options = match parse(words.into_iter().map(Into::into), program) {
+        Ok(options) => options,
+        Err(words) => {
+            // A reader that went away does not change how it ended.
+            let _ = words.print();
+            return if words.use_stderr() { EXIT_WITHOUT_RESULT.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match command::run(&options, &Subjects::new(program, subject)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            if error.is_finding() { ExitCode::FAILURE } else { EXIT_WITHOUT_RESULT.into() }
         }
     }
-    let case: Case = rest.join(" ").parse().map_err(|error| format!("{error}"))?;
-    let is_one = rest.contains(&"--seed") || is_trace || is_shrink;
-    let seed_count = seed_count.or((!is_one).then_some(SEED_COUNT));
-    Ok(Wish { case, seed_count, is_trace, is_shrink })
 }
 
-fn many<W: Worlds>(wish: &Wish, seed_count: u64, worlds: &W) -> (String, bool) {
-    let mut campaign = Campaign::new(wish.case.world, seed_count);
-    campaign.changes = wish.case.changes.clone();
-    let mut text = String::new();
-    let watch = Watch {
-        progress: &mut |standing| eprintln!("{}", progress_line(standing)),
-        violation: &mut |violation| text.push_str(&violation_text(violation)),
-        stuck: &mut |case, age| eprint!("{}", stuck_text(case, age)),
-        stop: &AtomicBool::new(false),
-    };
-    match campaign.run(worlds, watch) {
-        Ok(end) => {
-            text.push_str(&campaign_text(&end));
-            (text, end.progress.failure_count == 0)
-        }
-        Err(error) => (format!("{error}\n"), false),
-    }
+/// The flags, or what to say instead: help, or what is wrong with them.
+fn parse(words: impl Iterator<Item = OsString>, program: &str) -> Result<Options, clap::Error> {
+    let mut command = program_with_flags(program);
+    let words = std::iter::once(OsString::from(program)).chain(words);
+    let matches = command.try_get_matches_from_mut(words)?;
+    let options = Options::of_many(&matches, SEED_COUNT)?;
+    options.check().map_err(|error| command.error(ErrorKind::ArgumentConflict, error))?;
+    Ok(options)
 }
 
-fn one<W: Worlds>(wish: &Wish, worlds: &W) -> (String, bool) {
-    let (mut case, mut text) = (wish.case.clone(), String::new());
-    if wish.is_shrink
-        && let Err(violation) = case.run(worlds)
+/// The flags of `quorate sim`, of another program.
+fn program_with_flags(program: &str) -> Command {
+    Options::augment_args(Command::new("examine").bin_name(program))
+        .about("Your state machine in clusters in virtual time, under faults, with judges.")
+        .after_help(lesson(program))
+        .mut_arg("seeds", |seeds| {
+            let usual = format!("[default: {SEED_COUNT}; 1 with --seed, --trace or --shrink]");
+            let help = format!("Runs a campaign: so many worlds, with rising seeds {usual}");
+            seeds.hide_default_value(true).help(help)
+        })
+}
+
+fn lesson(program: &str) -> String {
+    format!(
+        "\
+{program} ...
+  (nothing)                         200 worlds, with the seeds 1 to 200; stops at the first that fails
+  --seeds 100000 --first 5001 --progress-file c.json --keep-going
+                                    a long campaign. Ctrl-C stops it; the same command goes on from
+                                    where it was
+  --seed 7                          one world: its figures and the hash of everything that happened
+  --seed 7 --trace                  its story: one column a node, messages as arrows
+  --seed 7 --trace all --from 3.2 --to 3.4
+                                    every message and write of a part of it
+  --seed 7 --shrink                 if it fails: a smaller one that fails alike
+  --seed 7 --format json            one JSON object a line, for other programs
+
+A world that fails: the last lines say what to paste. A judge compares every answer that a client
+heard with your model, run along the log alone; the others see to replicas that differ, acknowledged
+commands that are lost, and everything that a log and its leaders must not do.
+
+The same seed, flags and build give the same world on any machine. It exits with 1 if a judge found
+something, with 2 if there was nothing to judge: wrong flags, a file that cannot be used.
+docs/simulation.md, \"Your own state machine\", says more."
+    )
+}
+
+/// Tells a person what went wrong, with its causes.
+fn complain(error: &CommandError) {
+    if let CommandError::Output(error) = error
+        && error.kind() == io::ErrorKind::BrokenPipe
     {
-        let (small, _) = shrink(*violation, worlds, ATTEMPT_COUNT_MAX, &mut |progress| {
-            if progress.attempt_count.is_multiple_of(50) {
-                eprintln!("attempt {}", progress.attempt_count);
-            }
-        });
-        case = small.case;
+        return;
     }
-    let (ended, record) = case.record(worlds, Recording::of(Detail::Story));
-    if wish.is_trace || wish.is_shrink {
-        let lines = timeline(&record, Look::default()).join("\n");
-        text = format!("{LEGEND}\n\n{lines}\n\n");
+    let mut text = format!("Error: {error}");
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
     }
-    match ended {
-        Ok(summary) => {
-            text.push_str(&case.to_string());
-            text.push_str(": no violation\n");
-            text.push_str(&summary_text(&summary));
-            (text, true)
-        }
-        Err(violation) => {
-            text.push_str(&violation_text(&violation));
-            (text, false)
-        }
-    }
+    // Nobody is left to tell if standard error is closed, too.
+    let _ = writeln!(io::stderr(), "{text}");
 }

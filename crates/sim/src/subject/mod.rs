@@ -6,10 +6,12 @@ mod examine;
 mod vouch;
 mod witness;
 
-pub use examine::examine;
+pub use examine::{examine, examine_from};
 
 use crate::application::{Application, Complaint, Findings, Home, Machine, OpId, Outcome, Request};
+use crate::cluster::ClusterOptions;
 use crate::rng::Rng;
+use crate::run::{World, Worlds};
 use bytes::Bytes;
 use quorate::{Committed, Fatal, Replies, StateMachine};
 use quorate_core::{LogId, LogIndex, NodeId, Term};
@@ -93,6 +95,32 @@ pub struct Examined<S> {
     request_count: u64,
     open: BTreeMap<OpId, (u64, Request)>,
     heard: Vec<Heard>,
+}
+
+/// Worlds with a state machine of your own in them, under everything that the seed draws.
+pub struct Subjects<F> {
+    command: String,
+    subject: F,
+}
+
+impl<F> Subjects<F> {
+    /// `command` is what runs such worlds, before the flags of a case: lines to paste begin with it.
+    pub fn new(command: impl Into<String>, subject: F) -> Self {
+        Self { command: command.into(), subject }
+    }
+}
+
+impl<S: Subject, F: Fn() -> S + Sync> Worlds for Subjects<F> {
+    type App = Examined<S>;
+
+    fn world(&self, world: &World) -> (ClusterOptions, Examined<S>) {
+        let options = ClusterOptions::swarm(world.seed, world.node_count);
+        (options, Examined::new((self.subject)()))
+    }
+
+    fn command(&self) -> String {
+        self.command.clone()
+    }
 }
 
 impl<S: Subject> Examined<S> {

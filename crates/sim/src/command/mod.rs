@@ -1,61 +1,68 @@
-//! `quorate sim`: hands the command line to the simulator and shows what it says: one world, its
-//! story, a smaller one that fails alike, or a campaign. Knows nothing of what is simulated.
+//! The command line of the simulator, for `quorate sim` and for programs of your own
+//! ([`examine`](crate::examine)): one world, its story, a smaller one that fails alike, or a
+//! campaign. Knows nothing of what is simulated.
 
 mod campaign;
+mod failure;
 mod flags;
 mod screen;
+mod stop;
 mod story;
 
-pub(crate) use flags::Options;
+pub use failure::{CommandError, FlagsError};
+pub use flags::Options;
 
-use anyhow::bail;
+use crate::case::Case;
+use crate::json::{event_json, summary_json, violation_json};
+use crate::record::Record;
+use crate::report::{summary_text, violation_text};
+use crate::run::{Ended, Violation, Worlds};
+use crate::shrink::shrink;
+use crate::timeline::timeline;
 use flags::Format;
-use quorate_sim::{
-    Ended, Record, Violation, event_json, kv_world, shrink, summary_json, summary_text, timeline,
-    violation_json, violation_text,
-};
 use screen::Screen;
 use std::io::{self, Write};
 
-/// A judge found something. Every other error says that there was no result.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Found(String);
-
-/// Simulates and prints a report.
+/// Simulates as the flags say, and prints a report on standard output; how far it is goes to
+/// standard error.
 ///
 /// # Errors
 ///
-/// [`Found`]; anything else if flags do not go together, or a file cannot be used.
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+/// [`CommandError`]: what a judge found, or why there is no result.
+pub fn run<W: Worlds>(options: &Options, worlds: &W) -> Result<(), CommandError> {
     options.check()?;
     if options.is_campaign() {
-        return campaign::run(options);
+        return campaign::run(options, worlds);
     }
     let case = options.case();
     let (ended, record) = match options.recording() {
         Some(recording) => {
-            let (ended, record) = case.record(&kv_world, recording);
+            let (ended, record) = case.record(worlds, recording);
             (ended, Some(record))
         }
-        None => (case.run(&kv_world), None),
+        None => (case.run(worlds), None),
     };
     match ended {
-        Err(violation) if options.shrink => make_small(options, *violation),
-        Ok(_) if options.shrink => bail!("nothing to make small: `{case}` ends well"),
-        ended => show(options, &ended, record.as_ref()),
+        Err(violation) if options.shrink => make_small(options, *violation, worlds),
+        Ok(_) if options.shrink => Err(CommandError::NothingToShrink(Box::new(case))),
+        ended => show(options, &case, ended, record.as_ref()),
     }
 }
 
 /// Shows one world; an error if it ended badly.
-fn show(options: &Options, ended: &Ended, record: Option<&Record>) -> anyhow::Result<()> {
+fn show(
+    options: &Options,
+    case: &Case,
+    ended: Ended,
+    record: Option<&Record>,
+) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     match options.format {
         Format::Json => {
             for event in record.iter().flat_map(|record| &record.events) {
                 writeln!(out, "{}", event_json(event))?;
             }
-            match ended {
+            match &ended {
                 Ok(summary) => writeln!(out, "{}", summary_json(summary))?,
                 Err(violation) => writeln!(out, "{}", violation_json(violation))?,
             }
@@ -64,19 +71,16 @@ fn show(options: &Options, ended: &Ended, record: Option<&Record>) -> anyhow::Re
             if let Some(record) = record {
                 story::write(&mut out, &timeline(record, options.look()))?;
             }
-            match ended {
+            match &ended {
                 Ok(summary) => {
-                    writeln!(out, "{}: no violation", options.case())?;
+                    writeln!(out, "{case}: no violation")?;
                     write!(out, "{}", summary_text(summary))?;
                 }
                 Err(violation) => write!(out, "{}", told_once(options, violation, record))?,
             }
         }
     }
-    match ended {
-        Ok(_) => Ok(()),
-        Err(violation) => Err(Found(violation.to_string()).into()),
-    }
+    ended.map(|_| ()).map_err(CommandError::FoundOne)
 }
 
 /// A violation in words, without the end of its story if the whole story was shown, and without
@@ -93,12 +97,16 @@ fn told_once(options: &Options, violation: &Violation, record: Option<&Record>) 
 }
 
 /// Makes a failing world small, shows what remains, and how to see it again.
-fn make_small(options: &Options, violation: Violation) -> anyhow::Result<()> {
+fn make_small<W: Worlds>(
+    options: &Options,
+    violation: Violation,
+    worlds: &W,
+) -> Result<(), CommandError> {
     // The worlds that are tried may panic like the first one; that is in their breach.
     std::panic::set_hook(Box::new(|_| {}));
     let mut screen = Screen::new();
     screen.line(&format!("{}: {}", violation.case, violation.breach.kind()));
-    let (small, attempt_count) = shrink(violation, &kv_world, options.attempts, &mut |progress| {
+    let (small, attempt_count) = shrink(violation, worlds, options.attempts, &mut |progress| {
         screen.update(|| {
             format!(
                 "attempt {} of at most {}, {}: so far {}",
@@ -111,6 +119,6 @@ fn make_small(options: &Options, violation: Violation) -> anyhow::Result<()> {
     });
     screen.line(&format!("{attempt_count} attempts: {}", story::size(&small)));
     let recording = options.recording().unwrap_or_else(flags::story);
-    let (ended, record) = small.case.record(&kv_world, recording);
-    show(options, &ended, Some(&record))
+    let (ended, record) = small.case.record(worlds, recording);
+    show(options, &small.case, ended, Some(&record))
 }

@@ -1,5 +1,6 @@
 //! What a person sees while the simulator works: one line that changes on a terminal, and a line
 //! now and then elsewhere. On standard error, so that standard output has results only.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)] // a clock, for the eyes of people
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ const CHANGE_EVERY: Duration = Duration::from_millis(200);
 const USUAL_WIDTH: usize = 120;
 
 /// The lines of progress.
-pub(crate) struct Screen {
+pub(super) struct Screen {
     terminal: Option<usize>,
     updated: Option<Instant>,
     has_line: bool,
@@ -20,13 +21,13 @@ pub(crate) struct Screen {
 
 /// What standard output is, if it is a terminal.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Terminal {
-    pub(crate) width: usize,
-    pub(crate) has_colour: bool,
+pub(super) struct Terminal {
+    pub(super) width: usize,
+    pub(super) has_colour: bool,
 }
 
 /// Standard output, if it is a terminal.
-pub(crate) fn terminal() -> Option<Terminal> {
+pub(super) fn terminal() -> Option<Terminal> {
     io::stdout().is_terminal().then(|| Terminal {
         width: width_of(io::stdout()),
         has_colour: std::env::var_os("NO_COLOR").is_none(),
@@ -34,20 +35,20 @@ pub(crate) fn terminal() -> Option<Terminal> {
 }
 
 impl Screen {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         let terminal = io::stderr().is_terminal().then(|| width_of(io::stderr()));
         Self { terminal, updated: None, has_line: false }
     }
 
     /// A line that stays.
-    pub(crate) fn line(&mut self, text: &str) {
+    pub(super) fn line(&mut self, text: &str) {
         self.clear();
         // Nobody is left to tell if standard error is closed.
         let _ = writeln!(io::stderr(), "{text}");
     }
 
     /// A line that the next one replaces; not more often than anybody can read.
-    pub(crate) fn update(&mut self, text: impl FnOnce() -> String) {
+    pub(super) fn update(&mut self, text: impl FnOnce() -> String) {
         let every = if self.terminal.is_some() { CHANGE_EVERY } else { LINE_EVERY };
         if self.updated.is_some_and(|updated| updated.elapsed() < every) {
             return;
@@ -66,7 +67,7 @@ impl Screen {
     }
 
     /// Takes the line away that would have been replaced.
-    pub(crate) fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         if std::mem::take(&mut self.has_line) {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }

@@ -1,6 +1,7 @@
 //! Stories and small cases as they are shown. Reads them; runs nothing.
 
-use quorate_sim::{LEGEND, Violation};
+use crate::run::Violation;
+use crate::timeline::LEGEND;
 use std::io::{self, Write};
 
 /// The lines of a story, after what explains them.
@@ -8,7 +9,7 @@ use std::io::{self, Write};
 /// # Errors
 ///
 /// If the reader went away.
-pub(crate) fn write(out: &mut dyn Write, lines: &[String]) -> io::Result<()> {
+pub(super) fn write(out: &mut dyn Write, lines: &[String]) -> io::Result<()> {
     writeln!(out, "{LEGEND}\n")?;
     for line in lines {
         writeln!(out, "{line}")?;
@@ -17,7 +18,7 @@ pub(crate) fn write(out: &mut dyn Write, lines: &[String]) -> io::Result<()> {
 }
 
 /// How much is in a failing case.
-pub(crate) fn size(violation: &Violation) -> String {
+pub(super) fn size(violation: &Violation) -> String {
     let skipped = violation.case.changes.skip.len();
     let troubles = violation.trouble_count.saturating_sub(u64::try_from(skipped).unwrap_or(0));
     let off = violation.case.changes.without.len();

@@ -1,34 +1,31 @@
-//! `quorate sim --seeds`: a campaign with progress, a clean stop at Ctrl-C, and a report. What a
-//! campaign does is the simulator's part.
+//! A campaign from the command line: progress, a clean stop, and a report. What a campaign does is in
+//! `crate::campaign`; what is simulated in it, nobody here knows.
 
-use super::Found;
 use super::flags::{Format, Options};
 use super::screen::Screen;
-use anyhow::Context;
-use quorate_sim::{
-    Campaign, CampaignEnd, TraceHash, Violation, Watch, campaign_json, campaign_markdown,
-    campaign_text, kv_world, progress_line, stuck_text, violation_json, violation_text,
+use super::{CommandError, stop};
+use crate::campaign::{Campaign, CampaignEnd, Watch};
+use crate::hash::TraceHash;
+use crate::json::violation_json;
+use crate::report::{
+    campaign_json, campaign_markdown, campaign_text, progress_line, stuck_text, violation_text,
 };
+use crate::run::{Violation, Worlds};
 use std::cell::RefCell;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
-use std::process::exit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::signal::unix::{SignalKind, signal};
-
-/// How a program ends that Ctrl-C ended.
-const EXIT_BY_SIGINT: i32 = 130;
+use std::sync::atomic::AtomicBool;
 
 /// Runs a campaign and prints its report.
 ///
 /// # Errors
 ///
 /// If a world failed, or the progress file cannot be used.
-pub(super) fn run(options: &Options) -> anyhow::Result<()> {
+pub(super) fn run<W: Worlds>(options: &Options, worlds: &W) -> Result<(), CommandError> {
     let campaign = campaign(options)?;
     let stop = Arc::new(AtomicBool::new(false));
-    stop_at_ctrl_c(Arc::clone(&stop))?;
+    stop::stop_at_ctrl_c(Arc::clone(&stop)).map_err(CommandError::Signals)?;
     let screen = RefCell::new(Screen::new());
     let watch = Watch {
         progress: &mut |standing| screen.borrow_mut().update(|| progress_line(standing)),
@@ -39,21 +36,20 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
         },
         stuck: &mut |case, age| {
             screen.borrow_mut().clear();
-            eprint!("{}", stuck_text(case, age));
+            eprint!("{}", stuck_text(&worlds.command(), case, age));
         },
         stop: &stop,
     };
-    let end = campaign.run(&kv_world, watch)?;
+    let end = campaign.run(worlds, watch)?;
     screen.borrow_mut().clear();
     report(options, &campaign, &end)?;
     match end.progress.failure_count {
         0 => Ok(()),
-        1 => Err(Found("a judge found something in one world".to_owned()).into()),
-        count => Err(Found(format!("a judge found something in {count} worlds")).into()),
+        count => Err(CommandError::Found { count }),
     }
 }
 
-fn campaign(options: &Options) -> anyhow::Result<Campaign> {
+fn campaign(options: &Options) -> Result<Campaign, CommandError> {
     let cpus = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let case = options.case();
     let build = match &options.progress_file {
@@ -72,31 +68,12 @@ fn campaign(options: &Options) -> anyhow::Result<Campaign> {
 }
 
 /// Names this build: its version, and a hash of the program itself.
-fn build() -> anyhow::Result<String> {
-    let program = std::env::current_exe().and_then(std::fs::read).context("reading ourselves")?;
+fn build() -> Result<String, CommandError> {
+    let program = std::env::current_exe().and_then(std::fs::read);
+    let program = program.map_err(CommandError::Program)?;
     let mut hash = TraceHash::default();
     hash.bytes(&program);
     Ok(format!("{}-{:016x}", env!("CARGO_PKG_VERSION"), hash.value()))
-}
-
-/// The first Ctrl-C lets the running worlds end; the second ends everything.
-fn stop_at_ctrl_c(stop: Arc<AtomicBool>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let mut signals = {
-        let _inside = runtime.enter();
-        [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?]
-    };
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            let [interrupt, terminate] = &mut signals;
-            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-            stop.store(true, Ordering::Relaxed);
-            let _ = writeln!(io::stderr(), "\nstopping after the running worlds");
-            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-            exit(EXIT_BY_SIGINT);
-        });
-    });
-    Ok(())
 }
 
 fn tell(format: Format, violation: &Violation) -> io::Result<()> {

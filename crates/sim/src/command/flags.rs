@@ -1,11 +1,15 @@
 //! The flags of `quorate sim`, and what they mean for the simulator. Runs nothing.
 
-use anyhow::bail;
-use quorate::core::Time;
-use quorate_sim::{
-    Case, Changes, Detail, FAULT_KINDS, FaultKind, Look, Ordinals, Recording, SABOTAGES,
-    UnknownName, World,
-};
+use super::FlagsError;
+use crate::case::{Case, Changes};
+use crate::kinds::{FAULT_KINDS, FaultKind, SABOTAGES, UnknownName};
+use crate::ordinals::Ordinals;
+use crate::record::{Detail, Recording};
+use crate::run::World;
+use crate::timeline::Look;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, FromArgMatches};
+use quorate_core::Time;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -33,13 +37,13 @@ docs/simulation.md says more, also about testing a state machine of your own.";
 /// Runs clusters in virtual time, under faults, with judges.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Options {
+pub struct Options {
     /// Decides everything; the first one, if there are many
     #[arg(long, visible_alias = "first", default_value_t = 1)]
     seed: u64,
     /// Runs a campaign: so many worlds, with rising seeds
     #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) seeds: u64,
+    pub(super) seeds: u64,
     /// How many nodes, all of them voters [default: 1 to 7 voters, and learners, as the seed says]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=9))]
     nodes: Option<u64>,
@@ -48,16 +52,16 @@ pub(crate) struct Options {
     steps: u64,
     /// How many worlds at the same time [default: one a CPU]
     #[arg(long, value_name = "COUNT", help_heading = "Campaigns")]
-    pub(crate) jobs: Option<NonZeroUsize>,
+    pub(super) jobs: Option<NonZeroUsize>,
     /// Keeps the progress here, and goes on from here if the file exists
     #[arg(long, value_name = "FILE", help_heading = "Campaigns")]
-    pub(crate) progress_file: Option<PathBuf>,
+    pub(super) progress_file: Option<PathBuf>,
     /// Goes on although another build wrote the progress file
     #[arg(long, requires = "progress_file", help_heading = "Campaigns")]
-    pub(crate) another_build: bool,
+    pub(super) another_build: bool,
     /// Goes on after a world that fails, and lists all of them at the end
     #[arg(long, help_heading = "Campaigns")]
-    pub(crate) keep_going: bool,
+    pub(super) keep_going: bool,
     /// Tells the story: roles, elections, commits, troubles, clients; `all`: every message, too
     #[arg(long, value_enum, value_name = "DETAIL", num_args = 0..=1, default_missing_value = "story", help_heading = "Reading a world")]
     trace: Option<Tell>,
@@ -72,10 +76,10 @@ pub(crate) struct Options {
     width: Option<usize>,
     /// What to print: text, one JSON object a line, or (for campaigns) a Markdown table
     #[arg(long, value_enum, default_value = "text", help_heading = "Reading a world")]
-    pub(crate) format: Format,
+    pub(super) format: Format,
     /// Looks for a smaller world that fails in the same way, and tells its story
     #[arg(long, help_heading = "Making a world small")]
-    pub(crate) shrink: bool,
+    pub(super) shrink: bool,
     /// How many worlds --shrink may run
     #[arg(
         long,
@@ -83,7 +87,7 @@ pub(crate) struct Options {
         value_name = "COUNT",
         help_heading = "Making a world small"
     )]
-    pub(crate) attempts: u32,
+    pub(super) attempts: u32,
     /// Switches kinds of trouble off
     #[arg(long, value_name = "KINDS", value_parser = Kinds::faults, default_value = "", hide_default_value = true, long_help = kinds("Switches kinds of trouble off: `all`, or some of these, with commas:", FAULT_KINDS), help_heading = "Making a world small")]
     without: Kinds,
@@ -133,40 +137,68 @@ enum Tell {
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Format {
+pub(super) enum Format {
     Text,
     Json,
     Markdown,
 }
 
 impl Options {
+    /// Reads a command line that runs so many worlds if it does not choose one.
+    ///
     /// # Errors
     ///
-    /// If flags do not go together.
-    pub(crate) fn check(&self) -> anyhow::Result<()> {
-        if self.is_campaign() && (self.shrink || self.trace.is_some()) {
-            bail!("--trace and --shrink are for one world; --seeds runs many");
+    /// What clap says of flags that are not ours.
+    pub(crate) fn of_many(matches: &ArgMatches, seed_count: u64) -> Result<Self, clap::Error> {
+        let mut options = Self::from_arg_matches(matches)?;
+        let is_given = |flag| matches.value_source(flag) == Some(ValueSource::CommandLine);
+        if !["seeds", "seed", "trace", "shrink"].into_iter().any(is_given) {
+            options.seeds = seed_count;
+        }
+        Ok(options)
+    }
+
+    /// # Errors
+    ///
+    /// [`FlagsError`] if flags do not go together.
+    pub(crate) fn check(&self) -> Result<(), FlagsError> {
+        if self.is_campaign() {
+            self.check_that_none_is_for_one_world()?;
         }
         if self.trace.is_none() && !self.shrink && (self.from.is_some() || self.to.is_some()) {
-            bail!("--from and --to choose a part of a story: add --trace");
+            return Err(FlagsError::NoStory);
         }
         if let (Some(from), Some(to)) = (self.from, self.to)
             && to < from
         {
-            bail!("--from is later than --to: nothing is left of the story");
+            let (from, to) = (from.as_micros(), to.as_micros());
+            return Err(FlagsError::Backwards { from, to });
         }
         if !self.is_campaign() && self.format == Format::Markdown {
-            bail!("--format markdown is for campaigns: add --seeds");
+            return Err(FlagsError::MarkdownOfOneWorld);
         }
         Ok(())
     }
 
-    pub(crate) const fn is_campaign(&self) -> bool {
+    fn check_that_none_is_for_one_world(&self) -> Result<(), FlagsError> {
+        let flag = match (self.trace, self.shrink) {
+            (_, true) => "--shrink",
+            (Some(_), false) => "--trace",
+            (None, false) => return Ok(()),
+        };
+        let found = match self.seeds {
+            1 => "--progress-file".to_owned(),
+            count => format!("--seeds {count}"),
+        };
+        Err(FlagsError::OneWorldOnly { flag, found })
+    }
+
+    pub(super) const fn is_campaign(&self) -> bool {
         self.seeds > 1 || self.progress_file.is_some()
     }
 
     /// The world of the first seed.
-    pub(crate) fn case(&self) -> Case {
+    pub(super) fn case(&self) -> Case {
         let world =
             World { seed: self.seed, node_count: self.nodes.unwrap_or(0), steps: self.steps };
         let changes = Changes {
@@ -181,7 +213,7 @@ impl Options {
     }
 
     /// What to keep of the story, if it is to be told.
-    pub(crate) fn recording(&self) -> Option<Recording> {
+    pub(super) fn recording(&self) -> Option<Recording> {
         let detail = match self.trace? {
             Tell::Story => Detail::Story,
             Tell::All => Detail::All,
@@ -192,7 +224,7 @@ impl Options {
     }
 
     /// How a story looks on what standard output is.
-    pub(crate) fn look(&self) -> Look {
+    pub(super) fn look(&self) -> Look {
         let terminal = super::screen::terminal();
         let width = self.width.or_else(|| terminal.map(|terminal| terminal.width));
         Look { width, has_colour: terminal.is_some_and(|terminal| terminal.has_colour) }
@@ -200,7 +232,7 @@ impl Options {
 }
 
 /// The whole story, in its interesting lines.
-pub(crate) const fn story() -> Recording {
+pub(super) const fn story() -> Recording {
     Recording::of(Detail::Story)
 }
 

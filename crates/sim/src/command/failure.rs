@@ -1,0 +1,90 @@
+//! How the simulator's command line ends, if not well. Prints nothing.
+
+use crate::case::Case;
+use crate::progress::ProgressError;
+use crate::run::Violation;
+use std::io;
+
+/// A judge found something, or there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// A judge found something in the one world that was run.
+    #[error("{0}")]
+    FoundOne(Box<Violation>),
+    /// A judge found something in a campaign.
+    #[error("a judge found something in {}", worlds(*.count))]
+    Found {
+        /// In how many worlds.
+        count: u64,
+    },
+    /// Flags do not go together.
+    #[error(transparent)]
+    Flags(#[from] FlagsError),
+    /// There is no breach to look for in smaller worlds.
+    #[error("nothing to make small: `{0}` ends well")]
+    NothingToShrink(Box<Case>),
+    /// The progress file cannot be used.
+    #[error(transparent)]
+    Progress(#[from] ProgressError),
+    /// This program cannot be read, and a progress file has to name the build.
+    #[error("reading ourselves")]
+    Program(#[source] io::Error),
+    /// Ctrl-C cannot be waited for.
+    #[error("waiting for signals")]
+    Signals(#[source] io::Error),
+    /// Standard output takes nothing more.
+    #[error(transparent)]
+    Output(#[from] io::Error),
+}
+
+/// Flags that do not go together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FlagsError {
+    /// A story, or a smaller case, of many worlds.
+    #[error(
+        "{flag} is for one world, found {found}: leave that out, and choose a world with --seed"
+    )]
+    OneWorldOnly {
+        /// What is for one world.
+        flag: &'static str,
+        /// What makes it a campaign.
+        found: String,
+    },
+    /// A part of no story.
+    #[error("--from and --to choose a part of a story, found none: add --trace")]
+    NoStory,
+    /// A part that ends before it begins.
+    #[error(
+        "--from is later than --to, found {from} and {to} (microseconds): nothing is left of the \
+         story, choose an earlier --from"
+    )]
+    Backwards {
+        /// In microseconds.
+        from: u64,
+        /// In microseconds.
+        to: u64,
+    },
+    /// A table of figures of one world.
+    #[error("--format markdown is for campaigns, found one world: add --seeds, or take json")]
+    MarkdownOfOneWorld,
+}
+
+impl CommandError {
+    /// Whether a judge found something. Every other error says that there is no result.
+    #[must_use]
+    pub const fn is_finding(&self) -> bool {
+        match self {
+            Self::FoundOne(_) | Self::Found { .. } => true,
+            Self::Flags(_)
+            | Self::NothingToShrink(_)
+            | Self::Progress(_)
+            | Self::Program(_)
+            | Self::Signals(_)
+            | Self::Output(_) => false,
+        }
+    }
+}
+
+fn worlds(count: u64) -> String {
+    if count == 1 { "one world".to_owned() } else { format!("{count} worlds") }
+}
