@@ -37,6 +37,10 @@ impl Counters {
             Ok(file) => {
                 let mut bytes = vec![0; usize::try_from(file.size_bytes()?).unwrap_or(0)];
                 let count = file.read_at(&mut bytes, 0)?;
+                // What a killed process leaves is there, and not durable yet: a power failure could
+                // still take back what is vouched for from now on.
+                file.sync()?;
+                disk.sync_dir(&dir)?;
                 checked(bytes.get(..count).unwrap_or_default())?
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Default::default(),

@@ -24,6 +24,9 @@ enum Wrong {
     LeavesTheNameOut,
     /// It writes over the only copy.
     WritesOverItsFile,
+    /// It says that what it finds at its start is durable, and has not synced that: the process
+    /// before it may have been killed before it did.
+    VouchesForWhatItFinds,
     /// It believes whatever the file says.
     BelievesItsFile,
     /// Its file names an index that is older than the rest of it.
@@ -58,6 +61,10 @@ impl Counter {
             Ok(file) => {
                 for (word, at) in words.iter_mut().zip(PLACES) {
                     file.read_at(word, at)?;
+                }
+                if wrong != Wrong::VouchesForWhatItFinds {
+                    file.sync()?;
+                    disk.sync_dir(&dir)?;
                 }
                 if wrong != Wrong::BelievesItsFile && words[0] != sum(words[1], words[2]) {
                     return Err(io::Error::new(ErrorKind::InvalidData, "the file is damaged"));
@@ -194,7 +201,7 @@ fn hunt(wrong: Wrong, world_count: u64, without: &str) -> (Option<(u64, Breach)>
 }
 
 fn is_noticed(wrong: Wrong, without: &str) -> Breach {
-    let (seed, breach) = hunt(wrong, 400, without).0.expect("no judge noticed");
+    let (seed, breach) = hunt(wrong, 1_000, without).0.expect("no judge noticed");
     println!("seed {seed}: {breach}");
     breach
 }
@@ -220,6 +227,11 @@ fn a_name_that_is_not_synced_is_noticed() {
 #[test]
 fn writing_over_the_only_copy_is_noticed_when_a_crash_tears_it() {
     is_noticed(Wrong::WritesOverItsFile, "damage");
+}
+
+#[test]
+fn vouching_for_what_a_killed_process_left_unsynced_is_noticed() {
+    is_noticed(Wrong::VouchesForWhatItFinds, "damage");
 }
 
 #[test]
