@@ -4,6 +4,7 @@ use crate::Fatal;
 use quorate_core::{LogId, LogIndex, NodeId};
 use quorate_wal::WalError;
 use std::io;
+use std::path::PathBuf;
 
 /// Why a node ended. The others of its cluster are not affected.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +101,19 @@ pub enum StartError {
         applied: LogIndex,
         /// The end of the log.
         last_log: LogId,
+    },
+    /// There is a snapshot and no log: the term and the vote that the log kept are lost.
+    #[error(
+        "there is no log in {}, but a snapshot of {last_included}: the term and the vote that this \
+         node gave are lost with its log, and without them it could vote twice. Nothing was \
+         changed; put the folder back, or remove the member from the cluster and add it again \
+         with an empty folder", dir.display()
+    )]
+    LogGone {
+        /// Where the log should be.
+        dir: PathBuf,
+        /// What the newest snapshot covers.
+        last_included: LogId,
     },
     /// The state machine could not be opened.
     #[error("opening the state machine: {source}")]

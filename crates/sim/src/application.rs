@@ -101,6 +101,15 @@ pub trait Application {
     /// has of its own may hold any beginning of that work.
     fn crashed(&mut self, _node: NodeId, _at_work: bool, _rng: &mut Rng) {}
 
+    /// Whether the storage that a node's state machine has of its own failed since this was last
+    /// asked, and the node may stop for it.
+    fn take_failure(&mut self, _node: NodeId) -> bool {
+        false
+    }
+
+    /// From now on everything is in order: no storage fails any more.
+    fn healed(&mut self) {}
+
     /// The last word, after the scan.
     ///
     /// # Errors

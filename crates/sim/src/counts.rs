@@ -90,6 +90,8 @@ counters! {
             write_failures,
             /// Reads that failed.
             read_failures,
+            /// Reads that gave something else than what was there.
+            wrong_reads,
             /// Syncs that failed.
             sync_failures,
             /// Sectors at rest in which bits flipped.
@@ -102,6 +104,10 @@ counters! {
             stale_sectors,
             /// Sectors at rest that cannot be read any more.
             unreadable_sectors,
+            /// Files at rest that lost their ends.
+            shortened_files,
+            /// Files at rest that lost their names.
+            deleted_files,
             /// Machines that were lost for ever.
             machines_lost,
             /// Machines that were added.
@@ -165,6 +171,8 @@ impl Counts {
             DamageKind::Misdirected => &mut self.misdirected_writes,
             DamageKind::Stale => &mut self.stale_sectors,
             DamageKind::Unreadable => &mut self.unreadable_sectors,
+            DamageKind::Shortened => &mut self.shortened_files,
+            DamageKind::Deleted => &mut self.deleted_files,
         };
         *count += 1;
     }

@@ -344,6 +344,7 @@ impl DiskPace {
                 sync_fails: seldom(rng, 20_000),
                 write_fails: seldom(rng, 10_000),
                 read_fails: seldom(rng, 5_000),
+                misreads: seldom(rng, 30_000),
                 sync_lies: Chance::NEVER,
                 damages_last_batch: false,
             },

@@ -138,6 +138,9 @@ pub const FAULT_KINDS: &[FaultKind] = &[
         let faults = &mut options.faults.disk.faults;
         (faults.read_fails, faults.write_fails) = (Chance::NEVER, Chance::NEVER);
     }),
+    FaultKind::new("wrong-reads", "reads give something else than what is there", |options| {
+        options.faults.disk.faults.misreads = Chance::NEVER;
+    }),
     FaultKind::new("hanging-disks", "disks finish nothing for a while", |options| {
         options.faults.disk.hangs = None;
     }),

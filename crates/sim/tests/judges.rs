@@ -84,6 +84,22 @@ impl Application for Mutant {
         self.store.scan(next_op)
     }
 
+    fn settled(&mut self, node: NodeId) {
+        self.store.settled(node);
+    }
+
+    fn crashed(&mut self, node: NodeId, at_work: bool, rng: &mut Rng) {
+        self.store.crashed(node, at_work, rng);
+    }
+
+    fn take_failure(&mut self, node: NodeId) -> bool {
+        self.store.take_failure(node)
+    }
+
+    fn healed(&mut self) {
+        self.store.healed();
+    }
+
     fn verdict(&mut self) -> Result<Findings, Complaint> {
         self.store.verdict()
     }

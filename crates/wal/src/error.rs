@@ -173,6 +173,9 @@ pub enum Damage {
         /// What the record says.
         found: LogId,
     },
+    /// A record was whole when it was read first, and is not any more.
+    #[error("two reads of the same record differ: check the disk, then start again")]
+    ReadsDiffer,
     /// A record's checksum fits and its content does not decode.
     #[error("the record's content cannot be decoded")]
     Content,

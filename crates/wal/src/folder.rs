@@ -237,7 +237,8 @@ fn finish_segment(
 
 /// Makes what was read durable, and returns where the log ends. Records of the last batch may
 /// have been read from memory of the operating system that never reached the disk, and be counted
-/// as clean after a failed sync: writing them again makes the next sync mean them.
+/// as clean after a failed sync: writing them again makes the next sync mean them. Each is verified
+/// once more, for a disk that reads wrongly now would have the right bytes overwritten.
 fn make_durable(
     disk: &dyn Disk,
     dir: &Path,
@@ -250,17 +251,20 @@ fn make_durable(
     else {
         return Err(WalError::damaged(dir, 0, Damage::FileMissing));
     };
-    let path = &active.path;
-    let mut position = meta.synced_bytes.max(replay.last_batch_bytes);
-    while position < active.end_bytes {
-        let left = usize::try_from(active.end_bytes - position).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; left.min(SCAN_WINDOW_BYTES)];
-        let count = file.read_at(&mut bytes, position).map_err(WalError::io("read", path))?;
-        if count < bytes.len() {
-            return Err(WalError::damaged(path, position, Damage::Truncated));
+    let (path, end_bytes) = (&active.path, active.end_bytes);
+    let mut scanner = Scanner::new(file.as_ref(), path, active.salt, end_bytes, SCAN_WINDOW_BYTES)?;
+    let mut position = meta.synced_bytes.max(replay.last_batch_bytes).max(RECORDS_START);
+    while position < end_bytes {
+        let mut piece = Vec::new();
+        while position + (piece.len() as u64) < end_bytes && piece.len() < SCAN_WINDOW_BYTES {
+            let next = position + piece.len() as u64;
+            let Some(record) = scanner.whole_record_at(next)? else {
+                return Err(WalError::damaged(path, next, Damage::ReadsDiffer));
+            };
+            piece.extend_from_slice(&record);
         }
-        file.write_at(&bytes, position).map_err(WalError::io("write", path))?;
-        position += bytes.len() as u64;
+        file.write_at(&piece, position).map_err(WalError::io("write", path))?;
+        position += piece.len() as u64;
     }
     file.sync().map_err(WalError::io("sync", path))?;
     Ok(active.end_bytes)
@@ -300,7 +304,7 @@ fn clear_unfinished_creation(disk: &dyn Disk, dir: &Path) -> Result<(), WalError
         let path = dir.join(&name);
         let number = number_of(&name);
         if number.is_some_and(|number| number != FIRST_SEGMENT)
-            || (number.is_some() && holds_records(disk, &path)?)
+            || (number.is_some() && !is_untouched(disk, &path)?)
         {
             return Err(WalError::damaged(dir, 0, Damage::BothCopies));
         }
@@ -322,4 +326,16 @@ fn holds_records(disk: &dyn Disk, path: &Path) -> Result<bool, WalError> {
     let mut scanner =
         Scanner::new(file.as_ref(), path, header.salt(), u64::MAX, SCAN_WINDOW_BYTES)?;
     Ok(matches!(scanner.record_at(RECORDS_START)?, Found::Record(_)))
+}
+
+/// Whether a segment is as it was made: of its full size, and nothing but zeros behind its header.
+fn is_untouched(disk: &dyn Disk, path: &Path) -> Result<bool, WalError> {
+    let file = disk.open(path).map_err(WalError::io("open", path))?;
+    let header = SegmentHeader::read_any(file.as_ref(), path)?;
+    let end = header.capacity_bytes;
+    if file.size_bytes().map_err(WalError::io("measure", path))? < end {
+        return Ok(false);
+    }
+    let mut scanner = Scanner::new(file.as_ref(), path, header.salt(), end, SCAN_WINDOW_BYTES)?;
+    scanner.is_blank_from(RECORDS_START)
 }

@@ -121,6 +121,7 @@ fn damaged_at(
         | Damage::Header
         | Damage::Misplaced { .. }
         | Damage::Order { .. }
+        | Damage::ReadsDiffer
         | Damage::Content
         | Damage::FileMissing
         | Damage::BothCopies

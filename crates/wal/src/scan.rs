@@ -94,12 +94,33 @@ impl<'a> Scanner<'a> {
         Ok(Found::Record(Record { header, payload }))
     }
 
+    /// The bytes of the whole record at `position`; `None` if there is something else.
+    pub(crate) fn whole_record_at(&mut self, position: u64) -> Result<Option<Bytes>, WalError> {
+        let Found::Record(record) = self.record_at(position)? else { return Ok(None) };
+        // They are still in the window: these bytes were verified, not those of another read.
+        self.bytes_at(position, record.header.record_size())
+    }
+
     /// Too few bytes for a header: nothing, zeros, or the beginning of a torn record.
     fn short_rest(&mut self, position: u64) -> Result<Found, WalError> {
         let left = usize::try_from(self.end_bytes.saturating_sub(position)).unwrap_or(0);
         let rest = self.bytes_at(position, left)?.unwrap_or_default();
         let is_blank = rest.iter().all(|&byte| byte == 0);
         Ok(if is_blank { Found::End } else { Found::Invalid })
+    }
+
+    /// Whether nothing but zeros stands from `position` to the end.
+    pub(crate) fn is_blank_from(&mut self, mut position: u64) -> Result<bool, WalError> {
+        while position < self.end_bytes {
+            let left = usize::try_from(self.end_bytes - position).unwrap_or(usize::MAX);
+            let length = left.min(self.step_bytes);
+            let bytes = self.bytes_at(position, length)?;
+            if bytes.is_none_or(|bytes| bytes.iter().any(|&byte| byte != 0)) {
+                return Ok(false);
+            }
+            position += length as u64;
+        }
+        Ok(true)
     }
 
     /// Looks for whole records from `stop` on, to the end of the file. This costs a pass over the

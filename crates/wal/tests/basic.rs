@@ -157,16 +157,37 @@ fn a_folder_of_another_cluster_or_node_is_refused_and_so_is_a_second_process() {
     assert!(matches!(again, Some(WalError::AlreadyExists { .. })));
 }
 
+/// What somebody does to the bytes of a file.
+type Inflict = fn(&mut Vec<u8>);
+
 #[test]
-fn a_log_without_its_hard_state_is_never_begun_anew() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut wal = create(dir.path());
-    wal.persist(&[commands(1, 1..=1)]).unwrap();
-    drop(wal);
-    std::fs::remove_file(dir.path().join("meta-a")).unwrap();
-    std::fs::remove_file(dir.path().join("meta-b")).unwrap();
-    let disk = Arc::new(RealDisk);
-    let error =
-        Wal::create(disk, dir.path(), WalOptions::default(), identity(), initial()).err().unwrap();
-    assert!(matches!(error, WalError::Damaged { damage: Damage::BothCopies, .. }), "{error}");
+fn a_log_without_its_hard_state_is_never_begun_anew_not_even_if_its_records_are_damaged() {
+    let damages: [(&str, Inflict); 5] = [
+        ("none", |_| ()),
+        ("a flipped bit in the first record", |bytes| bytes[4096 + 20] ^= 1),
+        ("a first record that is gone", |bytes| bytes[4096..4096 + 24].fill(0)),
+        ("a lost end", |bytes| bytes.truncate(4096)),
+        ("a lost end of zeros", |bytes| {
+            bytes[4096..].fill(0);
+            bytes.truncate(8192);
+        }),
+    ];
+    for (damage, inflict) in damages {
+        let dir = tempfile::tempdir().unwrap();
+        let mut wal = create(dir.path());
+        wal.persist(&[commands(1, 1..=1)]).unwrap();
+        drop(wal);
+        std::fs::remove_file(dir.path().join("meta-a")).unwrap();
+        std::fs::remove_file(dir.path().join("meta-b")).unwrap();
+        let log = dir.path().join("log-00000000000000000001.wal");
+        let mut bytes = std::fs::read(&log).unwrap();
+        inflict(&mut bytes);
+        std::fs::write(&log, &bytes).unwrap();
+        let disk = Arc::new(RealDisk);
+        let begun = Wal::create(disk, dir.path(), WalOptions::default(), identity(), initial());
+        let error = begun.err().unwrap();
+        let is_right = matches!(error, WalError::Damaged { damage: Damage::BothCopies, .. });
+        assert!(is_right, "{damage}: {error}");
+        assert!(log.exists(), "{damage}");
+    }
 }

@@ -52,6 +52,10 @@ fn each_kind_of_damage_is_described() {
             Damage::Order { expected, found: id(1, 4) },
             "record 4@1 is out of order where 5@2 was expected",
         ),
+        (
+            Damage::ReadsDiffer,
+            "two reads of the same record differ: check the disk, then start again",
+        ),
         (Damage::Content, "the record's content cannot be decoded"),
         (Damage::FileMissing, "the file is missing"),
         (Damage::BothCopies, "both copies of the hard state are unreadable"),

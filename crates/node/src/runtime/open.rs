@@ -63,7 +63,7 @@ pub fn open(request: OpenRequest, machine: OpenMachine) -> Result<Opened, StartE
     let disk = Arc::clone(&request.disk);
     let store = SnapshotStore::open(Arc::clone(&disk), &request.dir.join("snapshots"))?;
     let snapshots = store.list()?;
-    let (wal, recovered) = open_log(&request, &disk)?;
+    let (wal, recovered) = open_log(&request, &disk, &snapshots)?;
     // Only now: opening may change a state machine's files, and a refused start changes nothing.
     let machine = machine().map_err(|source| StartError::Machine { source })?;
     let (wal, recovered) =
@@ -83,7 +83,11 @@ pub fn open(request: OpenRequest, machine: OpenMachine) -> Result<Opened, StartE
     Ok(Opened { wal, store, applier, latest, driver })
 }
 
-fn open_log(request: &OpenRequest, disk: &Arc<dyn Disk>) -> Result<(Wal, Recovered), StartError> {
+fn open_log(
+    request: &OpenRequest,
+    disk: &Arc<dyn Disk>,
+    snapshots: &[SnapshotMeta],
+) -> Result<(Wal, Recovered), StartError> {
     let dir = request.dir.join("wal");
     let is_old = Wal::exists(disk.as_ref(), &dir).map_err(|source| quorate_wal::WalError::Io {
         op: "look for a log in",
@@ -92,6 +96,10 @@ fn open_log(request: &OpenRequest, disk: &Arc<dyn Disk>) -> Result<(Wal, Recover
     })?;
     if is_old {
         return reopen_log(request, disk, &dir);
+    }
+    // The log is made before any snapshot.
+    if let Some(newest) = snapshots.first() {
+        return Err(StartError::LogGone { dir, last_included: newest.last_included });
     }
     let OpenRequest { id, cluster_id, founders, storage_id, .. } = request;
     if !founders.members.is_empty() && !founders.members.contains_key(id) {
@@ -323,5 +331,18 @@ mod tests {
         let (applied, base) = (LogIndex::ORIGIN, older);
         let expected = Some(StartError::StateBehind { applied, base }.to_string());
         assert_eq!(refused.map(|error| error.to_string()), expected);
+    }
+
+    /// Somebody removed the log: the node might have voted.
+    #[test]
+    fn a_snapshot_without_its_log_does_not_begin_a_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(after_the_older_of_two_snapshots(dir.path()));
+        let wal = dir.path().join("wal");
+        std::fs::remove_dir_all(&wal).unwrap();
+        let refused = open_volatile(dir.path()).err();
+        let is_right = matches!(&refused, Some(StartError::LogGone { dir, .. }) if *dir == wal);
+        assert!(is_right, "{refused:?}");
+        assert!(!wal.exists(), "a refused start changes nothing");
     }
 }

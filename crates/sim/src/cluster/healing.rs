@@ -4,16 +4,14 @@
 use super::happening::Happening;
 use super::lanes::LaneName;
 use super::node::{Caller, SimNode};
-use super::work::HashWriter;
 use super::{Cluster, ClusterOptions};
 use crate::application::{Application, Findings, OpId, Outcome};
 use crate::disk::CrashStyle;
 use crate::faults::Faults;
 use crate::judge::{Breach, bounds};
 use quorate::Input;
-use quorate_core::{LogIndex, NodeId, Role, Time};
+use quorate_core::{NodeId, Role, Time};
 use std::collections::BTreeSet;
-use std::io;
 use std::time::Duration;
 
 /// What a healed cluster may take to come together, and again to serve, beside its timeouts.
@@ -81,6 +79,7 @@ impl<A: Application> Cluster<A> {
 
     fn calm_down(&mut self) {
         self.is_troubled = false;
+        self.application.healed();
         let faults = self.options.faults.disk.faults;
         let is_lockstep = self.options.faults.ends_in_lockstep;
         self.options.faults = if is_lockstep { Faults::lockstep() } else { Faults::none() };
@@ -388,30 +387,6 @@ impl<A: Application> Cluster<A> {
         Ok(bounds::check_quiet(self.nodes.len(), &self.options.raft, passed, sent))
     }
 
-    fn compare_states(&mut self) -> Result<(), Breach> {
-        let mut first: Option<(NodeId, LogIndex, u64)> = None;
-        let everybody = || self.nodes.keys().copied().collect();
-        for id in self.settled_members().unwrap_or_else(everybody) {
-            let Some(running) = self.running(id) else { continue };
-            let applied = running.applier().applied().index;
-            let digest = match &running.digest {
-                Some(digest) => sessions_hash(running).map(|sessions| digest() ^ sessions),
-                None => snapshot_hash(running),
-            };
-            let digest = digest
-                .map_err(|error| Breach::NodeFailed { node: id, reason: error.to_string() })?;
-            match first {
-                Some((one, index, hash)) if index == applied && hash != digest => {
-                    let (first, second) = (hash, digest);
-                    return Err(Breach::Diverged { one, two: id, applied, first, second });
-                }
-                Some(_) => {}
-                None => first = Some((id, applied, digest)),
-            }
-        }
-        Ok(())
-    }
-
     /// Lets things happen until this time, or until a judge speaks.
     pub(crate) fn run_until(&mut self, until: Time) {
         while self.queue.next_time().is_some_and(|next| next <= until) {
@@ -428,18 +403,4 @@ impl<A: Application> Cluster<A> {
         self.trace.headline(self.now, Some(id), "crashes".to_owned());
         self.crash_node(id, CrashStyle::LoseAll);
     }
-}
-
-fn snapshot_hash(running: &super::node::Running) -> io::Result<u64> {
-    let mut writer = HashWriter::default();
-    let (_, view) = running.applier().view().map_err(io::Error::other)?;
-    view.write_to(&mut writer)?;
-    Ok(writer.0.value())
-}
-
-/// Of what is replicated beside the state machine; a snapshot holds it.
-fn sessions_hash(running: &super::node::Running) -> io::Result<u64> {
-    let mut writer = HashWriter::default();
-    running.applier().sessions().write_to(&mut writer)?;
-    Ok(writer.0.value())
 }

@@ -76,16 +76,18 @@ impl<A: Application> Cluster<A> {
     }
 
     /// Whether a failing disk, not the code, may be why this node does not start.
-    pub(super) fn is_simulated_failure(&self, id: NodeId) -> bool {
-        self.nodes.get(&id).is_some_and(|node| node.disk.take_failure())
+    pub(super) fn is_simulated_failure(&mut self, id: NodeId) -> bool {
+        let by_storage = self.application.take_failure(id);
+        self.nodes.get(&id).is_some_and(|node| node.disk.take_failure()) || by_storage
     }
 
     /// Takes note of what the disk did to its node.
     pub(super) fn count_failures(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get(&id) else { return };
-        let DiskFailures { reads, writes, refused, syncs } = node.disk.take_failures();
+        let DiskFailures { reads, misreads, writes, refused, syncs } = node.disk.take_failures();
         let counts = &mut self.trace.counts;
         counts.read_failures += reads;
+        counts.wrong_reads += misreads;
         counts.write_failures += writes;
         counts.writes_refused += refused;
         counts.sync_failures += syncs;
@@ -201,7 +203,8 @@ impl<A: Application> Cluster<A> {
         };
         if let Some(node) = self.nodes.get(&id) {
             node.disk.set_faults(faults);
-            if self.options.faults.disk.damage_every.is_some() {
+            let disk = self.options.faults.disk;
+            if disk.damage_every.is_some() || disk.faults.misreads != Chance::NEVER {
                 node.disk.keep_past();
             }
         }

@@ -15,6 +15,7 @@ mod membership;
 mod node;
 mod rpcs;
 mod sabotage;
+mod states;
 mod story;
 mod telling;
 mod trouble;
@@ -218,6 +219,7 @@ pub struct Cluster<A: Application> {
     rng: Rng,
     troubles: Troubles,
     steps: u64,
+    states: states::States,
     /// Where messages are encoded; many share one allocation.
     scratch: BytesMut,
     /// Whether things go wrong by themselves and clients ask.
@@ -260,6 +262,7 @@ impl<A: Application> Cluster<A> {
             rng,
             troubles,
             steps: 0,
+            states: states::States::default(),
             scratch: BytesMut::with_capacity(SCRATCH_BYTES),
             is_troubled: true,
             core: None,
@@ -288,7 +291,8 @@ impl<A: Application> Cluster<A> {
         self.begin_telling();
         let (kind, node, content) = happening.fingerprint();
         self.trace.event(self.now, kind, node, content);
-        if let Err(breach) = self.happen(happening) {
+        let happened = self.happen(happening).and_then(|()| self.compare_states_sometimes());
+        if let Err(breach) = happened {
             self.breach = Some(breach);
         }
         self.tell_states();

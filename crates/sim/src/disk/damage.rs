@@ -4,7 +4,9 @@
 //! One place is spared, because nobody could tell damage there from something harmless: see
 //! [`Journal::unvouched`]. And data never falls back to an older state in the files that hold term
 //! and vote (`meta-*`): each of the two copies stands in for the other, and an old copy beside one
-//! that a crash has torn is two faults at once, which two copies cannot survive.
+//! that a crash has torn is two faults at once, which two copies cannot survive. One of the copies
+//! keeps its name: files that vanish one by one would leave an empty disk, and a machine with an
+//! empty disk is another machine.
 
 use super::image::{Inode, SECTOR_BYTES};
 use super::journal::Journal;
@@ -34,15 +36,21 @@ pub enum DamageKind {
     Stale,
     /// A sector cannot be read until it is written again.
     Unreadable,
+    /// A file ends earlier than it did, as a copy from an older backup would.
+    Shortened,
+    /// A file has lost its name.
+    Deleted,
 }
 
 /// All of them.
-const KINDS: [DamageKind; 5] = [
+const KINDS: [DamageKind; 7] = [
     DamageKind::BitRot,
     DamageKind::Zeroed,
     DamageKind::Misdirected,
     DamageKind::Stale,
     DamageKind::Unreadable,
+    DamageKind::Shortened,
+    DamageKind::Deleted,
 ];
 
 /// What has gone bad, and where.
@@ -105,6 +113,9 @@ impl SimDisk {
         let mut state = self.state();
         match kind {
             DamageKind::Stale => state.fall_back(rng),
+            DamageKind::Shortened | DamageKind::Deleted => {
+                (0..DRAWS_MAX).find_map(|_| state.lose_part(kind, stem, rng))
+            }
             DamageKind::BitRot
             | DamageKind::Zeroed
             | DamageKind::Misdirected
@@ -137,7 +148,7 @@ impl State {
                 self.unreadable.insert((inode, place.start));
                 return Some(Damage { kind, path, offset: place.start, len: place.len() });
             }
-            DamageKind::Stale => return None,
+            DamageKind::Stale | DamageKind::Shortened | DamageKind::Deleted => return None,
         }
         if bytes == held {
             return None;
@@ -146,16 +157,65 @@ impl State {
         Some(Damage { kind, path, offset: place.start, len: place.len() })
     }
 
+    /// A file at rest loses its end, or its name.
+    fn lose_part(&mut self, kind: DamageKind, stem: &str, rng: &mut Rng) -> Option<Damage> {
+        let (path, inode, sector) = self.draw_place(stem, rng)?;
+        let len = self.visible.contents.get(&inode)?.len();
+        let place = if kind == DamageKind::Deleted { 0..len } else { sector.start..len };
+        let is_last_meta = begins(&path, "meta-") && self.inodes_named("meta-").len() == 1;
+        let is_wiped = kind == DamageKind::Deleted && is_last_meta;
+        if is_wiped || self.journal.mentions(inode) || !self.may_go_bad(inode, &place) {
+            return None;
+        }
+        for image in [&mut self.visible, &mut self.journal.durable] {
+            if kind == DamageKind::Deleted {
+                image.names.remove(&path);
+            } else if let Some(content) = image.contents.get_mut(&inode) {
+                content.truncate(place.start);
+            }
+        }
+        Some(Damage { kind, path, offset: place.start, len: place.len() })
+    }
+
     /// A sector at rest, of a file that has a name, that may go bad.
     fn draw_sector(&self, stem: &str, rng: &mut Rng) -> Option<(PathBuf, Inode, Range<usize>)> {
+        let drawn = self.draw_place(stem, rng);
+        drawn.filter(|(_, inode, place)| self.may_go_bad(*inode, place))
+    }
+
+    /// A sector of a file that has a name.
+    fn draw_place(&self, stem: &str, rng: &mut Rng) -> Option<(PathBuf, Inode, Range<usize>)> {
         let names = self.visible.names.iter();
         let files: Vec<(&PathBuf, &Inode)> = names.filter(|(path, _)| begins(path, stem)).collect();
         let (path, inode) = rng.pick(&files).copied()?;
         let len = self.visible.contents.get(inode)?.len();
         let durable_len = self.journal.durable.contents.get(inode)?.len();
         let start = rng.index(len.min(durable_len).div_ceil(SECTOR_BYTES)) * SECTOR_BYTES;
-        let place = start..(start + SECTOR_BYTES).min(len);
-        self.may_go_bad(*inode, &place).then(|| (path.clone(), *inode, place))
+        Some((path.clone(), *inode, start..(start + SECTOR_BYTES).min(len)))
+    }
+
+    /// One sector of what was read is not what is there; `None` if none may be.
+    pub(super) fn garble(&mut self, inode: Inode, offset: usize, bytes: &mut [u8]) -> Option<()> {
+        let (first, end) = (offset / SECTOR_BYTES, (offset + bytes.len()).div_ceil(SECTOR_BYTES));
+        let start = (first + self.rng.index(end - first)) * SECTOR_BYTES;
+        let place = start.max(offset)..(start + SECTOR_BYTES).min(offset + bytes.len());
+        if !self.may_go_bad(inode, &place) {
+            return None;
+        }
+        let target = bytes.get_mut(place.start - offset..place.end - offset)?;
+        let before = target.to_vec();
+        match self.rng.below(3) {
+            0 => flip_bits(target, &mut self.rng),
+            1 => target.fill(0),
+            _ => {
+                let mut rng = self.rng.fork("misread");
+                let (_, other, there) = self.draw_place("", &mut rng)?;
+                let source = self.visible.contents.get(&other)?.get(there)?;
+                let count = source.len().min(target.len());
+                target.get_mut(..count)?.copy_from_slice(source.get(..count)?);
+            }
+        }
+        (before != *target).then_some(())
     }
 
     fn may_go_bad(&self, inode: Inode, place: &Range<usize>) -> bool {

@@ -31,7 +31,7 @@ impl Disk for SimDisk {
         }
         state.inode_count += 1;
         let inode = Inode(state.inode_count);
-        state.change_names(Change::Create { path: path.to_path_buf(), inode })?;
+        state.change_or_fail(Change::Create { path: path.to_path_buf(), inode })?;
         drop(state);
         Ok(Box::new(SimFile::new(self, inode)))
     }
@@ -71,7 +71,11 @@ impl Disk for SimDisk {
         if !has_parent(&state.visible.folders, to) {
             return Err(refused(ErrorKind::NotFound, to));
         }
-        state.change_names(Change::Rename { from: from.to_path_buf(), to: to.to_path_buf(), inode })
+        state.change_or_fail(Change::Rename {
+            from: from.to_path_buf(),
+            to: to.to_path_buf(),
+            inode,
+        })
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -79,7 +83,7 @@ impl Disk for SimDisk {
         if !state.visible.names.contains_key(path) {
             return Err(refused(ErrorKind::NotFound, path));
         }
-        state.change_names(Change::Remove { path: path.to_path_buf() })
+        state.change_or_fail(Change::Remove { path: path.to_path_buf() })
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
@@ -121,6 +125,7 @@ impl DiskFile for SimFile {
         let count = rest.len().min(buffer.len());
         if let (Some(target), Some(source)) = (buffer.get_mut(..count), rest.get(..count)) {
             target.copy_from_slice(source);
+            state.misread(self.inode, start, target);
         }
         Ok(count)
     }
@@ -132,10 +137,7 @@ impl DiskFile for SimFile {
 
     fn set_size(&self, size_bytes: u64) -> io::Result<()> {
         let size = usize::try_from(size_bytes).map_err(io::Error::other)?;
-        let mut state = self.disk.alive()?;
-        state.make_room(self.inode, size)?;
-        state.change(Change::Size { inode: self.inode, size });
-        Ok(())
+        self.disk.alive()?.resize(self.inode, size)
     }
 
     fn sync(&self) -> io::Result<()> {

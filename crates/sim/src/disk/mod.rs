@@ -60,6 +60,8 @@ pub struct DiskFaults {
     pub write_fails: Chance,
     /// A read fails, and may succeed the next time.
     pub read_fails: Chance,
+    /// A read gives something else than what is there, and may give that the next time.
+    pub misreads: Chance,
     /// A sync reports success and does nothing. No honest disk does this: it proves that the
     /// judges notice.
     pub sync_lies: Chance,
@@ -96,6 +98,8 @@ struct State {
 pub struct DiskFailures {
     /// Reads.
     pub reads: u64,
+    /// Reads that gave something else than what was there.
+    pub misreads: u64,
     /// Writes.
     pub writes: u64,
     /// Writes for want of room.
@@ -295,6 +299,14 @@ impl State {
         Ok(())
     }
 
+    /// What is there is not what was read.
+    fn misread(&mut self, inode: Inode, offset: usize, bytes: &mut [u8]) {
+        if self.rng.happens(self.faults.misreads) && self.garble(inode, offset, bytes).is_some() {
+            self.failures.misreads += 1;
+            self.has_failed = true;
+        }
+    }
+
     fn change(&mut self, change: Change) {
         if let Change::Write { inode, offset, bytes } = &change {
             self.work.written_bytes += bytes.len();
@@ -341,12 +353,18 @@ impl State {
         Ok(())
     }
 
-    /// Makes, renames or removes a file, unless the disk fails; then nothing has happened.
-    fn change_names(&mut self, change: Change) -> io::Result<()> {
+    /// Makes a file shorter or longer, unless the disk is full or fails; then nothing has happened.
+    fn resize(&mut self, inode: Inode, size: usize) -> io::Result<()> {
+        self.make_room(inode, size)?;
+        self.change_or_fail(Change::Size { inode, size })
+    }
+
+    /// Makes a change that happens whole, unless the disk fails; then nothing has happened.
+    fn change_or_fail(&mut self, change: Change) -> io::Result<()> {
         if self.rng.happens(self.faults.write_fails) {
             self.has_failed = true;
             self.failures.writes += 1;
-            return Err(io::Error::other("simulated failure of a change of names"));
+            return Err(io::Error::other("simulated failure of a change"));
         }
         self.change(change);
         Ok(())

@@ -66,6 +66,7 @@ pub struct KvApplication {
     sessions: Sessions,
     weak: BTreeMap<OpId, WeakAsked>,
     weak_reads: WeakReads,
+    is_healed: bool,
 }
 
 /// A request whose answer is open.
@@ -119,6 +120,7 @@ impl KvApplication {
             sessions: Sessions::new(options.sessions),
             weak: BTreeMap::new(),
             weak_reads: WeakReads::default(),
+            is_healed: false,
         }
     }
 
@@ -301,16 +303,20 @@ impl KvApplication {
 impl Application for KvApplication {
     fn machine(&mut self, home: &Home) -> Result<Machine, Fatal> {
         let node = home.node;
-        let KvOptions { is_volatile, slow_storage, flush_size_bytes, .. } = self.options;
+        let KvOptions { is_volatile, slow_storage, flush_size_bytes, engine_fails, .. } =
+            self.options;
         let left = self.storages.entry(node).or_default();
         let storage = left.after_crash(is_volatile, slow_storage.is_some());
         *left = storage.clone();
         self.start_count += 1;
-        let rng = Rng::new(slow_storage.unwrap_or_default().wrapping_add(self.start_count));
+        let mut rng = Rng::new(slow_storage.unwrap_or_default().wrapping_add(self.start_count));
         let limits = Limits { flush_size_bytes, overlay_size_bytes_max: usize::MAX };
         let engine = Arc::new(storage.clone());
         match quorate_kv::open_with(engine.clone(), engine, limits) {
             Ok((machine, reader)) => {
+                if !self.is_healed {
+                    storage.set_failures(engine_fails, rng.fork("engine"));
+                }
                 self.watchers.started(node, &reader);
                 Ok(Machine {
                     machine: Box::new(Watched {
@@ -360,6 +366,15 @@ impl Application for KvApplication {
         if let Some(storage) = self.storages.get(&node) {
             storage.settle();
         }
+    }
+
+    fn take_failure(&mut self, node: NodeId) -> bool {
+        self.storages.get(&node).is_some_and(Storage::take_failure)
+    }
+
+    fn healed(&mut self) {
+        self.is_healed = true;
+        self.storages.values().for_each(Storage::heal);
     }
 
     fn crashed(&mut self, node: NodeId, at_work: bool, rng: &mut Rng) {

@@ -4,7 +4,7 @@
 
 use super::reference::Reference;
 use crate::application::Complaint;
-use crate::rng::Rng;
+use crate::rng::{Chance, Rng};
 use bytes::Bytes;
 use quorate::{
     Checkpoint, Committed, Fatal, Notebook, QueryError, Replies, SnapshotView, StateMachine,
@@ -35,6 +35,23 @@ struct State {
     claimed: LogIndex,
     /// What it has vouched for, to a node that knows of it.
     vouched: LogIndex,
+    trouble: Trouble,
+}
+
+/// How the engine fails.
+struct Trouble {
+    /// The chance of a write that does.
+    chance: Chance,
+    rng: Rng,
+    has_failed: bool,
+    /// Whether the node may stop because of that: until it has.
+    is_excuse: bool,
+}
+
+impl Default for Trouble {
+    fn default() -> Self {
+        Self { chance: Chance::NEVER, rng: Rng::new(0), has_failed: false, is_excuse: false }
+    }
 }
 
 impl Storage {
@@ -49,6 +66,43 @@ impl Storage {
         let vouched = if is_volatile { LogIndex::ORIGIN } else { state.vouched };
         let state = State { engine, is_slow, vouched, ..State::default() };
         Self { shared: Arc::new(Mutex::new(state)) }
+    }
+
+    /// From now on writes fail, by this chance.
+    pub(super) fn set_failures(&self, chance: Chance, rng: Rng) {
+        self.lock().trouble = Trouble { chance, rng, ..Trouble::default() };
+    }
+
+    /// From now on no write fails any more; what has failed has failed.
+    pub(super) fn heal(&self) {
+        self.lock().trouble.chance = Chance::NEVER;
+    }
+
+    /// Whether a write failed since this was last asked.
+    pub(super) fn take_failure(&self) -> bool {
+        std::mem::take(&mut self.lock().trouble.is_excuse)
+    }
+
+    /// Carries a write out, unless the engine fails before or after that.
+    fn write(
+        &self,
+        write: impl FnOnce(MemoryEngine) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let mut state = self.lock();
+        let State { trouble, .. } = &mut *state;
+        let fails = trouble.rng.happens(trouble.chance);
+        let is_done = !fails || trouble.rng.coin();
+        trouble.has_failed |= fails;
+        trouble.is_excuse |= fails;
+        drop(state);
+        if is_done {
+            write(self.is_about_to_write())?;
+        }
+        if !fails {
+            return Ok(());
+        }
+        let source = "simulated failure of the engine".into();
+        Err(EngineError::Failed { doing: "writes", source })
     }
 
     /// A crash in the middle of a stretch of work: any beginning of it may be all that is left.
@@ -106,11 +160,11 @@ impl Engine for Storage {
     }
 
     fn write_batch(&self, batch: Vec<Write>, durability: Durability) -> Result<(), EngineError> {
-        self.is_about_to_write().write_batch(batch, durability)
+        self.write(|engine| engine.write_batch(batch, durability))
     }
 
     fn replace(&self, next: &mut dyn FnMut() -> Feed) -> Result<(), EngineError> {
-        self.is_about_to_write().replace(next)
+        self.write(|engine| engine.replace(next))
     }
 
     fn size_bytes(&self) -> u64 {
@@ -163,12 +217,19 @@ impl StateMachine for Watched {
     fn apply(&mut self, batch: &[Committed], replies: &mut Replies) -> Result<(), Fatal> {
         self.begin(false);
         let before = replies.as_slice().len();
-        self.machine.apply(batch, replies)?;
+        let has_failed = self.storage.lock().trouble.has_failed;
+        let applied = self.machine.apply(batch, replies);
+        if applied.is_ok() && has_failed {
+            let text = "a store goes on although its engine has failed".to_owned();
+            self.reference().complain(Complaint(text));
+        }
+        // Of a batch that fails the first part may be visible.
         let mut reference = self.reference();
         for (committed, reply) in batch.iter().zip(replies.as_slice().iter().skip(before)) {
             reference.applied(committed.log_id.index, &committed.command, reply);
         }
         drop(reference);
+        applied?;
         self.check();
         Ok(())
     }

@@ -1,5 +1,5 @@
 //! A disk in memory that loses and tears what was not synced, stops at a chosen operation, and
-//! fails one on command. What was synced, it keeps.
+//! fails one or reads one wrongly on command. What was synced, it keeps.
 
 use super::Rng;
 use quorate_wal::{Disk, DiskFile};
@@ -26,6 +26,10 @@ struct World {
     stop_at: Option<u64>,
     /// This operation fails, once. A failed sync loses what it should have made durable.
     fail_at: Option<(u64, io::ErrorKind)>,
+    /// Reads so far.
+    read_count: u64,
+    /// This read gives something else than what is there, once.
+    misread_at: Option<u64>,
 }
 
 #[derive(Clone, Default)]
@@ -115,6 +119,14 @@ impl FaultDisk {
         self.0.lock().unwrap().fail_at = Some((count, kind));
     }
 
+    pub fn read_count(&self) -> u64 {
+        self.0.lock().unwrap().read_count
+    }
+
+    pub fn misread_at(&self, count: u64) {
+        self.0.lock().unwrap().misread_at = Some(count);
+    }
+
     pub fn is_off(&self) -> bool {
         self.0.lock().unwrap().is_off()
     }
@@ -123,6 +135,7 @@ impl FaultDisk {
         world.locks.clear();
         world.stop_at = None;
         world.fail_at = None;
+        world.misread_at = None;
         Self(Arc::new(Mutex::new(world)))
     }
 
@@ -312,11 +325,16 @@ impl DiskFile for FaultFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let world = self.world.lock().unwrap();
+        let mut world = self.world.lock().unwrap();
+        let is_wrong = world.misread_at == Some(world.read_count);
+        world.read_count += 1;
         let bytes = &world.files[self.number].current;
         let start = usize::try_from(offset).unwrap().min(bytes.len());
         let count = buffer.len().min(bytes.len() - start);
         buffer[..count].copy_from_slice(&bytes[start..start + count]);
+        if is_wrong && count > 0 {
+            buffer[count.min(40) - 1] ^= 1;
+        }
         Ok(count)
     }
 
