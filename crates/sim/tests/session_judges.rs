@@ -7,7 +7,7 @@ use quorate::{
     Checkpoint, Committed, Fatal, Note, Notebook, QueryError, Replies, SessionLimits,
     SessionRequest, SnapshotView, StateMachine,
 };
-use quorate_core::{LogId, LogIndex};
+use quorate_core::{LogId, LogIndex, NodeId};
 use quorate_sim::kv::{KvApplication, KvOptions};
 use quorate_sim::{
     Application, Breach, ClusterOptions, Complaint, Findings, Home, Machine, OpId, Outcome,

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
+use table::Memory;
 use yard::{Build, Yard};
 
 /// How many seeds of the ordinary simulator a mutant must survive.
@@ -23,6 +24,20 @@ const SEEDS: u64 = 1_000;
 const CI_SEEDS: u64 = 60;
 /// How many steps each.
 const STEPS: u64 = 20_000;
+
+/// Where it is noted what became of each mutant.
+#[derive(Clone, Copy)]
+struct Notes<'a> {
+    root: &'a Path,
+    memory: &'a Mutex<Memory>,
+}
+
+impl Notes<'_> {
+    fn take(&self, mutant: &Mutant, outcome: &Outcome) -> anyhow::Result<()> {
+        let Ok(mut memory) = self.memory.lock() else { return Ok(()) };
+        memory.note(self.root, mutant, outcome)
+    }
+}
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -70,12 +85,13 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     let runner = yard.build_runner()?;
     println!("woven and built in {} s", started.elapsed().as_secs());
     let budget = Budget { seeds: options.seeds, steps: options.steps };
-    let mut outcomes =
-        in_parallel(root, &chosen, options.jobs, |mutant| run::generic(&runner, mutant, budget))?;
-    direct(root, &yard, &chosen, &mut outcomes, options.jobs)?;
-    let known = table::remember(root, &outcomes)?;
+    let memory = Mutex::new(Memory::read(root, budget)?);
+    let notes = Notes { root, memory: &memory };
+    let generic = |mutant: &Mutant| run::generic(&runner, mutant, budget);
+    let mut outcomes = in_parallel(notes, &chosen, options.jobs, generic)?;
+    direct(notes, &yard, &chosen, &mut outcomes, options.jobs)?;
     if options.write_table {
-        table::write(root, &groups, &known, budget)?;
+        table::write(root, &groups, &memory.into_inner().unwrap_or_default(), budget)?;
     }
     conclude(&chosen, &outcomes)
 }
@@ -133,7 +149,7 @@ fn choose<'a>(groups: &'a [Group], options: &Options) -> anyhow::Result<Vec<&'a 
 
 /// Runs the tests of those that the simulator did not notice.
 fn direct(
-    root: &Path,
+    notes: Notes,
     yard: &Yard,
     mutants: &[&Mutant],
     outcomes: &mut BTreeMap<String, Outcome>,
@@ -151,7 +167,7 @@ fn direct(
     let programs = yard.build_tests(&named)?;
     let tests = Tests { yard, programs: &programs };
     trust(&tests, &left)?;
-    let found = in_parallel(root, &left, jobs, |mutant| {
+    let found = in_parallel(notes, &left, jobs, |mutant| {
         let outcome = tests.directed(mutant)?;
         outcome.or_else(|| outcomes.get(&mutant.id).cloned()).context("expected an outcome")
     })?;
@@ -172,7 +188,7 @@ fn trust(tests: &Tests, mutants: &[&Mutant]) -> anyhow::Result<()> {
 
 /// Runs some mutants at a time, and says what became of each.
 fn in_parallel(
-    root: &Path,
+    notes: Notes,
     mutants: &[&Mutant],
     jobs: usize,
     run: impl Fn(&Mutant) -> anyhow::Result<Outcome> + Sync,
@@ -185,9 +201,9 @@ fn in_parallel(
             let outcome = run(mutant).with_context(|| format!("mutant {}", mutant.id))?;
             println!("{}", sentence(mutant, &outcome));
             if let Ok(mut outcomes) = outcomes.lock() {
-                outcomes.insert(mutant.id.clone(), outcome);
                 // Whoever is interrupted keeps what was found so far.
-                table::remember(root, &outcomes)?;
+                notes.take(mutant, &outcome)?;
+                outcomes.insert(mutant.id.clone(), outcome);
             }
         }
         Ok(())

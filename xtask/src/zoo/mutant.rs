@@ -59,7 +59,7 @@ pub(crate) struct Mutant {
 }
 
 /// One change of one file.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, Hash)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Edit {
     /// The file, from `crates/` on.
@@ -77,7 +77,7 @@ pub(crate) struct Edit {
 }
 
 /// How a change is woven in.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Hash, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
     /// One expression for another.

@@ -1,13 +1,15 @@
 //! What the zoo's runs found, remembered under `target/` and written for people as `docs/zoo.md`.
-//! Runs nothing.
+//! Only what was found with the present sources, entries and budget counts. Runs nothing.
 
 use super::mutant::{Group, Mutant};
 use super::run::{Budget, Fate, Outcome};
 use super::yard;
 use anyhow::Context;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 /// The published table.
@@ -17,20 +19,64 @@ const MEMORY: &str = "outcomes.json";
 
 type Outcomes = BTreeMap<String, Outcome>;
 
-/// Adds these outcomes to those of earlier runs; returns all.
-///
-/// # Errors
-///
-/// If they cannot be written.
-pub(crate) fn remember(root: &Path, outcomes: &Outcomes) -> anyhow::Result<Outcomes> {
-    let path = yard::folder(root).join(MEMORY);
-    let mut known: Outcomes = fs::read(&path)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default();
-    known.extend(outcomes.iter().map(|(id, outcome)| (id.clone(), outcome.clone())));
-    fs::write(&path, serde_json::to_vec(&known)?)?;
-    Ok(known)
+/// What the runs so far found of the same sources, and with the same budget.
+#[derive(Default, Deserialize, Serialize)]
+pub(crate) struct Memory {
+    /// Of the sources and the budget.
+    source: u64,
+    /// With the hash of what each mutant changed then.
+    outcomes: BTreeMap<String, (u64, Outcome)>,
+}
+
+impl Memory {
+    /// What earlier runs left, if nothing has changed since.
+    ///
+    /// # Errors
+    ///
+    /// If the sources cannot be read.
+    pub(crate) fn read(root: &Path, budget: Budget) -> anyhow::Result<Self> {
+        let mut hasher = DefaultHasher::new();
+        (budget.seeds, budget.steps).hash(&mut hasher);
+        for (path, bytes) in yard::sources(root)? {
+            (path, bytes).hash(&mut hasher);
+        }
+        let source = hasher.finish();
+        let left = fs::read(yard::folder(root).join(MEMORY)).ok();
+        let left: Option<Self> = left.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let is_same = |memory: &Self| memory.source == source;
+        Ok(left.filter(is_same).unwrap_or(Self { source, outcomes: BTreeMap::new() }))
+    }
+
+    /// Adds what became of a mutant, on disk too.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub(crate) fn note(
+        &mut self,
+        root: &Path,
+        mutant: &Mutant,
+        outcome: &Outcome,
+    ) -> anyhow::Result<()> {
+        self.outcomes.insert(mutant.id.clone(), (change_hash(mutant), outcome.clone()));
+        fs::write(yard::folder(root).join(MEMORY), serde_json::to_vec(self)?)?;
+        Ok(())
+    }
+
+    /// What is known of the mutants as they are now.
+    fn known(&self, groups: &[Group]) -> Outcomes {
+        let recall = |mutant: &Mutant| {
+            let (change, outcome) = self.outcomes.get(&mutant.id)?;
+            (*change == change_hash(mutant)).then(|| (mutant.id.clone(), outcome.clone()))
+        };
+        groups.iter().flat_map(|group| &group.mutants).filter_map(recall).collect()
+    }
+}
+
+fn change_hash(mutant: &Mutant) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&mutant.edits, &mutant.directed).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Writes the table.
@@ -41,10 +87,10 @@ pub(crate) fn remember(root: &Path, outcomes: &Outcomes) -> anyhow::Result<Outco
 pub(crate) fn write(
     root: &Path,
     groups: &[Group],
-    known: &Outcomes,
+    memory: &Memory,
     budget: Budget,
 ) -> anyhow::Result<()> {
-    let text = render(groups, known, budget);
+    let text = render(groups, &memory.known(groups), budget);
     fs::write(root.join(DOCUMENT), text).context("writing docs/zoo.md")
 }
 
@@ -144,5 +190,28 @@ fn render_rest(text: &mut String, groups: &[Group]) {
             let _ = writeln!(text, "| {id} | {what} | {breaks} | {why} |");
         }
         text.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_of_another_change_is_not_known_of_this_one() {
+        let parse = |replace: &str| -> Group {
+            let text = format!(
+                "group = \"G\"\norder = 1\n[[mutant]]\nid = \"A1\"\nwhat = \"w\"\n\
+                 breaks = \"ES\"\nedits = [ {{ file = \"f\", find = \"a\", replace = \"{replace}\" }} ]"
+            );
+            toml::from_str(&text).expect("an entry")
+        };
+        let (old, new) = (parse("b"), parse("c"));
+        let outcome = Outcome { fate: Fate::Survived { reached: 1 }, seconds: 1.0 };
+        let outcomes =
+            old.mutants.iter().map(|m| (m.id.clone(), (change_hash(m), outcome.clone())));
+        let memory = Memory { source: 1, outcomes: outcomes.collect() };
+        assert_eq!(memory.known(&[old]).len(), 1);
+        assert_eq!(memory.known(&[new]).len(), 0);
     }
 }

@@ -107,6 +107,34 @@ impl Yard {
     }
 }
 
+/// The sources that the runner is made of, without tests of their own crates: path and content.
+///
+/// # Errors
+///
+/// If one cannot be read.
+pub(crate) fn sources(root: &Path) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
+    let mut found = Vec::new();
+    let mut folders: Vec<PathBuf> = CRATES.map(|name| root.join("crates").join(name)).to_vec();
+    for folder in &mut folders {
+        folder.push("src");
+    }
+    while let Some(folder) = folders.pop() {
+        for entry in
+            fs::read_dir(&folder).with_context(|| format!("listing {}", folder.display()))?
+        {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let content = fs::read(&path)?;
+                found.push((path.strip_prefix(root).unwrap_or(&path).to_owned(), content));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// The package in a crate's folder.
 fn package(folder: &str) -> &str {
     match folder {
