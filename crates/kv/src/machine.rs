@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// The replicated store. Only the apply thread has it; everybody else has a [`Reader`].
 pub struct KvStateMachine {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     /// What the next restored snapshot brings beside the store.
     notes_to_restore: Vec<(Bytes, Bytes)>,
 }

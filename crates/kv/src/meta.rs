@@ -16,6 +16,9 @@ const FORMAT_KEY: &[u8] = b"format";
 const PROGRESS_KEY: &[u8] = b"progress";
 const SCRUB_KEY: &[u8] = b"scrub";
 const STORED_KEY: &[u8] = b"stored_bytes";
+/// Revisions and counts above this are not believed: no store comes near, and whatever is below can
+/// be counted on from without a thought of overflow.
+const REVISION_MAX: u64 = 1 << 62;
 
 /// How far a state goes. Written in the same batch as the changes that it covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +106,11 @@ impl Progress {
     }
 
     fn read(view: &dyn EngineView) -> Result<Option<Self>, EngineError> {
-        Ok(get::<ProgressMessage>(view, PROGRESS_KEY)?.as_ref().map(Self::from_message))
+        let Some(message) = get::<ProgressMessage>(view, PROGRESS_KEY)? else { return Ok(None) };
+        if !message.is_possible() {
+            return Err(corrupt(PROGRESS_KEY));
+        }
+        Ok(Some(Self::from_message(&message)))
     }
 
     /// As it stands at the head of a snapshot. A store that was restored itself says the same.
@@ -111,9 +118,11 @@ impl Progress {
         Self { covered: self.applied.index, ..self.clone() }.to_message().encode_to_vec()
     }
 
-    /// The inverse of [`Progress::encode`]; `None` if the bytes are something else.
+    /// The inverse of [`Progress::encode`]; `None` if the bytes are something else, or say what no
+    /// store says of itself.
     pub(crate) fn decode(bytes: Bytes) -> Option<Self> {
-        ProgressMessage::decode(bytes).ok().as_ref().map(Self::from_message)
+        let message = ProgressMessage::decode(bytes).ok()?;
+        message.is_possible().then(|| Self::from_message(&message))
     }
 
     fn to_message(&self) -> ProgressMessage {
@@ -138,6 +147,16 @@ impl Progress {
             key_count: message.key_count,
             alarms: Alarms::from_members(&message.alarms),
         }
+    }
+}
+
+impl ProgressMessage {
+    /// Whether a store can be there, and can be counted on from there.
+    fn is_possible(&self) -> bool {
+        let revisions = Revision::FIRST.get()..=REVISION_MAX;
+        revisions.contains(&self.revision)
+            && self.compacted.is_none_or(|compacted| compacted <= self.revision)
+            && self.key_count <= REVISION_MAX
     }
 }
 
@@ -196,9 +215,10 @@ fn get<M: Message + Default>(
 }
 
 fn decode<M: Message + Default>(key: &[u8], value: Bytes) -> Result<M, EngineError> {
-    M::decode(value).map_err(|_| EngineError::Corrupt {
-        space: Space::Meta,
-        key: key.to_vec(),
-        what: "not the expected message",
-    })
+    M::decode(value).map_err(|_| corrupt(key))
+}
+
+fn corrupt(key: &[u8]) -> EngineError {
+    let (space, key) = (Space::Meta, key.to_vec());
+    EngineError::Corrupt { space, key, what: "not the expected message" }
 }

@@ -265,6 +265,11 @@ impl<'a> Incoming<'a> {
         let value = value.ok_or(MALFORMED)?;
         let row = row::parse_row(key, value.clone()).map_err(|_| MALFORMED)?;
         let id = row.version.id;
+        // Readers look for the key where we write it.
+        let readable = row::key_of_row(key, &value).is_ok_and(|found| found == row.key);
+        if row.key.is_empty() || !readable {
+            return Err(MALFORMED);
+        }
         if id <= self.last || id.main > self.progress.revision {
             return Err(SnapshotError::Malformed { what: "rows out of order" });
         }
@@ -293,6 +298,10 @@ impl<'a> Incoming<'a> {
         let trailer = self.blocks.next("trailer")?;
         if trailer.as_ref() != self.row_count.to_le_bytes() {
             return Err(SnapshotError::Malformed { what: "row count" });
+        }
+        // Each key that exists has a row.
+        if self.progress.key_count > self.row_count {
+            return Err(SnapshotError::Malformed { what: "key count" });
         }
         self.ended = true;
         self.finish_leases()?;
@@ -365,5 +374,65 @@ impl Blocks<'_> {
         let mut array = [0; N];
         self.source.read_exact(&mut array)?;
         Ok(array)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Inline, MemoryEngine};
+
+    fn store() -> crate::KvStateMachine {
+        crate::open(Arc::new(MemoryEngine::new()), Arc::new(Inline)).unwrap().0
+    }
+
+    /// What a fresh store makes of a snapshot of a fresh store that says this of itself.
+    fn restored(change: impl FnOnce(&mut Progress)) -> Result<(), SnapshotError> {
+        let mut view = StoreView::of(&store().shared.lock());
+        change(&mut view.progress);
+        let mut written = Vec::new();
+        view.write(&mut written).unwrap();
+        let last_included = LogId::new(quorate::core::Term::new(1), LogIndex::new(9));
+        restore(&store().shared, last_included, &mut written.as_slice(), Vec::new())
+    }
+
+    /// What a fresh store makes of a snapshot with this row alone.
+    fn restored_row(value: &[u8]) -> Result<(), SnapshotError> {
+        let mut written = MAGIC.to_vec();
+        written.extend_from_slice(&VERSION.to_le_bytes());
+        let mut row = row::row_key(ChangeId::new(Revision::FIRST, 0)).to_vec();
+        row.extend_from_slice(&u32::try_from(value.len()).unwrap().to_le_bytes());
+        row.extend_from_slice(value);
+        let mut chain = 0;
+        for block in [&Progress::default().encode()[..], &[], &row, &[], &1_u64.to_le_bytes()] {
+            chain = write_block(&mut written, chain, block).unwrap();
+        }
+        let last_included = LogId::new(quorate::core::Term::new(1), LogIndex::new(9));
+        restore(&store().shared, last_included, &mut written.as_slice(), Vec::new())
+    }
+
+    #[test]
+    fn a_row_whose_key_no_reader_finds_is_not_taken_out_of_a_snapshot() {
+        let (key, create_revision) = ([0x0a, 1, b'k'], [0x10, 1]);
+        assert!(restored_row(&[&[0][..], &key, &create_revision].concat()).is_ok());
+        for row in [
+            &[&[0][..], &create_revision].concat(),
+            &[&[0, 0x0a, 0][..], &create_revision].concat(),
+            &[&[0][..], &create_revision, &key].concat(),
+        ] {
+            let refused = restored_row(row);
+            assert!(matches!(refused, Err(SnapshotError::Malformed { what: "row" })), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_whose_numbers_no_store_reaches_is_not_believed() {
+        assert!(restored(|_| {}).is_ok());
+        let far = Revision::new(u64::MAX);
+        let malformed = |outcome| matches!(outcome, Err(SnapshotError::Malformed { .. }));
+        assert!(malformed(restored(|progress| progress.revision = far)));
+        assert!(malformed(restored(|progress| progress.revision = Revision::default())));
+        assert!(malformed(restored(|progress| progress.compacted = Some(far))));
+        assert!(malformed(restored(|progress| progress.key_count = 1)));
     }
 }
