@@ -49,9 +49,10 @@ impl Applier {
     ) -> Result<Self, Fatal> {
         let mut sessions = SessionTable::default();
         if let Some(notebook) = machine.notebook() {
-            sessions = SessionTable::from_rows(notebook.rows()?).map_err(|error| {
-                Fatal::caused_by("the state machine's notes of sessions make no sense", error)
-            })?;
+            sessions =
+                SessionTable::from_rows(notebook.rows()?, applied.index).map_err(|error| {
+                    Fatal::caused_by("the state machine's notes of sessions make no sense", error)
+                })?;
             sessions.record_changes();
         }
         Ok(Self { machine, sessions, applied, configuration })
@@ -265,7 +266,7 @@ impl Applier {
     ///
     /// [`Fatal`] from the state machine.
     pub fn restore(&mut self, meta: &SnapshotMeta, source: &mut dyn Read) -> Result<(), Fatal> {
-        let mut sessions = read_section(source)?;
+        let mut sessions = read_section(source, meta.last_included.index)?;
         if let Some(notebook) = self.machine.notebook() {
             notebook.replace_with_restore(sessions.present_rows());
             sessions.record_changes();

@@ -55,22 +55,51 @@ impl SessionTable {
         rows.map(|Note { key, value }| (key, value.unwrap_or_default())).collect()
     }
 
-    /// The table that these rows were made from.
+    /// The table that these rows were made from, as of the entry `through` of the log.
     pub(crate) fn from_rows(
         rows: impl IntoIterator<Item = (Bytes, Bytes)>,
+        through: LogIndex,
     ) -> Result<Self, DecodeError> {
         let mut table = Self::default();
+        let mut last = Bytes::new();
         for (key, value) in rows {
+            // In order, and so each once: nobody is idle twice, and no reply counts twice.
+            if key <= last {
+                return Err(DecodeError::OutOfRange { what: "key of a session's row" });
+            }
+            last = key.clone();
             table.take_row(key, value)?;
         }
+        table.check(through)?;
         // The last entry may have made a reply too many; that it was forgotten is noted later.
         table.forget_the_oldest();
         Ok(table)
     }
 
+    /// Whether entries up to `through` can have made this. What they cannot have made would live
+    /// for ever, or be taken for what a later entry makes.
+    fn check(&self, through: LogIndex) -> Result<(), DecodeError> {
+        for (id, Session { used_at, used_time, answers, .. }) in &self.sessions {
+            let opened_at = LogIndex::new(id.get());
+            if !(opened_at..=through).contains(used_at) || *used_time > self.time {
+                return Err(DecodeError::OutOfRange { what: "last use" });
+            }
+            let indexes = answers.values().map(|answer| answer.log_id.index);
+            if indexes.into_iter().any(|index| index <= opened_at || index > *used_at) {
+                return Err(DecodeError::OutOfRange { what: "answer" });
+            }
+        }
+        let times = self.idle.values().filter_map(|id| self.sessions.get(id));
+        if !times.is_sorted_by_key(|session| session.used_time) {
+            return Err(DecodeError::OutOfRange { what: "time of last use" });
+        }
+        Ok(())
+    }
+
     fn take_row(&mut self, mut key: Bytes, mut value: Bytes) -> Result<(), DecodeError> {
         let kind = decode_u8(&mut key, "row of a session")?;
         if kind == COMMON {
+            expect_end(&key, "key of a session's row")?;
             let version = decode_u8(&mut value, "table of sessions")?;
             if version != VERSION {
                 let what = "table of sessions";
@@ -83,9 +112,13 @@ impl SessionTable {
         let id = SessionId::new(decode_key(&mut key)?);
         match kind {
             SESSION => self.take_session(id, value),
-            ANSWER => self.take_answer(id, decode_key(&mut key)?, value),
+            ANSWER => {
+                let number = decode_key(&mut key)?;
+                self.take_answer(id, number, value)
+            }
             found => Err(DecodeError::UnknownTag { what: "row of a session", found }),
-        }
+        }?;
+        expect_end(&key, "key of a session's row")
     }
 
     fn take_session(&mut self, id: SessionId, mut value: Bytes) -> Result<(), DecodeError> {
@@ -122,7 +155,9 @@ impl SessionTable {
         };
         if let Some(reply) = &reply {
             self.kept_bytes += u64::try_from(reply.len()).unwrap_or(u64::MAX);
-            self.kept.insert(log_id.index, (id, number));
+            if self.kept.insert(log_id.index, (id, number)).is_some() {
+                return Err(DecodeError::OutOfRange { what: "answer" });
+            }
         }
         session.answers.insert(number, Answer { log_id, reply });
         Ok(())
@@ -193,8 +228,12 @@ pub(crate) fn write_section(table: &SessionTable, target: &mut dyn Write) -> std
     target.write_all(&section)
 }
 
-/// Reads what [`write_section`] wrote, and leaves `source` at what follows.
-pub(crate) fn read_section(source: &mut dyn Read) -> Result<SessionTable, Fatal> {
+/// Reads what [`write_section`] wrote of the table as of the entry `through` of the log, and leaves
+/// `source` at what follows.
+pub(crate) fn read_section(
+    source: &mut dyn Read,
+    through: LogIndex,
+) -> Result<SessionTable, Fatal> {
     const UNREADABLE: &str = "the sessions of a snapshot cannot be read";
     let mut size_bytes = [0; 8];
     source.read_exact(&mut size_bytes).map_err(|error| Fatal::caused_by(UNREADABLE, error))?;
@@ -207,7 +246,7 @@ pub(crate) fn read_section(source: &mut dyn Read) -> Result<SessionTable, Fatal>
         return Err(Fatal::new(format!("{UNREADABLE}: {got} of {size_bytes} bytes are there")));
     }
     section_rows(section.into())
-        .and_then(SessionTable::from_rows)
+        .and_then(|rows| SessionTable::from_rows(rows, through))
         .map_err(|error| Fatal::caused_by(UNREADABLE, error))
 }
 

@@ -231,7 +231,8 @@ proptest! {
         write_section(&table, &mut written).unwrap();
         written.extend_from_slice(b"the machine's");
         let mut source = written.as_slice();
-        let read = read_section(&mut source).unwrap();
+        let through = LogIndex::new(client.index);
+        let read = read_section(&mut source, through).unwrap();
         prop_assert_eq!(source, b"the machine's");
         prop_assert_eq!(read.rows(), table.rows());
         prop_assert_eq!((read.kept(), &read.idle), (table.kept(), &table.idle));
@@ -252,13 +253,14 @@ proptest! {
                 keep(&mut notebook, replies.take_notes());
                 table.record(log_id, session, number, reply);
                 // The machine may be durable up to here and no further: a crash.
-                let read = SessionTable::from_rows(notebook.clone()).unwrap();
+                let read = SessionTable::from_rows(notebook.clone(), log_id.index).unwrap();
                 prop_assert_eq!(read.rows(), table.rows());
             }
         }
         keep(&mut notebook, table.take_changes());
         if !notebook.is_empty() {
-            prop_assert_eq!(SessionTable::from_rows(notebook).unwrap().rows(), table.rows());
+            let read = SessionTable::from_rows(notebook, LogIndex::new(client.index)).unwrap();
+            prop_assert_eq!(read.rows(), table.rows());
         }
     }
 
@@ -266,10 +268,10 @@ proptest! {
     fn any_bytes_are_a_section_or_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
         let mut section = (bytes.len() as u64).to_le_bytes().to_vec();
         section.extend_from_slice(&bytes);
-        if let Ok(table) = read_section(&mut section.as_slice()) {
+        if let Ok(table) = read_section(&mut section.as_slice(), LogIndex::new(9)) {
             table.rows();
         }
-        drop(read_section(&mut bytes.as_slice()));
+        drop(read_section(&mut bytes.as_slice(), LogIndex::new(9)));
     }
 }
 
@@ -357,4 +359,36 @@ fn a_wrong_secret_is_no_key() {
     let expired = Verdict::Say(Fate::Refused(SessionRefusal::Expired));
     assert_eq!(send(&mut table, 2, SessionRequest::Close { session: wrong }), expired);
     assert_eq!(table.count(), 1);
+}
+
+/// The rows of a table of two sessions, opened at 1 and 2, with an answer of the first at 3.
+fn two_sessions() -> Vec<(Bytes, Bytes)> {
+    let mut table = SessionTable::default();
+    let limits = SessionLimits::default();
+    let first = open(&mut table, 1, limits);
+    open(&mut table, 2, limits);
+    send(&mut table, 3, command(first, 1, 1));
+    table.present_rows()
+}
+
+#[test]
+fn rows_that_no_log_makes_are_not_taken_for_sessions() {
+    let read = |rows: Vec<_>, through| SessionTable::from_rows(rows, LogIndex::new(through));
+    let (common, first, second, answer) = (0, 1, 2, 3);
+    let rows = two_sessions();
+    assert!(read(rows.clone(), 3).is_ok());
+    assert!(read(rows.clone(), 2).is_err(), "used where the log has not come to yet");
+    let mut twice = rows.clone();
+    twice.insert(answer, rows[answer].clone());
+    assert!(read(twice, 3).is_err(), "an answer that counts twice");
+    let mut longer = rows.clone();
+    longer[second].0 = [&rows[second].0[..], b"x"].concat().into();
+    assert!(read(longer, 3).is_err(), "another key for the same session");
+    let mut swapped = rows.clone();
+    (swapped[first].1, swapped[second].1) = (rows[second].1.clone(), rows[first].1.clone());
+    assert!(read(swapped, 3).is_err(), "used before it was opened");
+    let mut later = rows.clone();
+    later[answer].1 = [&[1, 9][..], &rows[answer].1[2..]].concat().into();
+    assert!(read(later, 9).is_err(), "an answer after the last use");
+    assert!(read(vec![rows[common].clone(), rows[answer].clone()], 3).is_err(), "no session");
 }
