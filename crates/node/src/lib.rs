@@ -51,6 +51,7 @@ pub use wire::ClusterView;
 /// their own, such as the simulator.
 pub mod parts {
     pub use crate::runtime::{OpenMachine, OpenRequest, Opened, open};
+    pub use crate::session::rewrite_entry as rewrite_session_entry;
     pub use crate::work::{
         FileDone, FileJob, FilesWorker, Job, LogDone, LogJob, LogWorker, MachineDone, MachineJob,
         MachineWorker, SharedStore, SnapshotJob,

@@ -78,6 +78,16 @@ impl SessionEntry {
     }
 }
 
+/// Reads an entry of the log that a session's request stands in, and writes what was read: for
+/// fuzzers, which compare.
+///
+/// # Errors
+///
+/// Any [`DecodeError`] if the bytes are no such entry.
+pub fn rewrite_entry(bytes: Bytes) -> Result<Bytes, DecodeError> {
+    SessionEntry::decode(bytes).map(|entry| entry.encode())
+}
+
 /// In place of a request's kind: limits come first.
 const LIMITS: u8 = 0;
 

@@ -49,6 +49,18 @@ pub fn read_frames(received: &[u8], max_bytes: usize) -> usize {
     count
 }
 
+/// Reads the body of one of the connection's own frames (a greeting, a question about the cluster
+/// and its answer, a ping), and writes what was read: for fuzzers, which compare.
+///
+/// # Errors
+///
+/// [`WireError`] if the body is not exactly one such frame.
+pub fn rewrite_link_frame(body: Bytes) -> Result<Bytes, WireError> {
+    let mut out = BytesMut::new();
+    put_link_frame(&take_link_frame(body)?, &mut out);
+    Ok(out.freeze())
+}
+
 /// Appends a byte string after its length.
 fn put_bytes(bytes: &[u8], out: &mut BytesMut) {
     // What is longer than 4 GiB fits no frame, and the limit on frames is checked before sending.
