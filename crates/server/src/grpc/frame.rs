@@ -27,20 +27,19 @@ pub(crate) async fn receive(body: &mut RecvStream, size_max: usize) -> Result<By
 /// The messages of a request that has many, each of at most `size_max` bytes.
 pub(crate) struct Messages {
     body: RecvStream,
-    size_max: usize,
-    received: BytesMut,
+    inbox: Inbox,
 }
 
 impl Messages {
     pub(crate) fn new(body: RecvStream, size_max: usize) -> Self {
-        Self { body, size_max, received: BytesMut::new() }
+        Self { body, inbox: Inbox::new(size_max) }
     }
 
     /// The next message; `None` if the client has said everything. Dropping the future loses
     /// nothing.
     pub(crate) async fn next(&mut self) -> Option<Result<Bytes, Rejection>> {
         loop {
-            match self.take() {
+            match self.inbox.take() {
                 Ok(Some(message)) => return Some(Ok(message)),
                 Ok(None) => {}
                 Err(rejection) => return Some(Err(rejection)),
@@ -49,16 +48,36 @@ impl Messages {
                 Some(Ok(piece)) => {
                     // Fails only if the stream is gone, and then the next read says so.
                     let _ = self.body.flow_control().release_capacity(piece.len());
-                    self.received.extend_from_slice(&piece);
+                    self.inbox.put(&piece);
                 }
-                None if self.received.is_empty() => return None,
+                None if self.inbox.is_empty() => return None,
                 Some(Err(_)) | None => return Some(Err(Rejection::MessageIncomplete)),
             }
         }
     }
+}
 
-    /// A message that is there.
-    fn take(&mut self) -> Result<Option<Bytes>, Rejection> {
+/// What was received of a stream's messages and not taken yet.
+pub(crate) struct Inbox {
+    size_max: usize,
+    received: BytesMut,
+}
+
+impl Inbox {
+    pub(crate) fn new(size_max: usize) -> Self {
+        Self { size_max, received: BytesMut::new() }
+    }
+
+    pub(crate) fn put(&mut self, piece: &[u8]) {
+        self.received.extend_from_slice(piece);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.received.is_empty()
+    }
+
+    /// The next message, if it is there.
+    pub(crate) fn take(&mut self) -> Result<Option<Bytes>, Rejection> {
         if self.received.len() < HEAD_BYTES {
             return Ok(None);
         }

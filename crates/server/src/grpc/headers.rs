@@ -90,7 +90,7 @@ pub(crate) fn rejection(code: Code, text: &str) -> Response<()> {
 }
 
 /// Text as `grpc-message` carries it: printable ASCII as it is, everything else and `%` as `%XX`.
-fn percent_encoded(text: &str) -> String {
+pub(crate) fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if matches!(byte, b' '..=b'~') && byte != b'%' {

@@ -3,7 +3,7 @@
 //! every put and get. Must not know what a method does.
 
 pub(crate) mod frame;
-mod headers;
+pub(crate) mod headers;
 mod keep_alive;
 mod snapshot;
 mod watch;

@@ -136,8 +136,17 @@ pub(crate) fn from_json<Q: DeserializeOwned + Default>(
     })
 }
 
+/// The requests of a stream's body: JSON objects, one after the other. What follows one that is none
+/// means nothing.
+pub(crate) fn requests_of<Q: DeserializeOwned>(
+    body: &[u8],
+) -> impl Iterator<Item = Result<Q, serde_json::Error>> {
+    let values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
+    values.map(|value| value.and_then(from_value))
+}
+
 /// Reads a message from JSON that was parsed.
-pub(super) fn from_value<Q: DeserializeOwned>(value: Value) -> Result<Q, serde_json::Error> {
+fn from_value<Q: DeserializeOwned>(value: Value) -> Result<Q, serde_json::Error> {
     serde_json::from_value(without_nulls(value))
 }
 

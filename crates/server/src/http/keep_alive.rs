@@ -8,7 +8,6 @@ use crate::service::Service;
 use bytes::Bytes;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use quorate_etcd_api::etcdserverpb as pb;
-use serde_json::Value;
 
 /// How many renewals one body may ask for.
 const REQUESTS_COUNT_MAX: usize = 1024;
@@ -22,12 +21,11 @@ pub(super) fn is_at(path: &str) -> bool {
 /// once; an answer that is none is the last one.
 pub(super) async fn respond(service: &Service, body: &[u8]) -> Result<Bytes, Rejection> {
     let mut answers = FuturesOrdered::new();
-    let requests = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
-    for (place, request) in requests.enumerate() {
+    for (place, request) in gateway::requests_of::<pb::LeaseKeepAliveRequest>(body).enumerate() {
         if place >= REQUESTS_COUNT_MAX {
             return Err(Rejection::TooManyRequests);
         }
-        match request.and_then(gateway::from_value::<pb::LeaseKeepAliveRequest>) {
+        match request {
             Ok(request) => answers.push_back(service.lease_keep_alive(request)),
             Err(error) if place == 0 => return Err(Rejection::JsonMalformed(error)),
             // As in etcd, what was asked for before is answered.

@@ -11,7 +11,7 @@ mod watch;
 
 pub(crate) use content::Content;
 
-pub(crate) use gateway::from_json;
+pub(crate) use gateway::{from_json, requests_of};
 
 use crate::service::Service;
 use bytes::Bytes;

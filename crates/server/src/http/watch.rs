@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use prost::Message;
 use quorate_etcd_api::etcdserverpb as pb;
-use serde_json::Value;
 
 /// Whether this is the gateway's path of watches.
 pub(super) fn is_at(path: &str) -> bool {
@@ -25,9 +24,8 @@ pub(super) fn begin(
         return Err(Rejection::Learner);
     }
     let mut session = service.watch_session(false);
-    let requests = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
-    for (place, request) in requests.enumerate() {
-        match request.and_then(gateway::from_value::<pb::WatchRequest>) {
+    for (place, request) in gateway::requests_of::<pb::WatchRequest>(body).enumerate() {
+        match request {
             Ok(request) => session.request(request.encode_to_vec().into())?,
             Err(error) if place == 0 => return Err(Rejection::JsonMalformed(error)),
             // As in etcd, what was asked for before is answered.

@@ -8,7 +8,7 @@ mod kv;
 mod lease;
 mod maintenance;
 mod members;
-mod plan;
+pub(crate) mod plan;
 mod space;
 mod watch;
 

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 /// What is asked of the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// The members shall be these.
     Set(Members),
     /// The change under way shall be taken back.
@@ -18,15 +18,15 @@ pub(super) enum Step {
 
 /// What the checks need to know beside the members.
 #[derive(Clone, Debug)]
-pub(super) struct Circumstances {
+pub(crate) struct Circumstances {
     /// This member.
-    pub(super) own_id: NodeId,
+    pub(crate) own_id: NodeId,
     /// Whom it is connected to.
-    pub(super) connected: BTreeSet<NodeId>,
+    pub(crate) connected: BTreeSet<NodeId>,
     /// Whether etcd's checks of the quorum are made.
-    pub(super) is_strict: bool,
+    pub(crate) is_strict: bool,
     /// How many members may be learners.
-    pub(super) learners_count_max: usize,
+    pub(crate) learners_count_max: usize,
 }
 
 type Planned = Result<Step, MembersRejection>;
@@ -60,7 +60,7 @@ impl Circumstances {
     }
 
     /// One member more, at `urls`, under the first of these ids that was never used.
-    pub(super) fn add(
+    pub(crate) fn add(
         &self,
         configuration: &Configuration,
         ids: impl IntoIterator<Item = NodeId>,
@@ -106,7 +106,7 @@ impl Circumstances {
     }
 
     /// A member goes. One that has not become a voter yet is taken back with its change.
-    pub(super) fn remove(&self, configuration: &Configuration, id: NodeId) -> Planned {
+    pub(crate) fn remove(&self, configuration: &Configuration, id: NodeId) -> Planned {
         let members = configuration.leads_to();
         let member = members.get(&id).ok_or(MembersRejection::NotFound)?;
         let mut target = members.clone();
@@ -143,7 +143,7 @@ impl Circumstances {
     }
 
     /// A learner becomes a voter.
-    pub(super) fn promote(&self, configuration: &Configuration, id: NodeId) -> Planned {
+    pub(crate) fn promote(&self, configuration: &Configuration, id: NodeId) -> Planned {
         let members = configuration.leads_to();
         let member = members.get(&id).ok_or(MembersRejection::NotFound)?;
         if member.role != MemberRole::Learner {
@@ -164,7 +164,7 @@ impl Circumstances {
 }
 
 /// A member is reached at other URLs.
-pub(super) fn update(configuration: &Configuration, id: NodeId, urls: &[String]) -> Planned {
+pub(crate) fn update(configuration: &Configuration, id: NodeId, urls: &[String]) -> Planned {
     let members = configuration.leads_to();
     let member = members.get(&id).ok_or(MembersRejection::NotFound)?;
     if is_taken(members, urls, Some(id)) {
