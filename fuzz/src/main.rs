@@ -8,10 +8,8 @@ use std::sync::OnceLock;
 static TARGET: OnceLock<fn(&[u8])> = OnceLock::new();
 
 fn target(name: &str) -> Option<fn(&[u8])> {
-    if name == "gateway_request" {
-        return Some(quorate_server::fuzz::gateway_request);
-    }
-    quorate_sim::fuzz::target(name).map(|target| target.run)
+    let of_the_server = quorate_server::fuzz::target(name).map(|target| target.run);
+    of_the_server.or_else(|| quorate_sim::fuzz::target(name).map(|target| target.run))
 }
 
 fuzz_target!(init: {

@@ -1,5 +1,6 @@
 //! `cargo xtask fuzz`: feeds every decoder, and the core, with inputs that libFuzzer grows, and keeps
-//! those that reached new code. What is fuzzed is in `crates/sim/src/fuzz`; needs a C++ compiler.
+//! those that reached new code. What is fuzzed is in `crates/sim/src/fuzz` and
+//! `crates/server/src/fuzz`; needs a C++ compiler.
 
 use crate::ci::{cargo, succeed};
 use anyhow::Context;
@@ -8,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The targets, as `quorate_sim::fuzz` and `quorate_server::fuzz` list them; tests compare.
-const TARGETS: [&str; 9] = [
+const TARGETS: [&str; 17] = [
     "wire_message",
     "wire_stream",
     "log_codec",
@@ -17,7 +18,15 @@ const TARGETS: [&str; 9] = [
     "store",
     "client_request",
     "core_step",
+    "store_snapshot",
+    "wire_link",
+    "session_entry",
+    "session_table",
+    "watch_request",
     "gateway_request",
+    "gateway_stream",
+    "grpc_request",
+    "member_request",
 ];
 /// Tells which code an input reaches, for libFuzzer. These flags work on the stable compiler.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

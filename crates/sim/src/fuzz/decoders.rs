@@ -3,7 +3,9 @@
 
 use super::input::Input;
 use bytes::{Bytes, BytesMut};
-use quorate::wire::{decode_peer_message, encode_peer_message, frame_of, read_frames};
+use quorate::wire::{
+    decode_peer_message, encode_peer_message, frame_of, read_frames, rewrite_link_frame,
+};
 use quorate_wal::codec::{
     decode_configuration, decode_entry, decode_snapshot_meta, encode_configuration, encode_entry,
     encode_snapshot_meta,
@@ -16,6 +18,14 @@ pub(super) fn wire_message(data: &[u8]) {
     encode_peer_message(&message, &mut encoded);
     let again = decode_peer_message(encoded.freeze());
     assert_eq!(again.as_ref(), Ok(&message), "a message survives being encoded");
+}
+
+/// A frame of the connection itself: a greeting, a ping, a stranger's question who the members are,
+/// and the answer.
+pub(super) fn wire_link(data: &[u8]) {
+    let Ok(written) = rewrite_link_frame(Bytes::copy_from_slice(data)) else { return };
+    let again = rewrite_link_frame(written.clone());
+    assert_eq!(again, Ok(written), "a frame survives being encoded");
 }
 
 /// What arrives on a connection: raw, or as bodies of frames whose checksums are right.

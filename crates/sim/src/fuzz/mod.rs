@@ -10,7 +10,10 @@ mod decoders;
 mod files;
 mod input;
 mod requests;
+mod sessions;
+mod snapshots;
 mod store;
+mod watches;
 
 /// A function that takes any bytes and panics only if something is wrong.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +25,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "wire_message", run: decoders::wire_message },
     Target { name: "wire_stream", run: decoders::wire_stream },
     Target { name: "log_codec", run: decoders::log_codec },
@@ -31,6 +34,11 @@ pub const TARGETS: [Target; 8] = [
     Target { name: "store", run: store::store },
     Target { name: "client_request", run: requests::client_request },
     Target { name: "core_step", run: core_step::core_step },
+    Target { name: "store_snapshot", run: snapshots::store_snapshot },
+    Target { name: "wire_link", run: decoders::wire_link },
+    Target { name: "session_entry", run: sessions::session_entry },
+    Target { name: "session_table", run: sessions::session_table },
+    Target { name: "watch_request", run: watches::watch_request },
 ];
 
 /// The target of that name.

@@ -5,7 +5,12 @@ use super::input::Input;
 use bytes::Bytes;
 use prost::Message;
 use quorate::{Committed, LogId, LogIndex, Replies, StateMachine, Term};
-use quorate_kv::{Command, CommandKind, Inline, KvStateMachine, MemoryEngine, Reader, Request};
+use quorate_kv::lease::api::{LeaseGrantRequest, LeaseRevokeRequest};
+use quorate_kv::{
+    AlarmKind, AlarmMember, Command, CommandKind, CommandReply, CommandTag, CompactionRequest,
+    DeleteRangeRequest, Inline, KvStateMachine, Lease, MemoryEngine, OpError, Outcome, PutRequest,
+    Reader, Request, StoreHash,
+};
 use std::sync::Arc;
 
 /// Commands are applied as they are committed: whatever a peer once let through. A request is
@@ -19,25 +24,22 @@ pub(super) fn store(data: &[u8]) {
             return;
         }
         input.0 = &[];
+        store.work();
     }
     while !input.is_empty() {
         let size = usize::from(input.byte());
         let command = Bytes::copy_from_slice(input.bytes(size));
         judge(&command);
-        store.apply(command);
+        let _ = store.apply(command);
     }
-    let mut snapshot = Vec::new();
-    let written = store.machine.view().map(|view| view.write_to(&mut snapshot));
-    assert!(matches!(written, Ok(Ok(()))), "the store can be written out");
-    let Some(mut copy) = Store::fresh() else { return };
-    let last_included = LogId::new(Term::new(1), store.index);
-    let restored = copy.machine.restore(last_included, &mut snapshot.as_slice());
-    assert!(restored.is_ok(), "what was written out can be read: {restored:?}");
+    store.check_copy();
 }
+
+type Visible = (StoreHash, Vec<(i64, Lease)>, Vec<AlarmMember>);
 
 /// A store in memory, and how far it is.
 pub(super) struct Store {
-    machine: KvStateMachine,
+    pub(super) machine: KvStateMachine,
     pub(super) reader: Reader,
     index: LogIndex,
 }
@@ -50,14 +52,73 @@ impl Store {
         Some(Self { machine, reader, index: LogIndex::new(2) })
     }
 
+    /// The next entry is the one after `last`, of a snapshot that was restored.
+    pub(super) fn go_on_from(&mut self, last: LogIndex) {
+        self.index = last;
+    }
+
+    /// What is written out is a snapshot, of the same store.
+    pub(super) fn check_copy(&self) {
+        let mut snapshot = Vec::new();
+        let written = self.machine.view().map(|view| view.write_to(&mut snapshot));
+        assert!(matches!(written, Ok(Ok(()))), "the store can be written out");
+        let Some(mut copy) = Self::fresh() else { return };
+        let last_included = LogId::new(Term::new(1), self.index);
+        let restored = copy.machine.restore(last_included, &mut snapshot.as_slice());
+        assert!(restored.is_ok(), "what was written out can be read: {restored:?}");
+        assert_eq!(copy.visible(), self.visible(), "the same store");
+    }
+
+    /// Carries out what clients ask for every day, on whatever the state is.
+    pub(super) fn work(&mut self) {
+        let key = Bytes::from_static(b"k");
+        let put = PutRequest { key: key.clone(), lease: 7, ..PutRequest::default() };
+        let revision = self.reader.revision().to_wire();
+        let everything = Bytes::from_static(&[0]);
+        let requests = [
+            (CommandTag::LeaseGrant, LeaseGrantRequest { ttl: 5, id: 7 }.encode_to_vec()),
+            (CommandTag::Put, put.encode_to_vec()),
+            (CommandTag::LeaseRevoke, LeaseRevokeRequest { id: 7 }.encode_to_vec()),
+            (
+                CommandTag::Compact,
+                CompactionRequest { revision, ..CompactionRequest::default() }.encode_to_vec(),
+            ),
+            (
+                CommandTag::DeleteRange,
+                DeleteRangeRequest { key, range_end: everything, ..DeleteRangeRequest::default() }
+                    .encode_to_vec(),
+            ),
+        ];
+        for (tag, request) in requests {
+            let _ = self.apply(Command::wrap(tag, &request));
+        }
+    }
+
+    /// What a client can see of the state.
+    fn visible(&self) -> Visible {
+        let hash = self.reader.hash(None);
+        let hash = hash.unwrap_or_else(|error| panic!("the store can be read: {error}"));
+        (hash, self.reader.leases(), self.reader.alarms(AlarmKind::None))
+    }
+
+    /// [`Self::apply`], and what is refused changes nothing.
+    pub(super) fn carry_out(&mut self, command: Bytes) -> Result<Outcome, OpError> {
+        let before = self.visible();
+        let outcome = self.apply(command);
+        assert!(outcome.is_ok() || self.visible() == before, "what is refused changes nothing");
+        outcome
+    }
+
     /// Applies a command as the next entry.
-    pub(super) fn apply(&mut self, command: Bytes) {
+    pub(super) fn apply(&mut self, command: Bytes) -> Result<Outcome, OpError> {
         self.index = self.index.next();
         let batch = [Committed { log_id: LogId::new(Term::new(1), self.index), command }];
         let mut replies = Replies::default();
         let applied = self.machine.apply(&batch, &mut replies);
         assert!(applied.is_ok(), "no command stops the store: {applied:?}");
         assert_eq!(replies.count(), 1, "every command gets a reply");
+        let reply = CommandReply::decode(replies.as_slice().concat().as_slice());
+        reply.unwrap_or_else(|error| panic!("a reply can be read: {error}")).into_result()
     }
 }
 

@@ -1,0 +1,107 @@
+//! What comes by gRPC before a method is carried out: paths, deadlines, the frames of a stream and
+//! the messages in them. HTTP/2 itself is `h2`'s, and not tried here.
+
+use crate::errors::Rejection;
+use crate::grpc::frame::{HEAD_BYTES, Inbox};
+use crate::grpc::headers;
+use crate::method::{Method, not_served_at};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use prost::Message;
+use quorate_etcd_api::etcdserverpb as pb;
+use quorate_kv::watch::WatchRequest;
+use std::fmt::Debug;
+use std::time::Duration;
+
+const MESSAGE_BYTES_MAX: usize = 300;
+
+/// The head of a request, or the body of a stream.
+pub(super) fn grpc_request(data: &[u8]) {
+    let Some((kind, rest)) = data.split_first() else { return };
+    match kind % 4 {
+        0 => check_path(&String::from_utf8_lossy(rest)),
+        1 => check_timeout(rest),
+        2 => check_text(&String::from_utf8_lossy(rest)),
+        _ => check_stream(rest),
+    }
+}
+
+fn check_path(path: &str) {
+    if let Some(method) = Method::from_grpc_path(path) {
+        assert_eq!(path, format!("/{}/{}", method.service(), method.name()));
+    }
+    let is_served = Method::from_gateway_path(path).is_some();
+    assert!(!is_served || not_served_at(path).is_none(), "served or not");
+    assert!(headers::method_name(path).len() <= 128, "only so much is repeated");
+}
+
+fn check_timeout(value: &[u8]) {
+    const TIMEOUT_MAX: Duration = Duration::from_hours(99_999_999);
+    let Ok(value) = HeaderValue::from_bytes(value) else { return };
+    let mut map = HeaderMap::new();
+    map.insert("grpc-timeout", value.clone());
+    map.insert("hasleader", value.clone());
+    map.insert(http::header::CONTENT_TYPE, value);
+    let _ = (headers::requires_leader(&map), headers::is_grpc(&map));
+    let timeout = headers::timeout(&map).unwrap_or_default();
+    assert!(timeout <= TIMEOUT_MAX, "eight digits of hours at most");
+}
+
+/// What we say to a client in a header can stand in one, and says what was meant.
+fn check_text(text: &str) {
+    let encoded = headers::percent_encoded(text);
+    assert!(HeaderValue::from_str(&encoded).is_ok(), "it can stand in a header");
+    let mut decoded = Vec::new();
+    let mut parts = encoded.split('%');
+    decoded.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
+    for part in parts {
+        let (code, rest) = part.split_at_checked(2).unwrap_or_default();
+        decoded.extend(u8::from_str_radix(code, 16));
+        decoded.extend_from_slice(rest.as_bytes());
+    }
+    assert_eq!(decoded, text.as_bytes());
+}
+
+/// However a stream is cut into pieces, its messages are the same, and none is too large.
+fn check_stream(data: &[u8]) {
+    let (whole, at_once) = messages([data]);
+    let piece_size = data.first().map_or(1, |first| usize::from(first % 9) + 1);
+    let (pieces, one_by_one) = messages(data.chunks(piece_size));
+    assert_eq!((&pieces, one_by_one), (&whole, at_once), "pieces do not matter");
+    for message in whole {
+        assert!(message.len() <= MESSAGE_BYTES_MAX, "none is too large");
+        survives::<WatchRequest>(&message);
+        survives::<pb::LeaseKeepAliveRequest>(&message);
+    }
+}
+
+/// The messages of a stream, and whether it is still one.
+fn messages<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Bytes>, bool) {
+    let mut inbox = Inbox::new(MESSAGE_BYTES_MAX);
+    let mut messages = Vec::new();
+    for piece in pieces {
+        inbox.put(piece);
+        loop {
+            match inbox.take() {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => break,
+                Err(rejection) => {
+                    let is_about_size = matches!(rejection, Rejection::MessageTooLarge { size, limit } if size > limit);
+                    assert!(is_about_size || matches!(rejection, Rejection::MessageCompressed));
+                    return (messages, false);
+                }
+            }
+        }
+    }
+    let is_over = inbox.is_empty();
+    inbox.put(&[0; HEAD_BYTES]);
+    let next = inbox.take().map(|message| message.map(|message| message.len()));
+    assert!(!is_over || matches!(next, Ok(Some(0))), "a stream can go on");
+    (messages, true)
+}
+
+fn survives<M: Message + Default + PartialEq + Debug>(message: &Bytes) {
+    if let Ok(read) = M::decode(message.clone()) {
+        assert_eq!(M::decode(read.encode_to_vec().as_slice()).as_ref(), Ok(&read));
+    }
+}
