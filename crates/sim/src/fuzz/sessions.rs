@@ -52,16 +52,16 @@ pub(super) fn session_table(data: &[u8]) {
 struct Bench {
     applier: Applier,
     next: LogIndex,
-    /// Set when a session is opened: what counts from then on.
+    /// Set when a session is opened: the most that there may be from then on.
     limits: Option<Limits>,
     told: BTreeMap<(u64, u64), Fate>,
 }
 
 #[derive(Clone, Copy)]
 struct Limits {
-    sessions_count_max: u64,
-    replies_count_max: u64,
-    reply_bytes_max: u64,
+    sessions_count: u64,
+    replies_count: u64,
+    reply_bytes: u64,
 }
 
 /// What an entry is about, if it makes sense.
@@ -125,16 +125,16 @@ impl Bench {
         let Ok(outcome) = outcome else { return false };
         self.next = self.next.next();
         for (_, fate) in outcome.local {
-            self.check(&request, log_id, fate);
+            self.check(&request, log_id, &fate);
         }
         self.check_limits(&request);
         true
     }
 
     /// A command that was applied once is told of as it was then, or not at all.
-    fn check(&mut self, request: &Request, log_id: LogId, fate: Fate) {
+    fn check(&mut self, request: &Request, log_id: LogId, fate: &Fate) {
         let (Request::Command { session, number }, Fate::Applied { log_id: at, reply }) =
-            (request, &fate)
+            (request, fate)
         else {
             return;
         };
@@ -142,7 +142,7 @@ impl Bench {
             assert!(reply.starts_with(&log_id.index.get().to_le_bytes()), "its own reply");
         }
         let first = self.told.entry((*session, *number)).or_insert_with(|| fate.clone());
-        assert_eq!(*first, fate, "a command takes effect once");
+        assert_eq!(first, fate, "a command takes effect once");
     }
 
     fn check_limits(&mut self, request: &Request) {
@@ -152,9 +152,9 @@ impl Bench {
         let Some(limits) = self.limits else { return };
         let sessions = self.applier.sessions();
         let (_, kept_bytes) = sessions.kept();
-        let sessions_count = u64::try_from(sessions.count()).unwrap_or(u64::MAX);
-        assert!(sessions_count <= limits.sessions_count_max.max(1), "no more sessions");
-        assert!(kept_bytes <= limits.reply_bytes_max, "no more bytes of replies");
+        let count = u64::try_from(sessions.count()).unwrap_or(u64::MAX);
+        assert!(count <= limits.sessions_count.max(1), "no more sessions");
+        assert!(kept_bytes <= limits.reply_bytes, "no more bytes of replies");
     }
 }
 
@@ -190,9 +190,9 @@ fn request(input: &mut Input<'_>) -> (Request, Bytes) {
 
 fn open(input: &mut Input<'_>, out: &mut Vec<u8>) -> Limits {
     let limits = Limits {
-        sessions_count_max: u64::from(input.below(4)),
-        replies_count_max: u64::from(input.below(4)),
-        reply_bytes_max: u64::from(input.byte()),
+        sessions_count: u64::from(input.below(4)),
+        replies_count: u64::from(input.below(4)),
+        reply_bytes: u64::from(input.byte()),
     };
     limits.encode(input.number(), out);
     out.put_u8(1);
@@ -203,9 +203,9 @@ fn open(input: &mut Input<'_>, out: &mut Vec<u8>) -> Limits {
 impl Limits {
     fn encode(self, idle_us: u64, out: &mut Vec<u8>) {
         out.put_u8(0);
-        encode_varint(self.sessions_count_max, out);
-        encode_varint(self.replies_count_max, out);
-        encode_varint(self.reply_bytes_max, out);
+        encode_varint(self.sessions_count, out);
+        encode_varint(self.replies_count, out);
+        encode_varint(self.reply_bytes, out);
         encode_varint(idle_us, out);
     }
 }
@@ -239,8 +239,8 @@ fn row(input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
             key.push(b'a');
             value.push(1);
             encode_varint(input.number(), &mut value);
-            let sessions_count_max = u64::from(input.below(4));
-            let limits = Limits { sessions_count_max, replies_count_max: 4, reply_bytes_max: 400 };
+            let sessions_count = u64::from(input.below(4));
+            let limits = Limits { sessions_count, replies_count: 4, reply_bytes: 400 };
             limits.encode(input.number(), &mut value);
         }
         1 | 2 => {
