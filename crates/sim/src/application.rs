@@ -3,7 +3,7 @@
 //! machine under every fault; the simulator's own is [`crate::kv::KvApplication`].
 
 use crate::disk::SimDisk;
-use crate::rng::Rng;
+use crate::rng::{Chance, Rng};
 use bytes::Bytes;
 use quorate::{
     Committed, Consistency, Fatal, QueryError, Replies, SessionLimits, SessionRefusal,
@@ -127,6 +127,9 @@ pub struct Home {
     pub disk: Arc<dyn Disk>,
     /// The state machine's own folder there, which it creates itself. The node has another one.
     pub dir: PathBuf,
+    /// The chance of a write that fails, of a storage that is somewhere else, until
+    /// [`Application::healed`].
+    pub engine_fails: Chance,
     /// Whether the disk holds what was written and synced, for judges.
     pub(crate) is_sound: bool,
 }
@@ -135,14 +138,14 @@ pub struct Home {
 const MACHINE_DIR: &str = "/machine";
 
 impl Home {
-    pub(crate) fn new(node: NodeId, disk: SimDisk, is_sound: bool) -> Self {
-        Self { node, disk: Arc::new(disk), dir: MACHINE_DIR.into(), is_sound }
+    pub(crate) fn new(node: NodeId, disk: SimDisk, is_sound: bool, engine_fails: Chance) -> Self {
+        Self { node, disk: Arc::new(disk), dir: MACHINE_DIR.into(), engine_fails, is_sound }
     }
 
     /// A home on an empty disk that does nothing wrong, outside of any world.
     #[must_use]
     pub fn empty(node: NodeId) -> Self {
-        Self::new(node, SimDisk::new(Rng::new(node.get())), true)
+        Self::new(node, SimDisk::new(Rng::new(node.get())), true, Chance::NEVER)
     }
 }
 

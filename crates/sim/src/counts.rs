@@ -90,6 +90,8 @@ counters! {
             write_failures,
             /// Reads that failed.
             read_failures,
+            /// Writes that the engine of a store refused, and stopped its node.
+            engine_failures,
             /// Reads that gave something else than what was there.
             wrong_reads,
             /// Syncs that failed.

@@ -44,6 +44,8 @@ pub struct Faults {
     pub garbled: Chance,
     /// The chance that a machine which starts has another one's disk in it at first.
     pub wrong_disk: Chance,
+    /// The chance of a write that fails, of a storage that the state machine has beside the disk.
+    pub engine_fails: Chance,
     /// In the end all nodes lose power together and come back together, and from then on nothing
     /// in this world is left to chance but what nodes draw themselves.
     pub ends_in_lockstep: bool,
@@ -186,6 +188,7 @@ impl Faults {
             acks_too_early: false,
             garbled: Chance::NEVER,
             wrong_disk: Chance::NEVER,
+            engine_fails: Chance::NEVER,
             ends_in_lockstep: false,
             blind_watchdogs: false,
             sessions: None,
@@ -226,6 +229,7 @@ impl Faults {
             acks_too_early: false,
             garbled: if rng.coin() { Chance::percent(1) } else { Chance::NEVER },
             wrong_disk: if rng.below(4) == 0 { Chance::percent(10) } else { Chance::NEVER },
+            engine_fails: seldom(rng, 100_000),
             ends_in_lockstep: rng.below(6) == 0,
             blind_watchdogs: false,
             sessions: None,

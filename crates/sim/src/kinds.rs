@@ -171,6 +171,9 @@ pub const FAULT_KINDS: &[FaultKind] = &[
     FaultKind::new("wrong-disks", "machines start with another one's disk at first", |options| {
         options.faults.wrong_disk = Chance::NEVER;
     }),
+    FaultKind::new("failing-engines", "the store's engine refuses a write", |options| {
+        options.faults.engine_fails = Chance::NEVER;
+    }),
     FaultKind::new("lockstep", "all start together in the end, in an even world", |options| {
         options.faults.ends_in_lockstep = false;
     }),

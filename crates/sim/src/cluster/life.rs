@@ -24,7 +24,8 @@ impl<A: Application> Cluster<A> {
         self.network.sender_started(id, self.now);
         let life = node.life;
         let (disk, options, now) = (node.disk.clone(), &self.options, self.now);
-        let home = Home::new(id, disk.clone(), !node.is_touched);
+        let engine_fails = self.options.faults.engine_fails;
+        let home = Home::new(id, disk.clone(), !node.is_touched, engine_fails);
         let (read, task, work) = disk.run(|| {
             let Machine { machine, digest } =
                 self.application.machine(&home).map_err(|source| StartError::Machine { source })?;
@@ -78,6 +79,7 @@ impl<A: Application> Cluster<A> {
     /// Whether a failing disk, not the code, may be why this node does not start.
     pub(super) fn is_simulated_failure(&mut self, id: NodeId) -> bool {
         let by_storage = self.application.take_failure(id);
+        self.trace.counts.engine_failures += u64::from(by_storage);
         self.nodes.get(&id).is_some_and(|node| node.disk.take_failure()) || by_storage
     }
 

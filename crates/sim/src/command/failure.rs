@@ -64,6 +64,17 @@ pub enum FlagsError {
         /// In microseconds.
         to: u64,
     },
+    /// Seeds beyond the last number.
+    #[error(
+        "--seeds {count} from --seed {first} on go beyond the last seed, 18446744073709551615: \
+         choose a smaller one"
+    )]
+    NotSoManySeeds {
+        /// The first.
+        first: u64,
+        /// How many from there on.
+        count: u64,
+    },
     /// A table of figures of one world.
     #[error("--format markdown is for campaigns, found one world: add --seeds, or take json")]
     MarkdownOfOneWorld,

@@ -45,7 +45,7 @@ pub struct Options {
     #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) seeds: u64,
     /// How many nodes, all of them voters [default: 1 to 7 voters, and learners, as the seed says]
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=9))]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=7))]
     nodes: Option<u64>,
     /// How many things happen before the world is healed
     #[arg(long, default_value_t = 20_000, value_name = "COUNT")]
@@ -164,6 +164,10 @@ impl Options {
     pub(crate) fn check(&self) -> Result<(), FlagsError> {
         if self.is_campaign() {
             self.check_that_none_is_for_one_world()?;
+        }
+        let (first, count) = (self.seed, self.seeds);
+        if first.checked_add(count.saturating_sub(1)).is_none() {
+            return Err(FlagsError::NotSoManySeeds { first, count });
         }
         if self.trace.is_none() && !self.shrink && (self.from.is_some() || self.to.is_some()) {
             return Err(FlagsError::NoStory);

@@ -66,7 +66,6 @@ pub struct KvApplication {
     sessions: Sessions,
     weak: BTreeMap<OpId, WeakAsked>,
     weak_reads: WeakReads,
-    is_healed: bool,
 }
 
 /// A request whose answer is open.
@@ -120,7 +119,6 @@ impl KvApplication {
             sessions: Sessions::new(options.sessions),
             weak: BTreeMap::new(),
             weak_reads: WeakReads::default(),
-            is_healed: false,
         }
     }
 
@@ -303,8 +301,7 @@ impl KvApplication {
 impl Application for KvApplication {
     fn machine(&mut self, home: &Home) -> Result<Machine, Fatal> {
         let node = home.node;
-        let KvOptions { is_volatile, slow_storage, flush_size_bytes, engine_fails, .. } =
-            self.options;
+        let KvOptions { is_volatile, slow_storage, flush_size_bytes, .. } = self.options;
         let left = self.storages.entry(node).or_default();
         let storage = left.after_crash(is_volatile, slow_storage.is_some());
         *left = storage.clone();
@@ -314,9 +311,7 @@ impl Application for KvApplication {
         let engine = Arc::new(storage.clone());
         match quorate_kv::open_with(engine.clone(), engine, limits) {
             Ok((machine, reader)) => {
-                if !self.is_healed {
-                    storage.set_failures(engine_fails, rng.fork("engine"));
-                }
+                storage.set_failures(home.engine_fails, rng.fork("engine"));
                 self.watchers.started(node, &reader);
                 Ok(Machine {
                     machine: Box::new(Watched {
@@ -373,7 +368,6 @@ impl Application for KvApplication {
     }
 
     fn healed(&mut self) {
-        self.is_healed = true;
         self.storages.values().for_each(Storage::heal);
     }
 

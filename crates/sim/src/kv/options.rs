@@ -2,7 +2,7 @@
 //! nothing of requests.
 
 use super::SessionOptions;
-use crate::rng::{Chance, Rng};
+use crate::rng::Rng;
 
 /// What the clients do with the store, and how the store keeps its data.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +33,6 @@ pub struct KvOptions {
     pub watch_seed: u64,
     /// Whether a store's slow work is put off, and the chance by which it is done.
     pub slow_storage: Option<u64>,
-    /// The chance of a write of a store's engine that fails.
-    pub engine_fails: Chance,
 }
 
 impl KvOptions {
@@ -54,14 +52,10 @@ impl KvOptions {
             watcher_count: rng.pick(&[0, 1, 3, 8]).copied().unwrap_or(1),
             watch_seed: rng.word(),
             slow_storage: rng.coin().then(|| rng.word()),
-            engine_fails: Chance::NEVER,
         };
         // Not from the generator that draws the rest: worlds without them stay what they were.
         let mut apart = Rng::new(options.watch_seed).fork("leases");
         options.lease_percent = apart.pick(&[0, 0, 10, 40]).copied().unwrap_or(0);
-        let mut apart = Rng::new(options.watch_seed).fork("engine");
-        let per_million = apart.pick(&[0, 0, 0, 100, 1_000, 10_000]).copied().unwrap_or(0);
-        options.engine_fails = Chance::per_million(per_million);
         options
     }
 }
@@ -81,7 +75,6 @@ impl Default for KvOptions {
             watcher_count: 2,
             watch_seed: 0,
             slow_storage: None,
-            engine_fails: Chance::NEVER,
         }
     }
 }

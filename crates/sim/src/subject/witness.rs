@@ -135,7 +135,8 @@ pub(super) fn judge(
     log: &Log,
     heard: &[Heard],
 ) -> Result<(), Complaint> {
-    let mut walk = Walk { model, reads: open_reads(heard), commands: BTreeMap::new() };
+    let (reads, commands) = (open_reads(heard), BTreeMap::new());
+    let mut walk = Walk { model, reads, commands, latest_asked: 0 };
     for heard in heard {
         if let What::Command { at } = heard.what
             && walk.commands.insert(at, heard).is_some()
@@ -166,6 +167,8 @@ struct Walk<'a> {
     /// In the order of asking.
     reads: Vec<OpenRead<'a>>,
     commands: BTreeMap<LogIndex, &'a Heard>,
+    /// When the command was asked that was asked last, of those that have taken effect.
+    latest_asked: u64,
 }
 
 fn open_reads(heard: &[Heard]) -> Vec<OpenRead<'_>> {
@@ -208,6 +211,14 @@ impl Walk<'_> {
                 heard.reply
             )));
         }
+        // It was over before another was asked that stands before it.
+        if heard.returned < self.latest_asked {
+            return Err(Complaint(format!(
+                "{command:?} is said to stand at {index}, behind a command that was asked only \
+                 after that answer"
+            )));
+        }
+        self.latest_asked = self.latest_asked.max(heard.invoked);
         // What was answered before this command was asked lies before it.
         let late = self.reads.iter().find(|read| read.heard.returned < heard.invoked);
         late.map_or(Ok(()), |read| Err(self.wrong(read)))
@@ -316,6 +327,8 @@ mod tests {
         assert!(!is_right(&[read(1, 2, 3, "3")]));
         // Two reads in a row that go back in time.
         assert!(!is_right(&[read(1, 2, 5, "2"), read(3, 4, 5, "1")]));
+        // Two commands, the one that was asked after the other's answer before it.
+        assert!(!is_right(&[command(1, 2, 3, "2"), command(5, 6, 2, "1")]));
         // A command that was asked after a read that has seen it.
         assert!(!is_right(&[read(1, 2, 5, "1"), command(3, 4, 2, "1")]));
     }
