@@ -2,7 +2,9 @@
 //! clients ask of it, and what they may be told. Implement [`Application`] to run your own state
 //! machine under every fault; the simulator's own is [`crate::kv::KvApplication`].
 
+use crate::counts::Counts;
 use crate::disk::SimDisk;
+use crate::faults::Faults;
 use crate::rng::{Chance, Rng};
 use bytes::Bytes;
 use quorate::{
@@ -30,6 +32,12 @@ pub trait Application {
     /// [`Fatal`] if it cannot be opened: then the node does not start, which is right if its disk
     /// has failed or gone bad, and a breach if not.
     fn machine(&mut self, home: &Home) -> Result<Machine, Fatal>;
+
+    /// The world begins, with these troubles: some of them are the application's to make.
+    fn begin(&mut self, _faults: &Faults) {}
+
+    /// Adds what it counted itself to what the world did.
+    fn count(&self, _counts: &mut Counts) {}
 
     /// What a client does next.
     fn request(&mut self, op: OpId, moment: u64, rng: &mut Rng) -> Request;

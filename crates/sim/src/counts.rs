@@ -120,6 +120,8 @@ counters! {
             wrong_disks,
             /// Messages of which a garbled copy arrived.
             garbled,
+            /// Alarms that clients raised.
+            alarms,
         }
         figures {
             /// Times that a node became leader.
@@ -160,6 +162,8 @@ counters! {
             ops_refused,
             /// Requests whose outcome the client does not know.
             ops_unknown,
+            /// Commands in the log that an alarm forbade.
+            ops_forbidden,
         }
     }
 }

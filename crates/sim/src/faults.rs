@@ -46,6 +46,8 @@ pub struct Faults {
     pub wrong_disk: Chance,
     /// The chance of a write that fails, of a storage that the state machine has beside the disk.
     pub engine_fails: Chance,
+    /// The chance of a client's request that has to do with alarms, while none is raised.
+    pub alarms: Chance,
     /// In the end all nodes lose power together and come back together, and from then on nothing
     /// in this world is left to chance but what nodes draw themselves.
     pub ends_in_lockstep: bool,
@@ -189,6 +191,7 @@ impl Faults {
             garbled: Chance::NEVER,
             wrong_disk: Chance::NEVER,
             engine_fails: Chance::NEVER,
+            alarms: Chance::NEVER,
             ends_in_lockstep: false,
             blind_watchdogs: false,
             sessions: None,
@@ -230,10 +233,17 @@ impl Faults {
             garbled: if rng.coin() { Chance::percent(1) } else { Chance::NEVER },
             wrong_disk: if rng.below(4) == 0 { Chance::percent(10) } else { Chance::NEVER },
             engine_fails: seldom(rng, 100_000),
+            alarms: Chance::NEVER,
             ends_in_lockstep: rng.below(6) == 0,
             blind_watchdogs: false,
             sessions: None,
         }
+    }
+
+    /// In half of the worlds clients raise alarms, mostly seldom.
+    pub fn draw_alarms(&mut self, rng: &mut Rng) {
+        let percent = rng.pick(&[0, 0, 0, 1, 1, 5]).copied().unwrap_or(0);
+        self.alarms = Chance::percent(percent);
     }
 }
 

@@ -174,6 +174,9 @@ pub const FAULT_KINDS: &[FaultKind] = &[
     FaultKind::new("failing-engines", "the store's engine refuses a write", |options| {
         options.faults.engine_fails = Chance::NEVER;
     }),
+    FaultKind::new("alarms", "clients raise alarms, which forbid commands for a while", |o| {
+        o.faults.alarms = Chance::NEVER;
+    }),
     FaultKind::new("lockstep", "all start together in the end, in an even world", |options| {
         options.faults.ends_in_lockstep = false;
     }),

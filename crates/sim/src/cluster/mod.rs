@@ -141,6 +141,8 @@ impl ClusterOptions {
         let mut options = Self::calm(seed, node_count);
         draw_members(&mut options, &mut rng.fork("members"));
         options.faults = Faults::draw(&mut rng);
+        // Not from the generator that draws the rest: worlds without them stay what they were.
+        options.faults.draw_alarms(&mut Rng::new(seed).fork("alarms"));
         options.heals_core_first = true;
         // As in the runtime.
         options.idle_before_mark = Some(millis(100));
@@ -232,7 +234,8 @@ pub struct Cluster<A: Application> {
 impl<A: Application> Cluster<A> {
     /// A world in which every node is about to start for the first time.
     #[must_use]
-    pub fn new(mut options: ClusterOptions, application: A) -> Self {
+    pub fn new(mut options: ClusterOptions, mut application: A) -> Self {
+        application.begin(&options.faults);
         if let Some(limits) = application.session_limits() {
             options.driver.session_limits = limits;
         }
@@ -411,8 +414,10 @@ impl<A: Application> Cluster<A> {
 
     /// How often things have happened.
     #[must_use]
-    pub const fn counts(&self) -> Counts {
-        self.trace.counts
+    pub fn counts(&self) -> Counts {
+        let mut counts = self.trace.counts;
+        self.application.count(&mut counts);
+        counts
     }
 
     /// What became of the messages.

@@ -10,7 +10,7 @@ use quorate_kv::api::{
     RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
 };
 use quorate_kv::api::{Request as KvRequest, Response};
-use quorate_kv::{Command, CommandKind, CommandReply, Outcome};
+use quorate_kv::{Command, CommandKind, CommandReply, OpError, Outcome};
 
 /// How many bytes of a value name it; the rest is padding that follows from the name.
 const NAME_BYTES: usize = 8;
@@ -125,6 +125,16 @@ pub(super) fn scan_reply(bytes: &[u8]) -> Result<Scanned, Complaint> {
         Ok((row.key, value, unsigned(row.mod_revision)))
     });
     Ok(Scanned { revision, rows: rows.collect::<Result<_, Complaint>>()? })
+}
+
+/// The revision of the store if this reply says that an alarm forbids the command, whatever it was.
+pub(super) fn forbidden(bytes: &[u8]) -> Option<u64> {
+    let reply = CommandReply::decode(bytes).ok()?;
+    let revision = reply.revision;
+    match reply.into_result() {
+        Err(OpError::NoSpace | OpError::Corrupt) => Some(revision),
+        Ok(_) | Err(_) => None,
+    }
 }
 
 /// What a reply to the command for `op` says.

@@ -27,6 +27,9 @@ impl KvApplication {
     pub(super) fn outcome_words(&self, op: OpId, outcome: &Outcome) -> String {
         let asked = self.open.get(&op);
         match outcome {
+            Outcome::Applied { log_id, reply } if codec::forbidden(reply).is_some() => {
+                format!("forbidden by an alarm, at {log_id}")
+            }
             Outcome::Applied { log_id, reply } => {
                 let told = asked.and_then(|Asked { op, want_previous, .. }| {
                     codec::command_reply(*op, *want_previous, reply).ok()

@@ -1,8 +1,10 @@
 //! The key-value store of crate `quorate-kv` as a simulated application: its clients, and the judge
 //! of what they are told. Knows nothing of nodes, faults or time.
 
+mod alarms;
 mod codec;
 mod describe;
+mod forbidden;
 mod histories;
 mod leases;
 mod model;
@@ -22,16 +24,18 @@ pub use sessions::SessionOptions;
 pub use watch::WatchFault;
 
 use crate::application::{Application, Complaint, Findings, Home, Machine, OpId, Outcome, Request};
-use crate::judge::linearizable::{Operation, Verdict, check};
-use crate::rng::Rng;
+use crate::counts::Counts;
+use crate::faults::Faults;
+use crate::judge::linearizable::Operation;
+use crate::rng::{Chance, Rng};
+use alarms::Alarms;
 use bytes::Bytes;
 use codec::Told;
-use histories::{drop_unseen_writes, not_linearizable};
 use leases::Leases;
 use odd::Odd;
 use quorate::{Consistency, Fatal, SessionLimits};
 use quorate_core::NodeId;
-use quorate_kv::{Limits, Reader};
+use quorate_kv::{AlarmKind, Limits, Reader};
 use reference::Reference;
 use revisions::Revisions;
 use sessions::{FirstAnswer, Heard, Sessions};
@@ -43,9 +47,6 @@ use volatile::Volatile;
 use watch::Watchers;
 use weak_reads::{Served, WeakReads};
 
-/// Configurations that the linearizability checker may visit for one key.
-const VISITS_MAX: usize = 200_000;
-
 /// The store, its clients and its judge.
 pub struct KvApplication {
     options: KvOptions,
@@ -54,6 +55,7 @@ pub struct KvApplication {
     reference: Arc<Mutex<Reference>>,
     odd: Odd,
     leases: Leases,
+    alarms: Alarms,
     watchers: Watchers,
     issued_count: u64,
     open: BTreeMap<OpId, Asked>,
@@ -108,6 +110,7 @@ impl KvApplication {
             reference: Arc::default(),
             odd: Odd::default(),
             leases: Leases::default(),
+            alarms: Alarms::default(),
             watchers: Watchers::draw(options.watcher_count, &mut Rng::new(options.watch_seed)),
             issued_count: 0,
             open: BTreeMap::new(),
@@ -184,6 +187,19 @@ impl KvApplication {
         self.reference.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn about_alarms(&mut self, op: OpId, rng: &mut Rng) -> Option<Request> {
+        let nodes: Vec<NodeId> = self.storages.keys().copied().collect();
+        let reference = self.reference.lock().unwrap_or_else(PoisonError::into_inner);
+        self.alarms.request(op, reference.forbidden.raised(), &nodes, rng)
+    }
+
+    /// An alarm forbade it: that is as if nobody had asked.
+    fn forbidden(&mut self, asked: &Asked, revision: u64) -> Result<(), Complaint> {
+        self.revisions.forbidden(asked.floor, revision)?;
+        self.weak_reads.refused(asked.op);
+        self.closed(&asked.key)
+    }
+
     /// A get that any node may answer by itself, or one that waits for a known place in the log.
     fn weak_get(&mut self, op: OpId, key: Bytes, rng: &mut Rng) -> Request {
         let query = match codec::request(&key, KeyOp::Get, false) {
@@ -222,80 +238,6 @@ impl KvApplication {
         }
         self.record(asked, Some((moment, told.reply)))
     }
-
-    fn record(
-        &mut self,
-        asked: &Asked,
-        returned: Option<(u64, KeyReply)>,
-    ) -> Result<(), Complaint> {
-        let history = self.histories.entry(asked.key.clone()).or_default();
-        let operation = Operation { invoked: asked.moment, returned, op: asked.op };
-        history.operations.push(operation);
-        self.closed(&asked.key)
-    }
-
-    /// One request less is open on this key. A history that nobody will add to is checked at once
-    /// and forgotten.
-    fn closed(&mut self, key: &Bytes) -> Result<(), Complaint> {
-        let is_over = self.histories.get_mut(key).is_some_and(|history| {
-            history.open_count = history.open_count.saturating_sub(1);
-            history.open_count == 0 && history.is_past
-        });
-        if is_over && let Some(history) = self.histories.remove(key) {
-            return self.check(key, history);
-        }
-        Ok(())
-    }
-
-    fn check(&mut self, key: &Bytes, mut history: History) -> Result<(), Complaint> {
-        let has_doubtful_delete = history
-            .operations
-            .iter()
-            .any(|operation| operation.op == KeyOp::Delete && operation.returned.is_none());
-        if has_doubtful_delete {
-            self.doubtful.insert(key.clone());
-        }
-        drop_unseen_writes(&mut history.operations);
-        self.findings.checked_count += u64::try_from(history.operations.len()).unwrap_or(0);
-        match check(&KeyModel, &history.operations, VISITS_MAX) {
-            Verdict::Linearizable => Ok(()),
-            Verdict::Undecided => {
-                self.findings.undecided_count += 1;
-                Ok(())
-            }
-            Verdict::Illegal { explained_count } => {
-                Err(Complaint(not_linearizable(key, &history.operations, explained_count)))
-            }
-        }
-    }
-
-    fn scanned(&mut self, moment: u64, reply: &[u8]) -> Result<(), Complaint> {
-        let scanned = codec::scan_reply(reply)?;
-        let rows: BTreeMap<Bytes, (Value, u64)> = scanned
-            .rows
-            .into_iter()
-            .map(|(key, value, revision)| (key, (value, revision)))
-            .collect();
-        for key in self.revisions.keys() {
-            let doubtful_delete = |history: &History| {
-                history
-                    .operations
-                    .iter()
-                    .any(|operation| operation.op == KeyOp::Delete && operation.returned.is_none())
-            };
-            let may_be_deleted = self.doubtful.contains(&key)
-                || self.histories.get(&key).is_some_and(doubtful_delete);
-            self.revisions.holds(&key, rows.get(&key).copied(), may_be_deleted)?;
-        }
-        // To each history still open, the scan is one more read.
-        for (key, history) in &mut self.histories {
-            let held = rows.get(key).map(|(value, _)| *value);
-            let returned = Some((moment, KeyReply::Held(held)));
-            let invoked = moment.saturating_sub(1);
-            history.operations.push(Operation { invoked, returned, op: KeyOp::Get });
-        }
-        Ok(())
-    }
 }
 
 impl Application for KvApplication {
@@ -331,6 +273,16 @@ impl Application for KvApplication {
         }
     }
 
+    fn begin(&mut self, faults: &Faults) {
+        self.alarms.set_chance(faults.alarms);
+    }
+
+    fn count(&self, counts: &mut Counts) {
+        let reference = self.reference();
+        counts.alarms += reference.forbidden.raised_count;
+        counts.ops_forbidden += reference.forbidden_count();
+    }
+
     fn request(&mut self, op: OpId, moment: u64, rng: &mut Rng) -> Request {
         let KvOptions { key_count, ops_per_key, .. } = self.options;
         let per_generation = (key_count * ops_per_key).max(1);
@@ -339,6 +291,9 @@ impl Application for KvApplication {
             self.histories.values_mut().for_each(|history| history.is_past = true);
         }
         let generation = self.issued_count / per_generation;
+        if let Some(request) = self.about_alarms(op, rng) {
+            return request;
+        }
         if let Some(request) = self.sessions.request(op, self.revisions.floor(), rng) {
             return request;
         }
@@ -369,6 +324,8 @@ impl Application for KvApplication {
 
     fn healed(&mut self) {
         self.storages.values().for_each(Storage::heal);
+        // What is raised is cleared, and nothing else raised.
+        self.alarms.set_chance(Chance::NEVER);
     }
 
     fn crashed(&mut self, node: NodeId, at_work: bool, rng: &mut Rng) {
@@ -380,17 +337,20 @@ impl Application for KvApplication {
     fn answered(&mut self, op: OpId, moment: u64, outcome: Outcome) -> Result<(), Complaint> {
         self.reference().complaint()?;
         let reference = self.reference.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Outcome::Applied { log_id, reply } = &outcome {
+            reference.told(log_id.index, reply)?;
+        }
         if self.odd.answered(op, &outcome, &reference)? {
             return Ok(());
         }
         drop(reference);
-        if self.leases.answered(op, &outcome) {
+        if self.leases.answered(op, &outcome) || self.alarms.answered(op) {
             return Ok(());
         }
         if self.scans.remove(&op) {
             return match outcome {
                 Outcome::Read { reply } => {
-                    self.sessions.scanned(&reply)?;
+                    self.sessions.scanned(&reply, |index| self.reference().forbade(index))?;
                     self.scanned(moment, &reply)
                 }
                 Outcome::Applied { .. }
@@ -412,6 +372,9 @@ impl Application for KvApplication {
         }
         let Some(asked) = self.open.remove(&op) else { return Ok(()) };
         match outcome {
+            Outcome::Applied { reply, .. } if codec::forbidden(&reply).is_some() => {
+                self.forbidden(&asked, codec::forbidden(&reply).unwrap_or(0))
+            }
             Outcome::Applied { log_id, reply } => {
                 let told = codec::command_reply(asked.op, asked.want_previous, &reply)?;
                 self.weak_reads.applied(log_id.index, &told);
@@ -433,7 +396,12 @@ impl Application for KvApplication {
     }
 
     fn scan(&mut self, next_op: &mut dyn FnMut() -> (OpId, u64)) -> Vec<(OpId, Request)> {
-        let mut requests = self.sessions.last_tries(next_op);
+        let raised = self.reference().forbidden.raised().clone();
+        let clear = |raised| (next_op().0, raised);
+        let clear: Vec<_> = raised.into_iter().map(clear).collect();
+        let clear = clear.into_iter().map(|(op, raised)| (op, self.alarms.clear(op, raised)));
+        let mut requests: Vec<_> = clear.collect();
+        requests.extend(self.sessions.last_tries(next_op));
         for _ in 0..3 {
             let (op, moment) = next_op();
             let put = KeyOp::Put { value: op.0 };
@@ -485,10 +453,11 @@ impl Application for KvApplication {
     }
 }
 
-/// Of what a store holds, leases and their keys included; 0 if it cannot be read.
+/// Of what a store holds, leases with their keys and alarms included; 0 if it cannot be read.
 fn digest(reader: &Reader) -> u64 {
     let Ok(hash) = reader.hash(None) else { return 0 };
     let keys = |(id, lease)| (id, lease, reader.lease_keys(id).ok());
     let leases: Vec<_> = reader.leases().into_iter().map(keys).collect();
-    crate::hash::hash_of(format!("{hash:?}{leases:?}").as_bytes())
+    let alarms = reader.alarms(AlarmKind::None);
+    crate::hash::hash_of(format!("{hash:?}{leases:?}{alarms:?}").as_bytes())
 }

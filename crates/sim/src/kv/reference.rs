@@ -2,7 +2,8 @@
 //! replica applies an index first is compared with it, every other one with the first. Knows nothing
 //! of clients, and shares no code with the store.
 
-use super::codec::garbled;
+use super::codec::{self, garbled};
+use super::forbidden::Forbidden;
 use crate::application::Complaint;
 use crate::hash::hash_of;
 use crate::judge::watch::History;
@@ -20,9 +21,9 @@ use quorate_kv::lease::api::{
     LeaseRenewResponse, LeaseRevokeResponse,
 };
 use quorate_kv::watch::{Event, EventKind};
-use quorate_kv::{Command, CommandKind, CommandReply, OpError, Outcome};
+use quorate_kv::{AlarmResponse, Command, CommandKind, CommandReply, OpError, Outcome};
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The revision of an empty store.
 const FIRST_REVISION: i64 = 1;
@@ -35,6 +36,10 @@ pub(super) struct Reference {
     pub(super) history: History,
     /// How often a snapshot replaced a replica's store.
     pub(super) restored_count: u64,
+    /// The alarms that are raised.
+    pub(super) forbidden: Forbidden,
+    /// Where the log holds what an alarm forbade.
+    refused: BTreeSet<LogIndex>,
     compacted: Option<i64>,
     /// What each key held from a revision on, in their order.
     past: BTreeMap<Bytes, Vec<(i64, Option<Bytes>)>>,
@@ -91,6 +96,28 @@ impl Reference {
         self.content.revision
     }
 
+    /// Whether an alarm forbade what stands there.
+    pub(super) fn forbade(&self, index: LogIndex) -> bool {
+        self.refused.contains(&index)
+    }
+
+    /// How many commands an alarm forbade.
+    pub(super) fn forbidden_count(&self) -> u64 {
+        u64::try_from(self.refused.len()).unwrap_or(u64::MAX)
+    }
+
+    /// A client was told that its command was forbidden there, or that it was not.
+    ///
+    /// # Errors
+    ///
+    /// [`Complaint`] if it was otherwise.
+    pub(super) fn told(&self, index: LogIndex, reply: &[u8]) -> Result<(), Complaint> {
+        if codec::forbidden(reply).is_some() == self.forbade(index) {
+            return Ok(());
+        }
+        Err(Complaint(format!("a client was told of {index} what the alarms there do not explain")))
+    }
+
     /// Looks at the answer to a read of one key as of a revision that some replica had.
     ///
     /// # Errors
@@ -127,6 +154,10 @@ impl Reference {
     }
 
     fn execute(&mut self, index: LogIndex, kind: CommandKind) -> Result<Outcome, OpError> {
+        if let Some(error) = self.forbidden.stands_against(&kind) {
+            self.refused.insert(index);
+            return Err(error);
+        }
         Ok(match kind {
             CommandKind::Put(request) => {
                 check_put(&request, &self.content)?;
@@ -152,7 +183,10 @@ impl Reference {
                 Outcome::LeaseRenew(LeaseRenewResponse { header: Some(self.header()), ttls })
             }
             CommandKind::LeaseExpire(request) => Outcome::LeaseExpire(self.expire(&request)?),
-            CommandKind::Alarm(_) => return Err(OpError::UnknownCommand),
+            CommandKind::Alarm(request) => {
+                let alarms = self.forbidden.carry_out(request)?;
+                Outcome::Alarm(AlarmResponse { header: Some(self.header()), alarms })
+            }
         })
     }
 

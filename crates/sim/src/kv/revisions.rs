@@ -55,6 +55,15 @@ impl Revisions {
         }
     }
 
+    /// Somebody who asked when the floor was `floor` is told that nothing came of it.
+    pub(super) fn forbidden(&mut self, floor: u64, revision: u64) -> Result<(), Complaint> {
+        if revision < floor {
+            return Err(Complaint(format!("a refusal is of revision {revision} after {floor}")));
+        }
+        self.highest = self.highest.max(revision);
+        Ok(())
+    }
+
     fn wrote(
         &mut self,
         key: &Bytes,

@@ -8,7 +8,7 @@ use crate::rng::Rng;
 use bytes::Bytes;
 use prost::Message;
 use quorate::{SessionId, SessionKey, SessionLimits, SessionRefusal, SessionRequest};
-use quorate_core::LogId;
+use quorate_core::{LogId, LogIndex};
 use quorate_kv::api::{KeyValue, RangeResponse};
 use quorate_kv::{CommandReply, Outcome as StoreOutcome};
 use std::collections::{BTreeMap, BTreeSet};
@@ -297,15 +297,21 @@ impl Sessions {
         send.collect()
     }
 
-    /// The final state: every acknowledged command took effect, and no command did twice.
-    pub(super) fn scanned(&self, reply: &[u8]) -> Result<(), Complaint> {
+    /// The final state: every acknowledged command took effect, and no command did twice; but for
+    /// those that were forbidden where they stand.
+    pub(super) fn scanned(
+        &self,
+        reply: &[u8],
+        forbade: impl Fn(LogIndex) -> bool,
+    ) -> Result<(), Complaint> {
         let response = RangeResponse::decode(reply)
             .map_err(|error| Complaint(format!("a reply that cannot be decoded: {error}")))?;
         let rows: BTreeMap<&Bytes, &KeyValue> =
             response.kvs.iter().map(|row| (&row.key, row)).collect();
         for (place, ledger) in self.ledgers.iter().enumerate() {
             let key = key_of(place);
-            ledger.holds(&key, rows.get(&key).map_or(0, |row| row.version))?;
+            let version = rows.get(&key).map_or(0, |row| row.version);
+            ledger.holds(&key, version, &forbade)?;
         }
         Ok(())
     }
@@ -417,7 +423,9 @@ impl Ledger {
         }
         sent.told = Some(told.clone());
         let (op, floor) = (KeyOp::Put { value: sent.value }, sent.floor);
-        let Some(reply) = told.reply else { return Ok(None) };
+        // What an alarm forbids is answered, and made no version.
+        let reply = told.reply.filter(|reply| codec::forbidden(reply).is_none());
+        let Some(reply) = reply else { return Ok(None) };
         let version = version_before(&reply)? + 1;
         if let Some(other) = self.versions.insert(version, number) {
             let text = format!(
@@ -430,9 +438,15 @@ impl Ledger {
         Ok(Some(FirstAnswer { key: key_of(place), op, floor, told }))
     }
 
-    fn holds(&self, key: &Bytes, version: i64) -> Result<(), Complaint> {
-        let told_count = self.sent.values().filter(|sent| sent.told.is_some()).count();
-        let open_count = self.sent.len() - told_count;
+    fn holds(
+        &self,
+        key: &Bytes,
+        version: i64,
+        forbade: impl Fn(LogIndex) -> bool,
+    ) -> Result<(), Complaint> {
+        let told: Vec<&Told> = self.sent.values().filter_map(|sent| sent.told.as_ref()).collect();
+        let open_count = self.sent.len() - told.len();
+        let told_count = told.iter().filter(|told| !forbade(told.log_id.index)).count();
         let least = self.versions.last_key_value().map_or(0, |(version, _)| *version);
         let applied = usize::try_from(version).unwrap_or(0);
         if applied >= told_count && version >= least && applied <= told_count + open_count {
