@@ -296,6 +296,27 @@ mod tests {
     }
 
     #[test]
+    fn a_configuration_counts_for_its_members_both_ends_of_its_change_and_who_was_removed() {
+        let members = |addresses: &[&str]| -> BTreeMap<NodeId, Member> {
+            let member = |address: &&str| Member {
+                role: MemberRole::Voter,
+                rank: 0,
+                address: (*address).to_owned(),
+                context: bytes::Bytes::from_static(b"ab"),
+            };
+            (1..).map(NodeId::new).zip(addresses.iter().map(member)).collect()
+        };
+        let mut configuration = Configuration::new(0, members(&["a:1"]));
+        assert_eq!(configuration.size_bytes(), 64 + 3 + 2);
+        let (target, origin) = (members(&["a:1", "b:22"]), members(&["c:333"]));
+        configuration.change = Some(Box::new(Change { target, origin }));
+        let change = (64 + 3 + 2) + (64 + 4 + 2) + (64 + 5 + 2);
+        assert_eq!(configuration.size_bytes(), 69 + change);
+        configuration.removed = [7, 8, 9].map(NodeId::new).to_vec();
+        assert_eq!(configuration.size_bytes(), 69 + change + 3 * 8);
+    }
+
+    #[test]
     fn learners_neither_vote_nor_count() {
         let configuration = configuration(&[ROLES[0], ROLES[3], ROLES[3]]);
         assert!(configuration.has_quorum(|id| id == NodeId::new(1)));
