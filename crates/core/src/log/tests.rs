@@ -30,6 +30,18 @@ fn runs(entries: &[Entry]) -> Vec<(LogIndex, Term)> {
     runs
 }
 
+/// From every index on: each configuration once, the latest first.
+fn check_configurations(log: &Log, model: &Model) {
+    let base = (model.base.last_included.index, Arc::clone(&model.base.configuration));
+    let all: Vec<_> = std::iter::once(base).chain(model.configurations()).collect();
+    for index in (log.base_index().get()..=model.last().index.get()).map(LogIndex::new) {
+        let in_force = all.iter().rposition(|(at, _)| *at <= index);
+        let expected = all.iter().skip(in_force.expect("not below the base")).rev();
+        let expected: Vec<_> = expected.map(|(_, configuration)| configuration).collect();
+        assert_eq!(log.configurations_from(index).collect::<Vec<_>>(), expected, "{index}");
+    }
+}
+
 fn size(entries: &[Entry]) -> usize {
     entries.iter().map(Entry::size_bytes).sum()
 }
@@ -106,6 +118,7 @@ fn compare(log: &Log, model: &Model) {
     assert_eq!(log.base_index(), model.base.last_included.index);
     assert_eq!(log.last(), model.last());
     assert_eq!(log.term_runs().collect::<Vec<_>>(), runs(&model.entries));
+    check_configurations(log, model);
     let latest = model.configurations().pop();
     let (at, configuration) =
         latest.unwrap_or((log.base_index(), Arc::clone(&model.base.configuration)));
