@@ -2,8 +2,8 @@
 
 use super::link::LinkError;
 use crate::metrics::PeerMetrics;
-use crate::wire::{Taken, take_frame};
-use bytes::{Bytes, BytesMut};
+use crate::wire::{FrameBuffer, Taken};
+use bytes::Bytes;
 use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
@@ -18,8 +18,7 @@ const ROOM_BYTES_MIN: usize = 8 << 10;
 #[derive(Debug)]
 pub(crate) struct FrameReader {
     read: OwnedReadHalf,
-    received: BytesMut,
-    frame_bytes_max: usize,
+    buffer: FrameBuffer,
     turn_bytes_max: usize,
     /// Read without a pause for others.
     turn_bytes: usize,
@@ -29,19 +28,14 @@ pub(crate) struct FrameReader {
 impl FrameReader {
     /// A reader for a stranger: frames larger than a handshake's are refused.
     pub(super) fn for_stranger(read: OwnedReadHalf, frame_bytes_max: usize) -> Self {
-        Self {
-            read,
-            received: BytesMut::with_capacity(frame_bytes_max * 2),
-            frame_bytes_max,
-            turn_bytes_max: frame_bytes_max,
-            turn_bytes: 0,
-            metrics: None,
-        }
+        let mut buffer = FrameBuffer::new(frame_bytes_max);
+        buffer.received_mut().reserve(frame_bytes_max * 2);
+        Self { read, buffer, turn_bytes_max: frame_bytes_max, turn_bytes: 0, metrics: None }
     }
 
     /// The other side is one of us.
     pub(super) fn admit(&mut self, options: &super::TransportOptions, metrics: Arc<PeerMetrics>) {
-        self.frame_bytes_max = options.frame_bytes_max;
+        self.buffer.set_frame_bytes_max(options.frame_bytes_max);
         self.turn_bytes_max = options.turn_bytes_max;
         self.metrics = Some(metrics);
     }
@@ -49,7 +43,7 @@ impl FrameReader {
     /// The next frame's body.
     pub(super) async fn next(&mut self) -> Result<Bytes, LinkError> {
         loop {
-            match take_frame(&mut self.received, self.frame_bytes_max)? {
+            match self.buffer.take()? {
                 Taken::Body(body) => return Ok(body),
                 Taken::Need { total_bytes } => self.fill(total_bytes).await?,
             }
@@ -61,14 +55,15 @@ impl FrameReader {
             self.turn_bytes = 0;
             tokio::task::yield_now().await;
         }
-        let missing_bytes = total_bytes.saturating_sub(self.received.len());
-        let room_bytes = self.received.capacity() - self.received.len();
+        let received = self.buffer.received_mut();
+        let missing_bytes = total_bytes.saturating_sub(received.len());
+        let room_bytes = received.capacity() - received.len();
         if self.metrics.is_none() {
-            self.received.reserve(missing_bytes);
+            received.reserve(missing_bytes);
         } else if room_bytes < missing_bytes.max(ROOM_BYTES_MIN) {
-            self.received.reserve(missing_bytes.max(BUFFER_BYTES));
+            received.reserve(missing_bytes.max(BUFFER_BYTES));
         }
-        let count = self.read.read_buf(&mut self.received).await?;
+        let count = self.read.read_buf(received).await?;
         if count == 0 {
             return Err(LinkError::Closed);
         }

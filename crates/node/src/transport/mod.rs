@@ -20,7 +20,7 @@ pub use options::TransportOptions;
 
 use crate::metrics::Metrics;
 use crate::runtime::Mailbox;
-use crate::wire::{Channel, encode_peer_message, put_frame};
+use crate::wire::{Channel, put_peer_frame};
 use crate::{Forwarded, PeerMessage};
 use bytes::BytesMut;
 use hub::{Hub, Membership};
@@ -174,14 +174,14 @@ impl EncodedAppend {
         if self.key != key {
             let message = PeerMessage::Raft(Message::AppendEntries(append));
             self.frame.clear();
-            put_frame(&mut self.frame, |out| encode_peer_message(&message, out));
+            put_peer_frame(&message, &mut self.frame);
             self.key = key;
         }
     }
 }
 
 fn put(link: &Link, owes: bool, message: &PeerMessage) -> bool {
-    link.put(owes, |out| put_frame(out, |out| encode_peer_message(message, out)))
+    link.put(owes, |out| put_peer_frame(message, out))
 }
 
 /// What may be large, or is only of use to callers, must not delay what keeps the cluster together.

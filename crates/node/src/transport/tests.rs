@@ -4,7 +4,8 @@
 use super::*;
 use crate::runtime::CallerLimit;
 use crate::wire::{
-    Hello, LinkFrame, PROTOCOL_VERSION, Reject, Taken, put_link_frame, take_frame, take_link_frame,
+    FrameBuffer, Hello, LinkFrame, PROTOCOL_VERSION, Reject, encode_peer_message, put_frame,
+    put_link_frame, take_link_frame,
 };
 use crate::{Fate, Input, Proposed};
 use bytes::{Buf, Bytes};
@@ -65,12 +66,12 @@ async fn world() -> World {
 /// One end of a connection, played by the test.
 struct Wire {
     stream: TcpStream,
-    received: BytesMut,
+    buffer: FrameBuffer,
 }
 
 impl Wire {
     fn new(stream: TcpStream) -> Self {
-        Self { stream, received: BytesMut::new() }
+        Self { stream, buffer: FrameBuffer::new(100 << 20) }
     }
 
     async fn send(&mut self, write: impl FnOnce(&mut BytesMut)) {
@@ -90,10 +91,11 @@ impl Wire {
     /// The next frame's body; `None` at the end of the connection.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Taken::Body(body) = take_frame(&mut self.received, 100 << 20).unwrap() {
+            if let Some(body) = self.buffer.next_body().unwrap() {
                 return Some(body);
             }
-            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.received)).await.unwrap();
+            let read =
+                timeout(PATIENCE, self.stream.read_buf(self.buffer.received_mut())).await.unwrap();
             if !matches!(read, Ok(1..)) {
                 return None;
             }

@@ -79,6 +79,59 @@ pub(crate) enum Taken {
     },
 }
 
+/// What has arrived on one connection and is not read yet. A new connection needs a new one of
+/// these: half a frame of the old must not become the head of something else.
+#[derive(Debug)]
+pub struct FrameBuffer {
+    received: BytesMut,
+    frame_bytes_max: usize,
+}
+
+impl FrameBuffer {
+    /// Nothing has arrived. A frame whose body is larger than `frame_bytes_max` is refused.
+    #[must_use]
+    pub fn new(frame_bytes_max: usize) -> Self {
+        Self { received: BytesMut::new(), frame_bytes_max }
+    }
+
+    /// These bytes arrived, behind all others.
+    pub fn receive(&mut self, bytes: &[u8]) {
+        self.received.extend_from_slice(bytes);
+    }
+
+    /// The body of the next frame; `None` before all of it has arrived.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError`] if what arrived is no frame. The connection is of no use any more.
+    pub fn next_body(&mut self) -> Result<Option<Bytes>, FrameError> {
+        self.take().map(|taken| match taken {
+            Taken::Body(body) => Some(body),
+            Taken::Need { .. } => None,
+        })
+    }
+
+    /// Bytes that arrived and are not read yet: of half a frame, if [`Self::next_body`] has just
+    /// said that there is none.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.received.len()
+    }
+
+    pub(crate) fn take(&mut self) -> Result<Taken, FrameError> {
+        take_frame(&mut self.received, self.frame_bytes_max)
+    }
+
+    /// Where what arrives is appended.
+    pub(crate) const fn received_mut(&mut self) -> &mut BytesMut {
+        &mut self.received
+    }
+
+    pub(crate) const fn set_frame_bytes_max(&mut self, frame_bytes_max: usize) {
+        self.frame_bytes_max = frame_bytes_max;
+    }
+}
+
 fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     let word = bytes.get(offset..offset + 4)?;
     Some(u32::from_le_bytes(word.try_into().ok()?))
@@ -106,6 +159,19 @@ mod tests {
         let mut all = whole;
         assert_eq!(take_frame(&mut all, 100), Ok(Taken::Body(Bytes::from_static(b"hello"))));
         assert!(all.is_empty());
+    }
+
+    #[test]
+    fn frames_that_come_byte_by_byte_come_out_whole_and_in_order() {
+        let mut buffer = FrameBuffer::new(100);
+        let bodies = [&b"first"[..], b"second", b"3"];
+        let mut got = Vec::new();
+        for byte in bodies.iter().flat_map(|body| framed(body)) {
+            buffer.receive(&[byte]);
+            got.extend(buffer.next_body().unwrap());
+        }
+        assert_eq!(got, bodies);
+        assert_eq!(buffer.waiting_bytes(), 0);
     }
 
     #[test]

@@ -11,8 +11,8 @@ mod message;
 mod tests;
 
 pub use cursor::WireError;
-pub use frame::FrameError;
-pub(crate) use frame::{Taken, put_frame, take_frame};
+pub use frame::{FrameBuffer, FrameError};
+pub(crate) use frame::{Taken, put_frame};
 pub(crate) use hello::{
     ADDRESS_BYTES_MAX, HELLO_BYTES_MAX, Hello, LinkFrame, PROTOCOL_VERSION, is_link_kind,
     put_link_frame, take_link_frame,
@@ -20,6 +20,7 @@ pub(crate) use hello::{
 pub use hello::{Channel, ClusterView, Reject};
 pub use message::{decode_peer_message, encode_peer_message};
 
+use crate::PeerMessage;
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_core::LogId;
 
@@ -31,13 +32,19 @@ pub fn frame_of(body: &[u8]) -> Bytes {
     out.freeze()
 }
 
+/// Appends a message as it goes over a connection: [`encode_peer_message`] in a frame.
+pub fn put_peer_frame(message: &PeerMessage, out: &mut BytesMut) {
+    put_frame(out, |out| encode_peer_message(message, out));
+}
+
 /// Reads what arrived on a connection as far as it makes sense, and says how many frames that were:
 /// for fuzzers and other strangers to the transport. Each frame is at most `max_bytes` long.
 #[must_use]
 pub fn read_frames(received: &[u8], max_bytes: usize) -> usize {
-    let mut received = BytesMut::from(received);
+    let mut buffer = FrameBuffer::new(max_bytes);
+    buffer.receive(received);
     let mut count = 0;
-    while let Ok(Taken::Body(body)) = take_frame(&mut received, max_bytes) {
+    while let Ok(Some(body)) = buffer.next_body() {
         let is_link = body.first().is_some_and(|kind| is_link_kind(*kind));
         let is_sound =
             if is_link { take_link_frame(body).is_ok() } else { decode_peer_message(body).is_ok() };
