@@ -202,7 +202,7 @@ counters! {
             unconnected,
             /// Lost with the connection that they travelled on.
             broken_off,
-            /// Connections that broke while they carried something.
+            /// Frames of which only the beginning was read, because their connection broke.
             torn,
             /// Held back by a cut.
             held_back,

@@ -3,16 +3,19 @@
 
 use super::lanes::LaneName;
 use crate::application::{OpId, Outcome, Request};
+use crate::network::Piece;
 use bytes::Bytes;
 use quorate_core::NodeId;
 
 /// Something that is due at some time.
 #[derive(Clone, Debug)]
 pub(super) enum Happening {
-    /// A message reaches a node, if the connection that it travels on still exists.
-    Deliver { from: NodeId, to: NodeId, connection: u64, bytes: Bytes },
-    /// A copy of a message reaches a node long after it was sent, if both still live.
-    DeliverStale { from: NodeId, to: NodeId, lives: (u64, u64), bytes: Bytes },
+    /// A frame or a piece of one reaches a node, if its connection still exists.
+    Deliver { from: NodeId, to: NodeId, connection: u64, piece: Piece },
+    /// What a cut has held back reaches a node.
+    Release { from: NodeId, to: NodeId },
+    /// A copy of a frame reaches a node long after it was sent, if both still live.
+    DeliverStale { from: NodeId, to: NodeId, lives: (u64, u64), frame: Bytes },
     /// A node notices that the connection to a peer broke.
     Disconnected { node: NodeId, peer: NodeId },
     /// A node's loop looks at what has happened.
@@ -90,11 +93,12 @@ impl Happening {
     /// Numbers for the trace hash: the kind, the node, and the content.
     pub(super) fn fingerprint(&self) -> (u64, u64, u64) {
         match self {
-            Self::Deliver { from, to, bytes, .. } => {
-                (1, to.get(), from.get() ^ crate::hash::hash_of(bytes))
+            Self::Deliver { from, to, piece, .. } => {
+                (1, to.get(), from.get() ^ crate::hash::hash_of(&piece.bytes))
             }
-            Self::DeliverStale { from, to, bytes, .. } => {
-                (13, to.get(), from.get() ^ crate::hash::hash_of(bytes))
+            Self::Release { from, to } => (19, to.get(), from.get()),
+            Self::DeliverStale { from, to, frame, .. } => {
+                (13, to.get(), from.get() ^ crate::hash::hash_of(frame))
             }
             Self::Disconnected { node, peer } => (2, node.get(), peer.get()),
             Self::Turn { node, life } => (3, node.get(), *life),

@@ -294,7 +294,10 @@ impl<A: Application> Cluster<A> {
         self.begin_telling();
         let (kind, node, content) = happening.fingerprint();
         self.trace.event(self.now, kind, node, content);
-        let happened = self.happen(happening).and_then(|()| self.compare_states_sometimes());
+        let happened = self
+            .happen(happening)
+            .and_then(|()| self.check_readers())
+            .and_then(|()| self.compare_states_sometimes());
         if let Err(breach) = happened {
             self.breach = Some(breach);
         }
@@ -304,11 +307,12 @@ impl<A: Application> Cluster<A> {
 
     fn happen(&mut self, happening: Happening) -> Result<(), Breach> {
         match happening {
-            Happening::Deliver { from, to, connection, bytes } => {
-                self.deliver(from, to, connection, bytes)
+            Happening::Deliver { from, to, connection, piece } => {
+                self.deliver(from, to, connection, piece)
             }
-            Happening::DeliverStale { from, to, lives, bytes } => {
-                self.deliver_stale(from, to, lives, bytes)
+            Happening::Release { from, to } => self.release(from, to),
+            Happening::DeliverStale { from, to, lives, frame } => {
+                self.deliver_stale(from, to, lives, &frame)
             }
             Happening::Disconnected { node, peer } => {
                 if self.is_troubled {

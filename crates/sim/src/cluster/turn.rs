@@ -8,11 +8,11 @@ use super::{Cluster, ClusterOptions};
 use crate::application::{Application, OpId, Outcome};
 use crate::faults::SessionFault;
 use crate::judge::{Breach, Heard, bounds, may_lead};
-use crate::network::{Arrivals, Parcel};
+use crate::network::{Arrivals, Parcel, Piece, read_alone, read_garbled};
 use crate::trace::{Note, What, kind_of};
 use bytes::Bytes;
 use quorate::parts::{Job, LogJob, MachineJob};
-use quorate::wire::{decode_peer_message, encode_peer_message};
+use quorate::wire::{decode_peer_message, put_peer_frame};
 use quorate::{Input, Output, PeerMessage};
 use quorate_core::{Message, NodeId, Role, Time};
 use std::time::Duration;
@@ -25,34 +25,52 @@ const TURNS_PER_LOOK: u64 = 16;
 const MESSAGE_BYTES: usize = 512;
 
 impl<A: Application> Cluster<A> {
-    /// A message reaches a node, if its connection still exists.
+    /// A frame or a piece of one reaches a node, if its connection still exists.
     pub(super) fn deliver(
         &mut self,
         from: NodeId,
         to: NodeId,
         connection: u64,
-        bytes: Bytes,
+        piece: Piece,
     ) -> Result<(), Breach> {
-        if self.network.arrives(from, to, connection, &bytes) {
-            return self.receive(from, to, bytes);
+        match self.network.arrives(from, to, connection, piece) {
+            Some(body) => self.receive(from, to, body),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// A copy of a message reaches a node long after it was sent. It can have waited in a buffer
+    /// What a cut has held back reaches a node.
+    pub(super) fn release(&mut self, from: NodeId, to: NodeId) -> Result<(), Breach> {
+        let bodies = self.network.release(from, to);
+        bodies.into_iter().try_for_each(|body| self.receive(from, to, body))
+    }
+
+    /// A copy of a frame reaches a node long after it was sent. It can have waited in a buffer
     /// of either process, so it arrives only if neither has died since.
     pub(super) fn deliver_stale(
         &mut self,
         from: NodeId,
         to: NodeId,
         lives: (u64, u64),
-        bytes: Bytes,
+        frame: &Bytes,
     ) -> Result<(), Breach> {
-        if self.lives(from, to) == lives && !self.network.is_cut(from, to) {
-            self.trace.counts.stale_deliveries += 1;
-            return self.receive(from, to, bytes);
+        if self.lives(from, to) != lives || self.network.is_cut(from, to) {
+            return Ok(());
         }
-        Ok(())
+        self.trace.counts.stale_deliveries += 1;
+        match read_alone(frame) {
+            Ok(Some(body)) => self.receive(from, to, body),
+            Ok(None) => Ok(()),
+            Err(misread) => Err(Breach::Misread { from, misread: misread.to_string() }),
+        }
+    }
+
+    /// The judge of those who read connections.
+    pub(super) fn check_readers(&mut self) -> Result<(), Breach> {
+        match self.network.take_misread() {
+            Some((from, misread)) => Err(Breach::Misread { from, misread: misread.to_string() }),
+            None => Ok(()),
+        }
     }
 
     fn lives(&self, one: NodeId, two: NodeId) -> (u64, u64) {
@@ -60,13 +78,13 @@ impl<A: Application> Cluster<A> {
         (life(one), life(two))
     }
 
-    /// A node receives bytes: here they become a message again.
-    fn receive(&mut self, from: NodeId, to: NodeId, bytes: Bytes) -> Result<(), Breach> {
+    /// A node receives a frame's body: here it becomes a message again.
+    fn receive(&mut self, from: NodeId, to: NodeId, body: Bytes) -> Result<(), Breach> {
         if self.running(to).is_none() {
             return Ok(());
         }
         self.trace.counts.delivered += 1;
-        let message = decode_peer_message(bytes)
+        let message = decode_peer_message(body)
             .map_err(|error| Breach::WireBroken { from, reason: error.to_string() })?;
         self.rpcs.entry(to).or_default().count(&message);
         if let PeerMessage::Raft(message) = &message {
@@ -322,25 +340,52 @@ impl<A: Application> Cluster<A> {
             self.safety.sends(to, message, raft, own_now, election_timeout)?;
         }
         self.scratch.reserve(MESSAGE_BYTES);
-        encode_peer_message(message, &mut self.scratch);
-        let bytes = self.scratch.split().freeze();
+        put_peer_frame(message, &mut self.scratch);
+        let frame = self.scratch.split().freeze();
         if self.rng.happens(self.options.faults.garbled) {
-            self.trace.counts.garbled += 1;
-            // Whatever it says, a node must stand it; nobody acts on it.
-            drop(decode_peer_message(garbled(&bytes, &mut self.rng)));
+            self.receive_garbled(from, &frame)?;
         }
-        self.trace.counts.sent_bytes += u64::try_from(bytes.len()).unwrap_or(0);
-        let parcel = Parcel { size: bytes.len(), is_answer: is_answer(message) };
-        let Arrivals { first, second, stale, connection } =
-            self.network.send(self.now, from, to, parcel);
+        self.trace.counts.sent_bytes += u64::try_from(frame.len()).unwrap_or(0);
+        let parcel = Parcel { size: frame.len(), is_answer: is_answer(message) };
+        let arrivals = self.network.send(self.now, from, to, parcel);
+        let Arrivals { first, second, stale, .. } = arrivals;
         self.tell_sent(from, to, message, [first, second, stale].into_iter().flatten());
+        self.plan_arrivals((from, to), arrivals, frame);
+        Ok(())
+    }
+
+    fn plan_arrivals(&mut self, way: (NodeId, NodeId), arrivals: Arrivals, frame: Bytes) {
+        let (from, to) = way;
+        let Arrivals { first, head, second, stale, connection } = arrivals;
         if let Some(at) = stale {
-            let (lives, bytes) = (self.lives(from, to), bytes.clone());
-            self.queue.push(at, Happening::DeliverStale { from, to, lives, bytes });
+            let (lives, frame) = (self.lives(from, to), frame.clone());
+            self.queue.push(at, Happening::DeliverStale { from, to, lives, frame });
         }
-        for at in second.into_iter().chain(first) {
-            let bytes = bytes.clone();
-            self.queue.push(at, Happening::Deliver { from, to, connection, bytes });
+        if let Some(at) = second {
+            let piece = Piece { bytes: frame.clone(), is_end: true };
+            self.queue.push(at, Happening::Deliver { from, to, connection, piece });
+        }
+        let Some(at) = first else { return };
+        let mut bytes = frame;
+        if let Some(head) = head {
+            let piece = Piece { bytes: bytes.split_to(head.bytes), is_end: false };
+            self.queue.push(head.at, Happening::Deliver { from, to, connection, piece });
+        }
+        let piece = Piece { bytes, is_end: true };
+        self.queue.push(at, Happening::Deliver { from, to, connection, piece });
+    }
+
+    /// A frame arrives damaged. The reader has to notice; and if it is the message that is damaged,
+    /// in a frame that fits it, a node must stand whatever it says, though nobody acts on it.
+    fn receive_garbled(&mut self, from: NodeId, frame: &Bytes) -> Result<(), Breach> {
+        self.trace.counts.garbled += 1;
+        let damaged = garbled(frame, &mut self.rng);
+        if damaged != frame && read_garbled(&damaged).is_some() {
+            let misread = "a damaged frame is taken for a sound one".to_owned();
+            return Err(Breach::Misread { from, misread });
+        }
+        if let Ok(Some(body)) = read_alone(frame) {
+            drop(decode_peer_message(garbled(&body, &mut self.rng)));
         }
         Ok(())
     }
@@ -414,7 +459,7 @@ fn stall_bound(options: &ClusterOptions) -> Duration {
     options.raft.disk_stall_timeout * 5 / 4 + Duration::from_millis(100)
 }
 
-/// A message as nobody sends it: cut short, or with a few bytes of any value.
+/// Bytes as nobody sends them: cut short, or with a few bytes of any value.
 fn garbled(bytes: &Bytes, rng: &mut crate::rng::Rng) -> Bytes {
     let mut garbled = bytes.to_vec();
     if rng.coin() {

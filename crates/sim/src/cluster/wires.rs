@@ -5,7 +5,7 @@ use super::Cluster;
 use super::happening::Happening;
 use crate::application::Application;
 use crate::faults::Rhythm;
-use crate::network::{Omission, Released};
+use crate::network::Omission;
 use crate::rng::Chance;
 use quorate::Input;
 use quorate_core::NodeId;
@@ -164,9 +164,8 @@ impl<A: Application> Cluster<A> {
     /// Mends links; what they held back goes on its way.
     pub(super) fn mend(&mut self, links: &[Way]) {
         for (from, to) in links.iter().copied() {
-            let Released { at, connection, frames } = self.network.mend(self.now, from, to);
-            for bytes in frames {
-                self.queue.push(at, Happening::Deliver { from, to, connection, bytes });
+            if let Some(at) = self.network.mend(self.now, from, to) {
+                self.queue.push(at, Happening::Release { from, to });
             }
         }
         self.trace.headline(self.now, None, format!("{} links are mended", links.len()));

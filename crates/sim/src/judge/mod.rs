@@ -389,6 +389,14 @@ pub enum Breach {
         /// What the decoder says.
         reason: String,
     },
+    /// A connection was read otherwise than it was written.
+    #[error("a connection from node {from} is misread: {misread}")]
+    Misread {
+        /// The sender.
+        from: NodeId,
+        /// How.
+        misread: String,
+    },
     /// The state machine gave up.
     #[error("node {node} stopped: {reason}")]
     NodeFailed {

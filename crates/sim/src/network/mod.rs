@@ -1,23 +1,28 @@
-//! The wires between the nodes: which are cut, slow or broken, and when (if ever) a message that is
-//! sent now arrives. It must not look into messages.
+//! The wires between the nodes: which are cut, slow or broken, when (if ever) a frame that is sent
+//! now arrives, and what is read at the other end. It must not look into messages.
 
 mod link;
+mod reader;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use link::Omission;
+pub(crate) use link::{Omission, Piece};
+pub(crate) use reader::{Misread, read_alone, read_garbled};
 
 use crate::counts::MessageCounts;
 use crate::faults::NetworkFaults;
-use crate::rng::Rng;
+use crate::rng::{Chance, Rng};
 use bytes::Bytes;
-use link::Link;
+use link::{End, Link, Torn};
 use quorate_core::{NodeId, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What waits for a slow link at most: more is dropped, as the transport does it.
 const QUEUE_BYTES_MAX: u64 = 4 << 10;
+
+/// The chance that a frame on a connection arrives in two pieces.
+const TWO_PIECES: Chance = Chance::percent(3);
 
 /// How long a client waits, at most, for what never comes.
 const CLIENT_GIVES_UP: Duration = Duration::from_millis(100);
@@ -49,13 +54,17 @@ pub(crate) struct Network {
     links: BTreeMap<(NodeId, NodeId), Link>,
     rng: Rng,
     counts: MessageCounts,
+    /// The sender of a frame that was read otherwise than it was sent.
+    misread: Option<(NodeId, Misread)>,
 }
 
 /// When a message arrives: never, once, twice, and much later once more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Arrivals {
-    /// The first copy.
+    /// The first copy, or what [`Self::head`] has left of it.
     pub(crate) first: Option<Time>,
+    /// The beginning of the first copy, if that comes in two pieces.
+    pub(crate) head: Option<Head>,
     /// The second copy.
     pub(crate) second: Option<Time>,
     /// A copy that only arrives if both ends still live.
@@ -64,15 +73,13 @@ pub(crate) struct Arrivals {
     pub(crate) connection: u64,
 }
 
-/// What a mended link had held back, in order, and when it arrives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Released {
-    /// When.
+/// The first of two pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// When it arrives.
     pub(crate) at: Time,
-    /// On which connection.
-    pub(crate) connection: u64,
-    /// What.
-    pub(crate) frames: Vec<Bytes>,
+    /// How long it is: at least one byte, and less than the whole.
+    pub(crate) bytes: usize,
 }
 
 impl Network {
@@ -87,14 +94,20 @@ impl Network {
             links: BTreeMap::new(),
             rng,
             counts: MessageCounts::default(),
+            misread: None,
         }
+    }
+
+    /// What was read wrong since somebody asked, and whose it was.
+    pub(crate) const fn take_misread(&mut self) -> Option<(NodeId, Misread)> {
+        self.misread.take()
     }
 
     /// From now on messages travel like this, on new connections: they need not wait behind what
     /// is still under way on the old ones.
     pub(crate) fn set_faults(&mut self, faults: NetworkFaults) {
         self.faults = faults;
-        self.links.values_mut().for_each(Link::renew);
+        self.tear(Link::renew);
     }
 
     /// Cuts a link in one direction; returns whether it was whole.
@@ -102,31 +115,41 @@ impl Network {
         self.cut.insert((from, to))
     }
 
-    /// Mends a link in one direction; what it had held back goes on.
-    pub(crate) fn mend(&mut self, now: Time, from: NodeId, to: NodeId) -> Released {
+    /// Mends a link in one direction; returns when [`Self::release`] lets what it has held back go
+    /// on, if it has.
+    pub(crate) fn mend(&mut self, now: Time, from: NodeId, to: NodeId) -> Option<Time> {
         self.cut.remove(&(from, to));
         let at = one_way(&self.faults, &mut self.rng, now);
-        match self.links.get_mut(&(from, to)) {
-            Some(link) => {
-                let frames = link.take_held();
-                if !frames.is_empty() {
-                    link.latest = at.max(link.latest);
-                }
-                Released { at: at.max(link.latest), connection: link.connection, frames }
+        let link = self.links.get(&(from, to))?;
+        link.holds_back().then_some(at)
+    }
+
+    /// What was held back arrives, in order, and what came later behind it; returns the bodies of
+    /// the frames. Nothing, if there is a cut again.
+    pub(crate) fn release(&mut self, from: NodeId, to: NodeId) -> Vec<Bytes> {
+        if self.is_cut(from, to) {
+            return Vec::new();
+        }
+        let Some(link) = self.links.get_mut(&(from, to)) else { return Vec::new() };
+        match link.read_held() {
+            Ok(bodies) => bodies,
+            Err(error) => {
+                self.misread = Some((from, error));
+                Vec::new()
             }
-            None => Released { at, connection: 0, frames: Vec::new() },
         }
     }
 
-    /// Mends every link, and plugs every node in. What was held back is lost.
+    /// Mends every link, and plugs every node in. What was held back is lost, and
+    /// the connection with it.
     pub(crate) fn mend_all(&mut self) {
         self.cut.clear();
         self.unplugged.clear();
         self.walled.clear();
-        for link in self.links.values_mut() {
-            link.take_held();
+        self.tear(|link| {
             link.omission = None;
-        }
+            link.forget_held()
+        });
     }
 
     /// Cuts a node off from everything, or undoes that; returns whether it was otherwise.
@@ -165,31 +188,50 @@ impl Network {
         self.link(from, to).omission = omission;
     }
 
-    /// A node dies: what was on its way to it is lost with the connections, if there are such.
+    /// A node dies: what was on its way to it is lost with the connections, if there are such, and
+    /// nobody reads any of it.
     pub(crate) fn receiver_died(&mut self, node: NodeId, now: Time) {
-        self.break_where(now, |(_, to)| *to == node);
+        if self.faults.is_stream {
+            for (_, link) in self.links.iter_mut().filter(|((_, to), _)| *to == node) {
+                link.break_off(now, now);
+                link.forget_readers();
+            }
+        }
     }
 
     /// A node starts: its new connections take the place of those on which something of its last
     /// life may still be on its way.
     pub(crate) fn sender_started(&mut self, node: NodeId, now: Time) {
-        self.break_where(now, |(from, _)| *from == node);
-    }
-
-    fn break_where(&mut self, now: Time, is_meant: impl Fn(&(NodeId, NodeId)) -> bool) {
-        if !self.faults.is_stream {
-            return;
-        }
-        for (_, link) in self.links.iter_mut().filter(|(ends, _)| is_meant(ends)) {
-            self.counts.torn += u64::from(link.break_off(now, now));
+        if self.faults.is_stream {
+            self.tear_where(|(from, _)| *from == node, |link| link.break_off(now, now));
         }
     }
 
-    /// The connection from one node to another is gone, and with it everything that was on its
-    /// way: the frame in the middle, and all behind it. A new one is there at `until`.
+    /// The connection from one node to another is gone, and with it what was on its way: all but
+    /// the beginning of the frame in the middle, and all behind that. A new one is there at `until`.
     pub(crate) fn break_connection(&mut self, from: NodeId, to: NodeId, now: Time, until: Time) {
-        let was_sending = self.link(from, to).break_off(now, until);
-        self.counts.torn += u64::from(was_sending);
+        self.link(from, to);
+        self.tear_where(|way| *way == (from, to), |link| link.break_off(now, until));
+    }
+
+    fn tear(&mut self, how: impl Fn(&mut Link) -> Option<Torn>) {
+        self.tear_where(|_| true, how);
+    }
+
+    /// Breaks connections; of the first thing that was held back, receivers get the beginning.
+    fn tear_where(
+        &mut self,
+        is_meant: impl Fn(&(NodeId, NodeId)) -> bool,
+        how: impl Fn(&mut Link) -> Option<Torn>,
+    ) {
+        let Self { links, rng, counts, misread, .. } = self;
+        for ((from, _), link) in links.iter_mut().filter(|(way, _)| is_meant(way)) {
+            let Some(Torn { reader, piece }) = how(link) else { continue };
+            match reader.read_torn(&piece, rng) {
+                Ok(is_half) => counts.torn += u64::from(is_half),
+                Err(error) => *misread = Some((*from, error)),
+            }
+        }
     }
 
     /// Sends a message now.
@@ -208,6 +250,7 @@ impl Network {
         };
         counts.slowed += u64::from(through > now);
         let through = if is_answer { held_back(faults, rng, through) } else { through };
+        let head = head(faults, rng, link, through, size);
         let first = Some(arrival(faults, rng, link, through));
         let is_doubled = !faults.is_stream && rng.happens(faults.duplication);
         let second = is_doubled.then(|| arrival(faults, rng, link, through));
@@ -216,32 +259,47 @@ impl Network {
             .then(|| now.after(rng.duration(Duration::from_secs(1), faults.stale_after_max)));
         counts.duplicated += u64::from(is_doubled);
         counts.stale += u64::from(stale.is_some());
-        Arrivals { first, second, stale, connection: link.connection }
+        Arrivals { first, head, second, stale, connection: link.connection }
     }
 
-    /// Whether a message that has come to the end of its way arrives. One that meets a cut on a
-    /// connection is held back until [`Self::mend`].
+    /// A piece has come to the end of its way; returns the body of the frame that it ends. One that
+    /// meets a cut on a connection is held back until [`Self::mend`].
     pub(crate) fn arrives(
         &mut self,
         from: NodeId,
         to: NodeId,
         connection: u64,
-        bytes: &Bytes,
-    ) -> bool {
+        piece: Piece,
+    ) -> Option<Bytes> {
         let is_cut = self.is_cut(from, to);
         let is_stream = self.faults.is_stream;
-        let Some(link) = self.links.get_mut(&(from, to)) else { return !is_cut };
-        if link.connection != connection {
-            self.counts.broken_off += 1;
-            return false;
-        }
-        if is_stream && (is_cut || link.holds_back()) {
+        let Self { links, rng, counts, misread, .. } = self;
+        let link = links.get_mut(&(from, to))?;
+        if is_stream && link.connection == connection && (is_cut || link.holds_back()) {
             // Also what comes later waits, or it would overtake.
-            self.counts.held_back += 1;
-            link.hold(bytes.clone());
-            return false;
+            counts.held_back += 1;
+            link.hold(piece);
+            return None;
         }
-        !is_cut
+        let read = match link.end_of(connection, is_cut) {
+            End::Whole(_) if is_cut => return None,
+            End::Whole(reader) => reader.read(&piece),
+            End::Torn(reader) => {
+                counts.broken_off += 1;
+                reader.read_torn(&piece, rng).map(|is_half| {
+                    counts.torn += u64::from(is_half);
+                    None
+                })
+            }
+            End::Lost => {
+                counts.broken_off += 1;
+                return None;
+            }
+        };
+        read.unwrap_or_else(|error| {
+            *misread = Some((from, error));
+            None
+        })
     }
 
     /// When something that a client and a node say to each other arrives; or, if it never does,
@@ -313,6 +371,20 @@ fn one_way(faults: &NetworkFaults, rng: &mut Rng, now: Time) -> Time {
         return at;
     }
     at.after(rng.duration(Duration::ZERO, jitter_max))
+}
+
+/// What arrives first of a frame that comes in two pieces.
+fn head(
+    faults: &NetworkFaults,
+    rng: &mut Rng,
+    link: &mut Link,
+    sent: Time,
+    size: usize,
+) -> Option<Head> {
+    if !faults.is_stream || size < 2 || !rng.happens(TWO_PIECES) {
+        return None;
+    }
+    Some(Head { at: arrival(faults, rng, link, sent), bytes: 1 + rng.index(size - 1) })
 }
 
 fn arrival(faults: &NetworkFaults, rng: &mut Rng, link: &mut Link, sent: Time) -> Time {

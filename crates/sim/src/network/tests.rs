@@ -16,8 +16,23 @@ fn parcel(size: usize) -> Parcel {
     Parcel { size, is_answer: false }
 }
 
-fn frame() -> Bytes {
-    Bytes::from_static(b"frame")
+/// A frame around this.
+fn whole(body: &[u8]) -> Piece {
+    Piece { bytes: quorate::wire::frame_of(body), is_end: true }
+}
+
+/// A frame around this, in two pieces.
+fn halves(body: &[u8]) -> [Piece; 2] {
+    let mut bytes = whole(body).bytes;
+    let head = bytes.split_to(10);
+    [Piece { bytes: head, is_end: false }, Piece { bytes, is_end: true }]
+}
+
+/// A network of connections with a frame's worth on its way from one to the other.
+fn sending() -> (Network, u64) {
+    let mut network = Network::new(stream(), Rng::new(1));
+    let connection = network.send(Time::ZERO, ONE, TWO, parcel(100)).connection;
+    (network, connection)
 }
 
 #[test]
@@ -91,43 +106,108 @@ fn a_connection_that_breaks_in_the_middle_of_a_frame_loses_it_and_everything_beh
     let mut network = Network::new(faults, Rng::new(1));
     let sent: Vec<Arrivals> =
         (0..3).map(|_| network.send(Time::ZERO, ONE, TWO, parcel(1_000))).collect();
+    let body = [7; 992];
     let arrives = |network: &mut Network, frame_at: usize| {
-        network.arrives(ONE, TWO, sent[frame_at].connection, &frame())
+        network.arrives(ONE, TWO, sent[frame_at].connection, whole(&body)).is_some()
     };
     assert!(arrives(&mut network, 0), "what arrived before the break has arrived");
     let middle = at(150_000);
     assert!(sent[0].first.unwrap() < middle && sent[1].first.unwrap() > middle);
     network.break_connection(ONE, TWO, middle, at(200_000));
-    assert!(!arrives(&mut network, 1), "torn in the middle");
-    assert!(!arrives(&mut network, 2), "behind it");
     let during = network.send(at(160_000), ONE, TWO, parcel(10));
     assert_eq!(during.first, None, "there is no connection");
     let after = network.send(at(200_000), ONE, TWO, parcel(10));
-    assert!(network.arrives(ONE, TWO, after.connection, &frame()));
+    assert!(network.arrives(ONE, TWO, after.connection, whole(b"new")).is_some());
+    assert!(!arrives(&mut network, 1), "torn in the middle");
+    assert!(!arrives(&mut network, 2), "behind it");
+    assert!(network.arrives(ONE, TWO, after.connection, whole(b"new")).is_some());
     let MessageCounts { torn, broken_off, unconnected, .. } = network.counts();
     assert_eq!((torn, broken_off, unconnected), (1, 2, 1));
+    assert_eq!(network.take_misread(), None);
+}
+
+#[test]
+fn a_frame_in_two_pieces_comes_out_with_the_second() {
+    let (mut network, connection) = sending();
+    let [head, rest] = halves(b"in two pieces");
+    assert_eq!(network.arrives(ONE, TWO, connection, head), None);
+    assert_eq!(network.arrives(ONE, TWO, connection, rest).unwrap(), b"in two pieces"[..]);
+    assert_eq!(network.take_misread(), None);
+}
+
+#[test]
+fn half_a_frame_of_a_broken_connection_is_no_part_of_the_next() {
+    let (mut network, connection) = sending();
+    let [head, rest] = halves(b"in two pieces");
+    assert_eq!(network.arrives(ONE, TWO, connection, head), None);
+    network.break_connection(ONE, TWO, Time::ZERO, Time::ZERO);
+    let next = network.send(Time::ZERO, ONE, TWO, parcel(1)).connection;
+    assert_eq!(network.arrives(ONE, TWO, next, whole(b"new")).unwrap(), b"new"[..]);
+    assert_eq!(network.arrives(ONE, TWO, connection, rest), None);
+    assert_eq!(network.arrives(ONE, TWO, next, whole(b"newer")).unwrap(), b"newer"[..]);
+    assert_eq!(network.counts().torn, 1, "the reader was left with half a frame");
+    assert_eq!(network.take_misread(), None);
+}
+
+#[test]
+fn a_receiver_that_dies_reads_nothing_of_what_was_on_its_way() {
+    let (mut network, connection) = sending();
+    network.receiver_died(TWO, Time::ZERO);
+    assert_eq!(network.arrives(ONE, TWO, connection, whole(b"late")), None);
+    assert_eq!((network.counts().torn, network.counts().broken_off), (0, 1));
+}
+
+#[test]
+fn what_is_under_way_arrives_on_the_connection_that_it_was_sent_on_also_when_there_is_a_newer() {
+    let (mut network, connection) = sending();
+    let [head, rest] = halves(b"in two pieces");
+    assert_eq!(network.arrives(ONE, TWO, connection, head), None);
+    network.set_faults(stream());
+    let next = network.send(Time::ZERO, ONE, TWO, parcel(1)).connection;
+    assert_eq!(network.arrives(ONE, TWO, next, whole(b"new")).unwrap(), b"new"[..]);
+    assert_eq!(network.arrives(ONE, TWO, connection, rest).unwrap(), b"in two pieces"[..]);
+    assert_eq!(network.take_misread(), None);
+}
+
+#[test]
+fn a_judge_notices_whoever_reads_what_was_not_sent() {
+    let (mut network, connection) = sending();
+    // As if the reader had kept half a frame of another connection.
+    let [head, _] = halves(b"in two pieces");
+    network.arrives(ONE, TWO, connection, head);
+    network.arrives(ONE, TWO, connection, whole(b"new"));
+    assert!(matches!(network.take_misread(), Some((ONE, _))));
+    // As if it had made a frame of half a one.
+    let early = Piece { is_end: false, ..whole(b"early") };
+    network.send(Time::ZERO, TWO, ONE, parcel(1));
+    network.arrives(TWO, ONE, 0, early);
+    assert!(matches!(network.take_misread(), Some((TWO, Misread::TooEarly { .. }))));
 }
 
 #[test]
 fn a_cut_holds_back_what_travels_on_a_connection_until_it_is_mended_in_order() {
-    let mut network = Network::new(stream(), Rng::new(1));
-    let connection = network.send(Time::ZERO, ONE, TWO, parcel(1)).connection;
+    let (mut network, connection) = sending();
     network.cut(ONE, TWO);
-    let frames = ["first", "second"].map(|text| Bytes::from_static(text.as_bytes()));
-    assert!(!network.arrives(ONE, TWO, connection, &frames[0]));
-    assert!(!network.arrives(ONE, TWO, connection, &frames[1]));
-    assert_eq!(network.mend(Time::ZERO, ONE, TWO).frames, frames);
-    assert!(network.arrives(ONE, TWO, connection, &frame()));
+    let [head, rest] = halves(b"in two pieces");
+    for piece in [whole(b"first"), head] {
+        assert_eq!(network.arrives(ONE, TWO, connection, piece), None);
+    }
+    assert_eq!(network.release(ONE, TWO), [""; 0], "there is still a cut");
+    assert!(network.mend(Time::ZERO, ONE, TWO).is_some());
+    assert_eq!(network.arrives(ONE, TWO, connection, rest), None, "it waits behind the others");
+    assert_eq!(network.release(ONE, TWO), ["first", "in two pieces"]);
+    assert_eq!(network.arrives(ONE, TWO, connection, whole(b"then")).unwrap(), b"then"[..]);
+    assert_eq!(network.take_misread(), None);
 }
 
 #[test]
 fn what_a_cut_holds_back_is_lost_if_the_connection_breaks_meanwhile() {
-    let mut network = Network::new(stream(), Rng::new(1));
-    let connection = network.send(Time::ZERO, ONE, TWO, parcel(1)).connection;
+    let (mut network, connection) = sending();
     network.cut(ONE, TWO);
-    assert!(!network.arrives(ONE, TWO, connection, &frame()));
+    assert_eq!(network.arrives(ONE, TWO, connection, whole(b"held back")), None);
     network.break_connection(ONE, TWO, Time::ZERO, Time::ZERO);
-    assert!(network.mend(Time::ZERO, ONE, TWO).frames.is_empty());
+    assert_eq!(network.mend(Time::ZERO, ONE, TWO), None);
+    assert_eq!(network.release(ONE, TWO), [""; 0]);
 }
 
 #[test]
