@@ -10,8 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The crates that are copied, each with its tests.
-const CRATES: [&str; 5] = ["core", "wal", "node", "kv", "sim"];
+/// The crates that the runner of the simulator is made of.
+const OF_THE_RUNNER: [&str; 5] = ["core", "wal", "node", "kv", "sim"];
+/// The crates that only tests need: they are built when a mutant asks for one of their tests.
+const OF_TESTS: [&str; 2] = ["etcd-api", "server"];
 /// The crate that holds the choice.
 const SWITCH: &str = "quorate-zoo";
 /// The program that runs the simulator, an example of its crate.
@@ -114,7 +116,7 @@ impl Yard {
 /// If one cannot be read.
 pub(crate) fn sources(root: &Path) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
     let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> = CRATES.map(|name| root.join("crates").join(name)).to_vec();
+    let mut folders: Vec<PathBuf> = OF_THE_RUNNER.map(|name| root.join("crates").join(name)).to_vec();
     for folder in &mut folders {
         folder.push("src");
     }
@@ -142,6 +144,7 @@ fn package(folder: &str) -> &str {
         "wal" => "quorate-wal",
         "kv" => "quorate-kv",
         "sim" => "quorate-sim",
+        "server" => "quorate-server",
         _ => "quorate",
     }
 }
@@ -192,7 +195,8 @@ pub(crate) fn woven(root: &Path, groups: &[Group]) -> anyhow::Result<BTreeMap<St
 pub(crate) fn lay_out(root: &Path, groups: &[Group], build: Build) -> anyhow::Result<Yard> {
     let folder = folder(root).join("yard");
     let woven = woven(root, groups)?;
-    for name in CRATES {
+    // All of them are copied, each with its tests.
+    for name in OF_THE_RUNNER.into_iter().chain(OF_TESTS) {
         let from = root.join("crates").join(name);
         copy(root, &from, &folder, &woven)?;
         let manifest = fs::read_to_string(from.join("Cargo.toml"))?;
