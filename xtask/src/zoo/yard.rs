@@ -116,7 +116,8 @@ impl Yard {
 /// If one cannot be read.
 pub(crate) fn sources(root: &Path) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
     let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> = OF_THE_RUNNER.map(|name| root.join("crates").join(name)).to_vec();
+    let mut folders: Vec<PathBuf> =
+        OF_THE_RUNNER.map(|name| root.join("crates").join(name)).to_vec();
     for folder in &mut folders {
         folder.push("src");
     }
