@@ -2,6 +2,7 @@
 //! clients, their troubles and their judges. The seed decides everything; no clock, thread or
 //! randomly ordered map may have a say.
 
+mod arrivals;
 mod atlas;
 mod clients;
 mod clock;

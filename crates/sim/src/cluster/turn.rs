@@ -8,11 +8,11 @@ use super::{Cluster, ClusterOptions};
 use crate::application::{Application, OpId, Outcome};
 use crate::faults::SessionFault;
 use crate::judge::{Breach, Heard, bounds, may_lead};
-use crate::network::{Arrivals, Parcel, Piece, read_alone, read_garbled};
-use crate::trace::{Note, What, kind_of};
+use crate::network::{Arrivals, Parcel, Piece};
+use crate::trace::{Note, What};
 use bytes::Bytes;
 use quorate::parts::{Job, LogJob, MachineJob};
-use quorate::wire::{decode_peer_message, put_peer_frame};
+use quorate::wire::put_peer_frame;
 use quorate::{Input, Output, PeerMessage};
 use quorate_core::{Message, NodeId, Role, Time};
 use std::time::Duration;
@@ -25,77 +25,6 @@ const TURNS_PER_LOOK: u64 = 16;
 const MESSAGE_BYTES: usize = 512;
 
 impl<A: Application> Cluster<A> {
-    /// A frame or a piece of one reaches a node, if its connection still exists.
-    pub(super) fn deliver(
-        &mut self,
-        from: NodeId,
-        to: NodeId,
-        connection: u64,
-        piece: Piece,
-    ) -> Result<(), Breach> {
-        match self.network.arrives(from, to, connection, piece) {
-            Some(body) => self.receive(from, to, body),
-            None => Ok(()),
-        }
-    }
-
-    /// What a cut has held back reaches a node.
-    pub(super) fn release(&mut self, from: NodeId, to: NodeId) -> Result<(), Breach> {
-        let bodies = self.network.release(from, to);
-        bodies.into_iter().try_for_each(|body| self.receive(from, to, body))
-    }
-
-    /// A copy of a frame reaches a node long after it was sent. It can have waited in a buffer
-    /// of either process, so it arrives only if neither has died since.
-    pub(super) fn deliver_stale(
-        &mut self,
-        from: NodeId,
-        to: NodeId,
-        lives: (u64, u64),
-        frame: &Bytes,
-    ) -> Result<(), Breach> {
-        if self.lives(from, to) != lives || self.network.is_cut(from, to) {
-            return Ok(());
-        }
-        self.trace.counts.stale_deliveries += 1;
-        match read_alone(frame) {
-            Ok(Some(body)) => self.receive(from, to, body),
-            Ok(None) => Ok(()),
-            Err(misread) => Err(Breach::Misread { from, misread: misread.to_string() }),
-        }
-    }
-
-    /// The judge of those who read connections.
-    pub(super) fn check_readers(&mut self) -> Result<(), Breach> {
-        match self.network.take_misread() {
-            Some((from, misread)) => Err(Breach::Misread { from, misread: misread.to_string() }),
-            None => Ok(()),
-        }
-    }
-
-    fn lives(&self, one: NodeId, two: NodeId) -> (u64, u64) {
-        let life = |id| self.nodes.get(&id).map_or(0, |node| node.life);
-        (life(one), life(two))
-    }
-
-    /// A node receives a frame's body: here it becomes a message again.
-    fn receive(&mut self, from: NodeId, to: NodeId, body: Bytes) -> Result<(), Breach> {
-        if self.running(to).is_none() {
-            return Ok(());
-        }
-        self.trace.counts.delivered += 1;
-        let message = decode_peer_message(body)
-            .map_err(|error| Breach::WireBroken { from, reason: error.to_string() })?;
-        self.rpcs.entry(to).or_default().count(&message);
-        if let PeerMessage::Raft(message) = &message {
-            let what = What::Received { from, kind: kind_of(message), term: message.term() };
-            self.trace.note(Note { at: self.now, node: Some(to), what });
-        }
-        self.tell_received(from, to, &message);
-        self.tell(to, Input::Peer { from, message });
-        Ok(())
-    }
-
     /// Puts something into a node's inbox; it looks after a moment.
     pub(super) fn tell(&mut self, id: NodeId, input: Input) {
         let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) else {
@@ -375,21 +304,6 @@ impl<A: Application> Cluster<A> {
         self.queue.push(at, Happening::Deliver { from, to, connection, piece });
     }
 
-    /// A frame arrives damaged. The reader has to notice; and if it is the message that is damaged,
-    /// in a frame that fits it, a node must stand whatever it says, though nobody acts on it.
-    fn receive_garbled(&mut self, from: NodeId, frame: &Bytes) -> Result<(), Breach> {
-        self.trace.counts.garbled += 1;
-        let damaged = garbled(frame, &mut self.rng);
-        if damaged != frame && read_garbled(&damaged).is_some() {
-            let misread = "a damaged frame is taken for a sound one".to_owned();
-            return Err(Breach::Misread { from, misread });
-        }
-        if let Ok(Some(body)) = read_alone(frame) {
-            drop(decode_peer_message(garbled(&body, &mut self.rng)));
-        }
-        Ok(())
-    }
-
     /// An answer leaves a node for its client, who learns nothing from one that is lost.
     pub(super) fn send_answer(&mut self, id: NodeId, op: OpId, outcome: Outcome) {
         let answer = match self.network.client_way(self.now, id) {
@@ -457,19 +371,6 @@ const fn is_answer(message: &PeerMessage) -> bool {
 /// clock that there is.
 fn stall_bound(options: &ClusterOptions) -> Duration {
     options.raft.disk_stall_timeout * 5 / 4 + Duration::from_millis(100)
-}
-
-/// Bytes as nobody sends them: cut short, or with a few bytes of any value.
-fn garbled(bytes: &Bytes, rng: &mut crate::rng::Rng) -> Bytes {
-    let mut garbled = bytes.to_vec();
-    if rng.coin() {
-        garbled.truncate(rng.index(bytes.len()));
-    }
-    let at = rng.index(garbled.len());
-    for byte in garbled.iter_mut().skip(at).take(rng.index(9)) {
-        *byte = *rng.pick(&[0, 1, 0x7f, 0xff]).unwrap_or(&0);
-    }
-    garbled.into()
 }
 
 /// Another order of the same outputs, in which those of one kind keep theirs as far as the contract
