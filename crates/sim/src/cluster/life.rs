@@ -35,8 +35,9 @@ impl<A: Application> Cluster<A> {
         self.count_failures(id);
         match read {
             Ok((opened, digest)) => {
-                // What failed was not worth failing for.
-                let _forgiven = self.is_simulated_failure(id);
+                // What the disk failed in was not worth failing for. A store whose engine has failed
+                // is another matter: it has been opened, and says so when it is to apply something.
+                let _forgiven = disk.take_failure();
                 let Some(node) = self.nodes.get_mut(&id) else { return };
                 node.state = State::Starting(Box::new(Reading { task, opened, digest }));
                 let done = self.disk_time(work.sync_count + 1);
