@@ -77,7 +77,7 @@ async fn one_connection_more_than_the_limit_is_closed_at_once() {
 async fn one_byte_of_requests_more_than_the_limit_is_too_many_requests() {
     let put = PutRequest { key: "a".into(), value: "12345".into(), ..Default::default() };
     let size = prost::Message::encoded_len(&put);
-    for (pending_bytes_max, code) in [(size, "0"), (size - 1, "8")] {
+    for (pending_bytes_max, code) in [(size, "0"), (size - 1, "2")] {
         let options = ServerOptions { pending_bytes_max, ..Default::default() };
         let server = Server::start_with(options).await;
         let mut client = server.http2().await;

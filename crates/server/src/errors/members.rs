@@ -41,8 +41,9 @@ impl MembersRejection {
             Self::NotFound => (Code::NotFound, "etcdserver: member not found"),
             Self::UrlExists => (Code::FailedPrecondition, "etcdserver: Peer URLs already exists"),
             Self::BadUrls => (Code::InvalidArgument, "etcdserver: given member URLs are invalid"),
+            // As of `TooManyRequests`: an error of etcd's client library, hence no code on the wire.
             Self::NotEnoughStarted => (
-                Code::FailedPrecondition,
+                Code::Unknown,
                 "etcdserver: re-configuration failed due to not enough started members",
             ),
             Self::Unhealthy => (Code::Unavailable, "etcdserver: unhealthy cluster"),
