@@ -2,6 +2,7 @@
 //! it. Whatever a client sends can end its own connection and nothing else. Must not know what a
 //! request means.
 
+use crate::caller::PeerIdentity;
 use crate::grpc;
 use crate::http::{self as pages, Content};
 use crate::net::{self, Prefixed, Protocol};
@@ -21,7 +22,7 @@ use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 /// How much of a message may be on its way before we have taken any of it. Larger than the largest
@@ -54,30 +55,37 @@ pub(crate) enum ConnectionError {
     Http2(#[from] h2::Error),
 }
 
-/// Serves a connection until either side ends it. When `stop` changes, requests in progress are
+/// Serves the connection of `peer` until either side ends it. When `stop` changes, requests in progress are
 /// still answered.
-pub(crate) async fn serve(
+pub(crate) async fn serve<S>(
     service: &Service,
-    stream: TcpStream,
+    stream: S,
+    peer: &PeerIdentity,
     stop: watch::Receiver<bool>,
-) -> Result<(), ConnectionError> {
+) -> Result<(), ConnectionError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let options = service.options();
-    net::prepare(&stream, options.half_open_timeout)?;
     let (protocol, stream) = tokio::time::timeout(options.header_timeout, net::detect(stream))
         .await
         .map_err(|_| ConnectionError::Silent)??;
     match protocol {
-        Protocol::Http1 => serve_http1(service, stream, stop).await,
-        Protocol::Http2 => serve_http2(service, stream, stop).await,
+        Protocol::Http1 => serve_http1(service, stream, peer, stop).await,
+        Protocol::Http2 => serve_http2(service, stream, peer, stop).await,
     }
 }
 
-async fn serve_http1(
+async fn serve_http1<S>(
     service: &Service,
-    stream: Prefixed<TcpStream>,
+    stream: Prefixed<S>,
+    peer: &PeerIdentity,
     mut stop: watch::Receiver<bool>,
-) -> Result<(), ConnectionError> {
-    let answer = hyper::service::service_fn(|request| answer_http1(service, request));
+) -> Result<(), ConnectionError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let answer = hyper::service::service_fn(|request| answer_http1(service, peer, request));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(service.options().header_timeout)
@@ -93,6 +101,7 @@ async fn serve_http1(
 
 async fn answer_http1(
     service: &Service,
+    peer: &PeerIdentity,
     request: Request<hyper::body::Incoming>,
 ) -> Result<Response<Content>, Infallible> {
     let (head, body) = request.into_parts();
@@ -104,7 +113,7 @@ async fn answer_http1(
     }
     let collect = Limited::new(body, limit).collect();
     let response = match tokio::time::timeout(service.options().header_timeout, collect).await {
-        Ok(Ok(body)) => pages::respond(service, &head.method, &head.uri, body.to_bytes()).await,
+        Ok(Ok(body)) => pages::respond(service, peer, &head, body.to_bytes()).await,
         // Too large, too slow, or gone; only the first two read the answer.
         Ok(Err(_)) | Err(_) => {
             pages::refuse_body(limit.saturating_add(1), limit).map(Content::Whole)
@@ -113,11 +122,15 @@ async fn answer_http1(
     Ok(response)
 }
 
-async fn serve_http2(
+async fn serve_http2<S>(
     service: &Service,
-    stream: Prefixed<TcpStream>,
+    stream: Prefixed<S>,
+    peer: &PeerIdentity,
     mut stop: watch::Receiver<bool>,
-) -> Result<(), ConnectionError> {
+) -> Result<(), ConnectionError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let options = service.options();
     let handshake = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW_BYTES)
@@ -133,7 +146,7 @@ async fn serve_http2(
     let mut requests = FuturesUnordered::new();
     let mut run = |connection: &mut h2::server::Connection<_, _>, cx: &mut Context<'_>| {
         run_http2(connection, &mut requests, streams_count_max, cx, |request, respond| {
-            answer_http2(service, request, respond)
+            answer_http2(service, peer, request, respond)
         })
     };
     tokio::select! {
@@ -155,7 +168,7 @@ fn run_http2<S, F>(
     mut answer: impl FnMut(Request<RecvStream>, SendResponse<Bytes>) -> F,
 ) -> Poll<Result<(), ConnectionError>>
 where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = ()>,
 {
     loop {
@@ -182,18 +195,20 @@ where
 /// gRPC, or a page. The rarer is boxed: a future is as large as its largest branch.
 fn answer_http2(
     service: &Service,
+    peer: &PeerIdentity,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
 ) -> impl Future<Output = ()> {
     if grpc::is_grpc(request.headers()) {
-        Either::Left(grpc::answer(service, request, respond))
+        Either::Left(grpc::answer(service, peer, request, respond))
     } else {
-        Either::Right(Box::pin(answer_http2_page(service, request, respond)))
+        Either::Right(Box::pin(answer_http2_page(service, peer, request, respond)))
     }
 }
 
 async fn answer_http2_page(
     service: &Service,
+    peer: &PeerIdentity,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
@@ -201,7 +216,7 @@ async fn answer_http2_page(
     let limit = pages::body_bytes_max(service.options().message_bytes_max());
     let collect = collect_http2(body, limit);
     let response = match tokio::time::timeout(service.options().header_timeout, collect).await {
-        Ok(Ok(body)) => pages::respond(service, &head.method, &head.uri, body).await,
+        Ok(Ok(body)) => pages::respond(service, peer, &head, body).await,
         Ok(Err(TooLarge)) => pages::refuse_body(limit.saturating_add(1), limit).map(Content::Whole),
         Err(_) => return respond.send_reset(Reason::CANCEL),
     };

@@ -5,6 +5,7 @@ mod code;
 mod maintenance;
 mod members;
 
+use crate::method::Method;
 use quorate::{Doubt, Fate, ReadError, Refusal};
 use quorate_kv::{OpError, RequestError};
 use std::borrow::Cow;
@@ -55,7 +56,7 @@ pub(crate) enum Rejection {
     MessageCompressed,
     /// The JSON is not the message that the method takes.
     JsonMalformed(serde_json::Error),
-    /// The method is etcd's, and not served yet.
+    /// Nothing is served by this name, perhaps not yet.
     NotServed {
         /// Its full name, `service/method`.
         method: Cow<'static, str>,
@@ -127,6 +128,11 @@ impl Rejection {
             }
         };
         (code, Cow::Borrowed(text))
+    }
+
+    /// For a method that is in the table, and not built yet.
+    pub(crate) const fn not_served(method: Method) -> Self {
+        Self::NotServed { method: Cow::Borrowed(method.full_name()) }
     }
 }
 

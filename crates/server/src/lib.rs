@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 mod admission;
+mod caller;
 mod connection;
 mod errors;
 pub mod fuzz;

@@ -1,240 +1,209 @@
-//! The methods of the etcd v3 protocol and their two addresses, gRPC path and gateway path. Must
-//! not know what a method does.
+//! The methods of the etcd v3 protocol in one table: gRPC service and name, how many messages go each
+//! way, and the gateway's paths. Must not know what a method does.
 
-/// A method that this server serves.
+use std::time::Duration;
+
+/// Longer than any client waits.
+const LONG_PATIENCE: Duration = Duration::from_hours(24 * 365);
+
+/// How many messages go each way, and how long that may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Method {
-    Range,
-    Put,
-    DeleteRange,
-    Txn,
-    Compact,
-    Watch,
-    LeaseGrant,
-    LeaseRevoke,
-    LeaseKeepAlive,
-    LeaseTimeToLive,
-    LeaseLeases,
-    Status,
-    Alarm,
-    Defragment,
-    Hash,
-    HashKv,
-    Snapshot,
-    MoveLeader,
-    Downgrade,
-    MemberList,
-    MemberAdd,
-    MemberRemove,
-    MemberUpdate,
-    MemberPromote,
-    HealthCheck,
+pub(crate) enum Form {
+    /// One each way, within the server's patience.
+    Unary,
+    /// One each way, and the answer may take as long as the client waits.
+    LongUnary,
+    /// One, and then many from us.
+    ServerStream,
+    /// Many each way.
+    Bidi,
+}
+
+impl Form {
+    /// How gRPC's metrics call it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Unary | Self::LongUnary => "unary",
+            Self::ServerStream => "server_stream",
+            Self::Bidi => "bidi_stream",
+        }
+    }
+
+    /// How long the answer may take at most, if `usual` is how long most may. Streams end otherwise.
+    pub(crate) const fn patience_max(self, usual: Duration) -> Duration {
+        match self {
+            Self::LongUnary => LONG_PATIENCE,
+            Self::Unary | Self::ServerStream | Self::Bidi => usual,
+        }
+    }
+}
+
+/// Makes everything that has a line for each method from the one table. A row is: ours, gRPC's name,
+/// the form, the gateway's paths without `/v3/`: the first is the proper one.
+macro_rules! methods {
+    ($($service:literal {
+        $($method:ident $name:literal $form:ident [$($path:literal),*])*
+    })*) => {
+        /// A method that this server knows. Not all are served: see `Service::call`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Method {
+            $($($method,)*)*
+        }
+
+        impl Method {
+            pub(crate) const COUNT: usize = [$($(Self::$method),*),*].len();
+
+            pub(crate) const ALL: [Self; Self::COUNT] = [$($(Self::$method),*),*];
+
+            fn in_service(service: &str, name: &str) -> Option<Self> {
+                match service {
+                    $($service => match name {
+                        $($name => Some(Self::$method),)*
+                        _ => None,
+                    },)*
+                    _ => None,
+                }
+            }
+
+            fn below_v3(path: &str) -> Option<Self> {
+                match path {
+                    $($($($path => Some(Self::$method),)*)*)*
+                    _ => None,
+                }
+            }
+
+            pub(crate) const fn service(self) -> &'static str {
+                match self {
+                    $($(Self::$method)|* => $service,)*
+                }
+            }
+
+            pub(crate) const fn name(self) -> &'static str {
+                match self {
+                    $($(Self::$method => $name,)*)*
+                }
+            }
+
+            /// Service and name, as in its gRPC path.
+            pub(crate) const fn full_name(self) -> &'static str {
+                match self {
+                    $($(Self::$method => concat!($service, "/", $name),)*)*
+                }
+            }
+
+            pub(crate) const fn form(self) -> Form {
+                match self {
+                    $($(Self::$method => Form::$form,)*)*
+                }
+            }
+
+            /// Its gateway paths without `/v3/`; none if it cannot be reached so.
+            pub(crate) const fn gateway_paths(self) -> &'static [&'static str] {
+                match self {
+                    $($(Self::$method => &[$($path),*],)*)*
+                }
+            }
+        }
+    };
+}
+
+// A path is looked up service by service, then name by name: what is asked for most comes first.
+// Some methods of leases were below `kv` at the gateway once, and still are.
+methods! {
+    "etcdserverpb.KV" {
+        Range "Range" Unary ["kv/range"]
+        Put "Put" Unary ["kv/put"]
+        Txn "Txn" Unary ["kv/txn"]
+        DeleteRange "DeleteRange" Unary ["kv/deleterange"]
+        Compact "Compact" Unary ["kv/compaction"]
+        RangeStream "RangeStream" ServerStream []
+    }
+    "etcdserverpb.Lease" {
+        LeaseGrant "LeaseGrant" Unary ["lease/grant"]
+        LeaseRevoke "LeaseRevoke" Unary ["lease/revoke", "kv/lease/revoke"]
+        LeaseKeepAlive "LeaseKeepAlive" Bidi ["lease/keepalive"]
+        LeaseTimeToLive "LeaseTimeToLive" Unary ["lease/timetolive", "kv/lease/timetolive"]
+        LeaseLeases "LeaseLeases" Unary ["lease/leases", "kv/lease/leases"]
+    }
+    "etcdserverpb.Watch" {
+        Watch "Watch" Bidi ["watch"]
+    }
+    "etcdserverpb.Auth" {
+        Authenticate "Authenticate" Unary ["auth/authenticate"]
+        AuthEnable "AuthEnable" Unary ["auth/enable"]
+        AuthDisable "AuthDisable" Unary ["auth/disable"]
+        AuthStatus "AuthStatus" Unary ["auth/status"]
+        UserAdd "UserAdd" Unary ["auth/user/add"]
+        UserGet "UserGet" Unary ["auth/user/get"]
+        UserList "UserList" Unary ["auth/user/list"]
+        UserDelete "UserDelete" Unary ["auth/user/delete"]
+        UserChangePassword "UserChangePassword" Unary ["auth/user/changepw"]
+        UserGrantRole "UserGrantRole" Unary ["auth/user/grant"]
+        UserRevokeRole "UserRevokeRole" Unary ["auth/user/revoke"]
+        RoleAdd "RoleAdd" Unary ["auth/role/add"]
+        RoleGet "RoleGet" Unary ["auth/role/get"]
+        RoleList "RoleList" Unary ["auth/role/list"]
+        RoleDelete "RoleDelete" Unary ["auth/role/delete"]
+        RoleGrantPermission "RoleGrantPermission" Unary ["auth/role/grant"]
+        RoleRevokePermission "RoleRevokePermission" Unary ["auth/role/revoke"]
+    }
+    "etcdserverpb.Maintenance" {
+        Status "Status" Unary ["maintenance/status"]
+        Alarm "Alarm" Unary ["maintenance/alarm"]
+        Defragment "Defragment" Unary ["maintenance/defragment"]
+        Hash "Hash" Unary ["maintenance/hash"]
+        HashKv "HashKV" Unary ["maintenance/hashkv"]
+        Snapshot "Snapshot" ServerStream ["maintenance/snapshot"]
+        MoveLeader "MoveLeader" Unary ["maintenance/transfer-leadership"]
+        Downgrade "Downgrade" Unary ["maintenance/downgrade"]
+    }
+    "etcdserverpb.Cluster" {
+        MemberList "MemberList" Unary ["cluster/member/list"]
+        MemberAdd "MemberAdd" Unary ["cluster/member/add"]
+        MemberRemove "MemberRemove" Unary ["cluster/member/remove"]
+        MemberUpdate "MemberUpdate" Unary ["cluster/member/update"]
+        MemberPromote "MemberPromote" Unary ["cluster/member/promote"]
+    }
+    "v3lockpb.Lock" {
+        Lock "Lock" LongUnary ["lock/lock"]
+        Unlock "Unlock" Unary ["lock/unlock"]
+    }
+    "v3electionpb.Election" {
+        Campaign "Campaign" LongUnary ["election/campaign"]
+        Proclaim "Proclaim" Unary ["election/proclaim"]
+        Leader "Leader" Unary ["election/leader"]
+        Observe "Observe" ServerStream ["election/observe"]
+        Resign "Resign" Unary ["election/resign"]
+    }
+    "grpc.health.v1.Health" {
+        HealthCheck "Check" Unary []
+        HealthWatch "Watch" ServerStream []
+    }
+    "grpc.reflection.v1.ServerReflection" {
+        Reflection "ServerReflectionInfo" Bidi []
+    }
+    "grpc.reflection.v1alpha.ServerReflection" {
+        ReflectionAlpha "ServerReflectionInfo" Bidi []
+    }
 }
 
 impl Method {
-    pub(crate) const COUNT: usize = 25;
-
-    pub(crate) const ALL: [Self; Self::COUNT] = [
-        Self::Range,
-        Self::Put,
-        Self::DeleteRange,
-        Self::Txn,
-        Self::Compact,
-        Self::Watch,
-        Self::LeaseGrant,
-        Self::LeaseRevoke,
-        Self::LeaseKeepAlive,
-        Self::LeaseTimeToLive,
-        Self::LeaseLeases,
-        Self::Status,
-        Self::Alarm,
-        Self::Defragment,
-        Self::Hash,
-        Self::HashKv,
-        Self::Snapshot,
-        Self::MoveLeader,
-        Self::Downgrade,
-        Self::MemberList,
-        Self::MemberAdd,
-        Self::MemberRemove,
-        Self::MemberUpdate,
-        Self::MemberPromote,
-        Self::HealthCheck,
-    ];
-
     /// The method at a gRPC path such as `/etcdserverpb.KV/Put`.
     pub(crate) fn from_grpc_path(path: &str) -> Option<Self> {
         let (service, name) = path.strip_prefix('/')?.split_once('/')?;
-        Self::ALL.into_iter().find(|method| method.name() == name && method.service() == service)
+        Self::in_service(service, name)
     }
 
-    /// The method at a gateway path such as `/v3/kv/put`.
+    /// The method at a gateway path such as `/v3/kv/put`, or `/v3beta/kv/put` as it was once.
     pub(crate) fn from_gateway_path(path: &str) -> Option<Self> {
-        // Some methods of leases were below `kv` once, and still are.
-        let path = match path {
-            "/v3/kv/lease/revoke" => "/v3/lease/revoke",
-            "/v3/kv/lease/timetolive" => "/v3/lease/timetolive",
-            "/v3/kv/lease/leases" => "/v3/lease/leases",
-            path => path,
-        };
-        Self::ALL.into_iter().find(|method| method.gateway_path() == Some(path))
+        let path = path.strip_prefix("/v3/").or_else(|| path.strip_prefix("/v3beta/"))?;
+        Self::below_v3(path)
     }
 
     /// Its place in [`Method::ALL`].
     pub(crate) const fn index(self) -> usize {
         self as usize
     }
-
-    pub(crate) const fn service(self) -> &'static str {
-        match self {
-            Self::Range | Self::Put | Self::DeleteRange | Self::Txn | Self::Compact => {
-                "etcdserverpb.KV"
-            }
-            Self::Watch => "etcdserverpb.Watch",
-            Self::LeaseGrant
-            | Self::LeaseRevoke
-            | Self::LeaseKeepAlive
-            | Self::LeaseTimeToLive
-            | Self::LeaseLeases => "etcdserverpb.Lease",
-            Self::Status
-            | Self::Alarm
-            | Self::Defragment
-            | Self::Hash
-            | Self::HashKv
-            | Self::Snapshot
-            | Self::MoveLeader
-            | Self::Downgrade => "etcdserverpb.Maintenance",
-            Self::MemberList
-            | Self::MemberAdd
-            | Self::MemberRemove
-            | Self::MemberUpdate
-            | Self::MemberPromote => "etcdserverpb.Cluster",
-            Self::HealthCheck => "grpc.health.v1.Health",
-        }
-    }
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Range => "Range",
-            Self::Put => "Put",
-            Self::DeleteRange => "DeleteRange",
-            Self::Txn => "Txn",
-            Self::Compact => "Compact",
-            Self::Watch => "Watch",
-            Self::LeaseGrant => "LeaseGrant",
-            Self::LeaseRevoke => "LeaseRevoke",
-            Self::LeaseKeepAlive => "LeaseKeepAlive",
-            Self::LeaseTimeToLive => "LeaseTimeToLive",
-            Self::LeaseLeases => "LeaseLeases",
-            Self::Status => "Status",
-            Self::Alarm => "Alarm",
-            Self::Defragment => "Defragment",
-            Self::Hash => "Hash",
-            Self::HashKv => "HashKV",
-            Self::Snapshot => "Snapshot",
-            Self::MoveLeader => "MoveLeader",
-            Self::Downgrade => "Downgrade",
-            Self::MemberList => "MemberList",
-            Self::MemberAdd => "MemberAdd",
-            Self::MemberRemove => "MemberRemove",
-            Self::MemberUpdate => "MemberUpdate",
-            Self::MemberPromote => "MemberPromote",
-            Self::HealthCheck => "Check",
-        }
-    }
-
-    /// How gRPC's metrics call its form.
-    pub(crate) const fn form(self) -> &'static str {
-        match self {
-            Self::Watch | Self::LeaseKeepAlive => "bidi_stream",
-            Self::Snapshot => "server_stream",
-            Self::Range
-            | Self::Put
-            | Self::DeleteRange
-            | Self::Txn
-            | Self::Compact
-            | Self::LeaseGrant
-            | Self::LeaseRevoke
-            | Self::LeaseTimeToLive
-            | Self::LeaseLeases
-            | Self::Status
-            | Self::Alarm
-            | Self::Defragment
-            | Self::Hash
-            | Self::HashKv
-            | Self::MoveLeader
-            | Self::Downgrade
-            | Self::MemberList
-            | Self::MemberAdd
-            | Self::MemberRemove
-            | Self::MemberUpdate
-            | Self::MemberPromote
-            | Self::HealthCheck => "unary",
-        }
-    }
-
-    const fn gateway_path(self) -> Option<&'static str> {
-        match self {
-            Self::Range => Some("/v3/kv/range"),
-            Self::Put => Some("/v3/kv/put"),
-            Self::DeleteRange => Some("/v3/kv/deleterange"),
-            Self::Txn => Some("/v3/kv/txn"),
-            Self::Compact => Some("/v3/kv/compaction"),
-            Self::Watch => Some("/v3/watch"),
-            Self::LeaseGrant => Some("/v3/lease/grant"),
-            Self::LeaseRevoke => Some("/v3/lease/revoke"),
-            Self::LeaseKeepAlive => Some("/v3/lease/keepalive"),
-            Self::LeaseTimeToLive => Some("/v3/lease/timetolive"),
-            Self::LeaseLeases => Some("/v3/lease/leases"),
-            Self::Status => Some("/v3/maintenance/status"),
-            Self::Alarm => Some("/v3/maintenance/alarm"),
-            Self::Defragment => Some("/v3/maintenance/defragment"),
-            Self::Hash => Some("/v3/maintenance/hash"),
-            Self::HashKv => Some("/v3/maintenance/hashkv"),
-            Self::Snapshot => Some("/v3/maintenance/snapshot"),
-            Self::MoveLeader => Some("/v3/maintenance/transfer-leadership"),
-            Self::Downgrade => Some("/v3/maintenance/downgrade"),
-            Self::MemberList => Some("/v3/cluster/member/list"),
-            Self::MemberAdd => Some("/v3/cluster/member/add"),
-            Self::MemberRemove => Some("/v3/cluster/member/remove"),
-            Self::MemberUpdate => Some("/v3/cluster/member/update"),
-            Self::MemberPromote => Some("/v3/cluster/member/promote"),
-            Self::HealthCheck => None,
-        }
-    }
-}
-
-/// The gateway paths of etcd's methods that are not served yet, with the methods' full names.
-const NOT_SERVED: [(&str, &str); 24] = [
-    ("/v3/auth/enable", "etcdserverpb.Auth/AuthEnable"),
-    ("/v3/auth/disable", "etcdserverpb.Auth/AuthDisable"),
-    ("/v3/auth/status", "etcdserverpb.Auth/AuthStatus"),
-    ("/v3/auth/authenticate", "etcdserverpb.Auth/Authenticate"),
-    ("/v3/auth/user/add", "etcdserverpb.Auth/UserAdd"),
-    ("/v3/auth/user/get", "etcdserverpb.Auth/UserGet"),
-    ("/v3/auth/user/list", "etcdserverpb.Auth/UserList"),
-    ("/v3/auth/user/delete", "etcdserverpb.Auth/UserDelete"),
-    ("/v3/auth/user/changepw", "etcdserverpb.Auth/UserChangePassword"),
-    ("/v3/auth/user/grant", "etcdserverpb.Auth/UserGrantRole"),
-    ("/v3/auth/user/revoke", "etcdserverpb.Auth/UserRevokeRole"),
-    ("/v3/auth/role/add", "etcdserverpb.Auth/RoleAdd"),
-    ("/v3/auth/role/get", "etcdserverpb.Auth/RoleGet"),
-    ("/v3/auth/role/list", "etcdserverpb.Auth/RoleList"),
-    ("/v3/auth/role/delete", "etcdserverpb.Auth/RoleDelete"),
-    ("/v3/auth/role/grant", "etcdserverpb.Auth/RoleGrantPermission"),
-    ("/v3/auth/role/revoke", "etcdserverpb.Auth/RoleRevokePermission"),
-    ("/v3/lock/lock", "v3lockpb.Lock/Lock"),
-    ("/v3/lock/unlock", "v3lockpb.Lock/Unlock"),
-    ("/v3/election/campaign", "v3electionpb.Election/Campaign"),
-    ("/v3/election/proclaim", "v3electionpb.Election/Proclaim"),
-    ("/v3/election/leader", "v3electionpb.Election/Leader"),
-    ("/v3/election/observe", "v3electionpb.Election/Observe"),
-    ("/v3/election/resign", "v3electionpb.Election/Resign"),
-];
-
-/// The full name of the method at a gateway path, if it is one of etcd's that we do not serve yet.
-pub(crate) fn not_served_at(path: &str) -> Option<&'static str> {
-    NOT_SERVED.iter().find(|(known, _)| *known == path).map(|(_, name)| *name)
 }
 
 #[cfg(test)]
@@ -242,15 +211,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_served_method_is_found_at_its_paths_and_counted_in_its_place() {
+    fn every_row_is_found_at_its_paths() {
         for (index, method) in Method::ALL.into_iter().enumerate() {
-            let path = format!("/{}/{}", method.service(), method.name());
-            assert_eq!(Method::from_grpc_path(&path), Some(method));
+            let path = format!("/{}", method.full_name());
+            assert_eq!(path, format!("/{}/{}", method.service(), method.name()));
+            assert_eq!(Method::from_grpc_path(&path), Some(method), "{path}");
             assert_eq!(method.index(), index);
-            if let Some(path) = method.gateway_path() {
-                assert_eq!(Method::from_gateway_path(path), Some(method));
-                assert_eq!(not_served_at(path), None);
+            for path in method.gateway_paths() {
+                for root in ["/v3", "/v3beta"] {
+                    let found = Method::from_gateway_path(&format!("{root}/{path}"));
+                    assert_eq!(found, Some(method), "{path}");
+                }
             }
+        }
+    }
+
+    #[test]
+    fn the_table_has_every_method_of_etcds_protocol() {
+        let services = Method::ALL.map(Method::service);
+        let count = |service| services.iter().filter(|found| **found == service).count();
+        let expected = [
+            ("etcdserverpb.KV", 6),
+            ("etcdserverpb.Watch", 1),
+            ("etcdserverpb.Lease", 5),
+            ("etcdserverpb.Cluster", 5),
+            ("etcdserverpb.Maintenance", 8),
+            ("etcdserverpb.Auth", 17),
+            ("v3lockpb.Lock", 2),
+            ("v3electionpb.Election", 5),
+            ("grpc.health.v1.Health", 2),
+        ];
+        for (service, methods) in expected {
+            assert_eq!(count(service), methods, "{service}");
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_lock_is_not_hurried_and_everybody_else_is() {
+        let usual = Duration::from_secs(7);
+        for method in Method::ALL {
+            let is_hurried = method.form().patience_max(usual) == usual;
+            let waits = matches!(method, Method::Lock | Method::Campaign);
+            assert_eq!(is_hurried, !waits, "{method:?}");
         }
     }
 
@@ -275,14 +277,17 @@ mod tests {
             "etcdserverpb.KV/Put",
             "/etcdserverpb.Watch/watch",
             "/etcdserverpb.KV/put",
+            "/etcdserverpb.KV/Watch",
             "/x.KV/Put",
             "/v3/kv/put",
         ] {
             assert_eq!(Method::from_grpc_path(path), None, "{path}");
         }
-        assert_eq!(Method::from_gateway_path("/v3/kv/lease/grant"), None);
-        assert_eq!(Method::from_gateway_path("/v3/lock/lock"), None);
-        assert_eq!(not_served_at("/v3/lock/lock"), Some("v3lockpb.Lock/Lock"));
-        assert_eq!(not_served_at("/v3/nonsense"), None);
+        for path in
+            ["", "/v3", "/v3/", "v3/kv/put", "/v3/kv/put/", "/v3alpha/kv/put", "/v3/kv/lease/grant"]
+        {
+            assert_eq!(Method::from_gateway_path(path), None, "{path}");
+        }
+        assert_eq!(Method::from_gateway_path("/v3/nonsense"), None);
     }
 }

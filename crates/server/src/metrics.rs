@@ -12,7 +12,7 @@ use std::time::Duration;
 /// The counters that requests feed.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    methods: [MethodCounters; Method::COUNT],
+    methods: ByMethod,
     received_bytes: AtomicU64,
     sent_bytes: AtomicU64,
     proposals_started: AtomicU64,
@@ -32,6 +32,16 @@ struct MethodCounters {
     handled: [AtomicU64; Code::COUNT],
 }
 
+/// One for each, in the order of [`Method::ALL`].
+#[derive(Debug)]
+struct ByMethod([MethodCounters; Method::COUNT]);
+
+impl Default for ByMethod {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| MethodCounters::default()))
+    }
+}
+
 /// A proposal in progress; dropping it ends it, whatever became of it.
 #[derive(Debug)]
 pub(crate) struct ProposalInProgress<'a>(&'a Metrics);
@@ -44,13 +54,13 @@ impl Drop for ProposalInProgress<'_> {
 
 impl Metrics {
     pub(crate) fn started(&self, method: Method) {
-        if let Some(counters) = self.methods.get(method.index()) {
+        if let Some(counters) = self.methods.0.get(method.index()) {
             add(&counters.started, 1);
         }
     }
 
     pub(crate) fn handled(&self, method: Method, code: Code) {
-        let counters = self.methods.get(method.index());
+        let counters = self.methods.0.get(method.index());
         if let Some(count) =
             counters.and_then(|counters| counters.handled.get(usize::from(code.number())))
         {
@@ -242,11 +252,11 @@ impl Metrics {
         );
         out.gauge("quorate_client_connections", "Open client connections.", figures.connections);
         out.head("grpc_server_started_total", "counter", "gRPC calls that began.");
-        for (method, counters) in Method::ALL.into_iter().zip(&self.methods) {
+        for (method, counters) in Method::ALL.into_iter().zip(&self.methods.0) {
             out.method_line("grpc_server_started_total", method, None, load(&counters.started));
         }
         out.head("grpc_server_handled_total", "counter", "gRPC calls that ended, by outcome.");
-        for (method, counters) in Method::ALL.into_iter().zip(&self.methods) {
+        for (method, counters) in Method::ALL.into_iter().zip(&self.methods.0) {
             for (code, count) in Code::ALL.into_iter().zip(&counters.handled) {
                 out.method_line("grpc_server_handled_total", method, Some(code), load(count));
             }
@@ -364,7 +374,7 @@ impl Page {
         if let Some(code) = code {
             let _ = write!(self.text, "grpc_code=\"{}\",", code.name());
         }
-        let (service, form, method) = (method.service(), method.form(), method.name());
+        let (service, form, method) = (method.service(), method.form().name(), method.name());
         let _ = writeln!(
             self.text,
             "grpc_method=\"{method}\",grpc_service=\"{service}\",grpc_type=\"{form}\"}} {value}"

@@ -1,7 +1,9 @@
 //! The server's life: accept, serve each client in a task of its own, stop without breaking off
 //! what is in progress. Must not know what a client says.
 
-use crate::connection;
+use crate::caller::PeerIdentity;
+use crate::connection::{self, ConnectionError};
+use crate::net;
 use crate::options::ServerOptions;
 use crate::service::Service;
 use quorate::Node;
@@ -127,7 +129,7 @@ fn start(
     };
     let (service, stop) = (Arc::clone(service), stop.clone());
     connections.spawn(async move {
-        if let Err(error) = connection::serve(&service, stream, stop).await {
+        if let Err(error) = serve_plain(&service, stream, stop).await {
             tracing::debug!(
                 %address,
                 error = &error as &dyn std::error::Error,
@@ -136,4 +138,14 @@ fn start(
         }
         drop(place);
     });
+}
+
+/// Serves a client that the socket says nothing of.
+async fn serve_plain(
+    service: &Service,
+    stream: TcpStream,
+    stop: watch::Receiver<bool>,
+) -> Result<(), ConnectionError> {
+    net::prepare(&stream, service.options().half_open_timeout)?;
+    connection::serve(service, stream, &PeerIdentity::default(), stop).await
 }

@@ -33,6 +33,20 @@ async fn methods_that_are_not_served_yet_say_so() {
     let text = "quorate does not serve etcdserverpb.Auth/AuthEnable yet";
     assert_eq!(status, 501);
     assert_eq!(answer, format!(r#"{{"error":"{text}","code":12,"message":"{text}"}}"#));
+    for path in ["/v3/auth/user/add", "/v3beta/lock/lock", "/v3/election/observe"] {
+        assert_eq!(server.post(path, "{}").await.0, 501, "{path}");
+        assert_eq!(server.get(path).await.0, 405, "{path}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_method_is_not_found() {
+    let server = Server::start().await;
+    for path in ["/v3/kv/rangestream", "/v3/kv/lease/grant", "/v3/", "/v3beta/nonsense"] {
+        let (status, answer) = server.post(path, "{}").await;
+        assert_eq!((status, answer.as_str()), (404, "Not Found\n"), "{path}");
+    }
     server.stop().await;
 }
 

@@ -99,6 +99,37 @@ async fn methods_that_are_not_served_are_unimplemented() {
     let error = auth.auth_enable(AuthEnableRequest {}).await.unwrap_err();
     assert_eq!(error.code(), Code::Unimplemented);
     assert_eq!(error.message(), "quorate does not serve etcdserverpb.Auth/AuthEnable yet");
+    let mut client = server.http2().await;
+    for method in [
+        "etcdserverpb.Auth/UserRevokeRole",
+        "v3lockpb.Lock/Lock",
+        "v3electionpb.Election/Campaign",
+        // These are streams.
+        "etcdserverpb.KV/RangeStream",
+        "v3electionpb.Election/Observe",
+        "grpc.health.v1.Health/Watch",
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        // And this is nothing.
+        "etcdserverpb.KV/Get",
+    ] {
+        let body = framed(&RangeRequest::default());
+        let answer = raw_call(&mut client, &format!("/{method}"), &[], body).await;
+        let message = format!("quorate does not serve {method} yet");
+        let expected = RawAnswer { body: Vec::new(), code: "12".to_owned(), message };
+        assert_eq!(answer, expected);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_is_let_be_where_nobody_asks_for_one() {
+    let server = Server::start().await;
+    let mut client = server.http2().await;
+    let long = "x".repeat(9 << 10);
+    for header in [("token", "a.7"), ("authorization", "Bearer a.7"), ("token", long.as_str())] {
+        let answer = raw_call(&mut client, PUT, &[header], framed(&put("a", "1"))).await;
+        assert_eq!(answer.code, "0", "{answer:?}");
+    }
     server.stop().await;
 }
 

@@ -1,10 +1,11 @@
 //! What comes by gRPC before a method is carried out: paths, deadlines, the frames of a stream and
 //! the messages in them. HTTP/2 itself is `h2`'s, and not tried here.
 
+use crate::caller::{Caller, PeerIdentity};
 use crate::errors::Rejection;
 use crate::grpc::frame::{HEAD_BYTES, Inbox};
 use crate::grpc::headers;
-use crate::method::{Method, not_served_at};
+use crate::method::Method;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use prost::Message;
@@ -20,7 +21,7 @@ pub(super) fn grpc_request(data: &[u8]) {
     let Some((kind, rest)) = data.split_first() else { return };
     match kind % 4 {
         0 => check_path(&String::from_utf8_lossy(rest)),
-        1 => check_timeout(rest),
+        1 => check_headers(rest),
         2 => check_text(&String::from_utf8_lossy(rest)),
         _ => check_stream(rest),
     }
@@ -30,21 +31,42 @@ fn check_path(path: &str) {
     if let Some(method) = Method::from_grpc_path(path) {
         assert_eq!(path, format!("/{}/{}", method.service(), method.name()));
     }
-    let is_served = Method::from_gateway_path(path).is_some();
-    assert!(!is_served || not_served_at(path).is_none(), "served or not");
+    if let Some(method) = Method::from_gateway_path(path) {
+        let is_its = |own: &&str| path == format!("/v3/{own}") || path == format!("/v3beta/{own}");
+        assert!(method.gateway_paths().iter().any(is_its), "one of its own");
+    }
     assert!(headers::method_name(path).len() <= 128, "only so much is repeated");
 }
 
-fn check_timeout(value: &[u8]) {
+fn check_headers(value: &[u8]) {
     const TIMEOUT_MAX: Duration = Duration::from_hours(99_999_999);
     let Ok(value) = HeaderValue::from_bytes(value) else { return };
     let mut map = HeaderMap::new();
     map.insert("grpc-timeout", value.clone());
     map.insert("hasleader", value.clone());
-    map.insert(http::header::CONTENT_TYPE, value);
+    map.insert(http::header::CONTENT_TYPE, value.clone());
+    check_caller(&mut map, value);
     let _ = (headers::requires_leader(&map), headers::is_grpc(&map));
     let timeout = headers::timeout(&map).unwrap_or_default();
     assert!(timeout <= TIMEOUT_MAX, "eight digits of hours at most");
+}
+
+/// A token is a part of what was sent, and who sends something has one, of whatever worth.
+fn check_caller(map: &mut HeaderMap, value: HeaderValue) {
+    let peer = PeerIdentity { common_name: Some("root".into()) };
+    assert_eq!(Caller::by_grpc(map, &peer).token(), None, "nothing else is a token");
+    let sent = value.clone();
+    map.insert("token", value.clone());
+    map.insert("grpc-metadata-token", value);
+    for caller in [Caller::by_grpc(map, &peer), Caller::by_gateway(map, &peer)] {
+        let Some(token) = caller.token() else { panic!("who sends something has a token") };
+        assert!(sent.as_bytes().ends_with(token.as_bytes()), "it was sent");
+        assert!(token.len() <= 8 << 10, "it is not too long");
+        assert_eq!(caller.common_name(), Some("root"));
+    }
+    assert!(
+        Caller::by_gateway(map, &peer).is_gateway() && !Caller::by_grpc(map, &peer).is_gateway()
+    );
 }
 
 /// What we say to a client in a header can stand in one, and says what was meant.

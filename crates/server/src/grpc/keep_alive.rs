@@ -1,117 +1,74 @@
 //! The keep-alive stream over gRPC: many renewals at once, answers in the order of the requests, at
 //! the pace of the client. Must not know what a renewal does.
 
-use super::frame::{self, Messages};
-use super::{headers, send_rejection};
+use super::stream::{self, End, Requests};
+use super::{Head, send_rejection};
+use crate::caller::Caller;
 use crate::errors::{Code, Rejection};
-use crate::outlet::{Gone, Outlet};
+use crate::outlet::Outlet;
 use crate::service::Service;
 use bytes::Bytes;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use h2::RecvStream;
 use h2::server::SendResponse;
 use prost::Message;
-use quorate_etcd_api::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse};
+use quorate_etcd_api::etcdserverpb::LeaseKeepAliveRequest;
 use tokio::sync::watch as watch_channel;
 
 /// How many renewals of one stream may wait for their answers before further ones are read.
 const PENDING_COUNT_MAX: usize = 1024;
 
-/// Why a stream ends.
-enum End {
-    /// The client asked for no more, and has every answer.
-    Done,
-    Gone,
-    Rejected(Rejection),
-}
-
-impl From<Rejection> for End {
-    fn from(rejection: Rejection) -> Self {
-        Self::Rejected(rejection)
-    }
-}
-
-impl From<Gone> for End {
-    fn from(_: Gone) -> Self {
-        Self::Gone
-    }
-}
-
 /// Serves a stream until the client ends it, or the server has to.
 pub(super) async fn serve(
     service: &Service,
+    head: &Head,
     body: RecvStream,
     mut respond: SendResponse<Bytes>,
-    requires_leader: bool,
 ) -> Code {
-    if requires_leader && !service.has_leader() {
+    if head.requires_leader && !service.has_leader() {
         return send_rejection(&mut respond, &Rejection::NoLeader);
     }
-    // Some clients wait for the headers before they ask for anything.
-    let Ok(stream) = respond.send_response(headers::success(), false) else {
-        return Code::Canceled;
-    };
-    let mut outlet = Outlet::new(stream);
-    let end = converse(service, body, &mut outlet).await;
-    let (trailers, code) = match end {
-        End::Gone => return Code::Canceled,
-        End::Done => (headers::success_trailers(), Code::Ok),
-        End::Rejected(rejection) => {
-            let (code, text) = rejection.status();
-            (headers::trailers(code, &text), code)
-        }
-    };
-    outlet.end_with(trailers);
-    code
+    let Some(mut outlet) = stream::open(respond) else { return Code::Canceled };
+    let end = converse(service, &head.caller, body, &mut outlet).await;
+    stream::end(outlet, end)
 }
 
-async fn converse(service: &Service, body: RecvStream, outlet: &mut Outlet) -> End {
-    let mut messages = Messages::new(body, service.options().message_bytes_max());
+/// Ends well when the client asked for no more, and has every answer.
+async fn converse(
+    service: &Service,
+    caller: &Caller,
+    body: RecvStream,
+    outlet: &mut Outlet,
+) -> Result<(), End> {
+    let mut requests = Requests::new(service, body);
     let mut stopping = service.stopping();
     let mut pending = FuturesOrdered::new();
     let mut has_spoken = false;
     loop {
         let is_free = outlet.is_free();
         if has_spoken && is_free && pending.is_empty() {
-            return End::Done;
+            return Ok(());
         }
-        let step = tokio::select! {
+        tokio::select! {
             biased;
-            message = messages.next(), if !has_spoken && pending.len() < PENDING_COUNT_MAX => {
-                has_spoken = message.is_none();
-                let request = message.map_or(Ok(None), |it| request(service, it).map(Some));
-                request.map(|request| {
-                    pending.extend(request.map(|request| service.lease_keep_alive(request)));
-                })
+            request = requests.next(), if !has_spoken && pending.len() < PENDING_COUNT_MAX => {
+                match request? {
+                    Some(request) => {
+                        let request = decoded(request)?;
+                        pending.push_back(service.lease_keep_alive(request, caller));
+                    }
+                    None => has_spoken = true,
+                }
             }
-            flushed = outlet.flush() => flushed.map_err(End::from),
-            Some(answer) = pending.next(), if is_free => send(service, answer, outlet),
-            () = stopped(&mut stopping) => Err(Rejection::Stopped.into()),
-        };
-        if let Err(end) = step {
-            return end;
+            flushed = outlet.flush() => flushed?,
+            Some(answer) = pending.next(), if is_free => stream::put(service, outlet, &answer?),
+            () = stopped(&mut stopping) => return Err(Rejection::Stopped.into()),
         }
     }
 }
 
-fn request(
-    service: &Service,
-    message: Result<Bytes, Rejection>,
-) -> Result<LeaseKeepAliveRequest, End> {
-    let message = message?;
-    service.metrics().received(message.len() + frame::HEAD_BYTES);
-    LeaseKeepAliveRequest::decode(message).map_err(|error| Rejection::from(error).into())
-}
-
-fn send(
-    service: &Service,
-    answer: Result<LeaseKeepAliveResponse, Rejection>,
-    outlet: &mut Outlet,
-) -> Result<(), End> {
-    let frame = frame::encode(&answer?);
-    service.metrics().sent(frame.len());
-    outlet.put(frame);
-    Ok(())
+fn decoded(request: Bytes) -> Result<LeaseKeepAliveRequest, Rejection> {
+    Ok(LeaseKeepAliveRequest::decode(request)?)
 }
 
 async fn stopped(stopping: &mut watch_channel::Receiver<bool>) {

@@ -1,24 +1,34 @@
 //! gRPC over one HTTP/2 stream: from a request's headers to its answer with trailers, for methods
-//! with one message each way, and for streams. Bare `h2` rather than a layer on top, because this is the path of
+//! with one message each way; `stream` has the others. Bare `h2` rather than a layer on top, because this is the path of
 //! every put and get. Must not know what a method does.
 
 pub(crate) mod frame;
 pub(crate) mod headers;
 mod keep_alive;
 mod snapshot;
+mod stream;
 mod watch;
 
+use crate::caller::{Caller, PeerIdentity};
 use crate::errors::{Code, Rejection};
-use crate::method::Method;
+use crate::method::{Form, Method};
 use crate::service::Service;
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Request;
 use std::time::Duration;
-use tokio::time::Instant;
 
 pub(crate) use headers::is_grpc;
+
+/// What a request's headers say beside its method.
+struct Head {
+    caller: Caller,
+    /// How long the client is willing to wait, if it says so.
+    patience: Option<Duration>,
+    /// The client would rather hear that there is no leader than wait for one.
+    requires_leader: bool,
+}
 
 /// Answers one request. If the client is gone, the answer goes nowhere and that is all right:
 /// nothing else depends on it.
@@ -27,66 +37,84 @@ pub(crate) use headers::is_grpc;
 /// is one for every request in progress, and it is moved once.
 pub(crate) fn answer(
     service: &Service,
+    peer: &PeerIdentity,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) -> impl Future<Output = ()> {
-    let (head, body) = request.into_parts();
-    let method = Method::from_grpc_path(head.uri.path());
+    let (parts, body) = request.into_parts();
+    let method = Method::from_grpc_path(parts.uri.path());
     if method.is_none() {
-        let method = headers::method_name(head.uri.path());
+        let method = headers::method_name(parts.uri.path());
         send_rejection(&mut respond, &Rejection::NotServed { method });
     }
-    let patience_max = service.options().request_timeout;
-    let patience = headers::timeout(&head.headers).unwrap_or(patience_max).min(patience_max);
-    let requires_leader = headers::requires_leader(&head.headers);
-    drop(head);
+    let head = Head {
+        caller: Caller::by_grpc(&parts.headers, peer),
+        patience: headers::timeout(&parts.headers),
+        requires_leader: headers::requires_leader(&parts.headers),
+    };
+    drop(parts);
     async move {
         let Some(method) = method else { return };
         service.metrics().started(method);
-        if method == Method::Watch {
-            // The rarer is boxed: a future is as large as its largest branch.
-            let code = Box::pin(watch::serve(service, body, respond, requires_leader)).await;
-            return service.metrics().handled(method, code);
-        }
-        if method == Method::LeaseKeepAlive {
-            let code = Box::pin(keep_alive::serve(service, body, respond, requires_leader)).await;
-            return service.metrics().handled(method, code);
-        }
-        if method == Method::Snapshot {
-            let code = Box::pin(snapshot::serve(service, body, respond)).await;
-            return service.metrics().handled(method, code);
-        }
-        let outcome = if requires_leader && !service.has_leader() {
-            Err(Rejection::NoLeader)
-        } else {
-            call(service, method, body, patience).await
-        };
-        let code = match outcome {
-            Ok(frame) => {
-                service.metrics().sent(frame.len());
-                send_success(&mut respond, frame);
-                Code::Ok
+        let code = match method.form() {
+            Form::Unary | Form::LongUnary => {
+                answer_call(service, method, &head, body, respond).await
             }
-            Err(rejection) => send_rejection(&mut respond, &rejection),
+            // The rarer is boxed: a future is as large as its largest branch.
+            Form::ServerStream | Form::Bidi => {
+                Box::pin(stream::serve(service, method, &head, body, respond)).await
+            }
         };
         service.metrics().handled(method, code);
+    }
+}
+
+async fn answer_call(
+    service: &Service,
+    method: Method,
+    head: &Head,
+    body: RecvStream,
+    mut respond: SendResponse<Bytes>,
+) -> Code {
+    let outcome = if head.requires_leader && !service.has_leader() {
+        Err(Rejection::NoLeader)
+    } else {
+        call(service, method, head, body).await
+    };
+    match outcome {
+        Ok(frame) => {
+            service.metrics().sent(frame.len());
+            send_success(&mut respond, frame);
+            Code::Ok
+        }
+        Err(rejection) => send_rejection(&mut respond, &rejection),
     }
 }
 
 async fn call(
     service: &Service,
     method: Method,
+    head: &Head,
     mut body: RecvStream,
-    patience: Duration,
 ) -> Result<Bytes, Rejection> {
-    let deadline = Instant::now() + patience;
-    let size_max = service.options().message_bytes_max();
-    let receive = frame::receive(&mut body, size_max);
-    let message = tokio::time::timeout_at(deadline, receive)
-        .await
-        .unwrap_or(Err(Rejection::MessageIncomplete))?;
+    let deadline = service.deadline(method, head.patience);
+    let message = receive(service, &mut body, head.patience).await?;
+    service.call(method, message, deadline, &head.caller).await
+}
+
+/// The one message of a request. However long its answer may take, itself may not take long.
+async fn receive(
+    service: &Service,
+    body: &mut RecvStream,
+    patience: Option<Duration>,
+) -> Result<Bytes, Rejection> {
+    let patience_max = service.options().request_timeout;
+    let patience = patience.unwrap_or(patience_max).min(patience_max);
+    let receive = frame::receive(body, service.options().message_bytes_max());
+    let message = tokio::time::timeout(patience, receive).await;
+    let message = message.unwrap_or(Err(Rejection::MessageIncomplete))?;
     service.metrics().received(message.len() + frame::HEAD_BYTES);
-    service.call(method, message, deadline).await
+    Ok(message)
 }
 
 fn send_success(respond: &mut SendResponse<Bytes>, frame: Bytes) {

@@ -1,43 +1,80 @@
 //! The JSON gateway: a gRPC method as `POST` of a JSON object, in etcd 3.5's form. It translates
 //! and nothing else: the message takes the same way through the server as one that came by gRPC.
 
-use super::pages;
+use super::{Content, keep_alive, pages, snapshot, watch};
+use crate::caller::{Caller, PeerIdentity};
 use crate::errors::Rejection;
 use crate::grpc::frame;
-use crate::method::{self, Method};
+use crate::method::{Form, Method};
 use crate::service::Service;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
 use http::{Response, StatusCode};
 use prost::Message;
-use quorate_etcd_api::etcdserverpb as pb;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::time::Instant;
+
+/// Every message that a method takes or gives.
+mod messages {
+    pub(super) use quorate_etcd_api::etcdserverpb::*;
+    pub(super) use quorate_etcd_api::v3electionpb::*;
+    pub(super) use quorate_etcd_api::v3lockpb::*;
+}
 
 /// Answers a request below `/v3/` or its old name `/v3beta/`.
 pub(super) async fn respond(
     service: &Service,
-    http_method: &http::Method,
-    path: &str,
-    body: Bytes,
-) -> Response<Bytes> {
-    let path =
-        path.strip_prefix("/v3beta/").map_or_else(|| path.into(), |rest| format!("/v3/{rest}"));
-    let served = Method::from_gateway_path(&path);
-    let not_served = method::not_served_at(&path);
-    if served.is_none() && not_served.is_none() {
-        return pages::plain(StatusCode::NOT_FOUND, "Not Found\n");
-    }
-    if http_method != http::Method::POST {
-        return pages::plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
-    }
-    let outcome = match served {
-        Some(method) => call(service, method, &body).await,
-        None => Err(Rejection::NotServed { method: not_served.unwrap_or_default().into() }),
+    peer: &PeerIdentity,
+    head: &Parts,
+    body: &[u8],
+) -> Response<Content> {
+    let Some(method) = Method::from_gateway_path(head.uri.path()) else {
+        return pages::plain(StatusCode::NOT_FOUND, "Not Found\n").map(Content::Whole);
     };
-    outcome.map_or_else(|error| rejection(&error), |json| success(json.into()))
+    if head.method != http::Method::POST {
+        let refusal = pages::plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+        return refusal.map(Content::Whole);
+    }
+    let caller = Caller::by_gateway(&head.headers, peer);
+    let outcome = match method.form() {
+        Form::Unary | Form::LongUnary => {
+            let way = Way { service, method, caller: &caller };
+            call(way, body).await.map(|json| Content::Whole(json.into()))
+        }
+        Form::ServerStream | Form::Bidi => stream(service, method, body, &caller).await,
+    };
+    match outcome {
+        Ok(content) => success(content),
+        Err(error) => rejection(&error).map(Content::Whole),
+    }
+}
+
+/// Where a message goes, and whose it is.
+struct Way<'a> {
+    service: &'a Service,
+    method: Method,
+    caller: &'a Caller,
+}
+
+/// Begins the answer of a method that has many messages.
+async fn stream(
+    service: &Service,
+    method: Method,
+    body: &[u8],
+    caller: &Caller,
+) -> Result<Content, Rejection> {
+    if method == Method::Watch {
+        return watch::begin(service, body, caller).map(Content::Lines);
+    }
+    if method == Method::LeaseKeepAlive {
+        return keep_alive::respond(service, body, caller).await.map(Content::Whole);
+    }
+    if method == Method::Snapshot {
+        return snapshot::begin(service, caller).map(Content::Lines);
+    }
+    Err(Rejection::not_served(method))
 }
 
 /// The answer that says why there is none.
@@ -58,7 +95,7 @@ pub(super) fn rejection(rejection: &Rejection) -> Response<Bytes> {
 }
 
 /// The answer that holds this.
-pub(super) fn success<B>(body: B) -> Response<B> {
+fn success<B>(body: B) -> Response<B> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -66,13 +103,15 @@ pub(super) fn success<B>(body: B) -> Response<B> {
     response
 }
 
-async fn call(service: &Service, method: Method, json: &[u8]) -> Result<Vec<u8>, Rejection> {
+/// Carries out a method of one message each way. Those that are not built yet are here too: they
+/// are refused by the service, as by gRPC.
+async fn call(way: Way<'_>, json: &[u8]) -> Result<Vec<u8>, Rejection> {
     macro_rules! translate {
         ($request:ident, $response:ident) => {
-            translate::<pb::$request, pb::$response>(service, method, json).await
+            translate::<messages::$request, messages::$response>(way, json).await
         };
     }
-    match method {
+    match way.method {
         Method::Range => translate!(RangeRequest, RangeResponse),
         Method::Put => translate!(PutRequest, PutResponse),
         Method::DeleteRange => translate!(DeleteRangeRequest, DeleteRangeResponse),
@@ -94,30 +133,62 @@ async fn call(service: &Service, method: Method, json: &[u8]) -> Result<Vec<u8>,
         Method::LeaseRevoke => translate!(LeaseRevokeRequest, LeaseRevokeResponse),
         Method::LeaseTimeToLive => translate!(LeaseTimeToLiveRequest, LeaseTimeToLiveResponse),
         Method::LeaseLeases => translate!(LeaseLeasesRequest, LeaseLeasesResponse),
-        // The health service has no gateway path, and these are streams: nobody gets here.
-        Method::HealthCheck | Method::Watch | Method::LeaseKeepAlive | Method::Snapshot => {
-            Err(Rejection::NotServed { method: method.name().into() })
+        Method::Authenticate => translate!(AuthenticateRequest, AuthenticateResponse),
+        Method::AuthEnable => translate!(AuthEnableRequest, AuthEnableResponse),
+        Method::AuthDisable => translate!(AuthDisableRequest, AuthDisableResponse),
+        Method::AuthStatus => translate!(AuthStatusRequest, AuthStatusResponse),
+        Method::UserAdd => translate!(AuthUserAddRequest, AuthUserAddResponse),
+        Method::UserGet => translate!(AuthUserGetRequest, AuthUserGetResponse),
+        Method::UserList => translate!(AuthUserListRequest, AuthUserListResponse),
+        Method::UserDelete => translate!(AuthUserDeleteRequest, AuthUserDeleteResponse),
+        Method::UserChangePassword => {
+            translate!(AuthUserChangePasswordRequest, AuthUserChangePasswordResponse)
         }
+        Method::UserGrantRole => translate!(AuthUserGrantRoleRequest, AuthUserGrantRoleResponse),
+        Method::UserRevokeRole => translate!(AuthUserRevokeRoleRequest, AuthUserRevokeRoleResponse),
+        Method::RoleAdd => translate!(AuthRoleAddRequest, AuthRoleAddResponse),
+        Method::RoleGet => translate!(AuthRoleGetRequest, AuthRoleGetResponse),
+        Method::RoleList => translate!(AuthRoleListRequest, AuthRoleListResponse),
+        Method::RoleDelete => translate!(AuthRoleDeleteRequest, AuthRoleDeleteResponse),
+        Method::RoleGrantPermission => {
+            translate!(AuthRoleGrantPermissionRequest, AuthRoleGrantPermissionResponse)
+        }
+        Method::RoleRevokePermission => {
+            translate!(AuthRoleRevokePermissionRequest, AuthRoleRevokePermissionResponse)
+        }
+        Method::Lock => translate!(LockRequest, LockResponse),
+        Method::Unlock => translate!(UnlockRequest, UnlockResponse),
+        Method::Campaign => translate!(CampaignRequest, CampaignResponse),
+        Method::Proclaim => translate!(ProclaimRequest, ProclaimResponse),
+        Method::Leader => translate!(LeaderRequest, LeaderResponse),
+        Method::Resign => translate!(ResignRequest, ResignResponse),
+        // These have no gateway path, or are streams: nobody gets here.
+        Method::HealthCheck
+        | Method::HealthWatch
+        | Method::Reflection
+        | Method::ReflectionAlpha
+        | Method::RangeStream
+        | Method::Watch
+        | Method::LeaseKeepAlive
+        | Method::Snapshot
+        | Method::Observe => Err(Rejection::not_served(way.method)),
     }
 }
 
-async fn translate<Q, A>(
-    service: &Service,
-    method: Method,
-    json: &[u8],
-) -> Result<Vec<u8>, Rejection>
+async fn translate<Q, A>(way: Way<'_>, json: &[u8]) -> Result<Vec<u8>, Rejection>
 where
     Q: Message + DeserializeOwned + Default,
     A: Message + Serialize + Default,
 {
+    let Way { service, method, caller } = way;
     let request: Q = from_json(json).map_err(Rejection::JsonMalformed)?;
     let message: Bytes = request.encode_to_vec().into();
     let limit = service.options().message_bytes_max();
     if message.len() > limit {
         return Err(Rejection::MessageTooLarge { size: message.len(), limit });
     }
-    let deadline = Instant::now() + service.options().request_timeout;
-    let answer = service.call(method, message, deadline).await?;
+    let deadline = service.deadline(method, None);
+    let answer = service.call(method, message, deadline, caller).await?;
     let answer = A::decode(frame::message_of(answer)).map_err(|_| Rejection::Internal)?;
     serde_json::to_vec(&answer).map_err(|_| Rejection::Internal)
 }
@@ -166,6 +237,7 @@ fn without_nulls(value: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quorate_etcd_api::etcdserverpb as pb;
 
     #[test]
     fn null_and_nothing_stand_for_the_zero_value() {

@@ -3,6 +3,7 @@
 
 use super::gateway;
 use super::lines::{Line, last_line, line_of};
+use crate::caller::Caller;
 use crate::errors::Rejection;
 use crate::service::Service;
 use bytes::Bytes;
@@ -12,21 +13,20 @@ use quorate_etcd_api::etcdserverpb as pb;
 /// How many renewals one body may ask for.
 const REQUESTS_COUNT_MAX: usize = 1024;
 
-/// Whether this is the gateway's path of keep-alives.
-pub(super) fn is_at(path: &str) -> bool {
-    matches!(path, "/v3/lease/keepalive" | "/v3beta/lease/keepalive")
-}
-
 /// Answers the requests of this body: JSON objects, one after the other. All are on their way at
 /// once; an answer that is none is the last one.
-pub(super) async fn respond(service: &Service, body: &[u8]) -> Result<Bytes, Rejection> {
+pub(super) async fn respond(
+    service: &Service,
+    body: &[u8],
+    caller: &Caller,
+) -> Result<Bytes, Rejection> {
     let mut answers = FuturesOrdered::new();
     for (place, request) in gateway::requests_of::<pb::LeaseKeepAliveRequest>(body).enumerate() {
         if place >= REQUESTS_COUNT_MAX {
             return Err(Rejection::TooManyRequests);
         }
         match request {
-            Ok(request) => answers.push_back(service.lease_keep_alive(request)),
+            Ok(request) => answers.push_back(service.lease_keep_alive(request, caller)),
             Err(error) if place == 0 => return Err(Rejection::JsonMalformed(error)),
             // As in etcd, what was asked for before is answered.
             Err(_) => break,

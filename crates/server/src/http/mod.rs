@@ -13,13 +13,15 @@ pub(crate) use content::Content;
 
 pub(crate) use gateway::{from_json, requests_of};
 
+use crate::caller::PeerIdentity;
 use crate::service::Service;
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     HeaderValue,
 };
-use http::{Method, Response, StatusCode, Uri};
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
 
 /// How large a gateway body may be: base64 makes bytes a third larger, and escapes and names take
 /// some more.
@@ -30,25 +32,11 @@ pub(crate) const fn body_bytes_max(message_bytes_max: usize) -> usize {
 /// The answer to one request.
 pub(crate) async fn respond(
     service: &Service,
-    method: &Method,
-    uri: &Uri,
+    peer: &PeerIdentity,
+    head: &Parts,
     body: Bytes,
 ) -> Response<Content> {
-    let is_post = method == Method::POST;
-    let streamed = if is_post && watch::is_at(uri.path()) {
-        Some(watch::begin(service, &body).map(Content::Lines))
-    } else if is_post && snapshot::is_at(uri.path()) {
-        Some(snapshot::begin(service).map(Content::Lines))
-    } else if is_post && keep_alive::is_at(uri.path()) {
-        Some(keep_alive::respond(service, &body).await.map(Content::Whole))
-    } else {
-        None
-    };
-    let mut response = match streamed {
-        Some(Ok(content)) => gateway::success(content),
-        Some(Err(rejection)) => gateway::rejection(&rejection).map(Content::Whole),
-        None => route(service, method, uri, body).await.map(Content::Whole),
-    };
+    let mut response = route(service, peer, head, body).await;
     // Browsers ask other origins' servers only if these allow it; etcd allows everybody.
     let headers = response.headers_mut();
     headers.insert(
@@ -68,20 +56,30 @@ pub(crate) fn refuse_body(size: usize, limit: usize) -> Response<Bytes> {
     gateway::rejection(&crate::errors::Rejection::MessageTooLarge { size, limit })
 }
 
-async fn route(service: &Service, method: &Method, uri: &Uri, body: Bytes) -> Response<Bytes> {
-    if method == Method::OPTIONS {
-        return Response::new(Bytes::new());
+async fn route(
+    service: &Service,
+    peer: &PeerIdentity,
+    head: &Parts,
+    body: Bytes,
+) -> Response<Content> {
+    if head.method == Method::OPTIONS {
+        return Response::new(Content::Whole(Bytes::new()));
     }
-    let path = uri.path();
+    let path = head.uri.path();
     if path.starts_with("/v3/") || path.starts_with("/v3beta/") {
-        return gateway::respond(service, method, path, body).await;
+        return gateway::respond(service, peer, head, &body).await;
     }
+    page(service, head).await.map(Content::Whole)
+}
+
+async fn page(service: &Service, head: &Parts) -> Response<Bytes> {
+    let path = head.uri.path();
     let is_page = matches!(path, "/health" | "/version" | "/metrics");
-    if is_page && method != Method::GET {
+    if is_page && head.method != Method::GET {
         return pages::plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
     }
     match path {
-        "/health" => pages::health(service, uri.query().unwrap_or_default()).await,
+        "/health" => pages::health(service, head.uri.query().unwrap_or_default()).await,
         "/version" => pages::version(),
         "/metrics" => pages::metrics(service),
         _ => pages::plain(StatusCode::NOT_FOUND, "404 page not found\n"),

@@ -2,19 +2,18 @@
 //! them.
 
 use super::lines::{Line, last_line, line_of};
+use crate::caller::Caller;
 use crate::errors::Rejection;
 use crate::service::{Backup, Service};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 
-/// Whether this is the gateway's path of backups.
-pub(super) fn is_at(path: &str) -> bool {
-    matches!(path, "/v3/maintenance/snapshot" | "/v3beta/maintenance/snapshot")
-}
-
 /// Begins a backup.
-pub(super) fn begin(service: &Service) -> Result<BoxStream<'static, Bytes>, Rejection> {
-    Ok(Box::pin(stream::unfold(Some(service.backup()?), next_line)))
+pub(super) fn begin(
+    service: &Service,
+    caller: &Caller,
+) -> Result<BoxStream<'static, Bytes>, Rejection> {
+    Ok(Box::pin(stream::unfold(Some(service.backup(caller)?), next_line)))
 }
 
 async fn next_line(backup: Option<Backup>) -> Option<(Bytes, Option<Backup>)> {

@@ -3,6 +3,7 @@
 
 use super::gateway;
 use super::lines::{Line, last_line, line_of};
+use crate::caller::Caller;
 use crate::errors::Rejection;
 use crate::service::{Service, WatchSession};
 use bytes::Bytes;
@@ -10,20 +11,16 @@ use futures_util::stream::{self, BoxStream};
 use prost::Message;
 use quorate_etcd_api::etcdserverpb as pb;
 
-/// Whether this is the gateway's path of watches.
-pub(super) fn is_at(path: &str) -> bool {
-    matches!(path, "/v3/watch" | "/v3beta/watch")
-}
-
 /// Begins a stream with the requests of this body: JSON objects, one after the other.
 pub(super) fn begin(
     service: &Service,
     body: &[u8],
+    caller: &Caller,
 ) -> Result<BoxStream<'static, Bytes>, Rejection> {
     if service.is_learner() {
         return Err(Rejection::Learner);
     }
-    let mut session = service.watch_session(false);
+    let mut session = service.watch_session(false, caller);
     for (place, request) in gateway::requests_of::<pb::WatchRequest>(body).enumerate() {
         match request {
             Ok(request) => session.request(request.encode_to_vec().into())?,

@@ -2,6 +2,7 @@
 //! of its own that is never further ahead than a few pieces. Must not know how pieces travel.
 
 use super::Service;
+use crate::caller::Caller;
 use crate::errors::Rejection;
 use bytes::{Bytes, BytesMut};
 use quorate_etcd_api::etcdserverpb::SnapshotResponse;
@@ -26,7 +27,7 @@ pub(crate) struct Backup {
 
 impl Service {
     /// Begins a backup of what this member has now.
-    pub(crate) fn backup(&self) -> Result<Backup, Rejection> {
+    pub(crate) fn backup(&self, _caller: &Caller) -> Result<Backup, Rejection> {
         let place = self.backups.clone().try_acquire_owned();
         let place = place.map_err(|_| Rejection::TooManyRequests)?;
         let backup = self.reader.backup();

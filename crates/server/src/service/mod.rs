@@ -16,6 +16,7 @@ pub(crate) use backup::Backup;
 pub(crate) use watch::WatchSession;
 
 use crate::admission::Admission;
+use crate::caller::Caller;
 use crate::errors::Rejection;
 use crate::method::Method;
 use crate::metrics::{Figures, Histogram, Metrics, ProcessFigures};
@@ -105,6 +106,13 @@ impl Service {
         self.options.connections_count_max.saturating_sub(self.connections.available_permits())
     }
 
+    /// When the carrying out of a method that begins now shall be over. A caller may ask for less
+    /// time than the method has.
+    pub(crate) fn deadline(&self, method: Method, asked: Option<Duration>) -> Instant {
+        let patience_max = method.form().patience_max(self.options.request_timeout);
+        Instant::now() + asked.unwrap_or(patience_max).min(patience_max)
+    }
+
     /// Carries out a method: from the encoded request to the encoded response, framed for gRPC.
     ///
     /// A caller that drops the future takes back nothing that is proposed already.
@@ -113,6 +121,7 @@ impl Service {
         method: Method,
         message: Bytes,
         deadline: Instant,
+        _caller: &Caller,
     ) -> Result<Bytes, Rejection> {
         let _place = self.admission.admit(message.len())?;
         if self.is_learner() && !matches!(method, Method::Range | Method::Status) {
@@ -141,10 +150,39 @@ impl Service {
             Method::LeaseRevoke => self.lease_revoke(message, deadline).await,
             Method::LeaseTimeToLive => self.lease_time_to_live(message, deadline).await,
             Method::LeaseLeases => self.lease_leases(message, deadline).await,
-            // A stream is no call: see `WatchSession`, `Backup`, `Service::lease_keep_alive`.
-            Method::Watch | Method::LeaseKeepAlive | Method::Snapshot => {
-                Err(Rejection::NotServed { method: method.name().into() })
-            }
+            // Streams are no calls: see `grpc::stream`, `http::gateway`.
+            Method::Watch
+            | Method::LeaseKeepAlive
+            | Method::Snapshot
+            | Method::RangeStream
+            | Method::Observe
+            | Method::HealthWatch
+            | Method::Reflection
+            | Method::ReflectionAlpha
+            // These are not built yet.
+            | Method::Authenticate
+            | Method::AuthEnable
+            | Method::AuthDisable
+            | Method::AuthStatus
+            | Method::UserAdd
+            | Method::UserGet
+            | Method::UserList
+            | Method::UserDelete
+            | Method::UserChangePassword
+            | Method::UserGrantRole
+            | Method::UserRevokeRole
+            | Method::RoleAdd
+            | Method::RoleGet
+            | Method::RoleList
+            | Method::RoleDelete
+            | Method::RoleGrantPermission
+            | Method::RoleRevokePermission
+            | Method::Lock
+            | Method::Unlock
+            | Method::Campaign
+            | Method::Proclaim
+            | Method::Leader
+            | Method::Resign => Err(Rejection::not_served(method)),
         }
     }
 

@@ -2,6 +2,7 @@
 //! not know how requests and responses travel.
 
 use super::{Origin, Service};
+use crate::caller::Caller;
 use crate::errors::Rejection;
 use bytes::Bytes;
 use prost::Message;
@@ -51,7 +52,7 @@ impl Service {
 
     /// The session of a stream of watches. If the client requires a leader, the session ends
     /// without one.
-    pub(crate) fn watch_session(&self, requires_leader: bool) -> WatchSession {
+    pub(crate) fn watch_session(&self, requires_leader: bool, _caller: &Caller) -> WatchSession {
         let woken = Arc::new(Notify::new());
         let signal = Arc::clone(&woken);
         WatchSession {

@@ -9,6 +9,7 @@ mod timing;
 mod worlds;
 
 use super::Service;
+use crate::caller::Caller;
 use crate::errors::Rejection;
 use crate::grpc::frame;
 use bytes::Bytes;
@@ -134,6 +135,7 @@ impl Service {
     pub(crate) async fn lease_keep_alive(
         &self,
         request: pb::LeaseKeepAliveRequest,
+        _caller: &Caller,
     ) -> Result<pb::LeaseKeepAliveResponse, Rejection> {
         let deadline = Instant::now() + self.options.request_timeout;
         let answer = self.leases.renewals.ask(request.id, deadline)?;

@@ -1,0 +1,99 @@
+//! What the methods with many messages have in common: which there are, how an answer of many
+//! messages opens, what is sent in it and how it ends. Must not know what a message says.
+
+use super::frame::{self, Messages};
+use super::{Head, headers, keep_alive, send_rejection, snapshot, watch};
+use crate::errors::{Code, Rejection};
+use crate::method::Method;
+use crate::outlet::{Gone, Outlet};
+use crate::service::Service;
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use prost::Message;
+
+/// Serves a method of many messages, until the client ends it or the server has to.
+pub(super) async fn serve(
+    service: &Service,
+    method: Method,
+    head: &Head,
+    body: RecvStream,
+    mut respond: SendResponse<Bytes>,
+) -> Code {
+    if method == Method::Watch {
+        return watch::serve(service, head, body, respond).await;
+    }
+    if method == Method::LeaseKeepAlive {
+        return keep_alive::serve(service, head, body, respond).await;
+    }
+    if method == Method::Snapshot {
+        return snapshot::serve(service, head, body, respond).await;
+    }
+    send_rejection(&mut respond, &Rejection::not_served(method))
+}
+
+/// Why a stream ends before everything is said.
+pub(super) enum End {
+    Gone,
+    Rejected(Rejection),
+}
+
+impl From<Rejection> for End {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+impl From<Gone> for End {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+/// Opens the answer; `None` if the client is gone. Some wait for its headers before they ask for
+/// anything.
+pub(super) fn open(mut respond: SendResponse<Bytes>) -> Option<Outlet> {
+    respond.send_response(headers::success(), false).ok().map(Outlet::new)
+}
+
+/// Ends the answer as it is to end.
+pub(super) fn end(outlet: Outlet, end: Result<(), End>) -> Code {
+    let (code, trailers) = match end {
+        Ok(()) => (Code::Ok, headers::success_trailers()),
+        Err(End::Rejected(rejection)) => {
+            let (code, text) = rejection.status();
+            (code, headers::trailers(code, &text))
+        }
+        Err(End::Gone) => return Code::Canceled,
+    };
+    outlet.end_with(trailers);
+    code
+}
+
+/// Sends this next. Everything before must have been sent.
+pub(super) fn put(service: &Service, outlet: &mut Outlet, message: &impl Message) {
+    let frame = frame::encode(message);
+    service.metrics().sent(frame.len());
+    outlet.put(frame);
+}
+
+/// The messages of the client.
+pub(super) struct Requests<'a> {
+    service: &'a Service,
+    messages: Messages,
+}
+
+impl<'a> Requests<'a> {
+    pub(super) fn new(service: &'a Service, body: RecvStream) -> Self {
+        Self { service, messages: Messages::new(body, service.options().message_bytes_max()) }
+    }
+
+    /// The next one; `None` if the client has said everything. Dropping the future loses nothing.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Rejection> {
+        let message = self.messages.next().await.transpose()?;
+        if let Some(message) = &message {
+            self.service.metrics().received(message.len() + frame::HEAD_BYTES);
+        }
+        Ok(message)
+    }
+}
