@@ -1,6 +1,6 @@
 //! gRPC over one HTTP/2 stream: from a request's headers to its answer with trailers, for methods
-//! with one message each way; `stream` has the others. Bare `h2` rather than a layer on top, because this is the path of
-//! every put and get. Must not know what a method does.
+//! with one message each way; `stream` has the others. Bare `h2` rather than a layer on top, because
+//! this is the path of every put and get. Must not know what a method does.
 
 pub(crate) mod frame;
 pub(crate) mod headers;
