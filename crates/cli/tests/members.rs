@@ -80,6 +80,9 @@ async fn a_learner_joins_is_promoted_and_the_leader_goes() {
     assert_has_everything(&cluster, new, 0).await;
     let refused = cluster.client(new).put("k", "v").await.unwrap_err();
     assert_eq!(refused.message(), "etcdserver: rpc not supported for learner");
+    let learner = address(&mut cluster, new);
+    let refused = etcdctl(&learner, &["lease", "keep-alive", "--once", "123"]);
+    assert!(refused.err.contains("etcdserver: rpc not supported for learner"), "{}", refused.err);
     assert!(cluster.client(new).status().await.unwrap().is_learner);
     let id = member_id(&first, &url);
     etcdctl_says(&first, &["member", "promote", &id]);

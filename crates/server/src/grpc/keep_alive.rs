@@ -1,8 +1,8 @@
 //! The keep-alive stream over gRPC: many renewals at once, answers in the order of the requests, at
 //! the pace of the client. Must not know what a renewal does.
 
+use super::Head;
 use super::stream::{self, End, Requests};
-use super::{Head, send_rejection};
 use crate::caller::Caller;
 use crate::errors::{Code, Rejection};
 use crate::outlet::Outlet;
@@ -23,11 +23,8 @@ pub(super) async fn serve(
     service: &Service,
     head: &Head,
     body: RecvStream,
-    mut respond: SendResponse<Bytes>,
+    respond: SendResponse<Bytes>,
 ) -> Code {
-    if head.requires_leader && !service.has_leader() {
-        return send_rejection(&mut respond, &Rejection::NoLeader);
-    }
     let Some(mut outlet) = stream::open(respond) else { return Code::Canceled };
     let end = converse(service, &head.caller, body, &mut outlet).await;
     stream::end(outlet, end)

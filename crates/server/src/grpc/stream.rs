@@ -20,6 +20,9 @@ pub(super) async fn serve(
     body: RecvStream,
     mut respond: SendResponse<Bytes>,
 ) -> Code {
+    if let Err(rejection) = service.may_stream(method, head.requires_leader) {
+        return send_rejection(&mut respond, &rejection);
+    }
     if method == Method::Watch {
         return watch::serve(service, head, body, respond).await;
     }

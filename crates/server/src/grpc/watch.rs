@@ -1,9 +1,9 @@
 //! The watch stream over gRPC: requests in, responses out, at the pace of the client. Must not know
 //! what a watch is.
 
+use super::Head;
 use super::stream::{self, End, Requests};
-use super::{Head, send_rejection};
-use crate::errors::{Code, Rejection};
+use crate::errors::Code;
 use crate::outlet::Outlet;
 use crate::service::{Service, WatchSession};
 use bytes::Bytes;
@@ -15,14 +15,8 @@ pub(super) async fn serve(
     service: &Service,
     head: &Head,
     body: RecvStream,
-    mut respond: SendResponse<Bytes>,
+    respond: SendResponse<Bytes>,
 ) -> Code {
-    if service.is_learner() {
-        return send_rejection(&mut respond, &Rejection::Learner);
-    }
-    if head.requires_leader && !service.has_leader() {
-        return send_rejection(&mut respond, &Rejection::NoLeader);
-    }
     let Some(outlet) = stream::open(respond) else { return Code::Canceled };
     let mut conversation = Conversation {
         service,

@@ -65,6 +65,7 @@ async fn stream(
     body: &[u8],
     caller: &Caller,
 ) -> Result<Content, Rejection> {
+    service.may_stream(method, false)?;
     if method == Method::Watch {
         return watch::begin(service, body, caller).map(Content::Lines);
     }

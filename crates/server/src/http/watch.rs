@@ -17,9 +17,6 @@ pub(super) fn begin(
     body: &[u8],
     caller: &Caller,
 ) -> Result<BoxStream<'static, Bytes>, Rejection> {
-    if service.is_learner() {
-        return Err(Rejection::Learner);
-    }
     let mut session = service.watch_session(false, caller);
     for (place, request) in gateway::requests_of::<pb::WatchRequest>(body).enumerate() {
         match request {

@@ -201,6 +201,22 @@ impl Service {
         self.node.status().leader.is_some()
     }
 
+    /// Whether a stream may begin here: a learner serves none but backups, and a client may want no
+    /// answer of a member that knows no leader.
+    pub(crate) fn may_stream(
+        &self,
+        method: Method,
+        requires_leader: bool,
+    ) -> Result<(), Rejection> {
+        if self.is_learner() && method != Method::Snapshot {
+            return Err(Rejection::Learner);
+        }
+        if requires_leader && !self.has_leader() {
+            return Err(Rejection::NoLeader);
+        }
+        Ok(())
+    }
+
     /// Whether this member serves: no alarm is raised but those that may be, it knows a leader, and,
     /// unless stale reads are enough, can prove that a read from it is up to date.
     pub(crate) async fn health(
