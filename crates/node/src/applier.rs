@@ -50,10 +50,9 @@ impl Applier {
         let mut sessions = SessionTable::default();
         if let Some(notebook) = machine.notebook() {
             sessions =
-                SessionTable::from_rows(notebook.rows()?, applied.index).map_err(|error| {
+                SessionTable::from_notes(notebook.rows()?, applied.index).map_err(|error| {
                     Fatal::caused_by("the state machine's notes of sessions make no sense", error)
                 })?;
-            sessions.record_changes();
         }
         Ok(Self { machine, sessions, applied, configuration })
     }

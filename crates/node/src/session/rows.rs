@@ -55,8 +55,21 @@ impl SessionTable {
         rows.map(|Note { key, value }| (key, value.unwrap_or_default())).collect()
     }
 
+    /// The table whose changes a notebook holds, as of the entry `through` of the log. What changes
+    /// from here on is recorded again; at first that may be a reply that the last entry made one too
+    /// many, which nobody has noted yet.
+    pub(crate) fn from_notes(
+        rows: impl IntoIterator<Item = (Bytes, Bytes)>,
+        through: LogIndex,
+    ) -> Result<Self, DecodeError> {
+        let mut table = Self::from_rows(rows, through)?;
+        table.record_changes();
+        table.forget_the_oldest();
+        Ok(table)
+    }
+
     /// The table that these rows were made from, as of the entry `through` of the log.
-    pub(crate) fn from_rows(
+    fn from_rows(
         rows: impl IntoIterator<Item = (Bytes, Bytes)>,
         through: LogIndex,
     ) -> Result<Self, DecodeError> {
@@ -71,9 +84,13 @@ impl SessionTable {
             table.take_row(key, value)?;
         }
         table.check(through)?;
-        // The last entry may have made a reply too many; that it was forgotten is noted later.
-        table.forget_the_oldest();
         Ok(table)
+    }
+
+    /// A snapshot of ours is within them; one of somebody else need not be.
+    fn within_limits(mut self) -> Self {
+        self.forget_the_oldest();
+        self
     }
 
     /// Whether entries up to `through` can have made this. What they cannot have made would live
@@ -247,6 +264,7 @@ pub(crate) fn read_section(
     }
     section_rows(section.into())
         .and_then(|rows| SessionTable::from_rows(rows, through))
+        .map(SessionTable::within_limits)
         .map_err(|error| Fatal::caused_by(UNREADABLE, error))
 }
 

@@ -253,14 +253,37 @@ proptest! {
                 keep(&mut notebook, replies.take_notes());
                 table.record(log_id, session, number, reply);
                 // The machine may be durable up to here and no further: a crash.
-                let read = SessionTable::from_rows(notebook.clone(), log_id.index).unwrap();
+                let read = SessionTable::from_notes(notebook.clone(), log_id.index).unwrap();
                 prop_assert_eq!(read.rows(), table.rows());
             }
         }
         keep(&mut notebook, table.take_changes());
         if !notebook.is_empty() {
-            let read = SessionTable::from_rows(notebook, LogIndex::new(client.index)).unwrap();
+            let read = SessionTable::from_notes(notebook, LogIndex::new(client.index)).unwrap();
             prop_assert_eq!(read.rows(), table.rows());
+        }
+    }
+
+    #[test]
+    fn a_table_read_from_notes_again_and_again_is_the_one_that_never_stopped(acts in acts()) {
+        let (mut steady, mut client) = (SessionTable::default(), Client::default());
+        let (mut table, mut notebook) = (SessionTable::default(), BTreeMap::new());
+        table.record_changes();
+        for act in acts {
+            let (log_id, entry) = client.next(&act);
+            let verdict = steady.decide(log_id, entry.clone());
+            prop_assert_eq!(&table.decide(log_id, entry), &verdict);
+            if let Verdict::Run { session, number, .. } = verdict {
+                let reply = Bytes::from(vec![7; act.reply_size]);
+                steady.record(log_id, session, number, reply.clone());
+                let note = SessionTable::reply_row(session, number, log_id);
+                let mut replies = Replies::noting(table.take_changes(), Some(note));
+                replies.push(reply);
+                keep(&mut notebook, replies.take_notes());
+                // The node stops before the next entry, and goes on from its notes.
+                table = SessionTable::from_notes(notebook.clone(), log_id.index).unwrap();
+                prop_assert_eq!(table.rows(), steady.rows());
+            }
         }
     }
 
@@ -373,7 +396,7 @@ fn two_sessions() -> Vec<(Bytes, Bytes)> {
 
 #[test]
 fn rows_that_no_log_makes_are_not_taken_for_sessions() {
-    let read = |rows: Vec<_>, through| SessionTable::from_rows(rows, LogIndex::new(through));
+    let read = |rows: Vec<_>, through| SessionTable::from_notes(rows, LogIndex::new(through));
     let (common, first, second, answer) = (0, 1, 2, 3);
     let rows = two_sessions();
     assert!(read(rows.clone(), 3).is_ok());
