@@ -16,6 +16,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         CommandError::Output(error) => error.into(),
         other @ (CommandError::Found { .. }
         | CommandError::FoundOne(_)
+        | CommandError::Stopped { .. }
         | CommandError::Flags(_)
         | CommandError::NothingToShrink(_)
         | CommandError::Progress(_)

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
 use serde_json::Value;
-use std::process::{Command, Output};
+use std::fs::File;
+use std::process::{Command, Output, Stdio};
 
 fn sim(words: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
@@ -72,6 +73,27 @@ fn without_a_result_it_ends_with_two() {
     assert_eq!(nowhere.status.code(), Some(2));
     let words = String::from_utf8_lossy(&nowhere.stderr).into_owned();
     assert_eq!(words.matches("No such file").count(), 1, "{words}");
+}
+
+#[test]
+fn a_finding_ends_with_one_although_nobody_can_read_it() {
+    for world in ["--seed 1", "--seeds 4"] {
+        let words = format!("sim {world} --nodes 5 --steps 4000 --sabotage early-acks");
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+        command.args(words.split(' ')).stdout(full).stderr(Stdio::null());
+        assert_eq!(command.status().unwrap().code(), Some(1), "{words}");
+    }
+}
+
+#[test]
+fn a_report_names_the_seeds_that_its_figures_are_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("campaign.json").display().to_string();
+    sim(&format!("--seeds 2 --steps 100 --progress-file {file}"));
+    let output = sim(&format!("--seed 900 --seeds 1 --steps 100 --progress-file {file}"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.starts_with("seeds 1 to 2, 900, --steps 100: no violation"), "{text}");
 }
 
 #[test]

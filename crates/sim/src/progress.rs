@@ -7,6 +7,7 @@ use crate::json::object;
 use crate::run::{Summary, Violation};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -105,6 +106,29 @@ pub enum ProgressError {
         /// Ours.
         ours: String,
     },
+}
+
+impl fmt::Display for SeedSet {
+    /// `seeds 1 to 20, 31, 40 to 52 and 3 ranges more`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN_MAX: usize = 4;
+        if self.ranges.is_empty() {
+            return f.write_str("no seeds");
+        }
+        f.write_str("seeds ")?;
+        for (place, (first, last)) in self.ranges().enumerate().take(SHOWN_MAX) {
+            let before = if place == 0 { "" } else { ", " };
+            if first == last {
+                write!(f, "{before}{first}")?;
+            } else {
+                write!(f, "{before}{first} to {last}")?;
+            }
+        }
+        match self.ranges.len().saturating_sub(SHOWN_MAX) {
+            0 => Ok(()),
+            more => write!(f, " and {more} ranges more"),
+        }
+    }
 }
 
 impl SeedSet {

@@ -36,16 +36,17 @@ pub(super) fn run<W: Worlds>(options: &Options, worlds: &W) -> Result<(), Comman
         },
         stuck: &mut |case, age| {
             screen.borrow_mut().clear();
-            eprint!("{}", stuck_text(&worlds.command(), case, age));
+            let _ = write!(io::stderr(), "{}", stuck_text(&worlds.command(), case, age));
         },
         stop: &stop,
     };
     let end = campaign.run(worlds, watch)?;
     screen.borrow_mut().clear();
-    report(options, &campaign, &end)?;
-    match end.progress.failure_count {
-        0 => Ok(()),
-        count => Err(CommandError::Found { count }),
+    let written = report(options, &campaign, &end);
+    match (end.progress.failure_count, end.left_count) {
+        (0, 0) => Ok(written?),
+        (0, left_count) => Err(CommandError::Stopped { left_count }),
+        (count, _) => Err(CommandError::Found { count }),
     }
 }
 
@@ -58,7 +59,7 @@ fn campaign(options: &Options) -> Result<Campaign, CommandError> {
     };
     Ok(Campaign {
         changes: case.changes,
-        jobs: options.jobs.map_or_else(cpus, NonZeroUsize::get),
+        jobs: options.jobs.unwrap_or_else(cpus),
         keeps_going: options.keep_going,
         file: options.progress_file.clone(),
         build,
@@ -92,13 +93,13 @@ fn report(options: &Options, campaign: &Campaign, end: &CampaignEnd) -> io::Resu
         Format::Markdown => return write!(out, "{}", campaign_markdown(end)),
         Format::Text => {}
     }
-    let (first, count) = (campaign.first.seed, campaign.seed_count);
-    let last = first.saturating_add(count.saturating_sub(1));
-    let found = match end.progress.failure_count {
-        0 => "no violation",
-        _ => "VIOLATIONS",
+    let found = match (end.progress.failure_count, end.left_count) {
+        (0, 0) => "no violation".to_owned(),
+        (0, left_count) => format!("no violation so far, {left_count} worlds are left"),
+        _ => "VIOLATIONS".to_owned(),
     };
-    writeln!(out, "seeds {first} to {last}, {}: {found}", campaign.identity().options)?;
+    let (seeds, options) = (end.progress.done.to_string(), campaign.identity().options);
+    writeln!(out, "{seeds}, {options}: {found}")?;
     write!(out, "{}", campaign_text(end))?;
     if end.left_count > 0 && campaign.file.is_some() {
         writeln!(out, "stopped; the same command goes on")?;

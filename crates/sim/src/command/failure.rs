@@ -17,6 +17,12 @@ pub enum CommandError {
         /// In how many worlds.
         count: u64,
     },
+    /// A campaign was stopped before the last world; nothing was found so far.
+    #[error("stopped: {left_count} worlds are left")]
+    Stopped {
+        /// How many.
+        left_count: u64,
+    },
     /// Flags do not go together.
     #[error(transparent)]
     Flags(#[from] FlagsError),
@@ -49,6 +55,12 @@ pub enum FlagsError {
         flag: &'static str,
         /// What makes it a campaign.
         found: String,
+    },
+    /// What only many worlds can have, for one.
+    #[error("{flag} is for campaigns, found one world: leave it out, or add --seeds")]
+    CampaignOnly {
+        /// What is for many worlds.
+        flag: &'static str,
     },
     /// A part of no story.
     #[error("--from and --to choose a part of a story, found none: add --trace")]
@@ -86,7 +98,8 @@ impl CommandError {
     pub const fn is_finding(&self) -> bool {
         match self {
             Self::FoundOne(_) | Self::Found { .. } => true,
-            Self::Flags(_)
+            Self::Stopped { .. }
+            | Self::Flags(_)
             | Self::NothingToShrink(_)
             | Self::Progress(_)
             | Self::Program(_)

@@ -7,11 +7,17 @@ use crate::ordinals::Ordinals;
 use crate::record::{Detail, Recording};
 use crate::run::World;
 use crate::timeline::Look;
+use clap::builder::RangedU64ValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, FromArgMatches};
 use quorate_core::Time;
-use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+
+/// Each is a thread.
+const JOBS_COUNT_MAX: u64 = 1_024;
+/// More ask faster than a world goes.
+const CLIENTS_COUNT_MAX: u64 = 1_000;
 
 const EXAMPLES: &str = "\
 One world:
@@ -31,7 +37,8 @@ A world that fails:
                                              try it: a runtime that acknowledges too early
 
 The same seed, flags and build give the same world on any machine. It exits with 1 if a judge found
-something, with 2 if there was nothing to judge: wrong flags, a file that cannot be used.
+something; with 2 if there was nothing to judge, or not all of it: wrong flags, a file that cannot be
+used, a campaign that was stopped.
 docs/simulation.md says more, also about testing a state machine of your own.";
 
 /// Runs clusters in virtual time, under faults, with judges.
@@ -51,8 +58,8 @@ pub struct Options {
     #[arg(long, default_value_t = 20_000, value_name = "COUNT")]
     steps: u64,
     /// How many worlds at the same time [default: one a CPU]
-    #[arg(long, value_name = "COUNT", help_heading = "Campaigns")]
-    pub(super) jobs: Option<NonZeroUsize>,
+    #[arg(long, value_name = "COUNT", value_parser = count(1..=JOBS_COUNT_MAX), help_heading = "Campaigns")]
+    pub(super) jobs: Option<usize>,
     /// Keeps the progress here, and goes on from here if the file exists
     #[arg(long, value_name = "FILE", help_heading = "Campaigns")]
     pub(super) progress_file: Option<PathBuf>,
@@ -85,6 +92,7 @@ pub struct Options {
         long,
         default_value_t = 600,
         value_name = "COUNT",
+        requires = "shrink",
         help_heading = "Making a world small"
     )]
     pub(super) attempts: u32,
@@ -95,7 +103,7 @@ pub struct Options {
     #[arg(long, value_name = "ORDINALS", default_value_t = Ordinals::default(), hide_default_value = true, help_heading = "Making a world small")]
     skip: Ordinals,
     /// How many clients ask [default: drawn from the seed]
-    #[arg(long, value_name = "COUNT", help_heading = "Making a world small")]
+    #[arg(long, value_name = "COUNT", value_parser = count(0..=CLIENTS_COUNT_MAX), help_heading = "Making a world small")]
     clients: Option<usize>,
     /// How many requests they make together [default: as many as they like]
     #[arg(long, value_name = "COUNT", help_heading = "Making a world small")]
@@ -164,6 +172,8 @@ impl Options {
     pub(crate) fn check(&self) -> Result<(), FlagsError> {
         if self.is_campaign() {
             self.check_that_none_is_for_one_world()?;
+        } else {
+            self.check_that_none_is_for_many()?;
         }
         let (first, count) = (self.seed, self.seeds);
         if first.checked_add(count.saturating_sub(1)).is_none() {
@@ -195,6 +205,15 @@ impl Options {
             count => format!("--seeds {count}"),
         };
         Err(FlagsError::OneWorldOnly { flag, found })
+    }
+
+    const fn check_that_none_is_for_many(&self) -> Result<(), FlagsError> {
+        let flag = match (self.jobs, self.keep_going) {
+            (Some(_), _) => "--jobs",
+            (None, true) => "--keep-going",
+            (None, false) => return Ok(()),
+        };
+        Err(FlagsError::CampaignOnly { flag })
     }
 
     pub(super) const fn is_campaign(&self) -> bool {
@@ -244,6 +263,10 @@ fn kinds(title: &str, kinds: &[FaultKind]) -> String {
     let lines: Vec<String> =
         kinds.iter().map(|kind| format!("  {:<18} {}", kind.name, kind.what)).collect();
     format!("{title}\n{}", lines.join("\n"))
+}
+
+fn count(range: RangeInclusive<u64>) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(range)
 }
 
 /// Seconds with a fraction, to the microsecond.

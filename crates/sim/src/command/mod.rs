@@ -49,38 +49,48 @@ pub fn run<W: Worlds>(options: &Options, worlds: &W) -> Result<(), CommandError>
     }
 }
 
-/// Shows one world; an error if it ended badly.
+/// Shows one world; an error if it ended badly, above all others.
 fn show(
     options: &Options,
     case: &Case,
     ended: Ended,
     record: Option<&Record>,
 ) -> Result<(), CommandError> {
+    let written = write_world(options, case, &ended, record);
+    ended.map_err(CommandError::FoundOne)?;
+    Ok(written?)
+}
+
+fn write_world(
+    options: &Options,
+    case: &Case,
+    ended: &Ended,
+    record: Option<&Record>,
+) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match options.format {
         Format::Json => {
             for event in record.iter().flat_map(|record| &record.events) {
                 writeln!(out, "{}", event_json(event))?;
             }
-            match &ended {
-                Ok(summary) => writeln!(out, "{}", summary_json(summary))?,
-                Err(violation) => writeln!(out, "{}", violation_json(violation))?,
+            match ended {
+                Ok(summary) => writeln!(out, "{}", summary_json(summary)),
+                Err(violation) => writeln!(out, "{}", violation_json(violation)),
             }
         }
         Format::Text | Format::Markdown => {
             if let Some(record) = record {
                 story::write(&mut out, &timeline(record, options.look()))?;
             }
-            match &ended {
+            match ended {
                 Ok(summary) => {
                     writeln!(out, "{case}: no violation")?;
-                    write!(out, "{}", summary_text(summary))?;
+                    write!(out, "{}", summary_text(summary))
                 }
-                Err(violation) => write!(out, "{}", told_once(options, violation, record))?,
+                Err(violation) => write!(out, "{}", told_once(options, violation, record)),
             }
         }
     }
-    ended.map(|_| ()).map_err(CommandError::FoundOne)
 }
 
 /// A violation in words, without the end of its story if the whole story was shown, and without
