@@ -169,6 +169,40 @@ async fn a_log_that_was_damaged_where_it_was_durable_is_refused_untouched() {
 }
 
 #[tokio::test]
+async fn a_flipped_bit_in_the_state_file_is_never_served() {
+    let mut cluster = Cluster::started("damaged-state", 3).await;
+    write_before_the_trouble(&cluster).await;
+    cluster.assert_equal_replicas().await;
+    // A clean stop moves everything into the file.
+    assert!(cluster.server(2).terminate().await.success());
+    let state = cluster.server(2).data_dir.join("state");
+    let whole = fs::read(&state).unwrap();
+    let mut damaged = whole.clone();
+    for place in places(&whole, b"needle-010") {
+        damaged[place + 9] ^= 1;
+    }
+    assert_ne!(damaged, whole, "the value is in the file");
+    fs::write(&state, &damaged).unwrap();
+    let said = cluster.server(2).start_in_vain().await;
+    assert_says(&said, &[state.to_str().unwrap(), "is damaged", "Move that file away"]);
+
+    // A file that is whole, and that could not be written in an earlier life.
+    fs::write(&state, &whole).unwrap();
+    let marker = state.with_added_extension("suspect");
+    fs::write(&marker, "").unwrap();
+    let said = cluster.server(2).start_in_vain().await;
+    let marker = marker.to_str().unwrap();
+    assert_says(&said, &[marker, "cannot be believed", "Move that file away"]);
+
+    // What the words say helps: the log gives it all back.
+    cluster.put_until_acknowledged(&[0, 1], "meanwhile", "two of three").await;
+    fs::remove_file(&state).unwrap();
+    cluster.restart(2).await;
+    assert_unharmed(&mut cluster).await;
+    cluster.finish();
+}
+
+#[tokio::test]
 async fn a_request_that_is_too_large_is_refused_with_etcds_words() {
     let mut cluster = Cluster::started("too-large", 3).await;
     write_before_the_trouble(&cluster).await;
@@ -319,4 +353,10 @@ fn find(folder: &Path, bytes: &[u8]) -> (PathBuf, usize) {
         Some((path, text.windows(bytes.len()).position(|window| window == bytes)?))
     });
     places.next().expect("what was acknowledged is in the log")
+}
+
+/// Where these bytes are in a text.
+fn places(text: &[u8], bytes: &[u8]) -> Vec<usize> {
+    let windows = text.windows(bytes.len()).enumerate();
+    windows.filter(|(_, window)| *window == bytes).map(|(place, _)| place).collect()
 }

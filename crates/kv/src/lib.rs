@@ -48,6 +48,7 @@ mod reader;
 mod revision;
 mod row;
 mod rows;
+mod seal;
 mod snapshot;
 mod store;
 mod txn;

@@ -114,7 +114,7 @@ impl StateMachine for KvStateMachine {
     }
 
     fn view(&self) -> Result<Box<dyn SnapshotView>, Fatal> {
-        Ok(Box::new(StoreView::of(&self.shared.lock())))
+        Ok(Box::new(StoreView::of(&self.shared)))
     }
 
     fn checkpoint(&mut self) -> Result<Checkpoint, Fatal> {

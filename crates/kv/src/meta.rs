@@ -2,17 +2,19 @@
 //! The layout is drawn in `docs/decisions/0002-storage-engine.md`.
 
 use crate::alarm::{AlarmKind, AlarmMember, Alarms};
-use crate::engine::{EngineError, EngineView, Space, Write};
+use crate::engine::{Direction, Durability, Engine, EngineError, EngineView, Space, Write};
 use crate::revision::{ChangeId, Revision};
 use bytes::Bytes;
 use prost::Message;
 use quorate::core::{LogId, LogIndex, Term};
 
-/// A program that knew no leases would pass over them, hence the number.
-const FORMAT: u64 = 2;
-/// The first format, without leases; the next batch makes the newest of it.
+/// A program that knew no leases would pass over them, and one that knew no checksums would take
+/// them for the rows: hence the number.
+const FORMAT: u64 = 3;
+/// The first format, without leases; the second had them, and no checksums.
 const FORMAT_WITHOUT_LEASES: u64 = 1;
-const FORMAT_KEY: &[u8] = b"format";
+/// The one row that every program can read. It has a checksum of its own, which older ones skip.
+pub(crate) const FORMAT_KEY: &[u8] = b"format";
 const PROGRESS_KEY: &[u8] = b"progress";
 const SCRUB_KEY: &[u8] = b"scrub";
 const STORED_KEY: &[u8] = b"stored_bytes";
@@ -92,6 +94,15 @@ struct ScrubMessage {
     next_sub: u32,
     #[prost(uint64, optional, tag = "3")]
     done: Option<u64>,
+}
+
+/// The format. A program of before format 3 reads the first field, and nothing else.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct FormatMessage {
+    #[prost(uint64, tag = "1")]
+    value: u64,
+    #[prost(fixed32, optional, tag = "15")]
+    checksum: Option<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -182,20 +193,67 @@ impl Scrub {
 impl Meta {
     /// What the engine holds; a fresh store's if it is empty.
     pub(crate) fn read(view: &dyn EngineView) -> Result<Self, EngineError> {
-        let Some(format) = get::<Number>(view, FORMAT_KEY)? else { return Ok(Self::default()) };
-        if !(FORMAT_WITHOUT_LEASES..=FORMAT).contains(&format.value) {
-            return Err(EngineError::Format { newest: FORMAT, got: format.value });
+        if read_format(view)?.is_none() {
+            return Ok(Self::default());
         }
         Ok(Self {
-            progress: Progress::read(view)?.unwrap_or_default(),
+            // Every store that was ever written to says how far it goes.
+            progress: Progress::read(view)?.ok_or_else(|| missing(PROGRESS_KEY))?,
             scrub: Scrub::read(view)?.unwrap_or_default(),
             stored_bytes: get::<Number>(view, STORED_KEY)?.map_or(0, |number| number.value),
         })
     }
 }
 
+/// Gives a store of an older format to `sealed`, which is `engine` with checksums: from then on
+/// whatever is small has them. Rows and index entries get them as they are written.
+pub(crate) fn upgrade(engine: &dyn Engine, sealed: &dyn Engine) -> Result<(), EngineError> {
+    let view = engine.view()?;
+    match read_format(view.as_ref())? {
+        None | Some(FORMAT) => return Ok(()),
+        Some(_) => {}
+    }
+    let mut batch = Vec::new();
+    for space in [Space::Meta, Space::Leases] {
+        let mut cursor = view.scan(space, &[], None, Direction::Forward)?;
+        while cursor.advance()? {
+            let (key, value) = (cursor.key().to_vec(), cursor.value().to_vec());
+            batch.push(Write::Put { space, key, value });
+        }
+    }
+    batch.push(write_format());
+    sealed.write_batch(batch, Durability::Now)
+}
+
+/// The format, if it is one that we know; `None` for a fresh store.
+fn read_format(view: &dyn EngineView) -> Result<Option<u64>, EngineError> {
+    let Some(stored) = view.get(Space::Meta, FORMAT_KEY)? else {
+        let is_empty = !view.scan(Space::Meta, &[], None, Direction::Forward)?.advance()?;
+        return if is_empty { Ok(None) } else { Err(missing(FORMAT_KEY)) };
+    };
+    let FormatMessage { value, checksum } = decode(FORMAT_KEY, stored.clone())?;
+    let is_whole = match value {
+        FORMAT => checksum == Some(format_checksum(value)),
+        // What old programs wrote, to the byte: nothing that damage makes of ours.
+        FORMAT_WITHOUT_LEASES..FORMAT => *stored == Number { value }.encode_to_vec(),
+        _ => checksum.is_none_or(|checksum| checksum == format_checksum(value)),
+    };
+    if !is_whole {
+        return Err(corrupt(FORMAT_KEY));
+    }
+    if !(FORMAT_WITHOUT_LEASES..=FORMAT).contains(&value) {
+        return Err(EngineError::Format { newest: FORMAT, got: value });
+    }
+    Ok(Some(value))
+}
+
+fn format_checksum(value: u64) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(FORMAT_KEY), &value.to_le_bytes())
+}
+
 pub(crate) fn write_format() -> Write {
-    put(FORMAT_KEY, &Number { value: FORMAT })
+    let checksum = Some(format_checksum(FORMAT));
+    put(FORMAT_KEY, &FormatMessage { value: FORMAT, checksum })
 }
 
 pub(crate) fn write_stored_bytes(value: u64) -> Write {
@@ -221,4 +279,9 @@ fn decode<M: Message + Default>(key: &[u8], value: Bytes) -> Result<M, EngineErr
 fn corrupt(key: &[u8]) -> EngineError {
     let (space, key) = (Space::Meta, key.to_vec());
     EngineError::Corrupt { space, key, what: "not the expected message" }
+}
+
+fn missing(key: &[u8]) -> EngineError {
+    let (space, key) = (Space::Meta, key.to_vec());
+    EngineError::Corrupt { space, key, what: "missing, though there are others" }
 }

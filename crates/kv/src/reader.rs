@@ -40,7 +40,26 @@ impl Reader {
     /// [`ReadError::Engine`] if the engine failed.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, ReadError> {
         let view = self.shared.view();
-        range::range(&view, view.revision, request)
+        range::range(&view, view.revision, request).map_err(|error| self.failed_by(error))
+    }
+
+    /// The first failure of the store, once there is one: of its engine, in the background or in a
+    /// read, or a damaged row. It takes no commands after that, and should be closed.
+    pub async fn failed(&self) -> Arc<str> {
+        std::future::poll_fn(|context| self.shared.poll_failure(context)).await
+    }
+
+    /// The first failure of the store, if there was one; see [`Reader::failed`].
+    #[must_use]
+    pub fn failure(&self) -> Option<Arc<str>> {
+        self.shared.failure()
+    }
+
+    fn failed_by(&self, error: ReadError) -> ReadError {
+        match error {
+            ReadError::Refused(_) => error,
+            ReadError::Engine(error) => self.shared.failed_by(error).into(),
+        }
     }
 
     /// Carries out a transaction that only reads; `None` if it could write.
@@ -53,7 +72,8 @@ impl Reader {
             return Ok(None);
         }
         let view = self.shared.view();
-        txn::execute(&view, &mut Writer::new(&view), request).map(Some)
+        let executed = txn::execute(&view, &mut Writer::new(&view), request);
+        executed.map(Some).map_err(|error| self.failed_by(error))
     }
 
     /// The lease with this id, if there is one.
@@ -80,7 +100,8 @@ impl Reader {
     ///
     /// [`ReadError::Engine`] if the engine failed.
     pub fn lease_keys(&self, id: i64) -> Result<Vec<Bytes>, ReadError> {
-        Ok(lease::keys_of(&self.shared.view(), id)?)
+        let keys = lease::keys_of(&self.shared.view(), id);
+        keys.map_err(|error| self.failed_by(error.into()))
     }
 
     /// The revision of the last change.
@@ -142,7 +163,7 @@ impl Reader {
     /// The whole store as it is now, to be written elsewhere.
     #[must_use]
     pub fn backup(&self) -> Backup {
-        Backup::new(StoreView::of(&self.shared.lock()))
+        Backup::new(StoreView::of(&self.shared))
     }
 
     /// A digest of all that can be read as of `revision` (`None`: now), equal on replicas whose
@@ -152,6 +173,6 @@ impl Reader {
     ///
     /// As [`Reader::range`].
     pub fn hash(&self, revision: Option<Revision>) -> Result<StoreHash, ReadError> {
-        hash::hash(&self.shared.view(), revision)
+        hash::hash(&self.shared.view(), revision).map_err(|error| self.failed_by(error))
     }
 }

@@ -155,13 +155,29 @@ pub(crate) fn index_value(version: &Version, row_size_bytes: u64) -> Vec<u8> {
 
 /// The `row_size_bytes` of an index value.
 pub(crate) fn parse_row_size(index_key: &[u8], value: &[u8]) -> Result<u64, EngineError> {
+    Ok(split_index_value(index_key, value)?.1.row_size_bytes)
+}
+
+struct IndexNumbers {
+    create_revision: u64,
+    put_count: u64,
+    lease: u64,
+    row_size_bytes: u64,
+}
+
+/// Flags and numbers. An entry of before format 3 has no checksum: that it has no end too many is
+/// what tells it from one whose checksum was overwritten.
+fn split_index_value(index_key: &[u8], value: &[u8]) -> Result<(u8, IndexNumbers), EngineError> {
     let corrupt = || corrupt(Space::Index, index_key, "bad version");
-    let (_, mut rest) = value.split_first().ok_or_else(corrupt)?;
-    let mut size = 0;
-    for _ in 0..4 {
-        size = prost::encoding::decode_varint(&mut rest).map_err(|_| corrupt())?;
-    }
-    Ok(size)
+    let (flags, mut rest) = value.split_first().ok_or_else(corrupt)?;
+    let mut number = || prost::encoding::decode_varint(&mut rest).map_err(|_| corrupt());
+    let numbers = IndexNumbers {
+        create_revision: number()?,
+        put_count: number()?,
+        lease: number()?,
+        row_size_bytes: number()?,
+    };
+    if rest.is_empty() { Ok((*flags, numbers)) } else { Err(corrupt()) }
 }
 
 pub(crate) fn parse_index_value(
@@ -169,15 +185,13 @@ pub(crate) fn parse_index_value(
     id: ChangeId,
     value: &[u8],
 ) -> Result<Version, EngineError> {
-    let corrupt = || corrupt(Space::Index, index_key, "bad version");
-    let (flags, mut rest) = value.split_first().ok_or_else(corrupt)?;
-    let mut number = || prost::encoding::decode_varint(&mut rest).map_err(|_| corrupt());
+    let (flags, numbers) = split_index_value(index_key, value)?;
     Ok(Version {
         id,
-        create_revision: Revision::new(number()?),
-        put_count: number()?,
-        lease: number()?.cast_signed(),
-        tombstone: *flags == FLAG_TOMBSTONE,
+        create_revision: Revision::new(numbers.create_revision),
+        put_count: numbers.put_count,
+        lease: numbers.lease.cast_signed(),
+        tombstone: flags == FLAG_TOMBSTONE,
     })
 }
 

@@ -9,7 +9,7 @@ use crate::notes;
 use crate::revision::{ChangeId, Revision};
 use crate::row;
 use crate::rows::{LiveRow, LiveRows};
-use crate::store::{Shared, State};
+use crate::store::Shared;
 use crate::view::View;
 use bytes::Bytes;
 use quorate::SnapshotView;
@@ -82,15 +82,19 @@ pub enum SnapshotError {
 /// A state, frozen, ready to be written out.
 #[derive(Clone)]
 pub(crate) struct StoreView {
+    /// Fails if a row is damaged.
+    shared: Arc<Shared>,
     view: View,
     progress: Progress,
     cleaned: Option<Revision>,
 }
 
 impl StoreView {
-    pub(crate) fn of(state: &State) -> Self {
+    pub(crate) fn of(shared: &Arc<Shared>) -> Self {
+        let state = shared.lock();
         let (view, progress) = (state.view.clone(), state.progress.clone());
-        Self { view, progress, cleaned: state.stored.scrub.done }
+        let cleaned = state.stored.scrub.done;
+        Self { shared: Arc::clone(shared), view, progress, cleaned }
     }
 
     pub(crate) fn revision(&self) -> Revision {
@@ -126,7 +130,11 @@ impl StoreView {
 impl SnapshotView for StoreView {
     fn write_to(self: Box<Self>, target: &mut dyn io::Write) -> io::Result<()> {
         let mut target = io::BufWriter::new(target);
+        let shared = Arc::clone(&self.shared);
         self.write(&mut target).map_err(|error| {
+            if let SnapshotError::Engine(error) = &error {
+                shared.fail(error);
+            }
             if let SnapshotError::Io(error) = error { error } else { io::Error::other(error) }
         })?;
         target.flush()
@@ -385,7 +393,7 @@ mod tests {
 
     /// What a fresh store makes of a snapshot of a fresh store that says this of itself.
     fn restored(change: impl FnOnce(&mut Progress)) -> Result<(), SnapshotError> {
-        let mut view = StoreView::of(&store().shared.lock());
+        let mut view = StoreView::of(&store().shared);
         change(&mut view.progress);
         let mut written = Vec::new();
         view.write(&mut written).unwrap();

@@ -9,11 +9,13 @@
 use crate::background::Background;
 use crate::engine::{Engine, EngineError};
 use crate::lease;
-use crate::meta::{Meta, Progress};
+use crate::meta::{self, Meta, Progress};
+use crate::seal::SealedEngine;
 use crate::view::View;
 use crate::work;
 use quorate::core::LogIndex;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
 
 /// How much the store holds in memory before it asks the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// Signalled when the background finished a step.
     changed: Condvar,
+    /// Who waits for the first failure. Locked within `state`.
+    failure_waiters: Mutex<Vec<Waker>>,
     observers: Mutex<Vec<Weak<dyn Observer>>>,
 }
 
@@ -84,10 +88,18 @@ impl Shared {
         background: Arc<dyn Background>,
         limits: Limits,
     ) -> Result<Arc<Self>, EngineError> {
-        let state = State::load(engine.as_ref())?;
-        let state = Mutex::new(state);
-        let (changed, observers) = (Condvar::new(), Mutex::default());
-        let shared = Arc::new(Self { engine, background, limits, state, changed, observers });
+        let sealed: Arc<dyn Engine> = Arc::new(SealedEngine::new(Arc::clone(&engine)));
+        meta::upgrade(engine.as_ref(), sealed.as_ref())?;
+        let state = Mutex::new(State::load(sealed.as_ref())?);
+        let shared = Arc::new(Self {
+            engine: sealed,
+            background,
+            limits,
+            state,
+            changed: Condvar::new(),
+            failure_waiters: Mutex::default(),
+            observers: Mutex::default(),
+        });
         // A compaction that a restart interrupted goes on.
         shared.start_work(shared.lock());
         Ok(shared)
@@ -168,6 +180,37 @@ impl Shared {
         state.failed.get_or_insert_with(|| error.to_string().into());
         state.applying = false;
         self.changed.notify_all();
+        let waiters = std::mem::take(&mut *self.lock_failure_waiters());
+        drop(state);
+        waiters.into_iter().for_each(Waker::wake);
+    }
+
+    /// [`Shared::fail`] for a read: a store that cannot be read cannot go on either.
+    pub(crate) fn failed_by(&self, error: EngineError) -> EngineError {
+        self.fail(&error);
+        error
+    }
+
+    /// The first failure; without one, the task is woken when it comes.
+    pub(crate) fn poll_failure(&self, context: &Context<'_>) -> Poll<Arc<str>> {
+        let state = self.lock();
+        if let Some(first) = &state.failed {
+            return Poll::Ready(Arc::clone(first));
+        }
+        let mut waiters = self.lock_failure_waiters();
+        if !waiters.iter().any(|waiter| waiter.will_wake(context.waker())) {
+            waiters.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// The first failure, if there was one.
+    pub(crate) fn failure(&self) -> Option<Arc<str>> {
+        self.lock().failed.clone()
+    }
+
+    fn lock_failure_waiters(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.failure_waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for the active overlay to be moved, without waiting for it.
@@ -271,6 +314,8 @@ impl State {
     /// Everything was replaced.
     fn restart_from(&mut self, mut fresh: Self) {
         fresh.view.lineage = self.view.lineage + 1;
+        // A reader may have failed the store meanwhile.
+        fresh.failed = self.failed.take();
         *self = fresh;
     }
 

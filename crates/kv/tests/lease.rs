@@ -5,7 +5,9 @@
 mod common;
 
 use bytes::Bytes;
-use common::{apply, committed, compact, delete, everything, put, snapshot, tiny_limits};
+use common::{
+    apply, as_format, committed, compact, delete, everything, put, snapshot, tiny_limits,
+};
 use proptest::prelude::*;
 use quorate::StateMachine;
 use quorate::core::{LogId, LogIndex, Term};
@@ -354,10 +356,7 @@ fn a_store_of_the_first_format_opens_and_one_of_a_later_format_is_refused() {
         let mut store = Store::new();
         store.apply(put("a", "v")).unwrap();
         store.machine.flush().unwrap();
-        // A protobuf message with one number.
-        let (space, key, value) = (Space::Meta, b"format".to_vec(), vec![8, format]);
-        store.engine.write_batch(vec![Write::Put { space, key, value }], Durability::Now).unwrap();
-        store.engine
+        as_format(&store.engine, format)
     };
     let mut store = Store::on(with_format(1), 2);
     store.apply(grant(1, 10)).unwrap();
@@ -365,11 +364,11 @@ fn a_store_of_the_first_format_opens_and_one_of_a_later_format_is_refused() {
     let store = store.restarted();
     assert_eq!((store.ids(), store.keys(1)), (vec![1], vec!["a".into()]));
     let format = store.engine.view().unwrap().get(Space::Meta, b"format").unwrap().unwrap();
-    assert_eq!(*format, [8, 2], "a program that knows no leases is warned");
+    assert_eq!(format[..2], [8, 3], "a program that knows no leases is warned");
 
-    let engine = Arc::new(with_format(3));
+    let engine = Arc::new(with_format(4));
     let refusal = open_with(engine, Arc::new(Inline), tiny_limits()).err().unwrap().to_string();
-    let text = "storage has format 3, and this program reads none above 2: run the version that \
+    let text = "storage has format 4, and this program reads none above 3: run the version that \
                 wrote it, or a later one";
     assert!(refusal.contains(text), "{refusal}");
 }

@@ -69,6 +69,8 @@ pub(crate) enum Rejection {
     Members(MembersRejection),
     /// Something that an operator asks of one member, and that it does not do.
     Maintenance(MaintenanceRejection),
+    /// What this server holds is damaged. Another one has it whole, most likely.
+    StateDamaged,
     /// A fault of ours; the details are in the log.
     Internal,
 }
@@ -110,6 +112,10 @@ impl Rejection {
             }
             Self::Members(rejection) => return rejection.status(),
             Self::Maintenance(rejection) => rejection.status(),
+            Self::StateDamaged => (
+                Code::DataLoss,
+                "quorate: the state of this server is damaged; the server's log says more",
+            ),
             Self::Internal => {
                 (Code::Internal, "quorate: internal error; the server's log says more")
             }
@@ -192,7 +198,7 @@ impl From<quorate_kv::ReadError> for Rejection {
             quorate_kv::ReadError::Refused(error) => Self::Op(error),
             quorate_kv::ReadError::Engine(error) => {
                 tracing::error!(%error, "the store cannot be read");
-                Self::Internal
+                if error.is_damage() { Self::StateDamaged } else { Self::Internal }
             }
         }
     }
@@ -293,6 +299,19 @@ mod tests {
         let text = "etcdserver: mvcc: database space exceeded";
         assert_says(OpError::NoSpace, Code::ResourceExhausted, text);
         assert_says(OpError::Corrupt, Code::DataLoss, "etcdserver: corrupt cluster");
+    }
+
+    #[test]
+    fn damage_of_the_state_is_data_loss_and_any_other_failure_of_its_engine_is_not() {
+        let read = |error: quorate_kv::EngineError| quorate_kv::ReadError::from(error);
+        let (space, key) = (quorate_kv::Space::Rows, b"k".to_vec());
+        let damage = quorate_kv::EngineError::Corrupt { space, key, what: "a flipped bit" };
+        let text = "quorate: the state of this server is damaged; the server's log says more";
+        assert_says(read(damage), Code::DataLoss, text);
+        let source = "no such device".into();
+        let failure = quorate_kv::EngineError::Failed { doing: "read a row", source };
+        let text = "quorate: internal error; the server's log says more";
+        assert_says(read(failure), Code::Internal, text);
     }
 
     #[test]

@@ -20,11 +20,10 @@ use initial_cluster::InitialMember;
 use quorate::{
     Configuration, DriverOptions, Fatal, Member, MemberRole, Node, NodeFailure, Options,
 };
-use quorate_kv::{BackgroundThread, KvStateMachine, Reader, RedbEngine};
+use quorate_kv::{BackgroundThread, EngineError, KvStateMachine, Reader, RedbEngine};
 use quorate_server::{MemberContext, ServerOptions};
 use std::io::{IsTerminal, Read};
 use std::net::TcpListener;
-use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,9 +72,10 @@ async fn serve(
     folder::record_owner(&settings.data_dir, &settings.cluster, &flags.name)?;
     let clients = clients.into_iter().map(tokio::net::TcpListener::from_std);
     let clients = clients.collect::<Result<Vec<_>, _>>().context("listening for clients")?;
-    let failing = node.clone();
+    let (failing, state) = (node.clone(), reader.clone());
     let stop = async {
         tokio::select! {
+            why = state.failed() => tracing::error!("stopping: the state has failed: {why}"),
             why = stop_wish => tracing::info!("stopping: {why}"),
             version = removed(flags, settings, &failing) => farewell(flags, settings, version),
             // The reason is told below.
@@ -87,6 +87,11 @@ async fn serve(
             .await;
     let failure = stop_node(node).await;
     served.context("serving clients")?;
+    // It comes before what the node makes of it.
+    if let Some(why) = state.failure() {
+        let path = settings.data_dir.join(STATE_FILE);
+        bail!("the state in {} has failed, and the node with it: {why}", path.display());
+    }
     match failure.as_deref() {
         None | Some(NodeFailure::Stopped) => Ok(()),
         Some(failure) => bail!("the node failed: {failure}"),
@@ -163,21 +168,27 @@ async fn start_node(
 }
 
 fn open_state(path: &Path) -> Result<(KvStateMachine, Reader), Fatal> {
-    let failed = |what: &str| format!("{what} {}", path.display());
-    // The engine checks its file's structure as it goes, and panics on some damage.
-    let engine = catch_unwind(|| RedbEngine::open(path)).map_err(|_| {
-        let damaged = failed("the state is damaged:");
-        Fatal::new(format!(
-            "{damaged}. Move that file away and start again: the log gives the state back if it \
-             still reaches that far, and the start says so if not"
-        ))
-    })?;
-    let engine =
-        engine.map_err(|error| Fatal::caused_by(failed("cannot open the state in"), error))?;
+    let unusable = |error: EngineError| {
+        let what = if error.is_damage() {
+            damaged(path)
+        } else {
+            format!("cannot use the state in {}", path.display())
+        };
+        Fatal::caused_by(what, error)
+    };
+    let engine = RedbEngine::open(path).map_err(unusable)?;
     let background = BackgroundThread::start()
         .map_err(|error| Fatal::caused_by("cannot start the state's thread", error))?;
-    quorate_kv::open(Arc::new(engine), Arc::new(background))
-        .map_err(|error| Fatal::caused_by(failed("cannot read the state in"), error))
+    quorate_kv::open(Arc::new(engine), Arc::new(background)).map_err(unusable)
+}
+
+/// What somebody can do who has a state that is not to be believed.
+fn damaged(path: &Path) -> String {
+    format!(
+        "the state is damaged: {}. Move that file away and start again: the log gives the state \
+         back if it still reaches that far, and the start says so if not",
+        path.display()
+    )
 }
 
 /// The first configuration: the same on all members, as long as their flags are.

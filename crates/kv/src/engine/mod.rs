@@ -3,11 +3,13 @@
 
 mod memory;
 mod redb;
+mod suspicion;
 
 pub use memory::MemoryEngine;
 pub use redb::{CACHE_SIZE_BYTES_DEFAULT, RedbEngine};
 
 use bytes::Bytes;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// One of the ordered maps that an engine keeps side by side.
@@ -166,6 +168,24 @@ pub enum EngineError {
         /// What it says.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The engine's own structure is damaged.
+    #[error("storage is damaged, as was found when it {doing}: {source}")]
+    Damaged {
+        /// What it was asked to do.
+        doing: &'static str,
+        /// What it says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// In an earlier life something could not be written. What can be read back now may be what
+    /// never reached the disk: it looks well and is gone with the next crash.
+    #[error(
+        "storage could not be written in an earlier life, and cannot be believed since; {} says so",
+        marker.display()
+    )]
+    Suspect {
+        /// The file that says so.
+        marker: PathBuf,
+    },
     /// A row is not what the store once wrote there.
     #[error("storage holds a row in {space:?} that cannot be read: {what}, key {key:02x?}")]
     Corrupt {
@@ -190,10 +210,24 @@ pub enum EngineError {
     /// The source of a replacement gave up.
     #[error("the replacement was given up; the old content remains")]
     Aborted,
-    /// An earlier failure, in the background; see the log for the first one.
-    #[error("storage failed earlier in the background: {first}")]
+    /// An earlier failure, in the background or in a read.
+    #[error("storage failed earlier: {first}")]
     FailedEarlier {
         /// What it said then.
         first: Arc<str>,
     },
+}
+
+impl EngineError {
+    /// Whether what is stored is not to be believed: only another copy of it helps.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::Suspect { .. } | Self::Corrupt { .. } => true,
+            Self::Failed { .. }
+            | Self::Format { .. }
+            | Self::Aborted
+            | Self::FailedEarlier { .. } => false,
+        }
+    }
 }

@@ -1,12 +1,17 @@
 //! The engine on disk: one redb file, one table per space. Must not know what it stores; durability
 //! between batches is the log's business.
 
+use super::suspicion::{self, Watched};
 use super::{Cursor, Direction, Durability, Engine, EngineError, EngineView, Feed, Space, Write};
+use ::redb::backends::FileBackend;
 use ::redb::{
-    AccessGuard, Database, Range, ReadOnlyTable, ReadTransaction, ReadableDatabase, Table,
-    TableDefinition, WriteTransaction,
+    AccessGuard, Database, Range, ReadOnlyTable, ReadTransaction, ReadableDatabase, StorageBackend,
+    Table, TableDefinition, WriteTransaction,
 };
 use bytes::Bytes;
+use std::fs::OpenOptions;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +22,10 @@ type Guard = AccessGuard<'static, &'static [u8]>;
 
 /// How much of the file redb keeps in memory, beside the system's own cache.
 pub const CACHE_SIZE_BYTES_DEFAULT: usize = 256 << 20;
+
+/// A file up to this size is read whole when it is opened, and every page compared with its
+/// checksum: that takes no longer than a second or two.
+const CHECKED_BYTES_MAX: u64 = 256 << 20;
 
 /// See the module.
 pub struct RedbEngine {
@@ -34,7 +43,28 @@ const fn definition(space: Space) -> Definition {
 }
 
 fn failed<E: Into<::redb::Error>>(doing: &'static str) -> impl FnOnce(E) -> EngineError {
-    move |error| EngineError::Failed { doing, source: Box::new(error.into()) }
+    move |error| {
+        let error = error.into();
+        let is_damage = matches!(error, ::redb::Error::Corrupted(_));
+        let source = Box::new(error);
+        if is_damage {
+            EngineError::Damaged { doing, source }
+        } else {
+            EngineError::Failed { doing, source }
+        }
+    }
+}
+
+/// redb trusts the pages of a file that it closed itself, and panics on some damage of theirs.
+fn guarded<T>(
+    doing: &'static str,
+    ask: impl FnOnce() -> Result<T, EngineError>,
+) -> Result<T, EngineError> {
+    // After a panic nothing of redb's is used any more but to be dropped: the store has failed.
+    catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| {
+        let source = "the engine met what it could not make sense of".into();
+        Err(EngineError::Damaged { doing, source })
+    })
 }
 
 impl RedbEngine {
@@ -42,7 +72,9 @@ impl RedbEngine {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Failed`] if the file cannot be opened, or is none of redb's.
+    /// [`EngineError::Failed`] if the file cannot be opened, or is none of redb's;
+    /// [`EngineError::Damaged`] if it is damaged, as far as that shows; [`EngineError::Suspect`] if
+    /// writing it failed in an earlier life.
     pub fn open(path: &Path) -> Result<Self, EngineError> {
         Self::open_with_cache(path, CACHE_SIZE_BYTES_DEFAULT)
     }
@@ -53,10 +85,31 @@ impl RedbEngine {
     ///
     /// As [`RedbEngine::open`].
     pub fn open_with_cache(path: &Path, cache_size_bytes: usize) -> Result<Self, EngineError> {
-        let database = Database::builder()
-            .set_cache_size(cache_size_bytes)
-            .create(path)
-            .map_err(failed("opened its file"))?;
+        Self::open_through(path, cache_size_bytes, |file| file)
+    }
+
+    /// [`RedbEngine::open_with_cache`], with something between redb and the file.
+    pub(super) fn open_through<B: StorageBackend>(
+        path: &Path,
+        cache_size_bytes: usize,
+        through: impl FnOnce(FileBackend) -> B,
+    ) -> Result<Self, EngineError> {
+        const DOING: &str = "opened its file";
+        suspicion::check(path)?;
+        let unreadable =
+            |error: io::Error| EngineError::Failed { doing: DOING, source: error.into() };
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).open(path);
+        let file = file.map_err(unreadable)?;
+        let is_checked = file.metadata().map_err(unreadable)?.len() <= CHECKED_BYTES_MAX;
+        let backend = Watched::new(through(FileBackend::new(file).map_err(failed(DOING))?), path);
+        let database = guarded(DOING, || {
+            Database::builder()
+                .set_cache_size(cache_size_bytes)
+                .set_check_integrity_on_open(is_checked)
+                .create_with_backend(backend)
+                .map_err(failed(DOING))
+        })?;
         let engine = Self { database, path: path.to_owned() };
         // A view can only be taken of tables that exist.
         engine.write_batch(Vec::new(), Durability::Now)?;
@@ -119,36 +172,42 @@ impl<'a> Tables<'a> {
 
 impl Engine for RedbEngine {
     fn view(&self) -> Result<Arc<dyn EngineView>, EngineError> {
-        let transaction = self.database.begin_read().map_err(failed("took a view"))?;
-        Ok(Arc::new(RedbView::new(&transaction)?))
+        guarded("took a view", || {
+            let transaction = self.database.begin_read().map_err(failed("took a view"))?;
+            Ok(Arc::new(RedbView::new(&transaction)?) as Arc<dyn EngineView>)
+        })
     }
 
     fn write_batch(&self, batch: Vec<Write>, durability: Durability) -> Result<(), EngineError> {
-        let transaction = self.begin(durability)?;
-        let mut tables = Tables::open(&transaction)?;
-        for write in &batch {
-            tables.write(write)?;
-        }
-        drop(tables);
-        transaction.commit().map_err(failed("committed a batch"))
+        guarded("wrote a batch", || {
+            let transaction = self.begin(durability)?;
+            let mut tables = Tables::open(&transaction)?;
+            for write in &batch {
+                tables.write(write)?;
+            }
+            drop(tables);
+            transaction.commit().map_err(failed("committed a batch"))
+        })
     }
 
     fn replace(&self, next: &mut dyn FnMut() -> Feed) -> Result<(), EngineError> {
-        let transaction = self.begin(Durability::Now)?;
-        for space in Space::ALL {
-            transaction.delete_table(definition(space)).map_err(failed("dropped a table"))?;
-        }
-        let mut tables = Tables::open(&transaction)?;
-        loop {
-            match next() {
-                Feed::Write(write) => tables.write(&write)?,
-                Feed::End => break,
-                // Dropping the transaction undoes it.
-                Feed::Abort => return Err(EngineError::Aborted),
+        guarded("replaced its content", || {
+            let transaction = self.begin(Durability::Now)?;
+            for space in Space::ALL {
+                transaction.delete_table(definition(space)).map_err(failed("dropped a table"))?;
             }
-        }
-        drop(tables);
-        transaction.commit().map_err(failed("committed a replacement"))
+            let mut tables = Tables::open(&transaction)?;
+            loop {
+                match next() {
+                    Feed::Write(write) => tables.write(&write)?,
+                    Feed::End => break,
+                    // Dropping the transaction undoes it.
+                    Feed::Abort => return Err(EngineError::Aborted),
+                }
+            }
+            drop(tables);
+            transaction.commit().map_err(failed("committed a replacement"))
+        })
     }
 
     fn size_bytes(&self) -> u64 {
@@ -189,8 +248,10 @@ impl RedbView {
 
 impl EngineView for RedbView {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        let value = self.table(space).get(key).map_err(failed("read a row"))?;
-        Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
+        guarded("read a row", || {
+            let value = self.table(space).get(key).map_err(failed("read a row"))?;
+            Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
+        })
     }
 
     fn scan(
@@ -201,13 +262,15 @@ impl EngineView for RedbView {
         direction: Direction,
     ) -> Result<Box<dyn Cursor>, EngineError> {
         let table = self.table(space);
-        let range = match to {
-            // Such a range is empty, and redb need not be asked what it thinks of it.
-            Some(to) if to <= from => None,
-            Some(to) => Some(table.range::<&[u8]>(from..to)),
-            None => Some(table.range::<&[u8]>(from..)),
-        };
-        let range = range.transpose().map_err(failed("began a scan"))?;
+        let range = guarded("began a scan", || {
+            let range = match to {
+                // Such a range is empty, and redb need not be asked what it thinks of it.
+                Some(to) if to <= from => None,
+                Some(to) => Some(table.range::<&[u8]>(from..to)),
+                None => Some(table.range::<&[u8]>(from..)),
+            };
+            range.transpose().map_err(failed("began a scan"))
+        })?;
         Ok(Box::new(RedbCursor { range, direction, row: None }))
     }
 }
@@ -220,11 +283,18 @@ struct RedbCursor {
 
 impl Cursor for RedbCursor {
     fn advance(&mut self) -> Result<bool, EngineError> {
-        let row = self.range.as_mut().and_then(|range| match self.direction {
-            Direction::Forward => range.next(),
-            Direction::Backward => range.next_back(),
-        });
-        self.row = row.transpose().map_err(failed("went on with a scan"))?;
+        self.row = None;
+        self.row = guarded("went on with a scan", || {
+            let row = self.range.as_mut().and_then(|range| match self.direction {
+                Direction::Forward => range.next(),
+                Direction::Backward => range.next_back(),
+            });
+            let row = row.transpose().map_err(failed("went on with a scan"))?;
+            // That both can be had is found out here, where it may fail.
+            Ok(row.inspect(|(key, value)| {
+                let _ = (key.value(), value.value());
+            }))
+        })?;
         Ok(self.row.is_some())
     }
 

@@ -35,7 +35,7 @@ pub(super) fn catch_up(inner: &Inner, stream: u64) -> Result<bool, EngineError> 
         rows_max: inner.limits.piece_rows_max,
         bytes_max: inner.limits.piece_bytes_max,
     };
-    let piece = group.read(&view, limits)?;
+    let piece = group.read(&view, limits).map_err(|error| inner.shared.failed_by(error))?;
     inner.lock().move_on(stream, &group, piece);
     Ok(true)
 }

@@ -208,7 +208,8 @@ impl Inner {
         if view.revision <= state.at {
             return Ok(false);
         }
-        let piece = state.read_new(&view, &self.limits)?;
+        let piece = state.read_new(&view, &self.limits);
+        let piece = piece.map_err(|error| self.shared.failed_by(error))?;
         for delivery in piece.deliveries {
             state.hand_over(delivery, &self.limits);
         }

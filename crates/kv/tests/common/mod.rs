@@ -46,6 +46,26 @@ pub(crate) fn compact(revision: i64) -> CommandKind {
     CommandKind::Compact(CompactionRequest { revision, physical: false })
 }
 
+/// The same content as a program of before format 3 would have left it.
+pub(crate) fn as_format(engine: &MemoryEngine, format: u8) -> MemoryEngine {
+    const SEAL_BYTES: usize = 5;
+    let (older, view) = (MemoryEngine::new(), engine.view().unwrap());
+    let mut batch = Vec::new();
+    for space in Space::ALL {
+        let mut rows = view.scan(space, &[], None, Direction::Forward).unwrap();
+        while rows.advance().unwrap() {
+            let key = rows.key().to_vec();
+            let is_format = (space, key.as_slice()) == (Space::Meta, b"format");
+            // A protobuf message with one number.
+            let bare = || rows.value()[SEAL_BYTES..].to_vec();
+            let value = if is_format { vec![8, format] } else { bare() };
+            batch.push(Write::Put { space, key, value });
+        }
+    }
+    older.write_batch(batch, Durability::Now).unwrap();
+    older
+}
+
 /// Everything there is.
 pub(crate) fn everything() -> RangeRequest {
     let (key, range_end) = (Bytes::from_static(b"\0"), Bytes::from_static(b"\0"));

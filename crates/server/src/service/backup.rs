@@ -6,6 +6,7 @@ use crate::caller::Caller;
 use crate::errors::Rejection;
 use bytes::{Bytes, BytesMut};
 use quorate_etcd_api::etcdserverpb::SnapshotResponse;
+use quorate_kv::SnapshotError;
 use sha2::{Digest, Sha256};
 use std::io::{self, Write};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -49,9 +50,17 @@ fn send(backup: quorate_kv::Backup, sender: &mpsc::Sender<Piece>, place: OwnedSe
     if let Err(error) = write(backup, sender) {
         tracing::warn!(%error, "a backup was not sent to its end");
         // Nobody hears it if it was the client who ended it.
-        let _ = sender.blocking_send(Err(Rejection::Internal));
+        let _ = sender.blocking_send(Err(rejection(&error)));
     }
     drop(place);
+}
+
+fn rejection(error: &io::Error) -> Rejection {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    let is_damage = |cause: &SnapshotError| {
+        if let SnapshotError::Engine(error) = cause { error.is_damage() } else { false }
+    };
+    if cause.is_some_and(is_damage) { Rejection::StateDamaged } else { Rejection::Internal }
 }
 
 fn write(backup: quorate_kv::Backup, sender: &mpsc::Sender<Piece>) -> io::Result<()> {

@@ -1,0 +1,237 @@
+//! Remembers beside a file, over a restart, that writing it failed: after a failed sync the system
+//! may give back what never reached the disk, and a later sync may succeed. Must not know what the
+//! file holds.
+
+use super::EngineError;
+use redb::{BackendError, StorageBackend};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write as _};
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+type Locked<T> = Result<T, BackendError>;
+
+const WORDS: &str = "Writing the file beside this one failed. What it says since then cannot be \
+                     believed.\n";
+
+/// A file of the engine whose failures are written down before anybody hears of them.
+#[derive(Debug)]
+pub(super) struct Watched<B> {
+    file: B,
+    marker: PathBuf,
+}
+
+impl<B> Watched<B> {
+    pub(super) fn new(file: B, path: &Path) -> Self {
+        Self { file, marker: marker_of(path) }
+    }
+
+    fn suspect(&self, error: io::Error) -> io::Error {
+        match mark(&self.marker) {
+            Ok(()) => error,
+            Err(second) => {
+                let marker = self.marker.display();
+                let text = format!("{error}; and {marker} could not be written: {second}");
+                io::Error::new(error.kind(), text)
+            }
+        }
+    }
+
+    /// Without room nothing was written, and what was there before is what it was.
+    fn unless_full(&self, error: io::Error) -> io::Error {
+        let kind = error.kind();
+        let is_full = kind == ErrorKind::StorageFull || kind == ErrorKind::QuotaExceeded;
+        if is_full { error } else { self.suspect(error) }
+    }
+}
+
+/// Refuses a file that is under suspicion.
+///
+/// # Errors
+///
+/// [`EngineError::Suspect`] for such a file, [`EngineError::Failed`] if that cannot be found out.
+pub(super) fn check(path: &Path) -> Result<(), EngineError> {
+    let failed = |error: io::Error| EngineError::Failed {
+        doing: "looked for an earlier failure",
+        source: error.into(),
+    };
+    let marker = marker_of(path);
+    if !marker.try_exists().map_err(failed)? {
+        return Ok(());
+    }
+    if path.try_exists().map_err(failed)? {
+        return Err(EngineError::Suspect { marker });
+    }
+    // Somebody took the file away: a new one is not to blame.
+    fs::remove_file(&marker).and_then(|()| sync_folder_of(&marker)).map_err(failed)
+}
+
+fn marker_of(path: &Path) -> PathBuf {
+    path.with_added_extension("suspect")
+}
+
+fn mark(marker: &Path) -> io::Result<()> {
+    let mut file = File::create(marker)?;
+    file.write_all(WORDS.as_bytes())?;
+    file.sync_all()?;
+    sync_folder_of(marker)
+}
+
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+impl<B: StorageBackend> StorageBackend for Watched<B> {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len).map_err(|error| self.unless_full(error))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data().map_err(|error| self.suspect(error))
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write(offset, data).map_err(|error| self.unless_full(error))
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<bool> {
+        self.file.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<bool> {
+        self.file.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<()> {
+        self.file.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<()> {
+        self.file.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<()> {
+        self.file.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<bool> {
+        self.file.query_lock_range(start, end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Engine, RedbEngine};
+    use crate::{BackgroundThread, CommandKind, PutRequest};
+    use prost::Message;
+    use quorate::core::{LogId, LogIndex, Term};
+    use quorate::{Committed, Replies, StateMachine};
+    use redb::backends::FileBackend;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    /// A disk that says no when it is told to: to a write or to a sync.
+    #[derive(Clone, Debug, Default)]
+    struct Trouble {
+        of_write: Arc<Mutex<Option<ErrorKind>>>,
+        of_sync: Arc<AtomicBool>,
+    }
+
+    #[derive(Debug)]
+    struct Troubled(FileBackend, Trouble);
+
+    impl StorageBackend for Troubled {
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.0.read(offset, out)
+        }
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.0.set_len(len)
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            let fails = self.1.of_sync.load(Ordering::Relaxed);
+            if fails { Err(io::Error::other("no sync")) } else { self.0.sync_data() }
+        }
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            match *self.1.of_write.lock().unwrap() {
+                Some(kind) => Err(kind.into()),
+                None => self.0.write(offset, data),
+            }
+        }
+    }
+
+    fn open(path: &Path, trouble: &Trouble) -> RedbEngine {
+        RedbEngine::open_through(path, 1 << 20, |file| Troubled(file, trouble.clone())).unwrap()
+    }
+
+    fn apply(store: &mut crate::KvStateMachine, index: u64) {
+        let put = PutRequest { key: "k".into(), value: "v".into(), ..Default::default() };
+        let command = crate::Command::new(CommandKind::Put(put)).encode_to_vec().into();
+        let log_id = LogId::new(Term::new(1), LogIndex::new(index));
+        store.apply(&[Committed { log_id, command }], &mut Replies::default()).unwrap();
+    }
+
+    /// Whether a store on such a disk fails, and what the next start on a good disk makes of it.
+    fn life(path: &Path, trouble: Trouble, begin: impl FnOnce(&Trouble)) -> Option<EngineError> {
+        let engine = Arc::new(open(path, &trouble));
+        let background = Arc::new(BackgroundThread::start().unwrap());
+        let (mut store, reader) = crate::open(engine, background).unwrap();
+        apply(&mut store, 1);
+        store.flush().unwrap();
+        apply(&mut store, 2);
+        begin(&trouble);
+        assert!(store.flush().is_err());
+        assert!(reader.failure().is_some(), "the store takes nothing any more");
+        // The disk is well again, as if nothing had been: what redb writes at its end succeeds.
+        trouble.of_sync.store(false, Ordering::Relaxed);
+        *trouble.of_write.lock().unwrap() = None;
+        drop((store, reader));
+        RedbEngine::open(path).err()
+    }
+
+    #[test]
+    fn a_failed_write_of_the_engine_makes_the_next_start_distrust_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let fail_sync = |trouble: &Trouble| trouble.of_sync.store(true, Ordering::Relaxed);
+        let fail_write =
+            |trouble: &Trouble| *trouble.of_write.lock().unwrap() = Some(ErrorKind::Other);
+        let troubles: [(&str, &dyn Fn(&Trouble)); 2] =
+            [("sync", &fail_sync), ("write", &fail_write)];
+        for (what, fail) in troubles {
+            let path = folder.path().join(what);
+            let refused = life(&path, Trouble::default(), fail).expect(what);
+            assert!(matches!(refused, EngineError::Suspect { .. }), "{what}: {refused}");
+            assert!(refused.is_damage() && refused.to_string().contains("suspect"), "{refused}");
+            assert!(RedbEngine::open(&path).is_err(), "{what}: and the one after that");
+            // Whoever takes the file away starts anew, and is not suspected for long.
+            fs::rename(&path, folder.path().join("aside")).unwrap();
+            drop(RedbEngine::open(&path).unwrap());
+            assert!(RedbEngine::open(&path).unwrap().view().is_ok());
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_no_reason_to_distrust_what_was_written_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let fill =
+            |trouble: &Trouble| *trouble.of_write.lock().unwrap() = Some(ErrorKind::StorageFull);
+        assert!(life(&path, Trouble::default(), fill).is_none());
+    }
+}
