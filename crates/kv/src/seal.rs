@@ -25,6 +25,11 @@ impl SealedEngine {
     pub(crate) const fn new(engine: Arc<dyn Engine>) -> Self {
         Self { engine }
     }
+
+    /// The engine below, as an older program sees it.
+    pub(crate) fn bare(&self) -> &dyn Engine {
+        self.engine.as_ref()
+    }
 }
 
 impl Engine for SealedEngine {

@@ -88,11 +88,11 @@ impl Shared {
         background: Arc<dyn Background>,
         limits: Limits,
     ) -> Result<Arc<Self>, EngineError> {
-        let sealed: Arc<dyn Engine> = Arc::new(SealedEngine::new(Arc::clone(&engine)));
-        meta::upgrade(engine.as_ref(), sealed.as_ref())?;
-        let state = Mutex::new(State::load(sealed.as_ref())?);
+        let engine = SealedEngine::new(engine);
+        meta::upgrade(engine.bare(), &engine)?;
+        let state = Mutex::new(State::load(&engine)?);
         let shared = Arc::new(Self {
-            engine: sealed,
+            engine: Arc::new(engine),
             background,
             limits,
             state,

@@ -33,6 +33,9 @@ use tracing::level_filters::LevelFilter;
 
 /// The state's file below the data folder, beside `wal` and `snapshots`.
 const STATE_FILE: &str = "state";
+/// What helps against damage of that file; "move" comes before it.
+const REMEDY: &str = "that file away and start again: the log gives the state back if it still \
+                      reaches that far, and the start says so if not";
 /// etcd gives a request this long, and two election timeouts.
 const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
 /// After a change of the leader a renewal may wait two seconds for its fate before it is tried with
@@ -90,7 +93,11 @@ async fn serve(
     // It comes before what the node makes of it.
     if let Some(why) = state.failure() {
         let path = settings.data_dir.join(STATE_FILE);
-        bail!("the state in {} has failed, and the node with it: {why}", path.display());
+        bail!(
+            "the state in {} has failed, and the node with it: {why}. If that comes again after \
+             another start, move {REMEDY}",
+            path.display()
+        );
     }
     match failure.as_deref() {
         None | Some(NodeFailure::Stopped) => Ok(()),
@@ -184,11 +191,7 @@ fn open_state(path: &Path) -> Result<(KvStateMachine, Reader), Fatal> {
 
 /// What somebody can do who has a state that is not to be believed.
 fn damaged(path: &Path) -> String {
-    format!(
-        "the state is damaged: {}. Move that file away and start again: the log gives the state \
-         back if it still reaches that far, and the start says so if not",
-        path.display()
-    )
+    format!("the state is damaged: {}. Move {REMEDY}", path.display())
 }
 
 /// The first configuration: the same on all members, as long as their flags are.

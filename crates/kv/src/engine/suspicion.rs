@@ -188,7 +188,8 @@ mod tests {
     }
 
     /// Whether a store on such a disk fails, and what the next start on a good disk makes of it.
-    fn life(path: &Path, trouble: Trouble, begin: impl FnOnce(&Trouble)) -> Option<EngineError> {
+    fn life(path: &Path, begin: impl FnOnce(&Trouble)) -> Option<EngineError> {
+        let trouble = Trouble::default();
         let engine = Arc::new(open(path, &trouble));
         let background = Arc::new(BackgroundThread::start().unwrap());
         let (mut store, reader) = crate::open(engine, background).unwrap();
@@ -208,14 +209,13 @@ mod tests {
     #[test]
     fn a_failed_write_of_the_engine_makes_the_next_start_distrust_it() {
         let folder = tempfile::tempdir().unwrap();
-        let fail_sync = |trouble: &Trouble| trouble.of_sync.store(true, Ordering::Relaxed);
-        let fail_write =
-            |trouble: &Trouble| *trouble.of_write.lock().unwrap() = Some(ErrorKind::Other);
-        let troubles: [(&str, &dyn Fn(&Trouble)); 2] =
-            [("sync", &fail_sync), ("write", &fail_write)];
-        for (what, fail) in troubles {
+        for what in ["sync", "write"] {
+            let fail = |trouble: &Trouble| match what {
+                "sync" => trouble.of_sync.store(true, Ordering::Relaxed),
+                _ => *trouble.of_write.lock().unwrap() = Some(ErrorKind::Other),
+            };
             let path = folder.path().join(what);
-            let refused = life(&path, Trouble::default(), fail).expect(what);
+            let refused = life(&path, fail).expect(what);
             assert!(matches!(refused, EngineError::Suspect { .. }), "{what}: {refused}");
             assert!(refused.is_damage() && refused.to_string().contains("suspect"), "{refused}");
             assert!(RedbEngine::open(&path).is_err(), "{what}: and the one after that");
@@ -232,6 +232,6 @@ mod tests {
         let path = folder.path().join("state");
         let fill =
             |trouble: &Trouble| *trouble.of_write.lock().unwrap() = Some(ErrorKind::StorageFull);
-        assert!(life(&path, Trouble::default(), fill).is_none());
+        assert!(life(&path, fill).is_none());
     }
 }
