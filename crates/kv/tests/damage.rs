@@ -1,8 +1,6 @@
 //! A disk gives back what nobody wrote: no answer is made of it, and the store goes no further. What
 //! an older program left is still read.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
-// The numbers of a test are small.
-#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 mod common;
 
@@ -302,7 +300,7 @@ fn a_store_of_format_2_is_read_and_becomes_3() {
     assert_eq!(reader.hash(None).unwrap(), expected.hash(None).unwrap());
     let bare = rows(&older.engine).into_iter().filter(is_bare).count();
     assert_eq!(bare, old_row_count, "what is new has a checksum");
-    apply(&mut store, committed(21, compact(reader.revision().get() as i64)));
+    apply(&mut store, committed(21, compact(reader.revision().get().cast_signed())));
     store.flush().unwrap();
     assert!(rows(&older.engine).into_iter().filter(is_bare).count() < old_row_count);
 }
@@ -364,7 +362,7 @@ fn a_bit_that_flips_in_the_file_under_a_running_store_is_not_served() {
     let engine = Arc::new(RedbEngine::open_with_cache(&path, 0).unwrap());
     let (_store, reader) = open(engine, Arc::new(Inline)).unwrap();
     let whole = reader.range(&everything()).unwrap();
-    assert_eq!(whole.count, KEY_COUNT as i64);
+    assert_eq!(whole.count, KEY_COUNT.cast_signed());
 
     let text = fs::read(&path).unwrap();
     let wanted = needle(KEY_COUNT / 2);
@@ -402,7 +400,7 @@ fn a_closed_file_with_a_flipped_bit_is_refused_or_its_answers_are_right() {
         // An older state is as good: the log brings the rest.
         let applied = store.applied().get();
         let answer = reader.range(&everything()).unwrap();
-        assert_eq!(answer.count as u64, applied, "byte {place}");
+        assert_eq!(answer.count.cast_unsigned(), applied, "byte {place}");
         for (number, kv) in (1..).zip(answer.kvs) {
             assert_eq!(kv.value, needle(number), "byte {place}");
         }
