@@ -9,11 +9,12 @@ use std::path::Path;
 use std::process::Command;
 
 /// The targets, as `quorate_sim::fuzz` and `quorate_server::fuzz` list them; tests compare.
-const TARGETS: [&str; 17] = [
+const TARGETS: [&str; 18] = [
     "wire_message",
     "wire_stream",
     "log_codec",
     "log_folder",
+    "log_mark",
     "snapshot_file",
     "store",
     "client_request",

@@ -41,7 +41,7 @@ enum Verb {
     /// Runs a cluster on this machine, until Ctrl-C
     Cluster(cluster::Options),
     /// Runs one node of a cluster
-    Serve(serve::Flags),
+    Serve(Box<serve::Flags>),
     /// Stores a value under a key
     Put(client::Put),
     /// Shows a key, or a range of keys

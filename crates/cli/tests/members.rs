@@ -5,7 +5,7 @@
 
 mod harness;
 
-use harness::{Cluster, Options, etcdctl, eventually};
+use harness::{Cluster, Options, etcdctl, eventually, http};
 use std::process::{Command, Output};
 
 /// The first column of `etcdctl member list` for a member of this name, or at this peer URL.
@@ -230,5 +230,79 @@ async fn a_server_joins_only_a_cluster_that_was_told_of_it_and_never_without_its
     std::fs::remove_dir_all(folder).unwrap();
     let said = cluster.server(new).start_in_vain().await;
     assert!(said.contains("has run before"), "{said}");
+    cluster.finish();
+}
+
+/// The two others cannot do without the third, and the emptied one is no help: it has forgotten what
+/// it promised.
+#[tokio::test]
+async fn a_member_whose_folder_was_emptied_says_what_to_type_and_does_not_vote() {
+    let options = Options { heartbeat_ms: 50, election_timeout_ms: 500, ..Options::servers(3) };
+    let mut cluster = Cluster::new("emptied", &options);
+    cluster.start_all().await;
+    cluster.client(0).put("k", "v").await.unwrap();
+    let emptied = address(&mut cluster, 2);
+    eventually("the third member to be well", async || {
+        (http::get(&emptied, "/health").status == 200).then_some(())
+    })
+    .await;
+    cluster.server(2).kill();
+    std::fs::remove_dir_all(cluster.server(2).data_dir.clone()).unwrap();
+    cluster.server(2).start();
+    eventually("the emptied member to say what is wrong", async || {
+        let health = http::try_get(&emptied, "/health")?;
+        (health.status == 503 && health.body.contains("RECOVERING")).then_some(())
+    })
+    .await;
+    let log = cluster.server(2).log_of_last_life();
+    assert!(log.contains("quorate member remove"), "{log}");
+
+    // One that keeps its disk goes too: who is left leads no more, whatever the emptied one says.
+    cluster.server(0).kill();
+    eventually("nobody to lead", async || {
+        let status = cluster.client(1).status().await.ok()?;
+        (status.leader == 0).then_some(())
+    })
+    .await;
+    assert!(cluster.client(1).put("k", "lost?").await.is_err());
+    assert_eq!(cluster.client(1).status().await.unwrap().leader, 0);
+    cluster.server(0).start();
+    cluster.ready(0).await;
+
+    // What to type.
+    let first = address(&mut cluster, 0);
+    let remove = ["member", "remove", "n3"];
+    eventually("the member to be removed", async || {
+        quorate(&first, &remove).status.success().then_some(())
+    })
+    .await;
+    assert!(cluster.server(2).ended().await.success(), "it learns that it was removed");
+    let new = cluster.newcomer(&[0, 1], &options);
+    let (name, url) = (format!("n{}", new + 1), cluster.server(new).peer.url());
+    quorate_says(&first, &["member", "add", &name, "--peer-urls", &url]);
+    cluster.server(new).start();
+    cluster.ready(new).await;
+    let served =
+        eventually("the new member to serve", async || cluster.client(new).get("k").await.ok());
+    assert!(served.await.is_some(), "it has been a learner until then");
+    cluster.finish();
+}
+
+/// As long as a founder is missing nobody votes, and whoever asks is told who.
+#[tokio::test]
+async fn founding_waits_for_the_last_founder_and_says_for_whom() {
+    let mut cluster = Cluster::new("founding", &Options::servers(3));
+    cluster.server(0).start();
+    cluster.server(1).start();
+    let first = address(&mut cluster, 0);
+    eventually("the first to say for whom it waits", async || {
+        let health = http::try_get(&first, "/health")?;
+        health.body.contains("founding waits for n3\"").then_some(())
+    })
+    .await;
+    cluster.server(2).start();
+    for index in 0..3 {
+        cluster.ready(index).await;
+    }
     cluster.finish();
 }

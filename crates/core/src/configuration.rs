@@ -21,6 +21,9 @@ pub struct Configuration {
     pub change: Option<Box<Change>>,
     /// Ids of members that were removed, the oldest first: none of them comes back.
     pub removed: Vec<NodeId>,
+    /// The disk that each member has, as far as it is known. Of a member with another disk than
+    /// this no vote and no acknowledgement counts: what it had promised is on the one recorded.
+    pub storages: BTreeMap<NodeId, u128>,
 }
 
 /// One member: what it may do and where it is.
@@ -67,7 +70,7 @@ impl Configuration {
     /// A configuration in which no change is under way.
     #[must_use]
     pub fn new(version: u64, members: BTreeMap<NodeId, Member>) -> Self {
-        Self { version, members, change: None, removed: Vec::new() }
+        Self { version, members, ..Self::default() }
     }
 
     /// How many members there are, learners included.
@@ -110,6 +113,19 @@ impl Configuration {
         self.removed.contains(&id)
     }
 
+    /// The same members, some of whose disks are recorded, whatever was recorded of them before.
+    pub(crate) fn with_storages(&self, of: impl IntoIterator<Item = (NodeId, u128)>) -> Self {
+        let mut next = Self { version: self.version + 1, ..self.clone() };
+        next.storages.extend(of);
+        next
+    }
+
+    /// What is recorded of those who are among these members.
+    pub(crate) fn storages_of(&self, members: &BTreeMap<NodeId, Member>) -> BTreeMap<NodeId, u128> {
+        let kept = self.storages.iter().filter(|(id, _)| members.contains_key(id));
+        kept.map(|(id, storage_id)| (*id, *storage_id)).collect()
+    }
+
     /// What the configuration counts for in limits, in bytes.
     pub(crate) fn size_bytes(&self) -> usize {
         const MEMBER_BYTES: usize = 64;
@@ -118,7 +134,8 @@ impl Configuration {
         };
         let change = self.change.as_ref();
         let change = change.map_or(0, |change| size(&change.target) + size(&change.origin));
-        size(&self.members) + change + self.removed.len() * size_of::<NodeId>()
+        let storages = self.storages.len() * (size_of::<NodeId>() + size_of::<u128>());
+        size(&self.members) + change + self.removed.len() * size_of::<NodeId>() + storages
     }
 
     /// The election rank of `id`; 0 for strangers.
@@ -314,6 +331,8 @@ mod tests {
         assert_eq!(configuration.size_bytes(), 69 + change);
         configuration.removed = [7, 8, 9].map(NodeId::new).to_vec();
         assert_eq!(configuration.size_bytes(), 69 + change + 3 * 8);
+        configuration.storages.insert(NodeId::new(1), 7);
+        assert_eq!(configuration.size_bytes(), 69 + change + 3 * 8 + 24);
     }
 
     #[test]

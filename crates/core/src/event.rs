@@ -92,6 +92,17 @@ pub enum Event {
         /// The wished-for successor.
         to: Option<NodeId>,
     },
+    /// A node says which disk it has, this server itself among them. A leader has that recorded in
+    /// the configuration.
+    Introduced {
+        /// Who.
+        from: NodeId,
+        /// The identity of its disk.
+        storage_id: u128,
+        /// Whether the disk is known to hold all that this node has ever promised. One that is not
+        /// is recorded only for a learner, which has promised nothing that counts.
+        is_proven: bool,
+    },
     /// An operator wants other members (§4), or the change under way taken back.
     ChangeMembership {
         /// The caller's name for the wish.
@@ -99,6 +110,10 @@ pub enum Event {
         /// What is wanted.
         command: MembershipCommand,
     },
+    /// The log takes no more: a write of it failed, and what was written last may be lost. A leader
+    /// calls its successor; after that the server takes part in nothing any more, until it is
+    /// started again from what its disk holds.
+    DiskFailed,
 }
 
 /// One command to append.

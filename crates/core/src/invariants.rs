@@ -290,6 +290,8 @@ pub struct ClusterChecker {
     committed_in: Term,
     entries: Contents,
     applied: BTreeMap<NodeId, LogIndex>,
+    /// What servers held on disks that they have lost since.
+    lost: Vec<View>,
 }
 
 impl ClusterChecker {
@@ -303,6 +305,12 @@ impl ClusterChecker {
     pub fn crashed(&mut self, id: NodeId) {
         self.down.insert(id);
         self.applied.remove(&id);
+    }
+
+    /// A server lost its disk: it may come back with nothing. What was on that disk counted.
+    pub fn wiped(&mut self, id: NodeId) {
+        self.crashed(id);
+        self.lost.extend(self.views.remove(&id));
     }
 
     /// Looks at a server after a step, or after its start.
@@ -422,7 +430,12 @@ impl ClusterChecker {
         let Some(term) = term else { return Ok(()) };
         let log_id = LogId::new(term, index);
         let is_leader = view.role == Role::Leader;
-        let holds = |id| self.views.get(&id).is_some_and(|view| view.is_durable(log_id));
+        let held_before = self.lost.iter().filter(|view| view.is_durable(log_id));
+        let held_before: BTreeSet<NodeId> = held_before.map(|view| view.id).collect();
+        let holds = |id| {
+            held_before.contains(&id)
+                || self.views.get(&id).is_some_and(|view| view.is_durable(log_id))
+        };
         if is_leader && !view.has_quorum(holds) {
             return Err(Violation::CommittedWithoutQuorum { id, log_id });
         }

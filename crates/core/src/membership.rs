@@ -294,6 +294,7 @@ impl Configuration {
             members,
             change: Some(Box::new(change)),
             removed: self.removed.clone(),
+            storages: self.storages.clone(),
         }
     }
 
@@ -324,7 +325,9 @@ impl Configuration {
     }
 
     fn settled(&self, members: &Members, removed: Vec<NodeId>) -> Self {
-        Self { version: self.version + 1, members: members.clone(), change: None, removed }
+        let storages = self.storages_of(members);
+        let (version, members) = (self.version + 1, members.clone());
+        Self { version, members, change: None, removed, storages }
     }
 
     /// The ids that must not come back, if only these members stay; the oldest are forgotten.
@@ -405,6 +408,24 @@ mod tests {
             assert_eq!((after.change, after.removed), (None, vec![]));
             assert!(after.version > configuration.version);
         }
+    }
+
+    #[test]
+    fn the_disks_of_those_who_stay_are_kept_and_those_of_others_forgotten() {
+        let mut before = settled("1 2 3");
+        before.storages = (1..=3).map(|id| (NodeId::new(id), 10 * u128::from(id))).collect();
+        let recorded = |configuration: &Configuration| -> Vec<u64> {
+            configuration.storages.keys().map(|id| id.get()).collect()
+        };
+        let first = before.begin_change(&members("1 2 4"));
+        let change = first.change.clone().unwrap();
+        let joint = first.enter_joint(&change);
+        assert_eq!((recorded(&first), recorded(&joint)), (vec![1, 2, 3], vec![1, 2, 3]));
+        let joint = joint.with_storages([(NodeId::new(4), 40)]);
+        assert_eq!(recorded(&joint.leave_joint(&change)), [1, 2, 4]);
+        assert_eq!(recorded(&joint.revert_change(&change)), [1, 2, 3]);
+        let replaced = before.with_storages([(NodeId::new(3), 33)]);
+        assert_eq!((replaced.version, replaced.storages[&NodeId::new(3)]), (2, 33));
     }
 
     #[test]

@@ -17,13 +17,14 @@ mod replicate;
 mod send_snapshot;
 mod start;
 mod status;
+mod storages;
 mod transfer;
 
 use crate::{
     Configuration, Effect, Event, LogId, LogIndex, MembershipRefusal, Message, NodeId, PersistSeq,
     ProposalRefusal, ReadRefusal, Role, Term, Time, VotePhase,
 };
-use common::Common;
+use common::{Common, Introduction};
 use election::Candidate;
 use follower::Follower;
 use leader::Leader;
@@ -99,6 +100,10 @@ impl Raft {
             }
             Event::TransferLeadership { to } => self.handle_transfer_leadership(to),
             Event::ChangeMembership { id, command } => self.handle_change_membership(id, command),
+            Event::DiskFailed => self.common.poison = Some(Poison::DiskFailed),
+            Event::Introduced { from, storage_id, is_proven } => {
+                self.common.introduced.insert(from, Introduction { storage_id, is_proven });
+            }
         }
     }
 
@@ -213,15 +218,21 @@ impl Raft {
             | Event::SnapshotGone { .. }
             | Event::SnapshotWritten { .. }
             | Event::SnapshotRestored { .. }
-            | Event::TransferLeadership { .. } => {}
+            | Event::TransferLeadership { .. }
+            | Event::DiskFailed
+            | Event::Introduced { .. } => {}
         }
     }
 
-    /// At the moment of poisoning: pending reads are refused, nothing is sent any more.
+    /// At the moment of poisoning: pending reads are refused, nothing is sent any more. A leader
+    /// whose disk failed still calls its successor: that promises nothing, and needs no disk.
     fn fall_silent(&mut self) {
         self.refuse_reads(ReadRefusal::Poisoned);
-        self.role = RoleState::Follower(Follower::new(None));
         self.common.effects.retain(|effect| !matches!(effect, Effect::Send { .. }));
+        if self.common.poison == Some(Poison::DiskFailed) {
+            self.call_successor();
+        }
+        self.role = RoleState::Follower(Follower::new(None));
     }
 
     /// When [`Event::Deadline`] is due next; `None` if nothing depends on time.
@@ -303,7 +314,8 @@ impl Raft {
         self.common.log.term_at(index)
     }
 
-    /// Whether it has seen proof of a broken protocol and takes part in nothing any more.
+    /// Whether it has seen proof of a broken protocol, or has lost its log, and takes part in nothing
+    /// any more.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.common.poison.is_some()

@@ -132,6 +132,21 @@ fn the_state_machine_is_handed_no_more_while_it_has_its_fill_and_goes_on_as_it_c
 }
 
 #[test]
+fn an_acknowledgement_that_waits_for_a_disk_that_fails_never_leaves() {
+    let mut raft = server(0, 3, true, Options::default());
+    let seq = written(&append(&mut raft, log_id(3, 1), vec![noop(4, 2)], 3)).unwrap().seq;
+    assert_eq!(step(&mut raft, Event::DiskFailed), [], "a follower has nobody to call");
+    assert_eq!(raft.status().poisoned, Some(Poison::DiskFailed));
+    assert_eq!((raft.next_deadline(), raft.leader()), (None, None));
+    assert_eq!(step(&mut raft, Event::Persisted { seq }), []);
+    assert_eq!(append(&mut raft, log_id(4, 2), vec![noop(5, 2)], 4), []);
+    let id = ReadId::new(1);
+    let refused = Effect::ReadRefused { id, reason: ReadRefusal::Poisoned };
+    assert_eq!(step(&mut raft, Event::Read { id }), [refused]);
+    assert_eq!(step(&mut raft, Event::DiskFailed), [], "nor is it told twice");
+}
+
+#[test]
 fn entries_for_the_state_machine_are_read_back_once() {
     let mut raft = server(0, 3, false, Options::default());
     assert_eq!(loads(&append(&mut raft, log_id(3, 1), Vec::new(), 3)).len(), 1);

@@ -11,8 +11,8 @@ use harness::{configuration, index, log_id, node};
 use quorate_core::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, ConflictHint, Effect, Entry, Event,
     HardState, HeartbeatResponse, LoadRequest, LogId, LogIndex, MemberRole, Message, NodeId,
-    Options, Payload, PeerState, Raft, RequestVoteResponse, Restored, Role, SnapshotMeta, Term,
-    Time, VotePhase,
+    Options, Payload, PeerState, Raft, ReadId, ReadRefusal, RequestVoteResponse, Restored, Role,
+    SnapshotMeta, Term, Time, VotePhase,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,6 +178,26 @@ fn a_leader_that_heard_nobody_for_an_election_timeout_gives_up_then_and_not_befo
     office.now = office.elected.after(TIMEOUT);
     office.step(Event::Deadline);
     assert_eq!(office.raft.role(), Role::Follower);
+}
+
+#[test]
+fn a_leader_that_was_stopped_looks_whether_it_is_heard_before_it_serves_readers() {
+    let mut office = Office::take(0, 0, options());
+    office.serve(BEAT);
+    office.answering.clear();
+    office.now = office.now.after(2 * TIMEOUT);
+    let beats = |effects: &[Effect]| {
+        let is_beat = |effect: &&Effect| {
+            matches!(effect, Effect::Send { message: Message::Heartbeat(_), .. })
+        };
+        effects.iter().filter(is_beat).count()
+    };
+    let read = office.step(Event::Read { id: ReadId::new(1) });
+    assert_eq!(beats(&read), 0, "a round for readers would put off the look");
+    let looked = office.step(Event::Deadline);
+    assert_eq!(office.raft.role(), Role::Follower);
+    let (id, reason) = (ReadId::new(1), ReadRefusal::LeaderChanged);
+    assert!(looked.contains(&Effect::ReadRefused { id, reason }), "{looked:?}");
 }
 
 #[test]

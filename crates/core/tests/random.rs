@@ -6,11 +6,12 @@
 
 mod harness;
 
-use harness::{Cluster, Disk, configuration, member, node};
+use harness::{Cluster, Disk, Envelope, configuration, member, node};
 use quorate_core::{
     Configuration, Event, LogIndex, MemberRole, Members, MembershipCommand, NodeId, Options,
     ReadId, Role,
 };
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// A tiny generator of our own, so that a schedule is a function of its seed.
@@ -205,6 +206,9 @@ fn churn(cluster: &mut Cluster, dice: &mut Dice, id: NodeId, weather: Weather) {
 
 fn crash(cluster: &mut Cluster, dice: &mut Dice, id: NodeId) {
     if cluster.servers[&id].raft.is_some() {
+        if dice.roll(3) == 0 {
+            fail_disk(cluster, id);
+        }
         let writes = u64::try_from(cluster.servers[&id].writes.len()).unwrap();
         let written = usize::try_from(dice.roll(writes + 1)).unwrap();
         cluster.crash(id, written);
@@ -213,6 +217,18 @@ fn crash(cluster: &mut Cluster, dice: &mut Dice, id: NodeId) {
     if dice.roll(2) == 0 {
         cluster.start(id);
     }
+}
+
+/// The disk takes no more, and what is under way to the server still reaches it.
+fn fail_disk(cluster: &mut Cluster, id: NodeId) {
+    cluster.fail_disk(id);
+    let (to_it, others): (VecDeque<Envelope>, _) =
+        cluster.network.drain(..).partition(|envelope| envelope.to == id);
+    cluster.network = others;
+    for envelope in to_it {
+        cluster.deliver(envelope);
+    }
+    cluster.server(id.get()).disk_held = false;
 }
 
 fn restart_all(cluster: &mut Cluster) {

@@ -195,6 +195,7 @@ impl Stage {
             ("disk", Some("hold")) => self.cluster.server(id).disk_held = true,
             ("disk", Some("go")) => self.cluster.server(id).disk_held = false,
             ("disk", Some("one")) => self.cluster.finish_write(node(id)),
+            ("disk", Some("fail")) => self.cluster.fail_disk(node(id)),
             ("machine", Some("hold")) => self.cluster.server(id).machine_held = true,
             ("machine", Some("go")) => self.cluster.server(id).machine_held = false,
             ("crash", _) => {
@@ -236,6 +237,14 @@ impl Stage {
                     force: words.contains(&"force"),
                 };
                 self.cluster.change(id(), command);
+            }
+            // introduce 1 3=30 proven
+            "introduce" => {
+                let (from, storage_id) = words[2].split_once('=').unwrap();
+                let (from, storage_id) = (node(number(from)), u128::from(number(storage_id)));
+                let is_proven = words.contains(&"proven");
+                let event = Event::Introduced { from, storage_id, is_proven };
+                self.cluster.step(node(id()), event);
             }
             "cancel" => self.cluster.change(id(), MembershipCommand::Cancel),
             "compact" => {
@@ -333,6 +342,11 @@ fn draw_server(raft: &Raft) -> String {
     if configuration.voters().count() != 3 || configuration.change.is_some() || has_changed(&status)
     {
         write!(picture, " members={}", draw_members(configuration)).unwrap();
+    }
+    if !configuration.storages.is_empty() {
+        let disks: Vec<String> =
+            configuration.storages.iter().map(|(id, disk)| format!("{id}:{disk}")).collect();
+        write!(picture, " disks={{{}}}", disks.join(" ")).unwrap();
     }
     if let Some(version) = status.removed_at {
         write!(picture, " removed at v{version}").unwrap();

@@ -3,6 +3,7 @@
 
 use crate::alarm::AlarmResponse;
 use crate::api::{CompactionRequest, CompactionResponse, PutRequest};
+use crate::auth;
 use crate::command::{Command, CommandKind, CommandReply, Outcome};
 use crate::engine::EngineError;
 use crate::error::{OpError, ReadError};
@@ -45,6 +46,7 @@ fn execute(
         Command::decode(committed.command.clone()).map_err(|_| OpError::MalformedCommand)?;
     let kind = command.kind.ok_or(OpError::UnknownCommand)?;
     progress.alarms.check(&kind)?;
+    auth::check(view, command.caller, &kind)?;
     Ok(match kind {
         CommandKind::Put(request) => write(view, progress, |writer| put(view, writer, &request))?,
         CommandKind::DeleteRange(request) => write(view, progress, |writer| {
@@ -62,6 +64,7 @@ fn execute(
         CommandKind::LeaseExpire(request) => {
             Outcome::LeaseExpire(lease::expire(view, progress, &request)?)
         }
+        CommandKind::Auth(request) => Outcome::Auth(auth::apply(view, at, request)?),
         CommandKind::Alarm(request) => {
             let alarms = progress.alarms.apply(request)?;
             Outcome::Alarm(AlarmResponse { header: Some(header(progress.revision)), alarms })

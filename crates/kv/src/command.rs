@@ -6,6 +6,7 @@ use crate::api::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
     PutResponse, TxnRequest, TxnResponse,
 };
+use crate::auth::api::{AuthReply, AuthRequest, CallerMessage};
 use crate::error::{OpError, WireError};
 use crate::lease::api::{
     LeaseExpireRequest, LeaseExpireResponse, LeaseGrantRequest, LeaseGrantResponse,
@@ -19,9 +20,15 @@ use prost::{Message, Oneof};
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Command {
     /// What to do. Absent in a command of a version that we do not know.
-    #[prost(oneof = "CommandKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 15")]
+    #[prost(oneof = "CommandKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 15")]
     pub kind: Option<CommandKind>,
+    /// Who sent it. Absent means nobody, and that matters once users are asked who they are.
+    #[prost(message, optional, tag = "14")]
+    pub caller: Option<CallerMessage>,
 }
+
+/// Where [`Command::caller`] stands.
+const CALLER_FIELD_NUMBER: u32 = 14;
 
 /// What a [`Command`] does.
 #[derive(Clone, PartialEq, Eq, Oneof)]
@@ -50,6 +57,9 @@ pub enum CommandKind {
     /// End leases whose time is up.
     #[prost(message, tag = "8")]
     LeaseExpire(LeaseExpireRequest),
+    /// Change users and roles.
+    #[prost(message, tag = "9")]
+    Auth(AuthRequest),
     /// Raise or clear an alarm.
     #[prost(message, tag = "15")]
     Alarm(AlarmRequest),
@@ -74,6 +84,8 @@ pub enum CommandTag {
     LeaseRenew,
     /// A [`LeaseExpireRequest`].
     LeaseExpire,
+    /// An [`AuthRequest`].
+    Auth,
     /// An [`AlarmRequest`].
     Alarm,
 }
@@ -89,6 +101,7 @@ impl CommandTag {
             Self::LeaseRevoke => 6,
             Self::LeaseRenew => 7,
             Self::LeaseExpire => 8,
+            Self::Auth => 9,
             Self::Alarm => 15,
         }
     }
@@ -98,19 +111,36 @@ impl Command {
     /// A command around one request.
     #[must_use]
     pub const fn new(kind: CommandKind) -> Self {
-        Self { kind: Some(kind) }
+        Self { kind: Some(kind), caller: None }
     }
 
-    /// The encoded command around a request that is already encoded, without decoding it.
+    /// The same, sent by somebody.
+    #[must_use]
+    pub fn by(self, caller: CallerMessage) -> Self {
+        Self { caller: Some(caller), ..self }
+    }
+
+    /// The encoded command around a request that is already encoded, without decoding it. Nobody
+    /// sent it.
     #[must_use]
     pub fn wrap(tag: CommandTag, request: &[u8]) -> Bytes {
+        Self::wrap_for(tag, request, None)
+    }
+
+    /// [`Command::wrap`], sent by somebody.
+    #[must_use]
+    pub fn wrap_for(tag: CommandTag, request: &[u8], caller: Option<&CallerMessage>) -> Bytes {
         const WIRE_TYPE_LENGTH_DELIMITED: u8 = 2;
         const HEAD_BYTES_MAX: usize = 11;
-        let mut out = BytesMut::with_capacity(HEAD_BYTES_MAX + request.len());
+        let caller_bytes = caller.map_or(0, |caller| HEAD_BYTES_MAX + caller.encoded_len());
+        let mut out = BytesMut::with_capacity(HEAD_BYTES_MAX + request.len() + caller_bytes);
         out.put_u8((tag.field_number() << 3) | WIRE_TYPE_LENGTH_DELIMITED);
         // A `BytesMut` grows, so that encoding into it cannot fail.
         prost::encoding::encode_varint(request.len() as u64, &mut out);
         out.put_slice(request);
+        if let Some(caller) = caller {
+            prost::encoding::message::encode(CALLER_FIELD_NUMBER, caller, &mut out);
+        }
         out.freeze()
     }
 }
@@ -122,7 +152,7 @@ pub struct CommandReply {
     #[prost(uint64, tag = "1")]
     pub revision: u64,
     /// What became of it.
-    #[prost(oneof = "Outcome", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 15")]
+    #[prost(oneof = "Outcome", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 14, 15")]
     pub outcome: Option<Outcome>,
 }
 
@@ -156,6 +186,9 @@ pub enum Outcome {
     /// Leases expired.
     #[prost(message, tag = "10")]
     LeaseExpire(LeaseExpireResponse),
+    /// Users and roles were changed, or a token was made.
+    #[prost(message, tag = "14")]
+    Auth(AuthReply),
     /// An alarm was raised or cleared.
     #[prost(message, tag = "15")]
     Alarm(AlarmResponse),

@@ -68,6 +68,110 @@ pub enum OpError {
     /// The command's bytes cannot be decoded.
     #[error("malformed command")]
     MalformedCommand,
+    /// Somebody may not do it, or it is about users and roles that are not so.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+}
+
+/// What users and roles have against a request. The texts are etcd's, without its `etcdserver: `
+/// prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// Nobody said who they are, or a user is to be made that has no name.
+    #[error("user name is empty")]
+    UserEmpty,
+    /// Users and roles have changed since the caller was known.
+    #[error("revision of auth store is old")]
+    OldRevision,
+    /// The caller may not do that.
+    #[error("permission denied")]
+    PermissionDenied,
+    /// Nobody could do everything if everybody were asked.
+    #[error("root user does not exist")]
+    RootUserNotFound,
+    /// The same, though there is a user of that name.
+    #[error("root user does not have root role")]
+    RootWithoutRole,
+    /// The user's name is taken.
+    #[error("user name already exists")]
+    UserExists,
+    /// There is no such user.
+    #[error("user name not found")]
+    UserNotFound,
+    /// A role has no name.
+    #[error("role name is empty")]
+    RoleEmpty,
+    /// The role's name is taken.
+    #[error("role name already exists")]
+    RoleExists,
+    /// There is no such role.
+    #[error("role name not found")]
+    RoleNotFound,
+    /// The user does not have the role.
+    #[error("role is not granted to the user")]
+    RoleNotGranted,
+    /// The role has no such permission.
+    #[error("permission is not granted to the role")]
+    PermissionNotGranted,
+    /// It is not said what to permit.
+    #[error("permission not given")]
+    PermissionNotGiven,
+    /// Root would lose its rights, or a permission would hold no key.
+    #[error("invalid auth management")]
+    InvalidManagement,
+    /// Nobody is asked who they are.
+    #[error("authentication is not enabled")]
+    NotEnabled,
+    /// There is no such user, or that is not its password.
+    #[error("authentication failed, invalid user ID or password")]
+    Failed,
+    /// All of it together exceeds [`crate::auth::AUTH_BYTES_MAX`].
+    #[error("too many users and roles")]
+    TooLarge,
+}
+
+impl AuthError {
+    const ALL: [Self; 17] = [
+        Self::UserEmpty,
+        Self::OldRevision,
+        Self::PermissionDenied,
+        Self::RootUserNotFound,
+        Self::RootWithoutRole,
+        Self::UserExists,
+        Self::UserNotFound,
+        Self::RoleEmpty,
+        Self::RoleExists,
+        Self::RoleNotFound,
+        Self::RoleNotGranted,
+        Self::PermissionNotGranted,
+        Self::PermissionNotGiven,
+        Self::InvalidManagement,
+        Self::NotEnabled,
+        Self::Failed,
+        Self::TooLarge,
+    ];
+
+    const fn code(self) -> u32 {
+        match self {
+            Self::UserEmpty => 40,
+            Self::OldRevision => 41,
+            Self::PermissionDenied => 42,
+            Self::RootUserNotFound => 43,
+            Self::RootWithoutRole => 44,
+            Self::UserExists => 45,
+            Self::UserNotFound => 46,
+            Self::RoleEmpty => 47,
+            Self::RoleExists => 48,
+            Self::RoleNotFound => 49,
+            Self::RoleNotGranted => 50,
+            Self::PermissionNotGranted => 51,
+            Self::PermissionNotGiven => 52,
+            Self::InvalidManagement => 53,
+            Self::NotEnabled => 54,
+            Self::Failed => 55,
+            Self::TooLarge => 56,
+        }
+    }
 }
 
 impl OpError {
@@ -84,6 +188,7 @@ impl OpError {
             Self::Corrupt => 21,
             Self::UnknownAlarm => 22,
             Self::TooManyAlarms => 23,
+            Self::Auth(error) => error.code(),
         }
     }
 }
@@ -118,7 +223,9 @@ impl WireError {
             OpError::UnknownAlarm,
             OpError::TooManyAlarms,
         ];
-        ALL.into_iter().find(|error| error.code() == self.code).unwrap_or(OpError::UnknownCommand)
+        let of_auth = AuthError::ALL.into_iter().map(OpError::Auth);
+        let known = ALL.into_iter().chain(of_auth).find(|error| error.code() == self.code);
+        known.unwrap_or(OpError::UnknownCommand)
     }
 }
 
@@ -133,6 +240,12 @@ pub enum ReadError {
     Engine(#[from] EngineError),
 }
 
+impl From<AuthError> for ReadError {
+    fn from(error: AuthError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
 impl ReadError {
     /// The refusal, if it is one.
     #[must_use]
@@ -141,5 +254,19 @@ impl ReadError {
             Self::Refused(error) => Some(*error),
             Self::Engine(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_refusal_about_users_arrives_as_it_was_sent() {
+        let sent = AuthError::ALL.map(OpError::Auth);
+        assert_eq!(sent.map(|error| WireError::from(error).into_error()), sent);
+        let codes: BTreeSet<u32> = sent.into_iter().map(OpError::code).collect();
+        assert_eq!(codes.len(), sent.len());
     }
 }

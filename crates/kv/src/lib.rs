@@ -31,6 +31,7 @@
 mod alarm;
 pub mod api;
 mod apply;
+pub mod auth;
 mod background;
 mod backup;
 mod command;
@@ -67,6 +68,8 @@ pub use api::{
     RangeResponse, Request, RequestOp, Response, ResponseHeader, ResponseOp, SortOrder, SortTarget,
     TxnRequest, TxnResponse,
 };
+pub use auth::api::CallerMessage;
+pub use auth::{Access, AuthState};
 pub use background::{Background, BackgroundThread, Inline, Job};
 pub use backup::Backup;
 pub use command::{Command, CommandKind, CommandReply, CommandTag, Outcome};
@@ -74,7 +77,7 @@ pub use engine::{
     CACHE_SIZE_BYTES_DEFAULT, Cursor, Direction, Durability, Engine, EngineError, EngineView, Feed,
     MemoryEngine, RedbEngine, Space, Write,
 };
-pub use error::{OpError, ReadError, RequestError, WireError};
+pub use error::{AuthError, OpError, ReadError, RequestError, WireError};
 pub use hash::StoreHash;
 pub use lease::Lease;
 pub use machine::{KvStateMachine, open, open_with};

@@ -8,11 +8,13 @@ use bytes::Bytes;
 use prost::Message;
 use quorate::core::{LogId, LogIndex, Term};
 
-/// A program that knew no leases would pass over them, and one that knew no checksums would take
-/// them for the rows: hence the number.
-const FORMAT: u64 = 3;
+/// A program that knew no leases would pass over them, one that knew no checksums would take them
+/// for the rows, and one that knew no users would let everybody do everything: hence the number.
+const FORMAT: u64 = 4;
 /// The first format, without leases; the second had them, and no checksums.
 const FORMAT_WITHOUT_LEASES: u64 = 1;
+/// The third, with checksums and without users. It becomes the fourth with its next batch.
+const FORMAT_WITHOUT_USERS: u64 = 3;
 /// The one row that every program can read. It has a checksum of its own, which older ones skip.
 pub(crate) const FORMAT_KEY: &[u8] = b"format";
 const PROGRESS_KEY: &[u8] = b"progress";
@@ -210,7 +212,7 @@ impl Meta {
 pub(crate) fn upgrade(engine: &dyn Engine, sealed: &dyn Engine) -> Result<(), EngineError> {
     let view = engine.view()?;
     match read_format(view.as_ref())? {
-        None | Some(FORMAT) => return Ok(()),
+        None | Some(FORMAT_WITHOUT_USERS..) => return Ok(()),
         Some(_) => {}
     }
     let mut batch = Vec::new();
@@ -233,9 +235,9 @@ fn read_format(view: &dyn EngineView) -> Result<Option<u64>, EngineError> {
     };
     let FormatMessage { value, checksum } = decode(FORMAT_KEY, stored.clone())?;
     let is_whole = match value {
-        FORMAT => checksum == Some(format_checksum(value)),
+        FORMAT_WITHOUT_USERS..=FORMAT => checksum == Some(format_checksum(value)),
         // What old programs wrote, to the byte: nothing that damage makes of ours.
-        FORMAT_WITHOUT_LEASES..FORMAT => *stored == Number { value }.encode_to_vec(),
+        FORMAT_WITHOUT_LEASES..FORMAT_WITHOUT_USERS => *stored == Number { value }.encode_to_vec(),
         _ => checksum.is_none_or(|checksum| checksum == format_checksum(value)),
     };
     if !is_whole {

@@ -1,6 +1,7 @@
 //! Changes in memory that the engine does not hold yet. One thread adds, any number read; a reader
 //! holds the lock for a bounded number of keys at a time, so that adding never waits for long.
 
+use crate::auth::AuthState;
 use crate::lease::{Bond, Lease, LeaseChanges};
 use crate::revision::ChangeId;
 use crate::row::Row;
@@ -21,6 +22,8 @@ pub(crate) struct Overlay {
     /// The node's notes that changed; see `quorate::Notebook`. No reader sees them.
     notes: Mutex<BTreeMap<Bytes, Option<Bytes>>>,
     leases: RwLock<LeaseChanges>,
+    /// Users and roles, if they changed.
+    auth: Mutex<Option<Arc<AuthState>>>,
 }
 
 #[derive(Default)]
@@ -97,6 +100,16 @@ impl Overlay {
     pub(crate) fn notes(&self) -> Vec<(Bytes, Option<Bytes>)> {
         let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         notes.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Keeps users and roles that changed. Readers have them too: they cost nothing here.
+    pub(crate) fn keep_auth(&self, changed: Arc<AuthState>) {
+        *self.auth.lock().unwrap_or_else(PoisonError::into_inner) = Some(changed);
+    }
+
+    /// Users and roles, if they changed.
+    pub(crate) fn auth(&self) -> Option<Arc<AuthState>> {
+        self.auth.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Keeps a lease that changed, or that it is gone. Counts for the overlay's size.

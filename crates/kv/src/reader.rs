@@ -3,10 +3,11 @@
 
 use crate::alarm::{AlarmKind, AlarmMember};
 use crate::api::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
+use crate::auth::{Access, AuthState, Examiner, Right};
 use crate::backup::Backup;
-use crate::error::ReadError;
+use crate::error::{AuthError, ReadError};
 use crate::hash::{self, StoreHash};
-use crate::lease::{self, Lease};
+use crate::lease::Lease;
 use crate::range;
 use crate::revision::Revision;
 use crate::snapshot::StoreView;
@@ -39,7 +40,21 @@ impl Reader {
     /// [`ReadError::Refused`] if the request's revision was compacted or lies in the future,
     /// [`ReadError::Engine`] if the engine failed.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, ReadError> {
+        self.range_for(&Access::System, request)
+    }
+
+    /// Answers a range request of somebody who may read that, judged by the very state that is read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::range`], and [`crate::OpError::Auth`].
+    pub fn range_for(
+        &self,
+        access: &Access,
+        request: &RangeRequest,
+    ) -> Result<RangeResponse, ReadError> {
         let view = self.shared.view();
+        Examiner::new(&view, access).range(request)?;
         range::range(&view, view.revision, request).map_err(|error| self.failed_by(error))
     }
 
@@ -68,10 +83,24 @@ impl Reader {
     ///
     /// As [`Reader::range`].
     pub fn txn_read_only(&self, request: &TxnRequest) -> Result<Option<TxnResponse>, ReadError> {
+        self.txn_read_only_for(&Access::System, request)
+    }
+
+    /// Carries out a transaction that only reads for somebody who may read all that it could read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::range_for`].
+    pub fn txn_read_only_for(
+        &self,
+        access: &Access,
+        request: &TxnRequest,
+    ) -> Result<Option<TxnResponse>, ReadError> {
         if !txn::is_read_only(request) {
             return Ok(None);
         }
         let view = self.shared.view();
+        Examiner::new(&view, access).txn(request).map_err(|error| self.failed_by(error))?;
         let executed = txn::execute(&view, &mut Writer::new(&view), request);
         executed.map(Some).map_err(|error| self.failed_by(error))
     }
@@ -100,8 +129,70 @@ impl Reader {
     ///
     /// [`ReadError::Engine`] if the engine failed.
     pub fn lease_keys(&self, id: i64) -> Result<Vec<Bytes>, ReadError> {
-        let keys = lease::keys_of(&self.shared.view(), id);
-        keys.map_err(|error| self.failed_by(error.into()))
+        self.lease_keys_for(&Access::System, id)
+    }
+
+    /// The keys that are attached to a lease, for somebody who may read each of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::lease_keys`], and [`crate::OpError::Auth`].
+    pub fn lease_keys_for(&self, access: &Access, id: i64) -> Result<Vec<Bytes>, ReadError> {
+        let view = self.shared.view();
+        let keys = Examiner::new(&view, access).lease_keys(Right::Read, id);
+        let keys = keys.map_err(|error| self.failed_by(error))?;
+        view.auth.admit(access)?;
+        Ok(keys)
+    }
+
+    /// Whether somebody may keep a lease alive: who may write each key that its end would delete.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::lease_keys_for`].
+    pub fn may_keep_lease(&self, access: &Access, id: i64) -> Result<(), ReadError> {
+        let view = self.shared.view();
+        let kept = Examiner::new(&view, access).lease(id);
+        kept.map_err(|error| self.failed_by(error))
+    }
+
+    /// Whether somebody may see which leases there are: who may read all of their keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::lease_keys_for`].
+    pub fn may_list_leases(&self, access: &Access) -> Result<(), ReadError> {
+        let view = self.shared.view();
+        view.auth.admit(access)?;
+        if view.auth.admit_root(access).is_ok() {
+            return Ok(());
+        }
+        let examiner = Examiner::new(&view, access);
+        for (id, _) in view.leases.iter() {
+            let keys = examiner.lease_keys(Right::Read, id);
+            keys.map_err(|error| self.failed_by(error))?;
+        }
+        Ok(())
+    }
+
+    /// Whether somebody may read all keys of a range, the fields of which are those of a request.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::OpError::Auth`].
+    pub fn may_read(
+        &self,
+        access: &Access,
+        key: &Bytes,
+        range_end: &Bytes,
+    ) -> Result<(), AuthError> {
+        self.auth().admit_to_keys(access, Right::Read, key, range_end)
+    }
+
+    /// Users and roles as they are now.
+    #[must_use]
+    pub fn auth(&self) -> Arc<AuthState> {
+        Arc::clone(&self.shared.lock().view.auth)
     }
 
     /// The revision of the last change.

@@ -2,6 +2,7 @@
 //! same applied entry; its layout is drawn in `docs/decisions/0002-storage-engine.md`. What comes
 //! in is not trusted.
 
+use crate::auth::{self, AuthState};
 use crate::engine::{EngineError, Feed, Space, Write};
 use crate::lease::{self, Leases};
 use crate::meta::{self, Progress, Scrub};
@@ -19,9 +20,11 @@ use std::io::{self, Read, Write as _};
 use std::sync::Arc;
 
 const MAGIC: [u8; 8] = *b"QRKVSNAP";
-const VERSION: u32 = 2;
-/// The first version, which knew no leases. Such snapshots are still taken over.
+const VERSION: u32 = 3;
+/// The first version, which knew no leases, and the second, which knew no users. Such snapshots are
+/// still taken over.
 const VERSION_WITHOUT_LEASES: u32 = 1;
+const VERSION_WITHOUT_USERS: u32 = 2;
 /// A block ends after the row that exceeds this.
 const BLOCK_SIZE_BYTES: usize = 256 * 1024;
 
@@ -107,6 +110,7 @@ impl StoreView {
         target.write_all(&VERSION.to_le_bytes())?;
         let mut chain = write_block(target, 0, &header)?;
         chain = write_block(target, chain, &self.view.leases.encode())?;
+        chain = write_block(target, chain, &self.view.auth.encode())?;
         let mut rows = LiveRows::new(self.view, self.cleaned)?;
         let mut block = Vec::with_capacity(BLOCK_SIZE_BYTES);
         let mut row_count: u64 = 0;
@@ -193,6 +197,7 @@ struct Incoming<'a> {
     blocks: Blocks<'a>,
     progress: Progress,
     leases: Leases,
+    auth: AuthState,
     /// The keys that are attached to a lease as of the last row, each with its lease.
     attached: BTreeMap<Bytes, i64>,
     block: Bytes,
@@ -220,10 +225,17 @@ impl<'a> Incoming<'a> {
             let leases = Leases::decode(blocks.next("leases")?, progress.applied.index);
             leases.ok_or(SnapshotError::Malformed { what: "leases" })?
         };
+        let auth = if version <= VERSION_WITHOUT_USERS {
+            AuthState::default()
+        } else {
+            let auth = AuthState::decode(blocks.next("users")?);
+            auth.ok_or(SnapshotError::Malformed { what: "users" })?
+        };
         Ok(Self {
             blocks,
             progress,
             leases,
+            auth,
             attached: BTreeMap::new(),
             block: Bytes::new(),
             last: ChangeId::default(),
@@ -310,6 +322,7 @@ impl<'a> Incoming<'a> {
         }
         self.ended = true;
         self.finish_leases()?;
+        self.queue.extend(auth::write(&self.auth));
         // The writer left superfluous changes out.
         let done = self.progress.compacted;
         let next = done.map_or_else(ChangeId::default, |done| ChangeId::new(done, 0));
@@ -409,7 +422,8 @@ mod tests {
         row.extend_from_slice(&u32::try_from(value.len()).unwrap().to_le_bytes());
         row.extend_from_slice(value);
         let mut chain = 0;
-        for block in [&Progress::default().encode()[..], &[], &row, &[], &1_u64.to_le_bytes()] {
+        for block in [&Progress::default().encode()[..], &[], &[], &row, &[], &1_u64.to_le_bytes()]
+        {
             chain = write_block(&mut written, chain, block).unwrap();
         }
         let last_included = LogId::new(quorate::core::Term::new(1), LogIndex::new(9));

@@ -6,6 +6,7 @@
 //! frozen overlay is dropped in the same breath as the engine view that contains it appears, so
 //! that every view holds every change once.
 
+use crate::auth::{self, AuthNews};
 use crate::background::Background;
 use crate::engine::{Engine, EngineError};
 use crate::lease;
@@ -53,6 +54,9 @@ pub(crate) trait Observer: Send + Sync {
 
     /// These leases changed: what is published includes them.
     fn leases_touched(&self, _ids: &[i64]) {}
+
+    /// This happened to tokens: what is published next includes it.
+    fn auth_news(&self, _news: &[AuthNews]) {}
 
     /// Everything was replaced.
     fn replaced(&self) {}
@@ -129,11 +133,18 @@ impl Shared {
         Ok((state.view.clone(), state.progress.clone()))
     }
 
-    /// Ends a batch: everything up to `progress` becomes visible, with the leases of `view`.
+    /// Ends a batch: everything up to `progress` becomes visible, with the leases and the users of
+    /// `view`.
     pub(crate) fn publish(self: &Arc<Self>, mut view: View, progress: Progress) {
         let touched = view.leases.take_touched();
+        if !view.auth_news.is_empty() {
+            // Sooner than anybody can see that the log is applied as far: who then does not find a
+            // token need not wait for it.
+            self.tell(|observer| observer.auth_news(&view.auth_news));
+        }
         let mut state = self.lock();
         state.view.leases = view.leases;
+        state.view.auth = view.auth;
         let compacted = state.progress.compacted != progress.compacted;
         state.view.revision = progress.revision;
         state.view.compacted = progress.compacted;
@@ -294,6 +305,8 @@ impl State {
             revision: stored.progress.revision,
             compacted: stored.progress.compacted,
             leases: lease::read_all(engine_view.as_ref())?,
+            auth: Arc::new(auth::read(engine_view.as_ref())?),
+            auth_news: Vec::new(),
             active: Arc::default(),
             frozen: None,
             engine: engine_view,

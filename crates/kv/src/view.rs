@@ -2,6 +2,7 @@
 //! which key is visible here"; knows nothing of requests.
 
 use crate::api::KeyValue;
+use crate::auth::{AuthNews, AuthState};
 use crate::engine::{Direction, EngineError, EngineView, Space};
 use crate::keys::LivingKeys;
 use crate::lease::Leases;
@@ -21,6 +22,10 @@ pub(crate) struct View {
     pub(crate) compacted: Option<Revision>,
     /// The leases of that moment.
     pub(crate) leases: Leases,
+    /// The users and roles of that moment.
+    pub(crate) auth: Arc<AuthState>,
+    /// What happened to tokens and nobody was told of yet.
+    pub(crate) auth_news: Vec<AuthNews>,
     /// Where new changes go.
     pub(crate) active: Arc<Overlay>,
     /// Changes on their way into the engine; all older than those of `active`.
@@ -77,6 +82,16 @@ impl KeyRange {
             _ => RangeEnd::Before(range_end.clone()),
         };
         Self { from: key.clone(), end }
+    }
+
+    /// The two fields of a request that mean it.
+    pub(crate) fn fields(&self) -> (Bytes, Bytes) {
+        let end = match &self.end {
+            RangeEnd::Single => Bytes::new(),
+            RangeEnd::Before(end) => end.clone(),
+            RangeEnd::Unbounded => Bytes::from_static(&[0]),
+        };
+        (self.from.clone(), end)
     }
 
     /// The bytes of its keys.

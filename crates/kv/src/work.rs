@@ -1,6 +1,7 @@
 //! The background's work: moving a frozen overlay into the engine, and deleting what compaction made
 //! superfluous, in bounded batches. What it does changes no answer, only where it is found.
 
+use crate::auth;
 use crate::engine::{Cursor, Direction, Durability, EngineError, EngineView, Space, Write};
 use crate::lease;
 use crate::meta::{self, Meta, Progress, Scrub};
@@ -106,6 +107,7 @@ fn flush(
     stored.stored_bytes += batch.put_bytes;
     batch.writes.extend(notes::writes(overlay.notes()));
     batch.writes.extend(lease_writes(overlay));
+    batch.writes.extend(overlay.auth().and_then(|changed| auth::write(&changed)));
     batch.writes.push(stored.progress.write());
     batch.commit(shared, &stored)?;
     let engine = shared.engine.view()?;

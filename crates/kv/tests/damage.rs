@@ -8,6 +8,7 @@ use bytes::Bytes;
 use common::{apply, as_format, committed, compact, delete, everything, get, put, snapshot};
 use quorate::core::LogIndex;
 use quorate::{Note, Replies, StateMachine};
+use quorate_kv::auth::api::{AuthRequest, AuthRequestKind, RoleAddRequest};
 use quorate_kv::lease::api::LeaseGrantRequest;
 use quorate_kv::*;
 use std::collections::BTreeMap;
@@ -133,7 +134,9 @@ fn history() -> Vec<CommandKind> {
     let grant = CommandKind::LeaseGrant(LeaseGrantRequest { ttl: 60, id: 7 });
     let (key, value) = ("leased".into(), "v".into());
     let leased = PutRequest { key, value, lease: 7, ..Default::default() };
+    let role = AuthRequestKind::RoleAdd(RoleAddRequest { name: "role".into() });
     vec![
+        CommandKind::Auth(AuthRequest::new(role)),
         put("a", "first"),
         put("a", "second"),
         put("b", "once"),
@@ -166,7 +169,7 @@ type Answer = Result<String, String>;
 fn ask(engine: &Flipping) -> Vec<Answer> {
     let (mut store, reader) = match open_on(engine.clone()) {
         Ok(opened) => opened,
-        // One flipped bit makes 131 of 3, and a later program is asked for.
+        // One flipped bit makes a large number of a small one, and a later program is asked for.
         Err(error @ EngineError::Format { .. }) => return vec![Err(error.to_string())],
         Err(error) => return vec![damage(&error)],
     };
@@ -182,6 +185,7 @@ fn ask(engine: &Flipping) -> Vec<Answer> {
     answers.push(read(reader.range(&RangeRequest { count_only: true, ..everything() })));
     answers.push(read(reader.lease_keys(7)));
     answers.push(read(reader.hash(None)));
+    answers.push(Ok(show(&reader.auth())));
     assert_eq!(reader.failure().is_some(), answers.iter().any(Result::is_err));
     let notes = store.notebook().unwrap().rows();
     answers.push(notes.map_err(|error| error.to_string()).map(|notes| show(&notes)));
@@ -281,14 +285,14 @@ fn a_store_that_met_a_damaged_row_takes_nothing_more_and_tells_who_waits_for_it(
 }
 
 #[test]
-fn a_store_of_format_2_is_read_and_becomes_3() {
+fn a_store_of_format_2_is_read_and_becomes_the_newest() {
     let engine = filled();
     let expected = ask(&engine);
     let older = Flipping { engine: as_format(&engine.engine, 2), ..Flipping::default() };
     assert_eq!(ask(&older), expected);
     let format = older.engine.view().unwrap().get(Space::Meta, b"format").unwrap().unwrap();
-    assert_eq!(format[..2], [8, 3], "a program that knows no checksums refuses it by name");
-    assert_eq!(ask(&older), expected, "once more, as a store of format 3");
+    assert_eq!(format[..2], [8, 4], "a program that knows no checksums refuses it by name");
+    assert_eq!(ask(&older), expected, "once more, as a store of the newest format");
     let old_row_count = rows(&older.engine).iter().filter(|row| is_bare(row)).count();
 
     let (mut store, reader) = open_on(older.clone()).unwrap();

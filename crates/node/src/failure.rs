@@ -16,8 +16,8 @@ pub enum NodeFailure {
     #[error(transparent)]
     StateMachine(#[from] Fatal),
     /// The disk failed, or what it gave back is damaged. Nothing that was not durable was
-    /// acknowledged.
-    #[error("the log failed: {0}")]
+    /// acknowledged. A leader has called its successor.
+    #[error("the log failed: {0}{advice}", advice = what_to_do(.0))]
     Log(#[source] WalError),
     /// A snapshot could not be written, read or stored.
     #[error("a snapshot failed: {0}")]
@@ -40,6 +40,66 @@ pub enum NodeFailure {
         /// What it said.
         message: String,
     },
+}
+
+impl NodeFailure {
+    /// Whether only the disk under the log is to blame. The rest of the node is sound then, and is
+    /// given [`crate::Input::DiskFailed`] before it ends, so that a leader can hand over.
+    #[must_use]
+    pub const fn allows_handover(&self) -> bool {
+        match self {
+            Self::Log(error) => is_of_the_disk(error),
+            Self::Stopped
+            | Self::StateMachine(_)
+            | Self::Snapshot(_)
+            | Self::View(_)
+            | Self::Poisoned { .. }
+            | Self::Panicked { .. } => false,
+        }
+    }
+}
+
+/// Whether a running log can meet this although whoever uses it makes no mistake.
+const fn is_of_the_disk(error: &WalError) -> bool {
+    match error {
+        WalError::Io { .. }
+        | WalError::DiskFull { .. }
+        | WalError::Poisoned { .. }
+        | WalError::Damaged { .. } => true,
+        WalError::WrongIdentity { .. }
+        | WalError::Locked { .. }
+        | WalError::Missing { .. }
+        | WalError::AlreadyExists { .. }
+        | WalError::UnsupportedVersion { .. }
+        | WalError::OutOfOrder { .. }
+        | WalError::TooLarge { .. }
+        | WalError::NoSnapshot { .. } => false,
+    }
+}
+
+/// For an operator whose node has ended: what that means, and what comes next. Damage says so
+/// itself.
+const fn what_to_do(error: &WalError) -> &'static str {
+    match error {
+        WalError::Io { .. } | WalError::Poisoned { .. } => {
+            ". What was written since the last success may be lost although the file shows it; \
+             nobody was told of it. This member leads no more and has stopped. Check the disk \
+             (dmesg, smartctl), then start the member again: it reads its log back, writes the end \
+             of it once more, and goes on"
+        }
+        WalError::DiskFull { .. } => {
+            ". What did not fit was promised to nobody. This member leads no more and has stopped"
+        }
+        WalError::Damaged { .. }
+        | WalError::WrongIdentity { .. }
+        | WalError::Locked { .. }
+        | WalError::Missing { .. }
+        | WalError::AlreadyExists { .. }
+        | WalError::UnsupportedVersion { .. }
+        | WalError::OutOfOrder { .. }
+        | WalError::TooLarge { .. }
+        | WalError::NoSnapshot { .. } => "",
+    }
 }
 
 /// Why a node does not start.
@@ -138,4 +198,49 @@ pub enum StartError {
         /// What it said.
         message: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_wal::Damage;
+
+    fn log(error: WalError) -> NodeFailure {
+        NodeFailure::Log(error)
+    }
+
+    #[test]
+    fn only_a_log_whose_disk_is_to_blame_leaves_a_leader_the_time_to_hand_over() {
+        let (op, path, kind) = ("sync", PathBuf::from("wal/log-1"), io::ErrorKind::Other);
+        let damage = Damage::ReadsDiffer;
+        let of_the_disk = [
+            WalError::Io { op, path: path.clone(), source: io::Error::other("gone") },
+            WalError::DiskFull { op, path: path.clone() },
+            WalError::Poisoned { op, kind },
+            WalError::Damaged { path, offset_bytes: 0, indexes: None, damage, anchor: None },
+        ];
+        for error in of_the_disk {
+            let failure = log(error);
+            assert!(failure.allows_handover(), "{failure}");
+        }
+        let of_ours = [
+            NodeFailure::Stopped,
+            NodeFailure::Poisoned { evidence: String::new() },
+            NodeFailure::Panicked { thread: "log", message: String::new() },
+            log(WalError::OutOfOrder { op, expected: LogId::ORIGIN, found: LogId::ORIGIN }),
+        ];
+        for failure in of_ours {
+            assert!(!failure.allows_handover(), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_and_a_failing_one_ask_for_different_things() {
+        let (op, path) = ("append to", PathBuf::from("wal/log-1"));
+        let full = log(WalError::DiskFull { op, path: path.clone() }).to_string();
+        assert!(full.contains("free space") && !full.contains("smartctl"), "{full}");
+        let source = io::Error::other("gone");
+        let failing = log(WalError::Io { op, path, source }).to_string();
+        assert!(failing.contains("smartctl") && !failing.contains("free space"), "{failing}");
+    }
 }

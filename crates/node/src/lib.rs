@@ -26,8 +26,8 @@ mod work;
 
 pub use applier::{Applier, Outcome};
 pub use driver::{
-    Applied, ApplyBatch, Driver, DriverOptions, Forwarded, Input, Output, PeerMessage, Proposed,
-    RemoteFate, Requester, Ticket, Waiter,
+    Admission, Applied, ApplyBatch, Driver, DriverOptions, Forwarded, Input, Introduction, Output,
+    OwnDisk, PeerMessage, Proposed, Recovering, RemoteFate, Requester, Seen, Ticket, Waiter,
 };
 pub use failure::{NodeFailure, StartError};
 pub use fate::{Consistency, Doubt, Fate, MembershipError, MembershipFate, ReadError, Refusal};

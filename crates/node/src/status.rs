@@ -1,5 +1,6 @@
 //! How a node is doing, as of the last turn of its event loop.
 
+use crate::Admission;
 use quorate_core::{ChangeWait, Configuration, LogId, LogIndex, Member, NodeId, Role, Term};
 use std::sync::Arc;
 
@@ -38,6 +39,9 @@ pub struct NodeStatus {
     /// The version of the configuration by which this node is no member any more, if it was one and
     /// knows. It votes for itself no more, and receives nothing new: it may be stopped.
     pub removed_at: Option<u64>,
+    /// Whether it votes and counts, and if not, why: a node whose disk is not the one that the
+    /// cluster knows it with does not.
+    pub admission: Admission,
     /// Proposals and reads whose outcome is open.
     pub pending_count: usize,
     /// On a leader that is handing over, to whom.

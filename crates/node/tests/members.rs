@@ -75,6 +75,8 @@ async fn a_leader_that_is_removed_hands_over_and_the_others_go_on() {
 async fn wishes_that_make_no_sense_are_refused_with_the_reason() {
     let mut cluster = Cluster::started().await;
     let leader = cluster.leader().await;
+    // Founding ends with a configuration that says who has which disk.
+    wait(&cluster.up[&leader], |status| status.committed_configuration.storages.len() == 3).await;
     let members = cluster.up[&leader].members();
     let version = members.configuration().version;
     let stranger = NodeId::new(9);

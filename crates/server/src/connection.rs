@@ -5,6 +5,7 @@
 use crate::caller::PeerIdentity;
 use crate::grpc;
 use crate::http::{self as pages, Content};
+use crate::listener::Serves;
 use crate::net::{self, Prefixed, Protocol};
 use crate::outlet::Outlet;
 use crate::service::Service;
@@ -17,6 +18,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use quorate_tls::Stranger;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -47,6 +49,21 @@ pub(crate) enum ConnectionError {
     /// The client said nothing for too long.
     #[error("the client did not begin in time")]
     Silent,
+    /// The client does not speak TLS, or does not believe us, or is not believed.
+    #[error("the TLS handshake failed")]
+    Handshake(#[source] io::Error),
+    /// The client took too long over it.
+    #[error("the TLS handshake did not end in time")]
+    HandshakeLate,
+    /// Others began after it, and there are too many.
+    #[error("too many unfinished TLS handshakes, of which this was the oldest")]
+    Crowded,
+    /// The client is believed, and may not stay.
+    #[error(transparent)]
+    Stranger(#[from] Stranger),
+    /// There is nothing to show to clients; nobody listens then.
+    #[error("there is no certificate")]
+    NoCertificate,
     /// What came was not HTTP/1.1, or broke off.
     #[error("not proper HTTP/1.1")]
     Http1(#[from] hyper::Error),
@@ -55,12 +72,13 @@ pub(crate) enum ConnectionError {
     Http2(#[from] h2::Error),
 }
 
-/// Serves the connection of `peer` until either side ends it. When `stop` changes, requests in progress are
-/// still answered.
+/// Serves the connection of `peer` with what `serves` says until either side ends it. When `stop`
+/// changes, requests in progress are still answered.
 pub(crate) async fn serve<S>(
     service: &Service,
     stream: S,
     peer: &PeerIdentity,
+    serves: Serves,
     stop: watch::Receiver<bool>,
 ) -> Result<(), ConnectionError>
 where
@@ -71,8 +89,8 @@ where
         .await
         .map_err(|_| ConnectionError::Silent)??;
     match protocol {
-        Protocol::Http1 => serve_http1(service, stream, peer, stop).await,
-        Protocol::Http2 => serve_http2(service, stream, peer, stop).await,
+        Protocol::Http1 => serve_http1(service, stream, peer, serves, stop).await,
+        Protocol::Http2 => serve_http2(service, stream, peer, serves, stop).await,
     }
 }
 
@@ -80,12 +98,13 @@ async fn serve_http1<S>(
     service: &Service,
     stream: Prefixed<S>,
     peer: &PeerIdentity,
+    serves: Serves,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let answer = hyper::service::service_fn(|request| answer_http1(service, peer, request));
+    let answer = hyper::service::service_fn(|request| answer_http1(service, peer, serves, request));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(service.options().header_timeout)
@@ -102,6 +121,7 @@ where
 async fn answer_http1(
     service: &Service,
     peer: &PeerIdentity,
+    serves: Serves,
     request: Request<hyper::body::Incoming>,
 ) -> Result<Response<Content>, Infallible> {
     let (head, body) = request.into_parts();
@@ -113,7 +133,7 @@ async fn answer_http1(
     }
     let collect = Limited::new(body, limit).collect();
     let response = match tokio::time::timeout(service.options().header_timeout, collect).await {
-        Ok(Ok(body)) => pages::respond(service, peer, &head, body.to_bytes()).await,
+        Ok(Ok(body)) => pages::respond(service, peer, serves, &head, body.to_bytes()).await,
         // Too large, too slow, or gone; only the first two read the answer.
         Ok(Err(_)) | Err(_) => {
             pages::refuse_body(limit.saturating_add(1), limit).map(Content::Whole)
@@ -126,6 +146,7 @@ async fn serve_http2<S>(
     service: &Service,
     stream: Prefixed<S>,
     peer: &PeerIdentity,
+    serves: Serves,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), ConnectionError>
 where
@@ -146,7 +167,7 @@ where
     let mut requests = FuturesUnordered::new();
     let mut run = |connection: &mut h2::server::Connection<_, _>, cx: &mut Context<'_>| {
         run_http2(connection, &mut requests, streams_count_max, cx, |request, respond| {
-            answer_http2(service, peer, request, respond)
+            answer_http2(service, peer, serves, request, respond)
         })
     };
     tokio::select! {
@@ -196,19 +217,21 @@ where
 fn answer_http2(
     service: &Service,
     peer: &PeerIdentity,
+    serves: Serves,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
 ) -> impl Future<Output = ()> {
-    if grpc::is_grpc(request.headers()) {
+    if serves.has_grpc() && grpc::is_grpc(request.headers()) {
         Either::Left(grpc::answer(service, peer, request, respond))
     } else {
-        Either::Right(Box::pin(answer_http2_page(service, peer, request, respond)))
+        Either::Right(Box::pin(answer_http2_page(service, peer, serves, request, respond)))
     }
 }
 
 async fn answer_http2_page(
     service: &Service,
     peer: &PeerIdentity,
+    serves: Serves,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
@@ -216,7 +239,7 @@ async fn answer_http2_page(
     let limit = pages::body_bytes_max(service.options().message_bytes_max());
     let collect = collect_http2(body, limit);
     let response = match tokio::time::timeout(service.options().header_timeout, collect).await {
-        Ok(Ok(body)) => pages::respond(service, peer, &head, body).await,
+        Ok(Ok(body)) => pages::respond(service, peer, serves, &head, body).await,
         Ok(Err(TooLarge)) => pages::refuse_body(limit.saturating_add(1), limit).map(Content::Whole),
         Err(_) => return respond.send_reset(Reason::CANCEL),
     };

@@ -1,6 +1,7 @@
 //! The one table of refusals: what a client is told, with etcd's codes and etcd's exact words,
 //! because clients compare texts. Must not know how an answer travels (gRPC or JSON).
 
+mod auth;
 mod code;
 mod maintenance;
 mod members;
@@ -10,6 +11,7 @@ use quorate::{Doubt, Fate, ReadError, Refusal};
 use quorate_kv::{OpError, RequestError};
 use std::borrow::Cow;
 
+pub(crate) use auth::AuthRejection;
 pub use code::Code;
 pub(crate) use maintenance::MaintenanceRejection;
 pub(crate) use members::MembersRejection;
@@ -67,6 +69,8 @@ pub(crate) enum Rejection {
     Learner,
     /// A change of the members that is not made.
     Members(MembersRejection),
+    /// Somebody who is not known, or a password that cannot be one.
+    Auth(AuthRejection),
     /// Something that an operator asks of one member, and that it does not do.
     Maintenance(MaintenanceRejection),
     /// What this server holds is damaged. Another one has it whole, most likely.
@@ -111,6 +115,7 @@ impl Rejection {
                 (Code::FailedPrecondition, "etcdserver: rpc not supported for learner")
             }
             Self::Members(rejection) => return rejection.status(),
+            Self::Auth(rejection) => rejection.status(),
             Self::Maintenance(rejection) => rejection.status(),
             Self::StateDamaged => (
                 Code::DataLoss,
@@ -177,6 +182,7 @@ fn op_status(error: OpError) -> (Code, &'static str) {
         OpError::MalformedCommand => {
             (Code::Internal, "quorate: the command was damaged on its way to the log")
         }
+        OpError::Auth(error) => auth::status(error),
     }
 }
 

@@ -5,24 +5,30 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 mod admission;
+mod auth;
 mod caller;
 mod connection;
 mod errors;
 pub mod fuzz;
 mod grpc;
+mod handshakes;
 mod http;
+mod listener;
 mod member;
 mod method;
 mod metrics;
 mod net;
 mod options;
 mod outlet;
+mod security;
 mod serve;
 mod service;
 
 pub use errors::Code;
+pub use listener::{Listener, Security, Serves};
 pub use member::{MemberContext, MemberContextError, cluster_id, member_id, peer_urls_of};
 pub use options::{AutoCompaction, ServerOptions};
+pub use security::keep_fresh;
 pub use serve::{ServeError, serve};
 
 /// The version of etcd whose API this server offers. Clients parse it as three numbers and expect

@@ -36,6 +36,12 @@ pub struct ServerOptions {
     /// How long a client may take over the first bytes of a connection, and over the headers of an
     /// HTTP/1.1 request; so long may an HTTP/1.1 connection be idle, too.
     pub header_timeout: Duration,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
+    /// Unfinished TLS handshakes, over all listeners; one more, and the oldest is given up.
+    pub handshakes_count_max: usize,
+    /// How often the files behind secure listeners are looked at.
+    pub tls_refresh_interval: Duration,
     /// How long a client may leave sent data unacknowledged, or an idle connection's probes
     /// unanswered, before the connection counts as broken.
     pub half_open_timeout: Duration,
@@ -65,6 +71,10 @@ pub struct ServerOptions {
     pub learners_count_max: usize,
     /// What the leader compacts by itself.
     pub auto_compaction: AutoCompaction,
+    /// How long a token is good after its last use with this member.
+    pub auth_token_ttl: Duration,
+    /// The binary logarithm of the rounds that a hash of a password takes: 4 to 31.
+    pub bcrypt_cost: u32,
 }
 
 /// Which history a cluster forgets by itself.
@@ -111,6 +121,9 @@ impl Default for ServerOptions {
             streams_count_max: 8_192,
             header_bytes_max: 64 << 10,
             header_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
+            handshakes_count_max: 1024,
+            tls_refresh_interval: Duration::from_secs(1),
             half_open_timeout: Duration::from_secs(30),
             watch_progress_interval: Duration::from_mins(10),
             leaderless_timeout: Duration::from_secs(3),
@@ -123,6 +136,8 @@ impl Default for ServerOptions {
             strict_reconfig_check: true,
             learners_count_max: 1,
             auto_compaction: AutoCompaction::Off,
+            auth_token_ttl: Duration::from_mins(5),
+            bcrypt_cost: 10,
         }
     }
 }

@@ -1,13 +1,15 @@
 //! The server's life: accept, serve each client in a task of its own, stop without breaking off
 //! what is in progress. Must not know what a client says.
 
-use crate::caller::PeerIdentity;
-use crate::connection::{self, ConnectionError};
-use crate::net;
+use crate::connection::ConnectionError;
+use crate::handshakes::Handshakes;
+use crate::listener::Listener;
 use crate::options::ServerOptions;
+use crate::security::{self, Door};
 use crate::service::Service;
 use quorate::Node;
 use quorate_kv::Reader;
+use quorate_tls::Tls;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -27,6 +29,12 @@ pub enum ServeError {
     /// There was nothing to listen on.
     #[error("no client address to listen on")]
     NoListener,
+    /// A listener is to be secure, and has no certificate to show.
+    #[error("cannot listen on TLS for {address}: KeyFile and CertFile are not presented")]
+    NoCertificate {
+        /// Where it listens.
+        address: SocketAddr,
+    },
     /// A listener cannot be used.
     #[error("cannot listen for clients")]
     Listener(#[source] io::Error),
@@ -40,9 +48,9 @@ pub enum ServeError {
 ///
 /// # Errors
 ///
-/// [`ServeError`] if there is nothing to listen on, or a listener fails for good.
+/// [`ServeError`] if there is nothing to listen on, or a listener cannot be used.
 pub async fn serve(
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     node: Node,
     reader: Reader,
     options: ServerOptions,
@@ -55,10 +63,18 @@ pub async fn serve(
     let service = Arc::new(Service::new(node, reader, options));
     let (stop, stopped) = watch::channel(false);
     let mut acceptors = JoinSet::new();
-    for listener in listeners {
-        let address = listener.local_addr().map_err(ServeError::Listener)?;
-        tracing::info!(%address, "serving clients");
-        acceptors.spawn(accept(listener, Arc::clone(&service), stopped.clone()));
+    let handshakes = Handshakes::new(service.options().handshakes_count_max);
+    for tls in distinct(&listeners) {
+        acceptors.spawn(security::keep_fresh(tls, service.options().tls_refresh_interval));
+    }
+    for Listener { socket, security, serves } in listeners {
+        let address = socket.local_addr().map_err(ServeError::Listener)?;
+        if security.tls().is_some_and(|tls| tls.server().is_none()) {
+            return Err(ServeError::NoCertificate { address });
+        }
+        tracing::info!(%address, is_secure = security.tls().is_some(), "serving clients");
+        let door = Arc::new(Door { security, serves, handshakes: Arc::clone(&handshakes) });
+        acceptors.spawn(accept(socket, door, Arc::clone(&service), stopped.clone()));
     }
     drop(stopped);
     let feeding = Arc::clone(&service);
@@ -83,8 +99,24 @@ pub async fn serve(
     Ok(())
 }
 
+/// The settings of the secure listeners, each once.
+fn distinct(listeners: &[Listener]) -> Vec<Arc<Tls>> {
+    let mut all: Vec<Arc<Tls>> = Vec::new();
+    for tls in listeners.iter().filter_map(|listener| listener.security.tls()) {
+        if !all.iter().any(|known| Arc::ptr_eq(known, tls)) {
+            all.push(Arc::clone(tls));
+        }
+    }
+    all
+}
+
 /// Accepts from one listener until told to stop. Its connections end with it, at the latest.
-async fn accept(listener: TcpListener, service: Arc<Service>, stop: watch::Receiver<bool>) {
+async fn accept(
+    listener: TcpListener,
+    door: Arc<Door>,
+    service: Arc<Service>,
+    stop: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     let mut stopping = stop.clone();
     let mut stopping = pin!(stopping.changed());
@@ -93,7 +125,7 @@ async fn accept(listener: TcpListener, service: Arc<Service>, stop: watch::Recei
             _ = stopping.as_mut() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
-                    start(&mut connections, &service, stream, address, &stop);
+                    start(&mut connections, &service, &door, stream, address, &stop);
                 }
                 Err(error) => {
                     tracing::debug!(%error, "accepting a client failed");
@@ -119,6 +151,7 @@ fn note(end: Result<(), JoinError>) {
 fn start(
     connections: &mut JoinSet<()>,
     service: &Arc<Service>,
+    door: &Arc<Door>,
     stream: TcpStream,
     address: SocketAddr,
     stop: &watch::Receiver<bool>,
@@ -127,25 +160,24 @@ fn start(
         tracing::debug!(%address, "rejected connection on client endpoint: too many");
         return;
     };
-    let (service, stop) = (Arc::clone(service), stop.clone());
+    let (service, door, stop) = (Arc::clone(service), Arc::clone(door), stop.clone());
     connections.spawn(async move {
-        if let Err(error) = serve_plain(&service, stream, stop).await {
-            tracing::debug!(
-                %address,
-                error = &error as &dyn std::error::Error,
-                "rejected connection on client endpoint"
-            );
+        if let Err(error) = security::serve(&service, &door, stream, address, stop).await {
+            complain(address, &error);
         }
         drop(place);
     });
 }
 
-/// Serves a client that the socket says nothing of.
-async fn serve_plain(
-    service: &Service,
-    stream: TcpStream,
-    stop: watch::Receiver<bool>,
-) -> Result<(), ConnectionError> {
-    net::prepare(&stream, service.options().half_open_timeout)?;
-    connection::serve(service, stream, &PeerIdentity::default(), stop).await
+/// Only who was believed can cause a line that is seen: nobody else can fill a log.
+fn complain(address: SocketAddr, error: &ConnectionError) {
+    if let ConnectionError::Stranger(stranger) = error {
+        tracing::warn!(%address, error = %stranger, "rejected connection on client endpoint");
+        return;
+    }
+    tracing::debug!(
+        %address,
+        error = error as &dyn std::error::Error,
+        "rejected connection on client endpoint"
+    );
 }

@@ -7,13 +7,12 @@ mod common;
 
 use bytes::Bytes;
 use common::{RawAnswer, Server, framed, raw_call};
-use quorate_etcd_api::etcdserverpb::auth_client::AuthClient;
 use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
-use quorate_etcd_api::etcdserverpb::{
-    AuthEnableRequest, CompactionRequest, PutRequest, RangeRequest, TxnRequest,
-};
+use quorate_etcd_api::etcdserverpb::{CompactionRequest, PutRequest, RangeRequest, TxnRequest};
 use quorate_etcd_api::health::health_client::HealthClient;
 use quorate_etcd_api::health::{HealthCheckRequest, health_check_response::ServingStatus};
+use quorate_etcd_api::v3lockpb::UnlockRequest;
+use quorate_etcd_api::v3lockpb::lock_client::LockClient;
 use quorate_server::ServerOptions;
 use tonic::Code;
 
@@ -95,13 +94,12 @@ async fn a_transaction_that_reads_more_than_the_limit_allows_is_refused() {
 #[tokio::test]
 async fn methods_that_are_not_served_are_unimplemented() {
     let server = Server::start().await;
-    let mut auth = AuthClient::new(server.channel().await);
-    let error = auth.auth_enable(AuthEnableRequest {}).await.unwrap_err();
+    let mut locks = LockClient::new(server.channel().await);
+    let error = locks.unlock(UnlockRequest::default()).await.unwrap_err();
     assert_eq!(error.code(), Code::Unimplemented);
-    assert_eq!(error.message(), "quorate does not serve etcdserverpb.Auth/AuthEnable yet");
+    assert_eq!(error.message(), "quorate does not serve v3lockpb.Lock/Unlock yet");
     let mut client = server.http2().await;
     for method in [
-        "etcdserverpb.Auth/UserRevokeRole",
         "v3lockpb.Lock/Lock",
         "v3electionpb.Election/Campaign",
         // These are streams.

@@ -36,7 +36,14 @@ impl Counters {
         let (durable, counts) = match disk.open(&dir.join("counters")) {
             Ok(file) => {
                 let mut bytes = vec![0; usize::try_from(file.size_bytes()?).unwrap_or(0)];
-                let count = file.read_at(&mut bytes, 0)?;
+                let mut count = 0;
+                // A read may give less than there is, and gives nothing only at the end.
+                while let Some(rest) = bytes.get_mut(count..).filter(|rest| !rest.is_empty()) {
+                    match file.read_at(rest, count as u64)? {
+                        0 => break,
+                        more => count += more,
+                    }
+                }
                 // What a killed process leaves is there, and not durable yet: a power failure could
                 // still take back what is vouched for from now on.
                 file.sync()?;

@@ -109,6 +109,10 @@ pub trait Application {
     /// has of its own may hold any beginning of that work.
     fn crashed(&mut self, _node: NodeId, _at_work: bool, _rng: &mut Rng) {}
 
+    /// A node has lost its disk, and whatever storage its state machine has of its own with it. It
+    /// starts with nothing.
+    fn wiped(&mut self, _node: NodeId) {}
+
     /// Whether the storage that a node's state machine has of its own failed since this was last
     /// asked, and the node may stop for it.
     fn take_failure(&mut self, _node: NodeId) -> bool {

@@ -5,6 +5,7 @@
 
 use crate::case::{Case, Changes};
 use crate::progress::{Identity, Progress, ProgressError, SeedSet};
+use crate::progress_file::ProgressFile;
 use crate::run::{Ended, Violation, World, Worlds};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,12 +74,15 @@ pub struct Standing<'a> {
 }
 
 /// How a campaign ended.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct CampaignEnd {
     /// Everything so far, earlier sessions included.
     pub progress: Progress,
     /// How many of its seeds are not done.
     pub left_count: u64,
+    /// Why the session ended early, if its progress could not be kept. The worlds that ran by then
+    /// were let end, and are in `progress`.
+    pub not_written: Option<ProgressError>,
 }
 
 impl Campaign {
@@ -114,7 +118,7 @@ impl Campaign {
     ///
     /// # Errors
     ///
-    /// [`ProgressError`] if the progress file cannot be used.
+    /// [`ProgressError`] if the progress file cannot be used from the start.
     pub fn run<W: Worlds>(
         &self,
         worlds: &W,
@@ -135,12 +139,12 @@ impl Campaign {
                 scope.spawn(move || self.work(worlds, todo, running, stop, &sender));
             }
             drop(sender);
-            let gathered = session.gather(&receiver, &running, &mut watch);
+            session.gather(&receiver, &running, &mut watch);
             watch.stop.store(true, Ordering::Relaxed);
-            gathered
-        })?;
+        });
         let left_count = self.seed_count - session.done_count();
-        Ok(CampaignEnd { progress: session.progress, left_count })
+        let Session { progress, not_written, .. } = session;
+        Ok(CampaignEnd { progress, left_count, not_written })
     }
 
     fn last_seed(&self) -> u64 {
@@ -194,13 +198,17 @@ struct Session<'a> {
     stored: Instant,
     /// Worlds that were named as running for too long.
     named: BTreeSet<u64>,
+    /// Where the progress is kept. Nobody else keeps theirs there.
+    file: Option<ProgressFile>,
+    not_written: Option<ProgressError>,
 }
 
 impl<'a> Session<'a> {
     fn begin(campaign: &'a Campaign) -> Result<Self, ProgressError> {
         let identity = campaign.identity();
-        let progress = match &campaign.file {
-            Some(path) => Progress::load(path, &identity, campaign.may_be_another_build)?,
+        let file = campaign.file.as_deref().map(ProgressFile::take).transpose()?;
+        let progress = match &file {
+            Some(file) => Progress::load(file.path(), &identity, campaign.may_be_another_build)?,
             None => Progress::default(),
         };
         let started = Instant::now();
@@ -216,6 +224,8 @@ impl<'a> Session<'a> {
             told: started,
             stored: started,
             named: BTreeSet::new(),
+            file,
+            not_written: None,
         };
         // A file that cannot be written is noticed now, not after hours.
         session.store()?;
@@ -227,13 +237,14 @@ impl<'a> Session<'a> {
         self.progress.done.count_within(first.seed, self.campaign.last_seed())
     }
 
-    /// Takes in how worlds ended, until no thread is left.
+    /// Takes in how worlds ended, until no thread is left. If the progress cannot be kept any more,
+    /// no other worlds begin.
     fn gather(
         &mut self,
         receiver: &Receiver<Ended>,
         running: &RunningWorlds,
         watch: &mut Watch<'_>,
-    ) -> Result<(), ProgressError> {
+    ) {
         loop {
             match receiver.recv_timeout(PROGRESS_EVERY) {
                 Ok(ended) => self.take(ended, watch),
@@ -245,12 +256,17 @@ impl<'a> Session<'a> {
                 self.tell(watch);
                 self.name_stuck(running, watch);
             }
-            if self.stored.elapsed() >= STORE_EVERY {
-                self.store()?;
+            if self.stored.elapsed() >= STORE_EVERY
+                && let Err(error) = self.store()
+            {
+                self.not_written.get_or_insert(error);
+                watch.stop.store(true, Ordering::Relaxed);
             }
         }
         self.tell(watch);
-        self.store()
+        if let Err(error) = self.store() {
+            self.not_written.get_or_insert(error);
+        }
     }
 
     fn take(&mut self, ended: Ended, watch: &mut Watch<'_>) {
@@ -291,8 +307,8 @@ impl<'a> Session<'a> {
     fn store(&mut self) -> Result<(), ProgressError> {
         self.take_time();
         self.stored = Instant::now();
-        match &self.campaign.file {
-            Some(path) => self.progress.store(path, &self.identity),
+        match &self.file {
+            Some(file) => self.progress.store(file.path(), &self.identity),
             None => Ok(()),
         }
     }

@@ -94,6 +94,8 @@ counters! {
             engine_failures,
             /// Reads that gave something else than what was there.
             wrong_reads,
+            /// Reads that gave less than there was.
+            short_reads,
             /// Syncs that failed.
             sync_failures,
             /// Sectors at rest in which bits flipped.
@@ -116,6 +118,8 @@ counters! {
             machines_added,
             /// Lost machines in whose place somebody wished for a new one.
             machines_replaced,
+            /// Disks in whose place an empty one was put, under the same name.
+            wiped_disks,
             /// Disks that were mounted in another machine.
             wrong_disks,
             /// Messages of which a garbled copy arrived.
@@ -128,12 +132,16 @@ counters! {
             elections,
             /// Nodes that started again.
             restarts,
+            /// Wishes by which machines with new disks were taken back.
+            disks_readmitted,
             /// Worlds in which a majority alone had to serve.
             cores_healed,
             /// Worlds in which leadership was handed over in the end.
             handovers,
             /// Worlds that ended without enough sound disks to serve.
             hopeless_ends,
+            /// Leaders whose logs failed, and who called their successors.
+            successors_called,
             /// Nodes that refused to go on with a disk that had gone bad.
             refused_disks,
             /// Messages that reached a node.

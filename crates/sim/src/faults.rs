@@ -1,5 +1,5 @@
 //! What goes wrong in a world, and how often: drawn from the seed, so that most worlds have some
-//! faults off and others high. Only intensities live here; who suffers when is the nemesis's part.
+//! faults off and others high. Only intensities live here; who suffers when is decided in `cluster/trouble.rs`.
 
 use crate::disk::DiskFaults;
 use crate::rng::{Chance, Rng};
@@ -122,6 +122,9 @@ pub struct DiskPace {
     pub damage_every: Option<Duration>,
     /// How often a machine is lost for ever with its disk, if any is.
     pub losses_every: Option<Duration>,
+    /// How often a member's disk is replaced by an empty one, if any is; once the cluster is
+    /// founded, and only as long as those who keep their disks can decide.
+    pub wipes_every: Option<Duration>,
     /// Whether damage and losses touch only a minority of the voters: then the cluster has to
     /// serve in the end. If not, all that it owes is never to be wrong.
     pub spares_majority: bool,
@@ -325,6 +328,7 @@ impl DiskPace {
             full: None,
             damage_every: None,
             losses_every: None,
+            wipes_every: None,
             spares_majority: true,
             damage_is_secret: false,
             faults: DiskFaults::default(),
@@ -351,6 +355,7 @@ impl DiskPace {
             hangs: sometimes(rng, millis(30_000)),
             full: sometimes(rng, millis(10_000)),
             damage_every: (rng.below(3) == 0).then(|| rng.duration(millis(1_000), millis(30_000))),
+            wipes_every: None,
             losses_every: (rng.below(6) == 0).then(|| rng.duration(millis(5_000), millis(60_000))),
             spares_majority: rng.below(6) > 0,
             damage_is_secret: false,
@@ -359,6 +364,7 @@ impl DiskPace {
                 write_fails: seldom(rng, 10_000),
                 read_fails: seldom(rng, 5_000),
                 misreads: seldom(rng, 30_000),
+                short_reads: level(rng, 30),
                 sync_lies: Chance::NEVER,
                 damages_last_batch: false,
             },

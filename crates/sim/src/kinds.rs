@@ -141,6 +141,9 @@ pub const FAULT_KINDS: &[FaultKind] = &[
     FaultKind::new("wrong-reads", "reads give something else than what is there", |options| {
         options.faults.disk.faults.misreads = Chance::NEVER;
     }),
+    FaultKind::new("short-reads", "reads give less than there is", |options| {
+        options.faults.disk.faults.short_reads = Chance::NEVER;
+    }),
     FaultKind::new("hanging-disks", "disks finish nothing for a while", |options| {
         options.faults.disk.hangs = None;
     }),
@@ -156,6 +159,9 @@ pub const FAULT_KINDS: &[FaultKind] = &[
         let disk = &mut options.faults.disk;
         disk.losses_every = None;
         disk.spares_majority |= disk.damage_every.is_none();
+    }),
+    FaultKind::new("wipes", "machines come back with empty disks", |options| {
+        options.faults.disk.wipes_every = None;
     }),
     FaultKind::new("slow-nodes", "loops and state machines take their time", |options| {
         let calm = Faults::none();

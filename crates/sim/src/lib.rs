@@ -27,6 +27,7 @@ mod network;
 mod ordinals;
 mod pace;
 mod progress;
+mod progress_file;
 mod queue;
 mod record;
 mod report;

@@ -13,7 +13,9 @@ pub struct Ordinals(BTreeSet<u64>);
 
 /// Text that does not name ordinals.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected numbers and ranges such as 3,9-12, got {got:?}")]
+#[error(
+    "expected numbers and ranges such as 3,9-12, of at most {RANGE_MAX} numbers each, got {got:?}"
+)]
 pub struct OrdinalsError {
     /// The part that is wrong.
     pub got: String,

@@ -96,6 +96,7 @@ impl DiskPace {
             full: rhythm(self.full),
             damage_every: self.damage_every.map(|every| pace.stretch(every)),
             losses_every: self.losses_every.map(|every| pace.stretch(every)),
+            wipes_every: self.wipes_every.map(|every| pace.stretch(every)),
             ..self
         }
     }

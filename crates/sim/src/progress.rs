@@ -75,6 +75,15 @@ pub enum ProgressError {
         /// Why.
         source: io::Error,
     },
+    /// Another process keeps its progress there.
+    #[error(
+        "{path} is in use by another campaign: wait until that ends, or keep this one's progress in \
+         another file"
+    )]
+    InUse {
+        /// Which file.
+        path: PathBuf,
+    },
     /// It is not a progress file, or one of another format.
     #[error("{path} is not a campaign's progress file of this version: {reason}")]
     Garbled {

@@ -126,7 +126,7 @@ pub fn campaign_markdown(end: &CampaignEnd) -> String {
 /// A campaign's figures for other tools.
 #[must_use]
 pub fn campaign_json(end: &CampaignEnd) -> Value {
-    let CampaignEnd { progress, left_count } = end;
+    let CampaignEnd { progress, left_count, not_written: _ } = end;
     let Progress { total, failures, failure_count, wall, cpu, .. } = progress;
     let failures: Vec<Value> = failures
         .iter()
@@ -269,7 +269,7 @@ mod tests {
     fn a_new_counter_appears_in_every_report_by_itself() {
         let mut progress = Progress::default();
         progress.total.counts.crashes = 1_234;
-        let end = CampaignEnd { progress, left_count: 3 };
+        let end = CampaignEnd { progress, left_count: 3, not_written: None };
         assert!(campaign_text(&end).contains("fault: crashes"));
         assert!(campaign_markdown(&end).contains("| fault: crashes | 1,234 |"));
         assert_eq!(campaign_json(&end)["faults"]["crashes"], 1_234);

@@ -1,7 +1,7 @@
 //! Messages in a few words, for people who read a story. Decides nothing, and must not know more of a
 //! message than its fields say.
 
-use quorate::PeerMessage;
+use quorate::{Introduction, PeerMessage};
 use quorate_core::{AppendEntries, AppendOutcome, Message, VotePhase};
 
 /// A message in a few words, such as `AppendEntries t3 6-8 after 5@3`.
@@ -17,6 +17,18 @@ pub(crate) fn words_of(message: &PeerMessage) -> String {
             Ok(log_id) => format!("MembershipReply at {log_id}"),
             Err(refusal) => format!("MembershipReply: {refusal}"),
         },
+        PeerMessage::Introduce(Introduction {
+            storage_id,
+            era,
+            is_proven,
+            has_history,
+            answers,
+        }) => {
+            let what = if answers.is_some() { "answers" } else { "introduces itself" };
+            let proven = if *is_proven { "proven" } else { "unproven" };
+            let past = if *has_history { "a past" } else { "no past" };
+            format!("{what}: disk {storage_id:x} opened {era} times, {proven}, {past}")
+        }
     }
 }
 
@@ -39,7 +51,9 @@ pub(crate) fn is_of_the_story(message: &PeerMessage) -> bool {
             | Message::ReadIndexResponse(_) => false,
         },
         PeerMessage::ChangeMembership { .. } | PeerMessage::MembershipReply { .. } => true,
-        PeerMessage::Forward { .. } | PeerMessage::ForwardReplies { .. } => false,
+        PeerMessage::Forward { .. }
+        | PeerMessage::ForwardReplies { .. }
+        | PeerMessage::Introduce(_) => false,
     }
 }
 

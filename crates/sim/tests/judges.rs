@@ -59,6 +59,10 @@ impl Application for Mutant {
         Ok(Machine { machine: Box::new(mutant), digest })
     }
 
+    fn wiped(&mut self, node: NodeId) {
+        self.store.wiped(node);
+    }
+
     fn request(&mut self, op: OpId, moment: u64, rng: &mut Rng) -> Request {
         self.store.request(op, moment, rng)
     }
@@ -231,7 +235,7 @@ fn a_runtime_that_believes_its_writes_too_early_is_noticed() {
 fn a_leader_that_keeps_its_office_while_its_disk_hangs_is_noticed() {
     let blind = |options: &mut ClusterOptions| {
         options.faults.blind_watchdogs = true;
-        let (every, lasts_max) = (Duration::from_secs(5), Duration::from_secs(30));
+        let (every, lasts_max) = (Duration::from_secs(2), Duration::from_mins(1));
         options.faults.disk.hangs = Some(Rhythm { every, lasts_max });
     };
     let (seed, breach) = hunt(Wrong::Nothing, blind).expect("no judge noticed");

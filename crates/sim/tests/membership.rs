@@ -187,8 +187,12 @@ fn a_wish_for_another_version_than_the_present_is_refused() {
     let command =
         MembershipCommand::Set { target: voters([1, 2]), expected_version: Some(7), force: false };
     let fate = cluster.change_members(leader, command, seconds(3));
-    let refusal = MembershipRefusal::VersionMismatch { expected: 7, actual: 0 };
-    assert_eq!(fate, Some(Err(MembershipError::Refused(refusal))));
+    // How often disks were recorded by then is not of interest.
+    let is_refused = matches!(
+        &fate,
+        Some(Err(MembershipError::Refused(MembershipRefusal::VersionMismatch { expected: 7, .. })))
+    );
+    assert!(is_refused, "{fate:?}");
     cluster.finish().unwrap();
 }
 

@@ -51,6 +51,10 @@ impl Application for Mutant {
         Ok(Machine { machine: Box::new(Forgetful(machine)), digest })
     }
 
+    fn wiped(&mut self, node: NodeId) {
+        self.store.wiped(node);
+    }
+
     fn request(&mut self, op: OpId, moment: u64, rng: &mut Rng) -> Request {
         let request = self.store.request(op, moment, rng);
         if let Request::Weak { query, .. } = &request {

@@ -138,6 +138,51 @@ fn a_leader_whose_snapshot_has_gone_bad_makes_a_new_one_for_whoever_needs_it() {
     cluster.finish().unwrap();
 }
 
+/// Nothing but the log's mark tells the last batch before a kill from a torn write, if it has gone bad
+/// as well: the node refuses, and nobody forgets what it acknowledged.
+#[test]
+fn a_kill_and_a_flipped_bit_in_the_last_batch_is_not_a_torn_write() {
+    let mut refused_count = 0;
+    for seed in 1..=12 {
+        let mut options = ClusterOptions::calm(seed, 3);
+        options.idle_before_mark = None;
+        let mut cluster = Cluster::new(options, KvApplication::new(KvOptions::default()));
+        let leader = cluster.wait_for_leader(seconds(3)).unwrap();
+        for value in 1..=3 {
+            assert!(is_applied(put(&mut cluster, leader, "story", value).as_ref()));
+        }
+        let killed = leader % 3 + 1;
+        cluster.kill(killed);
+        assert!(cluster.damage(killed, "log-"));
+        cluster.restart(killed);
+        cluster.run_for(seconds(5));
+        refused_count += cluster.counts().refused_disks;
+        assert!(is_applied(put(&mut cluster, leader, "story", 4).as_ref()));
+        cluster.finish().unwrap();
+    }
+    assert!(refused_count >= 6, "{refused_count} of 12: what is behind the records is no loss");
+}
+
+#[test]
+fn a_leader_whose_log_fails_has_a_successor_before_an_election_timeout() {
+    let mut cluster = cluster(3);
+    let leader = cluster.wait_for_leader(seconds(3)).unwrap();
+    assert!(is_applied(put(&mut cluster, leader, "story", 1).as_ref()));
+    cluster.fail_syncs(leader);
+    let submitted = cluster.submit(leader, |store, op, moment| {
+        store.ask(op, moment, "story", KeyOp::Put { value: 2 })
+    });
+    // Since its last heartbeat less than an election timeout passes here.
+    cluster.run_for(ClusterOptions::calm(1, 3).raft.election_timeout / 2);
+    let next = cluster.leader().expect("a successor");
+    assert_ne!(next, leader);
+    assert_eq!((cluster.counts().elections, cluster.counts().successors_called), (2, 1));
+    assert!(is_applied(put(&mut cluster, next, "story", 3).as_ref()));
+    cluster.run_for(seconds(1));
+    assert_eq!(cluster.take_answer(submitted), Some(Outcome::Unknown), "the others may have it");
+    cluster.finish().unwrap();
+}
+
 #[test]
 fn leadership_moves_where_it_is_asked_to() {
     let mut cluster = cluster(3);

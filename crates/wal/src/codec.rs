@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The version of the configuration encoding, its first byte.
-const CONFIGURATION_VERSION: u8 = 2;
+const CONFIGURATION_VERSION: u8 = 3;
+/// The one before it, which says nothing of disks; it is still read.
+const CONFIGURATION_WITHOUT_STORAGES: u8 = 2;
 
 const TAG_NOOP: u8 = 1;
 const TAG_COMMAND: u8 = 2;
@@ -204,6 +206,11 @@ pub fn encode_configuration(configuration: &Configuration, out: &mut impl BufMut
     for id in &configuration.removed {
         encode_varint(id.get(), out);
     }
+    encode_varint(configuration.storages.len() as u64, out);
+    for (id, storage_id) in &configuration.storages {
+        encode_varint(id.get(), out);
+        out.put_u128_le(*storage_id);
+    }
 }
 
 /// Takes a configuration off the front of `input`; contexts share the input's buffer.
@@ -213,7 +220,7 @@ pub fn encode_configuration(configuration: &Configuration, out: &mut impl BufMut
 /// Any [`DecodeError`] but `Trailing`.
 pub fn decode_configuration(input: &mut Bytes) -> Result<Configuration, DecodeError> {
     let tag = decode_u8(input, "configuration")?;
-    if tag != CONFIGURATION_VERSION {
+    if !matches!(tag, CONFIGURATION_VERSION | CONFIGURATION_WITHOUT_STORAGES) {
         return Err(DecodeError::UnknownTag { what: "configuration", found: tag });
     }
     let version = decode_varint(input, "configuration version")?;
@@ -232,7 +239,34 @@ pub fn decode_configuration(input: &mut Bytes) -> Result<Configuration, DecodeEr
     for _ in 0..removed_count {
         removed.push(NodeId::new(decode_varint(input, "removed node id")?));
     }
-    Ok(Configuration { version, members, change, removed })
+    let storages = match tag {
+        CONFIGURATION_WITHOUT_STORAGES => BTreeMap::new(),
+        _ => decode_storages(input)?,
+    };
+    Ok(Configuration { version, members, change, removed, storages })
+}
+
+/// Who has which disk, in ascending order of the ids.
+fn decode_storages(input: &mut Bytes) -> Result<BTreeMap<NodeId, u128>, DecodeError> {
+    let count = decode_varint(input, "storage count")?;
+    let mut storages = BTreeMap::new();
+    // The count is not trusted: each round takes bytes off the input or fails.
+    for _ in 0..count {
+        let id = NodeId::new(decode_varint(input, "node id of a storage")?);
+        let available = input.len();
+        let storage_id = input.try_get_u128_le().map_err(|_| DecodeError::TooShort {
+            what: "storage id",
+            wanted: 16,
+            available,
+        })?;
+        if let Some((&after, _)) = storages.last_key_value()
+            && after >= id
+        {
+            return Err(DecodeError::MemberOrder { after, found: id });
+        }
+        storages.insert(id, storage_id);
+    }
+    Ok(storages)
 }
 
 /// Appends members, in ascending order of their ids.

@@ -1,5 +1,5 @@
-//! The few things that the log asks of a disk, and the real disk behind them. Everything the log
-//! does to storage passes through here, so that a simulated disk can lose, tear or refuse it.
+//! The few things that the log asks of a disk. Everything the log does to storage passes through
+//! here, so that a simulated disk can lose, tear or refuse it; it must not know what the bytes mean.
 
 use std::any::Any;
 use std::io;
@@ -74,7 +74,8 @@ pub trait DiskFile: Send + Sync + 'static {
     /// What the operating system says.
     fn size_bytes(&self) -> io::Result<u64>;
 
-    /// Reads from `offset` on, as much as there is, up to `buffer`'s length; returns how much.
+    /// Reads from `offset` on, up to `buffer`'s length; returns how much. That may be less than
+    /// there is, and is nothing only at the end of the file: whoever wants more asks again.
     ///
     /// # Errors
     ///
@@ -102,4 +103,16 @@ pub trait DiskFile: Send + Sync + 'static {
     /// What the operating system says. A failure is final: what was written since the last success
     /// may be gone although a second attempt succeeds.
     fn sync(&self) -> io::Result<()>;
+}
+
+/// Reads until `buffer` is full or the file ends, however little each read gives; returns how much.
+pub(crate) fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + done as u64)? {
+            0 => break,
+            count => done += count,
+        }
+    }
+    Ok(done)
 }

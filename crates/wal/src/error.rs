@@ -53,10 +53,11 @@ pub enum WalError {
     },
     /// Bytes that were durable cannot be read, or contradict each other. Nothing was changed.
     #[error(
-        "{path} is damaged at byte {offset_bytes}: {damage}{lost}. Nothing was changed or cut, \
+        "{path} is damaged at byte {offset_bytes}: {damage}{lost}{known}. Nothing was changed or cut, \
          because acknowledged entries may be affected. Keep the folder for analysis; to bring the \
          member back, remove it from the cluster and add it again with an empty folder",
-        path = path.display(), lost = describe_indexes(indexes.as_ref())
+        path = path.display(), lost = describe_indexes(indexes.as_ref()),
+        known = anchor.as_ref().map_or_else(String::new, |it| format!(", and the log held {it} later"))
     )]
     Damaged {
         /// The file.
@@ -65,6 +66,10 @@ pub enum WalError {
         offset_bytes: u64,
         /// The first and the last entry that cannot be trusted, as far as known.
         indexes: Option<(LogIndex, Option<LogIndex>)>,
+        /// An entry that the log is known to have held behind the bad place: whoever has the entries
+        /// up to there can fill the hole. `None` if none is known, or if what was found contradicts
+        /// itself. (In a box, so that errors stay small.)
+        anchor: Option<Box<LogId>>,
         /// What is wrong.
         damage: Damage,
     },
@@ -173,6 +178,12 @@ pub enum Damage {
         /// What the record says.
         found: LogId,
     },
+    /// The disk does not give bytes that it holds.
+    #[error("the disk cannot read it ({kind}): check the disk, then start again")]
+    Unreadable {
+        /// What the operating system says.
+        kind: io::ErrorKind,
+    },
     /// A record was whole when it was read first, and is not any more.
     #[error("two reads of the same record differ: check the disk, then start again")]
     ReadsDiffer,
@@ -196,8 +207,8 @@ pub enum Damage {
         /// What is there.
         found: LogId,
     },
-    /// A segment beyond the last known one holds records.
-    #[error("records beyond the last segment known to the hard state: an old copy was restored")]
+    /// The log was once further than both copies of the hard state know.
+    #[error("the log is newer than the hard state knows: an old copy of that was restored")]
     Unannounced,
     /// A snapshot's block does not fit its checksum.
     #[error("the block's checksum does not fit its bytes")]
@@ -229,7 +240,7 @@ impl WalError {
 
     /// Damage of a file as a whole, or at a place where no entry can be named.
     pub(crate) fn damaged(path: &Path, offset_bytes: u64, damage: Damage) -> Self {
-        Self::Damaged { path: path.to_owned(), offset_bytes, indexes: None, damage }
+        Self::Damaged { path: path.to_owned(), offset_bytes, indexes: None, anchor: None, damage }
     }
 
     /// What a log that met this failure answers from then on.

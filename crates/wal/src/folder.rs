@@ -2,13 +2,14 @@
 //! left half-done. Must not know how entries are appended.
 
 use crate::log_map::LogMap;
-use crate::meta::{Meta, MetaFiles};
+use crate::mark::{self, MarkFile, Watermark};
+use crate::meta::{Meta, MetaFiles, Standing};
 use crate::prepare::{self, Slot};
 use crate::recovery::{self, Recovered, Replay};
 use crate::scan::{Found, SCAN_WINDOW_BYTES, Scanner};
 use crate::segment::{RECORDS_START, Segment, SegmentHeader, file_name, number_of};
 use crate::{Damage, Disk, DiskFile, Identity, Wal, WalError, WalOptions, reading};
-use quorate_core::{HardState, NodeId, SnapshotMeta};
+use quorate_core::{HardState, LogId, NodeId, SnapshotMeta};
 use std::any::Any;
 use std::io;
 use std::path::Path;
@@ -42,6 +43,7 @@ pub(crate) fn create(
         last_log: initial.last_included,
         previous_end_bytes: 0,
         capacity_bytes: options.first_segment_size_bytes.max(RECORDS_START),
+        previous_salt: 0,
     };
     let inline = dir.join(INLINE_NAME);
     let file = disk.create(&inline).map_err(WalError::io("create", &inline))?;
@@ -56,11 +58,30 @@ pub(crate) fn create(
         first_segment: FIRST_SEGMENT,
         last_segment: FIRST_SEGMENT,
         synced_bytes: RECORDS_START,
+        standing: Standing::Unproven,
+        horizon: LogId::ORIGIN,
         base: initial,
     };
+    let watermark = Watermark {
+        era: meta.era,
+        // That of no hard state: it comes only now.
+        generation: 0,
+        segment: FIRST_SEGMENT,
+        position: RECORDS_START,
+        last_log: meta.base.last_included,
+    };
+    let mark = MarkFile::create(disk.as_ref(), dir, &identity, watermark)?;
     let meta = MetaFiles::create(disk.clone(), dir, meta)?;
     let replay = Replay::of_new_log(active, meta.meta().base.last_included);
-    build(disk, dir, options, meta, replay, lock)
+    build(disk, dir, options, Files { meta, mark, is_mark_lost: false, lock }, replay)
+}
+
+/// What belongs to the folder and not to the log's records.
+struct Files {
+    meta: MetaFiles,
+    mark: MarkFile,
+    is_mark_lost: bool,
+    lock: Arc<dyn Any + Send + Sync>,
 }
 
 /// Makes a folder whose own name survives a power failure: everything in it is lost if only what
@@ -113,9 +134,15 @@ pub(crate) fn open(
             found,
         });
     }
-    let replay = recovery::replay(disk.as_ref(), dir, &meta)?;
+    let mark = MarkFile::open(disk.as_ref(), dir, &found)?;
+    let watermark = mark.as_ref().map(MarkFile::watermark);
+    if watermark.is_some_and(|watermark| watermark.is_beyond(&meta)) {
+        return Err(WalError::damaged(&dir.join(mark::NAME), 0, Damage::Unannounced));
+    }
+    let replay = recovery::replay(disk.as_ref(), dir, &meta, watermark)?;
     check_unannounced(disk.as_ref(), dir, &meta)?;
     let end_bytes = make_durable(disk.as_ref(), dir, &replay, &meta)?;
+    let is_mark_lost = mark.is_none() && meta_files.version() > 1;
     // From here on nothing that was cut off can come back: later records are of a later era.
     meta.era =
         meta.era.checked_add(1).ok_or_else(|| WalError::damaged(dir, 0, Damage::Unannounced))?;
@@ -127,21 +154,45 @@ pub(crate) fn open(
     if meta.hard_state.current_term < last_term {
         meta.hard_state = HardState { current_term: last_term, voted_for: None };
     }
+    // This also makes a folder of an older format one of the newest.
     meta_files.store(meta)?;
     // Not earlier: what was read may have been a copy that never reached the disk, and the one
     // that did still needs the segments that this one has released.
     clear_leftovers(disk.as_ref(), dir, meta_files.meta())?;
-    build(disk, dir, options, meta_files, replay, lock)
+    let mark = set_mark(disk.as_ref(), dir, mark, meta_files.meta(), &replay)?;
+    build(disk, dir, options, Files { meta: meta_files, mark, is_mark_lost, lock }, replay)
+}
+
+/// Notes in the mark where the log stands now, and makes one in a folder that has none. After both
+/// copies of the hard state are durable: what it says of them must be true of either.
+fn set_mark(
+    disk: &dyn Disk,
+    dir: &Path,
+    mark: Option<MarkFile>,
+    meta: &Meta,
+    replay: &Replay,
+) -> Result<MarkFile, WalError> {
+    let watermark = Watermark {
+        era: meta.era,
+        generation: meta.generation,
+        segment: meta.last_segment,
+        position: meta.synced_bytes,
+        last_log: replay.map.last(),
+    };
+    match mark {
+        Some(mut mark) => mark.write(watermark).map(|()| mark),
+        None => MarkFile::create(disk, dir, &meta.identity, watermark),
+    }
 }
 
 fn build(
     disk: Arc<dyn Disk>,
     dir: &Path,
     options: WalOptions,
-    meta: MetaFiles,
+    files: Files,
     replay: Replay,
-    lock: Arc<dyn Any + Send + Sync>,
 ) -> Result<(Wal, Recovered), WalError> {
+    let Files { meta, mark, is_mark_lost, lock } = files;
     let Replay { map, configurations, mut segments, torn_tail, .. } = replay;
     let active = segments.pop().ok_or_else(|| WalError::damaged(dir, 0, Damage::FileMissing))?;
     let mut wal = Wal {
@@ -149,6 +200,7 @@ fn build(
         dir: dir.to_owned(),
         options,
         meta,
+        mark,
         sealed: segments,
         active,
         map,
@@ -167,13 +219,14 @@ fn build(
         last_log: wal.last_log(),
         tail,
         torn_tail,
+        is_mark_lost,
     };
     Ok((wal, recovered))
 }
 
 impl Replay {
     /// What replaying a log without records gives.
-    fn of_new_log(active: Segment, start: quorate_core::LogId) -> Self {
+    fn of_new_log(active: Segment, start: LogId) -> Self {
         Self {
             map: LogMap::new(start),
             configurations: Vec::new(),
@@ -181,6 +234,7 @@ impl Replay {
             torn_tail: None,
             last_batch_bytes: RECORDS_START,
             era: 1,
+            mark: None,
         }
     }
 }
@@ -252,13 +306,14 @@ fn make_durable(
         return Err(WalError::damaged(dir, 0, Damage::FileMissing));
     };
     let (path, end_bytes) = (&active.path, active.end_bytes);
-    let mut scanner = Scanner::new(file.as_ref(), path, active.salt, end_bytes, SCAN_WINDOW_BYTES)?;
+    let salts = active.header.salts();
+    let mut scanner = Scanner::new(file.as_ref(), path, salts, end_bytes, SCAN_WINDOW_BYTES)?;
     let mut position = meta.synced_bytes.max(replay.last_batch_bytes).max(RECORDS_START);
     while position < end_bytes {
         let mut piece = Vec::new();
         while position + (piece.len() as u64) < end_bytes && piece.len() < SCAN_WINDOW_BYTES {
             let next = position + piece.len() as u64;
-            let Some(record) = scanner.whole_record_at(next)? else {
+            let Some(record) = scanner.whole_record_at(next) else {
                 return Err(WalError::damaged(path, next, Damage::ReadsDiffer));
             };
             piece.extend_from_slice(&record);
@@ -300,6 +355,10 @@ fn clear_leftovers(disk: &dyn Disk, dir: &Path, meta: &Meta) -> Result<(), WalEr
 /// more is a log whose hard state is gone: its vote is lost, and it must not be begun anew.
 fn clear_unfinished_creation(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
     let names = disk.list(dir).map_err(WalError::io("list", dir))?;
+    let watermark = MarkFile::watermark_of(disk, dir)?;
+    if watermark.is_some_and(|it| (it.segment, it.position) > (FIRST_SEGMENT, RECORDS_START)) {
+        return Err(WalError::damaged(dir, 0, Damage::BothCopies));
+    }
     for name in names {
         let path = dir.join(&name);
         let number = number_of(&name);
@@ -308,7 +367,7 @@ fn clear_unfinished_creation(disk: &dyn Disk, dir: &Path) -> Result<(), WalError
         {
             return Err(WalError::damaged(dir, 0, Damage::BothCopies));
         }
-        if number.is_some() || is_temporary(&name) {
+        if number.is_some() || is_temporary(&name) || name == mark::NAME {
             disk.remove(&path).map_err(WalError::io("remove", &path))?;
         }
     }
@@ -316,7 +375,8 @@ fn clear_unfinished_creation(disk: &dyn Disk, dir: &Path) -> Result<(), WalError
 }
 
 fn is_temporary(name: &str) -> bool {
-    [INLINE_NAME, prepare::PREPARED_NAME, "meta-a.tmp", "meta-b.tmp"].contains(&name)
+    [INLINE_NAME, prepare::PREPARED_NAME, mark::TEMPORARY_NAME, "meta-a.tmp", "meta-b.tmp"]
+        .contains(&name)
 }
 
 /// Whether a segment has a record at its beginning.
@@ -324,8 +384,12 @@ fn holds_records(disk: &dyn Disk, path: &Path) -> Result<bool, WalError> {
     let file = disk.open(path).map_err(WalError::io("open", path))?;
     let header = SegmentHeader::read_any(file.as_ref(), path)?;
     let mut scanner =
-        Scanner::new(file.as_ref(), path, header.salt(), u64::MAX, SCAN_WINDOW_BYTES)?;
-    Ok(matches!(scanner.record_at(RECORDS_START)?, Found::Record(_)))
+        Scanner::new(file.as_ref(), path, header.salts(), u64::MAX, SCAN_WINDOW_BYTES)?;
+    match scanner.record_at(RECORDS_START) {
+        Found::Record(_) => Ok(true),
+        Found::Unreadable(kind) => Err(WalError::io("read", path)(kind.into())),
+        Found::End | Found::Blank | Found::Residue | Found::Invalid => Ok(false),
+    }
 }
 
 /// Whether a segment is as it was made: of its full size, and nothing but zeros behind its header.
@@ -336,6 +400,6 @@ fn is_untouched(disk: &dyn Disk, path: &Path) -> Result<bool, WalError> {
     if file.size_bytes().map_err(WalError::io("measure", path))? < end {
         return Ok(false);
     }
-    let mut scanner = Scanner::new(file.as_ref(), path, header.salt(), end, SCAN_WINDOW_BYTES)?;
+    let mut scanner = Scanner::new(file.as_ref(), path, header.salts(), end, SCAN_WINDOW_BYTES)?;
     scanner.is_blank_from(RECORDS_START)
 }

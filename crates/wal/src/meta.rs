@@ -6,15 +6,16 @@
 //! last acknowledged state: one unreadable copy is always recoverable, whether it was torn by an
 //! unfinished write or rotted later. With both lost the vote is lost, and the node must not guess.
 
+use crate::disk::read_full;
 use crate::prefix::{Kind, PREFIX_SIZE};
 use crate::{Damage, Disk, DiskFile, WalError, codec};
 use bytes::{Buf, BufMut, Bytes};
-use quorate_core::{HardState, NodeId, SnapshotMeta, Term};
+use quorate_core::{HardState, LogId, LogIndex, NodeId, SnapshotMeta, Term};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const KIND: Kind = Kind { magic: *b"QUOR-MET", version: 1 };
+const KIND: Kind = Kind { magic: *b"QUOR-MET", version: 2 };
 
 /// The file names of the two copies.
 pub(crate) const COPY_NAMES: [&str; 2] = ["meta-a", "meta-b"];
@@ -35,6 +36,17 @@ pub struct Identity {
     pub storage_id: u128,
 }
 
+/// Whether a storage may speak for its node. A disk that was put in the place of a lost one has the
+/// node's name and none of its promises: it may have voted, and acknowledged entries, without
+/// knowing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody has confirmed that no earlier storage of this node made promises.
+    Unproven,
+    /// Whatever this node has promised is on this storage.
+    Proven,
+}
+
 /// What a copy says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
@@ -48,6 +60,11 @@ pub(crate) struct Meta {
     pub(crate) last_segment: u64,
     /// Everything before this position of the last segment is durable.
     pub(crate) synced_bytes: u64,
+    /// Whether this storage may vote by itself.
+    pub(crate) standing: Standing,
+    /// The last entry that the log held before its end was lost for good: the node answers for it
+    /// although it has to fetch it again. [`LogId::ORIGIN`] if nothing was lost.
+    pub(crate) horizon: LogId,
     /// What the log starts after.
     pub(crate) base: SnapshotMeta,
 }
@@ -66,6 +83,9 @@ impl Meta {
         body.put_u64_le(self.first_segment);
         body.put_u64_le(self.last_segment);
         body.put_u64_le(self.synced_bytes);
+        body.put_u8(u8::from(self.standing == Standing::Proven));
+        body.put_u64_le(self.horizon.term.get());
+        body.put_u64_le(self.horizon.index.get());
         codec::encode_snapshot_meta(&self.base, &mut body);
         let mut file = Vec::with_capacity(BLOCK_BYTES);
         KIND.encode(&mut file);
@@ -76,8 +96,9 @@ impl Meta {
         file
     }
 
-    fn decode(path: &Path, mut file: Bytes) -> Result<Self, WalError> {
-        KIND.check(path, &mut file)?;
+    /// What a copy says, and in which format version.
+    fn decode(path: &Path, mut file: Bytes) -> Result<(Self, u32), WalError> {
+        let version = KIND.check(path, &mut file)?;
         let damaged = || WalError::damaged(path, PREFIX_SIZE as u64, Damage::Header);
         let checksum = file.try_get_u32_le().map_err(|_| damaged())?;
         let length = file.try_get_u32_le().ok().and_then(|length| usize::try_from(length).ok());
@@ -86,11 +107,12 @@ impl Meta {
         if crc32c::crc32c(&file) != checksum {
             return Err(damaged());
         }
-        Self::decode_body(file)
+        Self::decode_body(file, version)
+            .map(|meta| (meta, version))
             .ok_or_else(|| WalError::damaged(path, PREFIX_SIZE as u64, Damage::Content))
     }
 
-    fn decode_body(mut body: Bytes) -> Option<Self> {
+    fn decode_body(mut body: Bytes, version: u32) -> Option<Self> {
         let generation = body.try_get_u64_le().ok()?;
         let identity = Identity {
             cluster_id: body.try_get_u64_le().ok()?,
@@ -102,6 +124,11 @@ impl Meta {
         let first_segment = body.try_get_u64_le().ok()?;
         let last_segment = body.try_get_u64_le().ok()?;
         let synced_bytes = body.try_get_u64_le().ok()?;
+        let (standing, horizon) = match version {
+            // Whoever voted before there was this question goes on voting.
+            1 => (Standing::Proven, LogId::ORIGIN),
+            _ => decode_standing(&mut body)?,
+        };
         let base = codec::decode_snapshot_meta(&mut body).ok()?;
         codec::expect_end(&body, "meta").ok()?;
         let meta = Self {
@@ -112,6 +139,8 @@ impl Meta {
             first_segment,
             last_segment,
             synced_bytes,
+            standing,
+            horizon,
             base,
         };
         (first_segment <= last_segment).then_some(meta)
@@ -129,11 +158,24 @@ fn decode_hard_state(body: &mut Bytes) -> Option<HardState> {
     }
 }
 
+fn decode_standing(body: &mut Bytes) -> Option<(Standing, LogId)> {
+    let standing = match body.try_get_u8().ok()? {
+        0 => Standing::Unproven,
+        1 => Standing::Proven,
+        _ => return None,
+    };
+    let term = Term::new(body.try_get_u64_le().ok()?);
+    let index = LogIndex::new(body.try_get_u64_le().ok()?);
+    Some((standing, LogId::new(term, index)))
+}
+
 /// The two copies on disk, and what they say.
 pub(crate) struct MetaFiles {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     meta: Meta,
+    /// The format of the copy that was taken.
+    version: u32,
     copies: [Copy; 2],
 }
 
@@ -146,7 +188,7 @@ struct Copy {
 /// What was read from one copy.
 struct ReadCopy {
     copy: Copy,
-    meta: Result<Meta, WalError>,
+    meta: Result<(Meta, u32), WalError>,
 }
 
 impl MetaFiles {
@@ -174,7 +216,7 @@ impl MetaFiles {
         disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
         let copies = <[Copy; 2]>::try_from(copies)
             .map_err(|_| WalError::damaged(dir, 0, Damage::FileMissing))?;
-        Ok(Self { disk, dir: dir.to_owned(), meta, copies })
+        Ok(Self { disk, dir: dir.to_owned(), meta, version: KIND.version, copies })
     }
 
     /// Reads both copies and takes the newest whole one.
@@ -189,20 +231,25 @@ impl MetaFiles {
             }
         }
         // The copy to be written first is the one that is worth less.
-        let (meta, copies) = match (a.meta, b.meta) {
-            (Ok(a_meta), Ok(b_meta)) => {
+        let ((meta, version), copies) = match (a.meta, b.meta) {
+            (Ok((a_meta, a_version)), Ok((b_meta, b_version))) => {
                 check_agreement(dir, &a_meta, &b_meta)?;
                 if a_meta.generation > b_meta.generation {
-                    (a_meta, [b.copy, a.copy])
+                    ((a_meta, a_version), [b.copy, a.copy])
                 } else {
-                    (b_meta, [a.copy, b.copy])
+                    ((b_meta, b_version), [a.copy, b.copy])
                 }
             }
             (Ok(meta), Err(_)) => (meta, [b.copy, a.copy]),
             (Err(_), Ok(meta)) => (meta, [a.copy, b.copy]),
             (Err(_), Err(_)) => return Err(WalError::damaged(dir, 0, Damage::BothCopies)),
         };
-        Ok(Self { disk, dir: dir.to_owned(), meta, copies })
+        Ok(Self { disk, dir: dir.to_owned(), meta, version, copies })
+    }
+
+    /// The format version of the copy that was read, until the first [`MetaFiles::store`].
+    pub(crate) const fn version(&self) -> u32 {
+        self.version
     }
 
     /// What both copies say, or the newer one before the first [`MetaFiles::store`].
@@ -228,6 +275,7 @@ impl MetaFiles {
             }
         }
         self.meta = meta;
+        self.version = KIND.version;
         Ok(())
     }
 }
@@ -246,7 +294,7 @@ fn read_copy(disk: &dyn Disk, path: &Path) -> Result<ReadCopy, WalError> {
     let size = usize::try_from(size_bytes.min(META_BYTES_MAX)).unwrap_or(0);
     let mut bytes = vec![0; size];
     // An unreadable sector is as good as a bad checksum: the other copy stands in.
-    let meta = match file.read_at(&mut bytes, 0) {
+    let meta = match read_full(file.as_ref(), &mut bytes, 0) {
         Ok(count) => {
             bytes.truncate(count);
             Meta::decode(path, Bytes::from(bytes))

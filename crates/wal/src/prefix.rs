@@ -24,13 +24,14 @@ impl Kind {
         out.put_u32_le(checksum);
     }
 
-    /// Takes the prefix off the front of `input`. It has a checksum of its own, so that a
-    /// destroyed version number is not taken for a newer program's.
+    /// Takes the prefix off the front of `input`; returns the format version, from 1 to the newest
+    /// known. It has a checksum of its own, so that a destroyed version number is not taken for a
+    /// newer program's.
     ///
     /// # Errors
     ///
     /// [`WalError::Damaged`] or [`WalError::UnsupportedVersion`].
-    pub(crate) fn check(&self, path: &Path, input: &mut Bytes) -> Result<(), WalError> {
+    pub(crate) fn check(&self, path: &Path, input: &mut Bytes) -> Result<u32, WalError> {
         let not_ours = || WalError::damaged(path, 0, Damage::NotOurs);
         if input.len() < PREFIX_SIZE {
             return Err(not_ours());
@@ -49,6 +50,6 @@ impl Kind {
                 supported: self.version,
             });
         }
-        Ok(())
+        Ok(version)
     }
 }

@@ -60,7 +60,7 @@ fn read_run(
     let mut scanner = Scanner::new(
         file.as_ref(),
         &segment.path,
-        segment.salt,
+        segment.header.salts(),
         segment.end_bytes,
         READ_WINDOW_BYTES,
     )?;
@@ -68,7 +68,7 @@ fn read_run(
     let mut index = mark.first;
     while index <= run_last && !want.is_full {
         let term = wal.map.term_at(index);
-        let found = scanner.record_at(position)?;
+        let found = scanner.record_at(position);
         let (entry, size_bytes) = expect_entry(found, index, term)
             .map_err(|damage| damaged_at(&segment, position, (index, run_last), damage))?;
         if index == want.next {
@@ -97,8 +97,12 @@ impl Want {
 /// The entry that must stand here, and the size of its record. Entries before the base have no
 /// known term any more.
 fn expect_entry(found: Found, index: LogIndex, term: Option<Term>) -> Result<(Entry, u64), Damage> {
-    let Found::Record(record) = found else {
-        return Err(Damage::Record { synced_bytes: 0 });
+    let record = match found {
+        Found::Record(record) => record,
+        Found::Unreadable(kind) => return Err(Damage::Unreadable { kind }),
+        Found::End | Found::Blank | Found::Residue | Found::Invalid => {
+            return Err(Damage::Record { synced_bytes: 0 });
+        }
     };
     let log_id = record.header.log_id;
     if log_id.index != index || term.is_some_and(|term| term != log_id.term) {
@@ -123,6 +127,7 @@ fn damaged_at(
         | Damage::Order { .. }
         | Damage::ReadsDiffer
         | Damage::Content
+        | Damage::Unreadable { .. }
         | Damage::FileMissing
         | Damage::BothCopies
         | Damage::CopiesContradict
@@ -135,6 +140,7 @@ fn damaged_at(
         path: segment.path.clone(),
         offset_bytes: position,
         indexes: Some((first, Some(last))),
+        anchor: None,
         damage,
     }
 }

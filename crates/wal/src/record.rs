@@ -67,10 +67,24 @@ impl Salt {
         Self(crc32c::crc32c(&seed))
     }
 
+    /// The salt as a segment's header keeps it; `None` for 0, which stands for none.
+    pub(crate) const fn from_raw(raw: u32) -> Option<Self> {
+        if raw == 0 { None } else { Some(Self(raw)) }
+    }
+
     fn checksum(self, position: u64, parts: [&[u8]; 3]) -> u32 {
         let seed = crc32c::crc32c_append(self.0, &position.to_le_bytes());
         parts.iter().fold(seed, |checksum, part| crc32c::crc32c_append(checksum, part))
     }
+}
+
+/// Which records a segment's file can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Salts {
+    /// The segment's own.
+    pub(crate) own: Salt,
+    /// Of the segment that the file was before, if it was one.
+    pub(crate) previous: Option<Salt>,
 }
 
 /// What all records of one batch share.

@@ -2,11 +2,12 @@
 //! [`crate::verdict`]). Changes nothing on disk; must not know how the log is written.
 
 use crate::log_map::{Disorder, LogMap};
+use crate::mark::Watermark;
 use crate::meta::Meta;
 use crate::record::{Record, RecordKind};
-use crate::scan::{Found, SCAN_WINDOW_BYTES, Scanner};
+use crate::scan::{Beyond, Found, SCAN_WINDOW_BYTES, Scanner};
 use crate::segment::{RECORDS_START, Segment, SegmentHeader, file_name};
-use crate::verdict::{Findings, Place, Stop, Verdict};
+use crate::verdict::{Case, Findings, Place, Stop};
 use crate::{Damage, Disk, DiskFile, WalError, codec};
 use bytes::Bytes;
 use quorate_core::{
@@ -34,6 +35,9 @@ pub struct Recovered {
     pub tail: Vec<Entry>,
     /// A write that was never acknowledged and of which only parts arrived; it was cut off.
     pub torn_tail: Option<TornTail>,
+    /// The file that says how far the log is durable was gone, or not whole, and was made anew: if
+    /// the last batch was damaged as well, that cannot be told from a torn write.
+    pub is_mark_lost: bool,
 }
 
 /// Where an unfinished write was cut off.
@@ -73,6 +77,30 @@ pub(crate) struct Replay {
     /// Where the last batch of the last segment begins.
     pub(crate) last_batch_bytes: u64,
     pub(crate) era: u32,
+    /// How far the log was durable once, if its mark says so.
+    pub(crate) mark: Option<Watermark>,
+}
+
+/// What is known of what a segment has lost.
+struct Loss {
+    damage: Damage,
+    /// The first entry in a batch that was written when the lost one was durable.
+    first_proof: Option<LogId>,
+    /// With which entry the log ended, at the end of the segment or further on.
+    end: Option<LogId>,
+    /// The first entry known to have followed.
+    anchor: Option<LogId>,
+}
+
+impl Loss {
+    /// The last entry that cannot be trusted, if `last` is the last one that can.
+    fn last_after(&self, last: LogId) -> Option<LogIndex> {
+        let index = match self.first_proof {
+            Some(proof) => proof.index.previous(),
+            None => self.end.map(|end| end.index),
+        };
+        index.filter(|&index| index > last.index)
+    }
 }
 
 /// Whether a record continues the log.
@@ -89,8 +117,13 @@ impl From<Disorder> for Step {
     }
 }
 
-/// Reads all segments that `meta` names.
-pub(crate) fn replay(disk: &dyn Disk, dir: &Path, meta: &Meta) -> Result<Replay, WalError> {
+/// Reads all segments that `meta` names. What the mark says was durable must be there.
+pub(crate) fn replay(
+    disk: &dyn Disk,
+    dir: &Path,
+    meta: &Meta,
+    mark: Option<Watermark>,
+) -> Result<Replay, WalError> {
     let segments = open_segments(disk, dir, meta)?;
     let start = segments.first().map_or(LogId::ORIGIN, |segment| segment.header.last_log);
     let mut replay = Replay {
@@ -100,11 +133,12 @@ pub(crate) fn replay(disk: &dyn Disk, dir: &Path, meta: &Meta) -> Result<Replay,
         torn_tail: None,
         last_batch_bytes: RECORDS_START,
         era: 0,
+        mark,
     };
     let mut segments = segments.into_iter().peekable();
     while let Some(segment) = segments.next() {
-        let sealed_at = segments.peek().map(|next| next.header.previous_end_bytes);
-        replay.read_segment(segment, sealed_at, meta)?;
+        let next = segments.peek().map(|next| next.header);
+        replay.read_segment(segment, next, meta)?;
     }
     replay.start_after(dir, meta)?;
     Ok(replay)
@@ -130,36 +164,52 @@ fn open_segments(disk: &dyn Disk, dir: &Path, meta: &Meta) -> Result<Vec<Segment
 }
 
 impl Replay {
-    /// Reads one segment; `sealed_at` is where the next one says that it ends.
+    /// Reads one segment; the header of the next one says where it ends, and with which entry.
     fn read_segment(
         &mut self,
         mut segment: Segment,
-        sealed_at: Option<u64>,
+        next: Option<SegmentHeader>,
         meta: &Meta,
     ) -> Result<(), WalError> {
         self.check_link(&segment, meta)?;
         let Some(file) = segment.file.clone() else {
             return Err(WalError::damaged(&segment.path, 0, Damage::FileMissing));
         };
+        let sealed_at = next.map(|next| next.previous_end_bytes);
         let end_bytes = sealed_at.unwrap_or(u64::MAX);
+        let salts = segment.header.salts();
         let mut scanner =
-            Scanner::new(file.as_ref(), &segment.path, segment.salt, end_bytes, SCAN_WINDOW_BYTES)?;
-        let (stop_bytes, stop, damage) = self.read_records(&mut scanner, &segment, meta)?;
+            Scanner::new(file.as_ref(), &segment.path, salts, end_bytes, SCAN_WINDOW_BYTES)?;
+        let (stop_bytes, stop, damage) = self.read_records(&mut scanner, &segment, meta);
         segment.end_bytes = stop_bytes;
-        let known_synced_bytes = sealed_at.unwrap_or(meta.synced_bytes);
+        let mark = self.mark_of(&segment);
+        let mark_bytes = mark.map_or(0, |mark| mark.position);
+        let known_synced_bytes = sealed_at.unwrap_or(meta.synced_bytes.max(mark_bytes));
         let place = if sealed_at.is_some() { Place::Sealed } else { Place::Last };
         if stop_bytes != end_bytes || damage.is_some() {
-            let beyond = scanner.search_beyond(stop_bytes)?;
-            let synced_bytes = beyond.synced_bytes.max(known_synced_bytes);
-            let synced_beyond = synced_bytes > stop_bytes;
-            let findings = Findings { place, stop, synced_beyond, survivors: beyond.survivors };
+            let beyond = scanner.search_beyond(stop_bytes, known_synced_bytes);
+            let Beyond { synced_bytes, later, first_known, .. } = beyond;
+            // The entry with which the log went on to end, or on the way there.
+            let end = match next {
+                Some(next) => Some(next.last_log),
+                None => mark.filter(|_| mark_bytes > stop_bytes).map(|mark| mark.last_log),
+            };
+            let anchor = first_known.or(end);
+            let durable = synced_bytes > stop_bytes;
+            let findings = Findings { place, stop, durable, later, anchor: anchor.is_some() };
             let damage = damage.unwrap_or(Damage::Record { synced_bytes });
-            self.judge(&segment, findings, damage, beyond.first_proof)?;
+            let loss = Loss { damage, first_proof: beyond.first_proof, end, anchor };
+            self.judge(&segment, findings, &loss)?;
         }
         // Old segments are opened again when somebody reads them.
         segment.file = sealed_at.is_none().then_some(file);
         self.segments.push(segment);
         Ok(())
+    }
+
+    /// What the mark says, if it says it of this segment.
+    fn mark_of(&self, segment: &Segment) -> Option<Watermark> {
+        self.mark.filter(|mark| mark.segment == segment.header.number)
     }
 
     fn check_link(&mut self, segment: &Segment, meta: &Meta) -> Result<(), WalError> {
@@ -182,20 +232,24 @@ impl Replay {
         scanner: &mut Scanner<'_>,
         segment: &Segment,
         meta: &Meta,
-    ) -> Result<(u64, Stop, Option<Damage>), WalError> {
+    ) -> (u64, Stop, Option<Damage>) {
         let mut position = RECORDS_START;
         loop {
-            let record = match scanner.record_at(position)? {
+            let record = match scanner.record_at(position) {
                 Found::Record(record) => record,
-                Found::End => return Ok((position, Stop::End, None)),
-                Found::Blank => return Ok((position, Stop::Blank, None)),
-                Found::Invalid => return Ok((position, Stop::Invalid, None)),
+                Found::End => return (position, Stop::End, None),
+                Found::Blank => return (position, Stop::Blank, None),
+                Found::Residue => return (position, Stop::Residue, None),
+                Found::Invalid => return (position, Stop::Invalid, None),
+                Found::Unreadable(kind) => {
+                    return (position, Stop::Unreadable, Some(Damage::Unreadable { kind }));
+                }
             };
             match self.take(&record, segment.header.number, position, meta) {
                 Step::Taken => {}
-                Step::Ghost => return Ok((position, Stop::Ghost, None)),
+                Step::Ghost => return (position, Stop::Ghost, None),
                 Step::Contradiction(damage) => {
-                    return Ok((position, Stop::Contradiction, Some(damage)));
+                    return (position, Stop::Contradiction, Some(damage));
                 }
             }
             self.last_batch_bytes = record.header.synced_bytes;
@@ -243,13 +297,12 @@ impl Replay {
         &mut self,
         segment: &Segment,
         findings: Findings,
-        damage: Damage,
-        first_proof: Option<LogId>,
+        loss: &Loss,
     ) -> Result<(), WalError> {
         let last = self.map.last();
-        match findings.verdict() {
-            Verdict::Whole => Ok(()),
-            Verdict::TornTail => {
+        match findings.case() {
+            Case::Whole => Ok(()),
+            Case::Torn => {
                 self.torn_tail = Some(TornTail {
                     path: segment.path.clone(),
                     offset_bytes: segment.end_bytes,
@@ -257,17 +310,13 @@ impl Replay {
                 });
                 Ok(())
             }
-            Verdict::Damaged => {
-                let last_lost = first_proof
-                    .and_then(|proof| proof.index.previous())
-                    .filter(|&index| index > last.index);
-                Err(WalError::Damaged {
-                    path: segment.path.clone(),
-                    offset_bytes: segment.end_bytes,
-                    indexes: Some((last.index.next(), last_lost)),
-                    damage,
-                })
-            }
+            case @ (Case::Wounded | Case::Refused) => Err(WalError::Damaged {
+                path: segment.path.clone(),
+                offset_bytes: segment.end_bytes,
+                indexes: Some((last.index.next(), loss.last_after(last))),
+                anchor: loss.anchor.filter(|_| case == Case::Wounded).map(Box::new),
+                damage: loss.damage,
+            }),
         }
     }
 

@@ -1,8 +1,9 @@
 //! Segment files: their names, and the header block that ties each to its folder and to the
 //! segment before it (layout: `docs/wal-format.md`). Must not know records.
 
+use crate::disk::read_full;
 use crate::prefix::{Kind, PREFIX_SIZE};
-use crate::record::Salt;
+use crate::record::{Salt, Salts};
 use crate::{Damage, DiskFile, Identity, WalError};
 use bytes::{Buf, BufMut, Bytes};
 use quorate_core::{LogId, LogIndex, NodeId, Term};
@@ -15,7 +16,7 @@ pub(crate) const SEGMENT_HEADER_SIZE: usize = 4096;
 /// The same as a position.
 pub(crate) const RECORDS_START: u64 = SEGMENT_HEADER_SIZE as u64;
 
-const KIND: Kind = Kind { magic: *b"QUOR-SEG", version: 1 };
+const KIND: Kind = Kind { magic: *b"QUOR-SEG", version: 2 };
 
 /// The segments' file names end so.
 const SUFFIX: &str = ".wal";
@@ -35,6 +36,9 @@ pub(crate) struct SegmentHeader {
     pub(crate) previous_end_bytes: u64,
     /// The size at which the log should go on to the next segment.
     pub(crate) capacity_bytes: u64,
+    /// The salt of the segment that the file was before it became this one; 0 if it was filled with
+    /// zeros, as all of format 1 were.
+    pub(crate) previous_salt: u32,
 }
 
 impl SegmentHeader {
@@ -50,6 +54,7 @@ impl SegmentHeader {
         body.put_u64_le(self.last_log.index.get());
         body.put_u64_le(self.previous_end_bytes);
         body.put_u64_le(self.capacity_bytes);
+        body.put_u32_le(self.previous_salt);
         body.resize(SEGMENT_HEADER_SIZE - PREFIX_SIZE - 4, 0);
         let mut block = Vec::with_capacity(SEGMENT_HEADER_SIZE);
         KIND.encode(&mut block);
@@ -74,17 +79,17 @@ impl SegmentHeader {
     /// Reads the header of the segment at `path`, whichever it is.
     pub(crate) fn read_any(file: &dyn DiskFile, path: &Path) -> Result<Self, WalError> {
         let mut block = vec![0; SEGMENT_HEADER_SIZE];
-        let count = file.read_at(&mut block, 0).map_err(WalError::io("read", path))?;
+        let count = read_full(file, &mut block, 0).map_err(WalError::io("read", path))?;
         block.truncate(count);
         let mut block = Bytes::from(block);
-        KIND.check(path, &mut block)?;
+        let version = KIND.check(path, &mut block)?;
         let checksum = block.try_get_u32_le().unwrap_or_default();
         let is_whole = count == SEGMENT_HEADER_SIZE && checksum == crc32c::crc32c(&block);
-        let header = is_whole.then(|| Self::decode(block)).flatten();
+        let header = is_whole.then(|| Self::decode(block, version)).flatten();
         header.ok_or_else(|| WalError::damaged(path, 0, Damage::Header))
     }
 
-    fn decode(mut body: Bytes) -> Option<Self> {
+    fn decode(mut body: Bytes, version: u32) -> Option<Self> {
         let identity = Identity {
             cluster_id: body.try_get_u64_le().ok()?,
             node_id: NodeId::new(body.try_get_u64_le().ok()?),
@@ -96,8 +101,17 @@ impl SegmentHeader {
         let index = LogIndex::new(body.try_get_u64_le().ok()?);
         let previous_end_bytes = body.try_get_u64_le().ok()?;
         let capacity_bytes = body.try_get_u64_le().ok()?;
+        let previous_salt = if version >= 2 { body.try_get_u32_le().ok()? } else { 0 };
         let last_log = LogId::new(term, index);
-        Some(Self { identity, number, era, last_log, previous_end_bytes, capacity_bytes })
+        Some(Self {
+            identity,
+            number,
+            era,
+            last_log,
+            previous_end_bytes,
+            capacity_bytes,
+            previous_salt,
+        })
     }
 
     fn check_place(&self, path: &Path, identity: &Identity, number: u64) -> Result<(), WalError> {
@@ -119,6 +133,11 @@ impl SegmentHeader {
     /// What the checksums of the segment's records start from.
     pub(crate) fn salt(&self) -> Salt {
         Salt::new(&self.identity, self.number, self.era)
+    }
+
+    /// Those of the records that the file can hold.
+    pub(crate) fn salts(&self) -> Salts {
+        Salts { own: self.salt(), previous: Salt::from_raw(self.previous_salt) }
     }
 }
 

@@ -2,7 +2,8 @@
 //! Must not know why the core asks for what it asks.
 
 use crate::log_map::{Disorder, LogMap};
-use crate::meta::{Meta, MetaFiles};
+use crate::mark::{MarkFile, Watermark};
+use crate::meta::{Meta, MetaFiles, Standing};
 use crate::prepare::{PREPARED_NAME, PrepareJob, Slot};
 use crate::record::{Batch, PAYLOAD_BYTES_MAX, RecordKind, record_size};
 use crate::recovery::Recovered;
@@ -54,6 +55,7 @@ pub struct Wal {
     pub(crate) dir: PathBuf,
     pub(crate) options: WalOptions,
     pub(crate) meta: MetaFiles,
+    pub(crate) mark: MarkFile,
     /// Older segments, oldest first.
     pub(crate) sealed: Vec<Segment>,
     /// The segment that is written.
@@ -130,7 +132,8 @@ impl Wal {
             match batch.iter().rev().find_map(|write| write.hard_state) {
                 Some(hard_state) => wal.store_hard_state(hard_state),
                 None => Ok(()),
-            }
+            }?;
+            wal.write_mark()
         })
     }
 
@@ -158,11 +161,14 @@ impl Wal {
     ///
     /// As [`Wal::persist`].
     pub fn release_prefix(&mut self, base: &SnapshotMeta) -> Result<(), WalError> {
-        self.guarded(|wal| wal.release(base))
+        self.guarded(|wal| {
+            wal.release(base)?;
+            wal.write_mark()
+        })
     }
 
-    /// Notes in the hard-state file how far the log is durable, so that even the last batch can
-    /// be told from a torn write later. Worth two small syncs when the node stops or is idle.
+    /// Makes durable the note of how far the log is, so that even after a power cut the last batch
+    /// can be told from a torn write. Worth a small sync when the node stops or is idle.
     ///
     /// # Errors
     ///
@@ -172,7 +178,8 @@ impl Wal {
             if wal.meta.meta().synced_bytes == wal.active.end_bytes {
                 return Ok(());
             }
-            wal.store_meta(|_| {})
+            wal.write_mark()?;
+            wal.mark.sync()
         })
     }
 
@@ -228,6 +235,19 @@ impl Wal {
         self.meta.meta().hard_state
     }
 
+    /// Whether this storage may vote by itself.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.meta.meta().standing
+    }
+
+    /// The last entry of what the log held before it lost its end for good;
+    /// [`LogId::ORIGIN`] if it never did.
+    #[must_use]
+    pub fn horizon(&self) -> LogId {
+        self.meta.meta().horizon
+    }
+
     /// Whether a failure stopped the log for good.
     #[must_use]
     pub const fn is_poisoned(&self) -> bool {
@@ -242,7 +262,7 @@ impl Wal {
     }
 
     /// Writes, unless an earlier write failed; a failure is remembered.
-    fn guarded(
+    pub(crate) fn guarded(
         &mut self,
         write: impl FnOnce(&mut Self) -> Result<(), WalError>,
     ) -> Result<(), WalError> {
@@ -341,6 +361,7 @@ impl Wal {
         header.last_log = last_log;
         header.previous_end_bytes = previous_end_bytes;
         header.capacity_bytes = self.options.next_capacity(header.capacity_bytes);
+        header.previous_salt = 0;
         let prepared = self.slot.take();
         folder::make_segment(self.disk.as_ref(), &self.dir, header, prepared)
     }
@@ -396,7 +417,19 @@ impl Wal {
         self.store_meta(|meta| meta.hard_state = hard_state)
     }
 
-    fn store_meta(&mut self, change: impl FnOnce(&mut Meta)) -> Result<(), WalError> {
+    /// Notes that everything up to here is durable. Only after it is: what the mark says is believed.
+    fn write_mark(&mut self) -> Result<(), WalError> {
+        let Meta { era, generation, .. } = *self.meta.meta();
+        self.mark.write(Watermark {
+            era,
+            generation,
+            segment: self.active.header.number,
+            position: self.active.end_bytes,
+            last_log: self.map.last(),
+        })
+    }
+
+    pub(crate) fn store_meta(&mut self, change: impl FnOnce(&mut Meta)) -> Result<(), WalError> {
         let mut meta = self.meta.meta().clone();
         change(&mut meta);
         meta.synced_bytes = self.active.end_bytes;

@@ -6,7 +6,7 @@ use quorate_core::{
     Configuration, Entry, HardState, LogId, LogIndex, Member, MemberRole, NodeId, Payload, Persist,
     SnapshotMeta, Term,
 };
-use quorate_wal::{Damage, Identity, RealDisk, Wal, WalError, WalOptions};
+use quorate_wal::{Damage, Identity, RealDisk, Standing, Wal, WalError, WalOptions};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -190,4 +190,20 @@ fn a_log_without_its_hard_state_is_never_begun_anew_not_even_if_its_records_are_
         assert!(is_right, "{damage}: {error}");
         assert!(log.exists(), "{damage}");
     }
+}
+
+#[test]
+fn a_new_folder_is_unproven_until_that_is_noted_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = create(dir.path());
+    assert_eq!((wal.standing(), wal.era()), (Standing::Unproven, 1));
+    drop(wal);
+    let (mut wal, _) = open(dir.path());
+    assert_eq!((wal.standing(), wal.era()), (Standing::Unproven, 2));
+    wal.prove().unwrap();
+    wal.persist(&[commands(1, 1..=3)]).unwrap();
+    drop(wal);
+    let (wal, recovered) = open(dir.path());
+    assert_eq!((wal.standing(), wal.era()), (Standing::Proven, 3));
+    assert_eq!(recovered.last_log, id(1, 3));
 }

@@ -51,7 +51,9 @@ fn flip_everything(disk: &FaultDisk, model: &Model, is_marked: bool) {
     let mut rng = Rng::new(1);
     let mut refused_count = 0;
     for name in disk.names() {
-        for at in 0..disk.bytes(&name).len() {
+        // Of the mark's blocks only the first sector each is ever looked at.
+        let is_read = |at: &usize| !name.ends_with("mark") || at % 4096 < 512;
+        for at in (0..disk.bytes(&name).len()).filter(is_read) {
             let damaged = disk.fork();
             damaged.edit(&name, |bytes| bytes[at] ^= 1 << rng.below(8));
             let before: Vec<_> = damaged.names().iter().map(|name| damaged.bytes(name)).collect();
@@ -83,6 +85,8 @@ fn flip_everything(disk: &FaultDisk, model: &Model, is_marked: bool) {
 #[test]
 fn no_flipped_bit_gives_a_wrong_answer_and_only_the_last_batch_can_pass_for_torn() {
     let (disk, model) = small_log();
+    // As after a power cut that took it: with it, see `marks.rs`.
+    disk.delete(&dir().join("mark"));
     flip_everything(&disk, &model, false);
 }
 
@@ -113,7 +117,7 @@ fn damage_names_the_file_the_place_and_the_entries() {
     disk.edit(&segment(1), |bytes| bytes[4096 + 50] ^= 1);
     let error = start(&disk).unwrap_err();
     let text = error.to_string();
-    let WalError::Damaged { path, offset_bytes, indexes, damage } = error else {
+    let WalError::Damaged { path, offset_bytes, indexes, damage, .. } = error else {
         panic!("{error}");
     };
     assert_eq!((path, offset_bytes), (segment(1), 4096));
@@ -220,8 +224,16 @@ fn an_older_copy_of_the_hard_state_beside_a_newer_log_is_refused() {
     for (bytes, path) in old {
         disk.set_bytes(&path, bytes);
     }
-    let error = start(&disk).unwrap_err();
-    assert!(matches!(error, WalError::Damaged { damage: Damage::Unannounced, .. }), "{error}");
+    // The mark shows it, and without it the segment that the copies do not know.
+    for (place, offset) in [(dir().join("mark"), 0), (segment(3), 4096)] {
+        let error = start(&disk).unwrap_err();
+        assert!(
+            matches!(&error, WalError::Damaged { path, offset_bytes, damage: Damage::Unannounced, .. }
+                if (path, *offset_bytes) == (&place, offset)),
+            "{error}"
+        );
+        disk.delete(&dir().join("mark"));
+    }
 }
 
 #[test]
@@ -269,7 +281,7 @@ fn either_copy_of_the_hard_state_alone_knows_the_latest_vote() {
 
 #[test]
 fn a_newer_format_is_refused_by_name_in_every_kind_of_file() {
-    for name in ["meta-a", "meta-b", "log-00000000000000000001.wal"] {
+    for name in ["mark", "meta-a", "meta-b", "log-00000000000000000001.wal"] {
         let (disk, _) = small_log();
         disk.edit(&dir().join(name), |bytes| {
             bytes[8] = 9;

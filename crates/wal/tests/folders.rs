@@ -150,13 +150,14 @@ fn what_a_crash_left_is_removed_at_the_next_start() {
     disk.refuse_nothing();
     assert!(below.names().contains(&segment(4)));
     // Half-made, and what is none of ours.
-    for name in ["next-inline.tmp", "next-ahead.tmp", "meta-a.tmp", "meta-b.tmp", "notes.txt"] {
+    let unfinished = ["next-inline.tmp", "next-ahead.tmp", "mark.tmp", "meta-a.tmp", "meta-b.tmp"];
+    for name in unfinished.into_iter().chain(["notes.txt"]) {
         drop(disk.arc().create(&in_dir(name)).unwrap());
     }
     let (mut wal, recovered) = open(&disk.arc(), dir()).unwrap();
     assert_eq!((recovered.base, recovered.last_log), (base(1, 45), id(1, 60)));
     assert_eq!(read_all(&mut wal).unwrap().len(), 15);
-    let left = ["meta-a", "meta-b", "notes.txt"].map(in_dir);
+    let left = ["mark", "meta-a", "meta-b", "notes.txt"].map(in_dir);
     assert_eq!(below.names(), [&[segment(3)], &left[..]].concat());
 }
 
@@ -172,7 +173,28 @@ fn a_creation_that_crashed_is_begun_anew_over_its_remains() {
     assert!(below.names().contains(&segment(1)));
     let (wal, _) = create(&disk.arc(), dir()).unwrap();
     assert_eq!(wal.last_log(), id(0, 0));
-    assert_eq!(below.names(), [segment(1), in_dir("meta-a"), in_dir("meta-b")]);
+    assert_eq!(
+        below.names(),
+        [&[segment(1)], &["mark", "meta-a", "meta-b"].map(in_dir)[..]].concat()
+    );
+}
+
+#[test]
+fn a_folder_of_which_only_a_mark_is_left_is_not_a_new_one() {
+    let disk = FaultDisk::default();
+    let (mut wal, _) = create(&disk.arc(), dir()).unwrap();
+    let unused = disk.fork();
+    wal.persist(&[commands(1, 1..=1)]).unwrap();
+    drop(wal);
+    for disk in [&disk, &unused] {
+        for name in ["meta-a", "meta-b"] {
+            disk.delete(&in_dir(name));
+        }
+        disk.delete(&segment(1));
+    }
+    let error = create(&disk.arc(), dir()).err().unwrap();
+    assert!(matches!(error, WalError::Damaged { damage: Damage::BothCopies, .. }), "{error}");
+    create(&unused.arc(), dir()).unwrap();
 }
 
 #[test]
@@ -322,10 +344,10 @@ fn sixteen_bytes_are_enough_to_tell_a_kind_and_a_format_and_fifteen_are_not() {
     }
     disk.edit(&in_dir("meta-b"), |bytes| {
         bytes.truncate(16);
-        bytes[8] = 2;
+        bytes[8] = 3;
         let checksum = crc32c::crc32c(&bytes[..12]).to_le_bytes();
         bytes[12..].copy_from_slice(&checksum);
     });
     let error = open(&disk.arc(), dir()).err().unwrap();
-    assert!(matches!(error, WalError::UnsupportedVersion { found: 2, .. }), "{error}");
+    assert!(matches!(error, WalError::UnsupportedVersion { found: 3, .. }), "{error}");
 }

@@ -163,9 +163,41 @@ fn configurations() -> impl Strategy<Value = Configuration> {
     let change = (members.clone(), members.clone())
         .prop_map(|(target, origin)| Box::new(Change { target, origin }));
     let removed = prop::collection::vec(any::<u64>().prop_map(NodeId::new), 0..6);
-    (any::<u64>(), members, prop::option::of(change), removed).prop_map(
-        |(version, members, change, removed)| Configuration { version, members, change, removed },
+    let storages =
+        prop::collection::btree_map(any::<u64>().prop_map(NodeId::new), any::<u128>(), 0..6);
+    (any::<u64>(), members, prop::option::of(change), removed, storages).prop_map(
+        |(version, members, change, removed, storages)| Configuration {
+            version,
+            members,
+            change,
+            removed,
+            storages,
+        },
     )
+}
+
+/// Encoding 2 is encoding 3 without its end: what was written before disks were recorded is read.
+#[test]
+fn a_configuration_of_encoding_2_is_read_as_one_that_knows_no_disks() {
+    let known = common::configuration(4);
+    let mut bytes = bytes::BytesMut::new();
+    codec::encode_configuration(&known, &mut bytes);
+    assert_eq!((bytes[0], bytes[bytes.len() - 1]), (3, 0), "no disk is known");
+    bytes.truncate(bytes.len() - 1);
+    bytes[0] = 2;
+    assert_eq!(codec::decode_configuration(&mut bytes.freeze()).as_ref(), Ok(known.as_ref()));
+}
+
+#[test]
+fn disks_out_of_order_are_an_error() {
+    let mut known = common::configuration(4).as_ref().clone();
+    known.storages = [(NodeId::new(1), 7), (NodeId::new(2), 8)].into();
+    let mut bytes = bytes::BytesMut::new();
+    codec::encode_configuration(&known, &mut bytes);
+    let second = bytes.len() - 17;
+    bytes[second] = 1;
+    let decoded = codec::decode_configuration(&mut bytes.freeze());
+    assert!(matches!(decoded, Err(codec::DecodeError::MemberOrder { .. })), "{decoded:?}");
 }
 
 fn entries() -> impl Strategy<Value = Entry> {

@@ -124,7 +124,7 @@ fn read_from_another_history(other: &[Persist], at: u64) -> WalError {
 #[test]
 fn a_whole_record_that_is_not_the_one_the_log_holds_is_refused() {
     let error = read_from_another_history(&[commands(1, 1..=9)], 3);
-    let WalError::Damaged { path, offset_bytes, indexes, damage } = error else {
+    let WalError::Damaged { path, offset_bytes, indexes, damage, .. } = error else {
         panic!("{error}");
     };
     assert_eq!(damage, Damage::Order { expected: id(2, 1), found: id(1, 1) }, "another term");

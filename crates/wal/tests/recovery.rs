@@ -186,6 +186,8 @@ fn a_survivor_of_a_torn_write_is_found_wherever_it_stands() {
         drop(wal);
         let first = 4096..4096 + 40 + size.next_multiple_of(8);
         disk.edit(&segment(1), |bytes| bytes[first].fill(0));
+        // It was never acknowledged: nothing says that it was durable.
+        disk.delete(&dir().join("mark"));
         let (_, recovered) = opened(&disk);
         assert_eq!(recovered.last_log, id(0, 0), "{size}");
         assert_eq!(recovered.torn_tail.map(|torn| torn.offset_bytes), Some(4096), "{size}");

@@ -54,7 +54,7 @@ fn what_changes_nothing_writes_nothing() {
 }
 
 #[test]
-fn a_batch_is_one_write_and_one_sync_and_a_vote_one_of_each_for_either_copy() {
+fn a_batch_is_one_write_and_one_sync_a_vote_one_of_each_for_either_copy_and_the_mark_one_write() {
     let (_, disk, mut wal) = with_room(8 << 10);
     let hard_state =
         Some(HardState { current_term: Term::new(3), voted_for: Some(NodeId::new(1)) });
@@ -62,7 +62,15 @@ fn a_batch_is_one_write_and_one_sync_and_a_vote_one_of_each_for_either_copy() {
     let calls: Vec<_> = disk.calls().into_iter().map(|call| (call.op, call.path)).collect();
     let expected = [segment(1), dir().join("meta-a"), dir().join("meta-b")]
         .map(|path| [("write", path.clone()), ("sync", path)]);
-    assert_eq!(calls, expected.concat());
+    let mark = ("write", dir().join("mark"));
+    assert_eq!(calls, [expected.concat(), vec![mark.clone()]].concat());
+    // It stands in place and is never synced on the way.
+    wal.persist(&[commands(3, 10..=10)]).unwrap();
+    let calls: Vec<_> = disk.calls().into_iter().map(|call| (call.op, call.path)).collect();
+    assert_eq!(calls, [("write", segment(1)), ("sync", segment(1)), mark.clone()]);
+    wal.mark_synced().unwrap();
+    let calls: Vec<_> = disk.calls().into_iter().map(|call| (call.op, call.path)).collect();
+    assert_eq!(calls, [("sync", mark.1)]);
 }
 
 #[test]

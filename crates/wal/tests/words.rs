@@ -19,7 +19,8 @@ fn path() -> PathBuf {
 
 fn damaged(indexes: Option<(u64, Option<u64>)>, damage: Damage) -> String {
     let indexes = indexes.map(|(first, last)| (index(first), last.map(index)));
-    WalError::Damaged { path: path(), offset_bytes: 4096, indexes, damage }.to_string()
+    let path = path();
+    WalError::Damaged { path, offset_bytes: 4096, indexes, anchor: None, damage }.to_string()
 }
 
 #[test]
@@ -32,6 +33,15 @@ fn damage_says_which_entries_are_affected_as_far_as_that_is_known_and_what_to_do
     assert_eq!(damaged(None, content), format!("{start}. {rest}"));
     assert_eq!(damaged(Some((7, None)), content), format!("{start} (entries from 7 on). {rest}"));
     assert_eq!(damaged(Some((7, Some(9))), content), format!("{start} (entries 7 to 9). {rest}"));
+    let known = WalError::Damaged {
+        path: path(),
+        offset_bytes: 4096,
+        indexes: Some((index(7), Some(index(9)))),
+        anchor: Some(Box::new(id(2, 10))),
+        damage: content,
+    };
+    let expected = format!("{start} (entries 7 to 9), and the log held 10@2 later. {rest}");
+    assert_eq!(known.to_string(), expected);
 }
 
 #[test]
@@ -56,6 +66,10 @@ fn each_kind_of_damage_is_described() {
             Damage::ReadsDiffer,
             "two reads of the same record differ: check the disk, then start again",
         ),
+        (
+            Damage::Unreadable { kind: io::ErrorKind::TimedOut },
+            "the disk cannot read it (timed out): check the disk, then start again",
+        ),
         (Damage::Content, "the record's content cannot be decoded"),
         (Damage::FileMissing, "the file is missing"),
         (Damage::BothCopies, "both copies of the hard state are unreadable"),
@@ -66,7 +80,7 @@ fn each_kind_of_damage_is_described() {
         ),
         (
             Damage::Unannounced,
-            "records beyond the last segment known to the hard state: an old copy was restored",
+            "the log is newer than the hard state knows: an old copy of that was restored",
         ),
         (Damage::Block, "the block's checksum does not fit its bytes"),
         (Damage::Truncated, "the snapshot ends early"),

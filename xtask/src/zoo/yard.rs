@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 /// The crates that the runner of the simulator is made of.
 const OF_THE_RUNNER: [&str; 5] = ["core", "wal", "node", "kv", "sim"];
 /// The crates that only tests need: they are built when a mutant asks for one of their tests.
-const OF_TESTS: [&str; 2] = ["etcd-api", "server"];
+const OF_TESTS: [&str; 3] = ["etcd-api", "server", "tls"];
 /// The crate that holds the choice.
 const SWITCH: &str = "quorate-zoo";
 /// The program that runs the simulator, an example of its crate.
@@ -146,6 +146,7 @@ fn package(folder: &str) -> &str {
         "kv" => "quorate-kv",
         "sim" => "quorate-sim",
         "server" => "quorate-server",
+        "tls" => "quorate-tls",
         _ => "quorate",
     }
 }

@@ -133,6 +133,9 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
 async fn connect(options: &Options) -> anyhow::Result<Vec<Wire>> {
     let count = options.connections.map_or(options.endpoints.len(), NonZeroUsize::get);
     let mut wires = Vec::new();
+    if let Some(secure) = options.endpoints.iter().find(|one| one.is_secure() == Some(true)) {
+        bail!("expected HOST:PORT, found `https://{secure}`: bench does not speak https");
+    }
     for address in options.endpoints.iter().cycle().take(count) {
         let wire = Wire::connect(&address.to_string(), Duration::from_secs(2)).await;
         wires.push(wire.with_context(|| format!("connecting to {address}"))?);

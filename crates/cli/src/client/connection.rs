@@ -1,6 +1,7 @@
 //! Finds an endpoint that is alive. A request is sent to one endpoint only: whether it may be sent
 //! again is the caller's decision, because a write that was not answered may still take effect.
 
+use super::dial::{Dialler, SecurityFlags};
 use super::status::member_status;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -28,8 +29,8 @@ const ANSWER_SIZE_MAX: usize = usize::MAX;
 /// Where the cluster is, and how to show what it says.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Connection {
-    /// Where the cluster answers: HOST:PORT, several separated by commas; the first that is alive
-    /// serves
+    /// Where the cluster answers: HOST:PORT, or with http:// or https:// before it, several
+    /// separated by commas; the first that is alive serves
     #[arg(long, value_delimiter = ',', default_value = DEFAULT_ENDPOINTS, env = "QUORATE_ENDPOINTS", value_name = "HOST:PORT,...")]
     pub(crate) endpoints: Vec<Address>,
     /// What the output looks like
@@ -41,6 +42,9 @@ pub(crate) struct Connection {
     /// How long an endpoint may take to show that it is alive
     #[arg(long, default_value = "2s", value_parser = parse_duration, value_name = "TIME")]
     pub(crate) dial_timeout: Duration,
+    /// How secretly it is spoken with.
+    #[command(flatten)]
+    pub(crate) security: SecurityFlags,
 }
 
 /// What the output looks like.
@@ -56,45 +60,54 @@ pub(crate) enum Format {
 
 /// An address that a client can connect to: `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Address(String);
+pub(crate) struct Address {
+    text: String,
+    /// What the scheme says, if there is one.
+    is_secure: Option<bool>,
+}
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(&self.text)
     }
 }
 
-/// Why an address was refused.
+/// It is no address.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum AddressError {
-    /// TLS is not built in yet.
-    #[error("expected HOST:PORT, found `{0}`: https is not supported yet, use http")]
-    Https(String),
-    /// It is no address.
-    #[error("expected HOST:PORT, as in 127.0.0.1:2379, found `{0}`")]
-    Form(String),
-}
+#[error("expected HOST:PORT, as in 127.0.0.1:2379, found `{0}`")]
+pub(crate) struct AddressError(String);
 
 impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let trimmed = text.trim();
-        if trimmed.starts_with("https://") {
-            return Err(AddressError::Https(text.to_owned()));
-        }
-        let bare = trimmed.strip_prefix("http://").unwrap_or(trimmed).trim_end_matches('/');
+        let secure = trimmed.strip_prefix("https://").map(|bare| (bare, Some(true)));
+        let plain = || trimmed.strip_prefix("http://").map(|bare| (bare, Some(false)));
+        let (bare, is_secure) = secure.or_else(plain).unwrap_or((trimmed, None));
+        let bare = bare.trim_end_matches('/');
         let port = bare.rsplit_once(':').filter(|(host, _)| !host.is_empty());
         let is_address = port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|p| p > 0));
         if is_address && !bare.contains(['/', ' ']) {
-            Ok(Self(bare.to_owned()))
+            Ok(Self { text: bare.to_owned(), is_secure })
         } else {
-            Err(AddressError::Form(text.to_owned()))
+            Err(AddressError(text.to_owned()))
         }
     }
 }
 
 impl Address {
+    /// Whether its scheme says that it speaks TLS; `None` if it has none.
+    pub(crate) const fn is_secure(&self) -> Option<bool> {
+        self.is_secure
+    }
+
+    /// The host as a certificate has it: an address without brackets.
+    pub(crate) fn host(&self) -> &str {
+        let host = self.text.rsplit_once(':').map_or(self.text.as_str(), |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
     /// Connects to it when first used, and again whenever the connection is lost.
     ///
     /// # Errors
@@ -104,13 +117,18 @@ impl Address {
         Ok(self.endpoint(timeout)?.connect_lazy())
     }
 
-    fn endpoint(&self, timeout: Duration) -> Result<Endpoint, String> {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.0))
+    /// Where and how patiently to connect. That a connection is secret is not its business.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for a person, if it is no address after all.
+    pub(crate) fn endpoint(&self, timeout: Duration) -> Result<Endpoint, String> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.text))
             .map_err(|error| format!("not an address: {error}"))?;
         Ok(endpoint.connect_timeout(timeout).tcp_nodelay(true))
     }
 
-    /// Connects to it.
+    /// Connects to it, without TLS.
     ///
     /// # Errors
     ///
@@ -125,7 +143,7 @@ impl Address {
 }
 
 /// The innermost cause: "Connection refused", not "transport error".
-fn root_cause(error: &dyn Error) -> String {
+pub(crate) fn root_cause(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;
@@ -187,12 +205,15 @@ impl Connection {
         let mut failures = Vec::new();
         let mut untried = self.endpoints.iter().cloned();
         let mut probes = JoinSet::new();
+        let dialler = self.dialler();
         loop {
             let next = untried.next();
             let was_last = next.is_none();
             if let Some(address) = next {
-                let timeout = self.dial_timeout;
-                probes.spawn(async move { (address.clone(), probe(address, timeout).await) });
+                let (dialler, timeout) = (dialler.clone(), self.dial_timeout);
+                probes.spawn(
+                    async move { (address.clone(), probe(&dialler, address, timeout).await) },
+                );
             }
             let patience = if was_last { self.dial_timeout * 2 } else { PROBE_LEAD };
             match tokio::time::timeout(patience, probes.join_next()).await {
@@ -215,8 +236,9 @@ impl Connection {
 
     /// The endpoint that leads, and its member's id; none if no endpoint that answers does.
     pub(crate) async fn leader(&self) -> Option<(Live, u64)> {
+        let dialler = self.dialler();
         for address in &self.endpoints {
-            let Ok(channel) = address.connect(self.dial_timeout).await else { continue };
+            let Ok(channel) = dialler.dial(address).await else { continue };
             let status = member_status(channel.clone(), self.dial_timeout).await;
             let Ok(status) = status else { continue };
             let own = status.header.as_ref().map_or(0, |header| header.member_id);
@@ -226,6 +248,11 @@ impl Connection {
             }
         }
         None
+    }
+
+    /// What it takes to reach the endpoints.
+    pub(crate) fn dialler(&self) -> Dialler {
+        self.security.dialler(self.dial_timeout)
     }
 
     /// A request with the time it may take.
@@ -284,8 +311,8 @@ const NO_QUORUM: &str =
     "; a majority of the members must be up and connected: `quorate status` shows who is";
 
 /// Connects and asks for the status. An endpoint that refuses to say is alive all the same.
-async fn probe(address: Address, timeout: Duration) -> Result<Live, String> {
-    let channel = address.connect(timeout).await?;
+async fn probe(dialler: &Dialler, address: Address, timeout: Duration) -> Result<Live, String> {
+    let channel = dialler.dial(&address).await?;
     let mut maintenance = MaintenanceClient::new(channel.clone());
     let answer = tokio::time::timeout(timeout, maintenance.status(StatusRequest {})).await;
     let knows_leader = match answer {
@@ -368,8 +395,14 @@ mod tests {
         let parse = |text: &str| text.parse::<Address>().map(|address| address.to_string());
         assert_eq!(parse("http://127.0.0.1:2379/").unwrap(), "127.0.0.1:2379");
         assert_eq!(parse("[::1]:2379").unwrap(), "[::1]:2379");
-        for wrong in ["", "localhost", ":2379", "a:b", "a:0", "a:70000", "https://a:1", "a:1/x"] {
+        for wrong in ["", "localhost", ":2379", "a:b", "a:0", "a:70000", "ftp://a:1", "a:1/x"] {
             assert!(parse(wrong).is_err(), "{wrong} was taken for an address");
+        }
+        for (text, is_secure) in
+            [("https://[::1]:1", Some(true)), ("http://[::1]:1", Some(false)), ("[::1]:1", None)]
+        {
+            let address: Address = text.parse().unwrap();
+            assert_eq!((address.is_secure(), address.host()), (is_secure, "::1"));
         }
     }
 

@@ -84,8 +84,9 @@ async fn ask_each<T>(
     question: impl AsyncFn(MaintenanceClient<Channel>) -> Result<Response<T>, Status>,
 ) -> Vec<(Address, Answer<T>)> {
     let mut answers = Vec::new();
+    let dialler = connection.dialler();
     for address in &connection.endpoints {
-        let answer = match address.connect(connection.dial_timeout).await {
+        let answer = match dialler.dial(address).await {
             Ok(channel) => {
                 let answer = question(MaintenanceClient::new(channel));
                 in_time(connection.command_timeout, answer).await

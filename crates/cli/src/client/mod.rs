@@ -5,6 +5,7 @@ mod alarm;
 mod compaction;
 mod connection;
 mod del;
+mod dial;
 mod each;
 mod get;
 mod json;

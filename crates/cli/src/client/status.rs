@@ -1,6 +1,7 @@
 //! `quorate status`. Asks every endpoint, in parallel, and shows those that do not answer too.
 
 use super::connection::{Address, Connection, Format};
+use super::dial::Dialler;
 use super::{ClientVerb, json};
 use crate::output::{Table, size};
 use anyhow::bail;
@@ -49,10 +50,10 @@ impl ClientVerb for Status {
 
 impl Status {
     async fn ask_all(&self) -> Vec<(Address, Answer)> {
-        let timeout = self.connection.dial_timeout;
+        let (dialler, timeout) = (self.connection.dialler(), self.connection.dial_timeout);
         let ask = |address: &Address| {
-            let address = address.clone();
-            tokio::spawn(async move { fresh_status(&address, timeout).await })
+            let (dialler, address) = (dialler.clone(), address.clone());
+            tokio::spawn(async move { fresh_status(&dialler, &address, timeout).await })
         };
         let asked: Vec<_> = self.connection.endpoints.iter().map(ask).collect();
         let mut answers = Vec::new();
@@ -65,8 +66,10 @@ impl Status {
 
     /// The members' names, as far as an endpoint that answered tells them.
     async fn names(&self, answers: &[(Address, Answer)]) -> BTreeMap<u64, String> {
+        let dialler = self.connection.dialler();
         for (address, _) in answers.iter().filter(|(_, answer)| answer.is_ok()) {
-            if let Ok(names) = member_names(address, self.connection.dial_timeout).await {
+            let names = member_names(&dialler, address, self.connection.dial_timeout).await;
+            if let Ok(names) = names {
                 return names;
             }
         }
@@ -74,8 +77,8 @@ impl Status {
     }
 }
 
-async fn fresh_status(address: &Address, timeout: Duration) -> Answer {
-    let channel = address.connect(timeout).await?;
+async fn fresh_status(dialler: &Dialler, address: &Address, timeout: Duration) -> Answer {
+    let channel = dialler.dial(address).await?;
     member_status(channel, timeout).await
 }
 
@@ -94,10 +97,11 @@ pub(crate) async fn member_status(channel: Channel, timeout: Duration) -> Answer
 }
 
 async fn member_names(
+    dialler: &Dialler,
     address: &Address,
     timeout: Duration,
 ) -> Result<BTreeMap<u64, String>, String> {
-    let mut client = ClusterClient::new(address.connect(timeout).await?);
+    let mut client = ClusterClient::new(dialler.dial(address).await?);
     let request = MemberListRequest { linearizable: false };
     let response = tokio::time::timeout(timeout, client.member_list(request)).await;
     let response = response.map_err(|_| "no answer".to_owned())?;

@@ -1,6 +1,7 @@
 //! The flags of `quorate serve`: etcd's names, etcd's defaults. Turned into settings and checked
 //! once, before anything on the disk or the network is touched.
 
+use super::clients::ClientFlags;
 use super::initial_cluster::{self, InitialCluster, InitialClusterError};
 use super::retention::{CompactionMode, RetentionError, auto_compaction};
 use super::url::HttpUrl;
@@ -162,6 +163,9 @@ pub(crate) struct Flags {
         value_name = "TIME"
     )]
     pub(crate) watch_progress_notify_interval: Duration,
+    /// How clients are served.
+    #[command(flatten)]
+    pub(crate) clients: ClientFlags,
     /// What is logged to standard error
     #[arg(long, env = "ETCD_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
     pub(crate) log_level: LogLevel,
@@ -252,6 +256,17 @@ pub(crate) enum FlagsError {
         /// How many there are.
         count: usize,
     },
+    /// Peers do not speak TLS yet.
+    #[error(
+        "{flag}: expected http://HOST:PORT, found `{url}`: https between members is not \
+             supported yet"
+    )]
+    PeerTls {
+        /// Which flag.
+        flag: &'static str,
+        /// What it says.
+        url: HttpUrl,
+    },
     /// The name is part of a file's name and of other flags.
     #[error("--name: expected a name without `,`, `=`, `/` and spaces, found `{found}`")]
     Name {
@@ -300,6 +315,10 @@ impl Flags {
         one_url("--listen-peer-urls", &self.listen_peer_urls)?;
         one_url("--initial-advertise-peer-urls", &self.initial_advertise_peer_urls)?;
         let cluster = self.cluster()?;
+        let founders = cluster.members.iter().flat_map(|member| &member.peer_urls);
+        plain("--initial-cluster", founders)?;
+        plain("--listen-peer-urls", &self.listen_peer_urls)?;
+        plain("--initial-advertise-peer-urls", &self.initial_advertise_peer_urls)?;
         let auto_compaction =
             auto_compaction(self.auto_compaction_mode, &self.auto_compaction_retention)?;
         Ok(Settings {
@@ -377,6 +396,16 @@ fn one_url(flag: &'static str, urls: &[HttpUrl]) -> Result<(), FlagsError> {
     }
 }
 
+fn plain<'a>(
+    flag: &'static str,
+    urls: impl IntoIterator<Item = &'a HttpUrl>,
+) -> Result<(), FlagsError> {
+    match urls.into_iter().find(|url| url.is_secure()) {
+        Some(url) => Err(FlagsError::PeerTls { flag, url: url.clone() }),
+        None => Ok(()),
+    }
+}
+
 fn limit(flag: &'static str, found: usize, most: usize) -> Result<(), FlagsError> {
     if (1..=most).contains(&found) {
         return Ok(());
@@ -433,6 +462,15 @@ mod tests {
         assert!(error.to_string().contains("--max-txn-ops: expected 1 to"), "{error}");
         let error = settings(&["--max-request-bytes", "99999999999"]).unwrap_err();
         assert!(error.to_string().contains("found 99999999999"), "{error}");
+    }
+
+    #[test]
+    fn https_between_members_is_refused_by_name() {
+        let url = "https://127.0.0.1:2380";
+        let error = settings(&["--listen-peer-urls", url]).unwrap_err();
+        assert!(error.to_string().starts_with("--listen-peer-urls: expected http://"), "{error}");
+        let error = settings(&["--initial-advertise-peer-urls", url]).unwrap_err();
+        assert!(matches!(error, FlagsError::PeerTls { .. }), "{error}");
     }
 
     #[test]

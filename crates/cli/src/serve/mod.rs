@@ -1,6 +1,7 @@
 //! `quorate serve`: one node. Turns etcd's flags into settings, puts the rooms together, and stops
 //! them in order. Holds no rule of any of them.
 
+mod clients;
 mod flags;
 mod folder;
 mod ids;
@@ -15,6 +16,7 @@ pub(crate) use url::HttpUrl;
 
 use crate::client::runtime;
 use anyhow::{Context, bail};
+use clients::Door;
 use flags::{ClusterState, LogLevel, Settings};
 use initial_cluster::InitialMember;
 use quorate::{
@@ -22,6 +24,7 @@ use quorate::{
 };
 use quorate_kv::{BackgroundThread, EngineError, KvStateMachine, Reader, RedbEngine};
 use quorate_server::{MemberContext, ServerOptions};
+use quorate_tls::Tls;
 use std::io::{IsTerminal, Read};
 use std::net::TcpListener;
 use std::path::Path;
@@ -51,8 +54,8 @@ pub(crate) fn run(flags: &Flags, is_set: impl Fn(&str) -> bool) -> anyhow::Resul
     let mut settings = flags.settings(is_set)?;
     log_to_stderr(flags.log_level);
     // Everything that can be refused is refused before the folder is touched.
-    let clients = flags.listen_client_urls.iter().map(|url| listen(url, "--listen-client-urls"));
-    let clients = clients.collect::<anyhow::Result<Vec<_>>>()?;
+    let given = flags.clients.given()?;
+    let doors = flags.clients.doors(&flags.listen_client_urls, given.is_some())?;
     let peer_url = flags.listen_peer_urls.first().context("one peer URL was checked")?;
     let peers = listen(peer_url, "--listen-peer-urls")?;
     let runtime = runtime()?;
@@ -60,21 +63,25 @@ pub(crate) fn run(flags: &Flags, is_set: impl Fn(&str) -> bool) -> anyhow::Resul
         runtime.block_on(join::recognise(&mut settings, &flags.name))?;
     }
     folder::claim(&settings.data_dir, &settings.cluster, &flags.name)?;
-    runtime.block_on(serve(flags, &settings, clients, peers))
+    let tls = match given {
+        Some(tls) => Some(tls),
+        None => flags.clients.made(&settings.data_dir, &flags.listen_client_urls)?,
+    };
+    runtime.block_on(serve(flags, &settings, (doors, tls), peers))
 }
 
 async fn serve(
     flags: &Flags,
     settings: &Settings,
-    clients: Vec<TcpListener>,
+    (doors, tls): (Vec<Door>, Option<Arc<Tls>>),
     peers: TcpListener,
 ) -> anyhow::Result<()> {
     // Signals are caught from here on, so that a stop during recovery is a clean one too.
     let stop_wish = stop_wish(flags.exit_with_parent)?;
     let (node, reader) = start_node(flags, settings, peers).await?;
     folder::record_owner(&settings.data_dir, &settings.cluster, &flags.name)?;
-    let clients = clients.into_iter().map(tokio::net::TcpListener::from_std);
-    let clients = clients.collect::<Result<Vec<_>, _>>().context("listening for clients")?;
+    let clients = doors.into_iter().map(|door| door.open(tls.as_ref()));
+    let clients = clients.collect::<anyhow::Result<Vec<_>>>().context("listening for clients")?;
     let (failing, state) = (node.clone(), reader.clone());
     let stop = async {
         tokio::select! {

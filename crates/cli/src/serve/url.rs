@@ -1,22 +1,25 @@
-//! The URLs of etcd's flags. Only plain HTTP to a host and a port: what is not built yet is refused
-//! here, by name. Knows nothing of what listens where.
+//! The URLs of etcd's flags: http or https, a host and a port; what is not built yet is refused here,
+//! by name. Knows nothing of what listens where.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
-/// `http://host:port`.
+/// `http://host:port` or `https://host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct HttpUrl {
     host: String,
     port: u16,
+    is_secure: bool,
 }
 
 /// Why a URL was refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UrlError {
-    /// TLS and sockets of the file system are for later.
-    #[error("expected http://HOST:PORT, found `{found}`: {scheme} is not supported yet")]
+    /// Sockets of the file system are for later.
+    #[error(
+        "expected http://HOST:PORT or https://..., found `{found}`: {scheme} is not supported yet"
+    )]
     Scheme {
         /// The URL.
         found: String,
@@ -24,7 +27,7 @@ pub(crate) enum UrlError {
         scheme: &'static str,
     },
     /// It is no such URL.
-    #[error("expected http://HOST:PORT, found `{found}`")]
+    #[error("expected http://HOST:PORT or https://HOST:PORT, found `{found}`")]
     Form {
         /// The URL.
         found: String,
@@ -44,13 +47,15 @@ impl FromStr for HttpUrl {
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
         let text = text.trim();
-        for scheme in ["https", "unix", "unixs"] {
+        for scheme in ["unix", "unixs"] {
             if text.starts_with(&format!("{scheme}://")) {
                 return Err(UrlError::Scheme { found: text.to_owned(), scheme });
             }
         }
         let form = || UrlError::Form { found: text.to_owned() };
-        let rest = text.strip_prefix("http://").ok_or_else(form)?;
+        let plain = text.strip_prefix("http://").map(|rest| (rest, false));
+        let secure = || text.strip_prefix("https://").map(|rest| (rest, true));
+        let (rest, is_secure) = plain.or_else(secure).ok_or_else(form)?;
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = rest.rsplit_once(':').ok_or_else(form)?;
         let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(form)?;
@@ -60,17 +65,28 @@ impl FromStr for HttpUrl {
         if !is_host || bare.contains(['/', '@', ' ', '[', ']', ',', '=']) {
             return Err(form());
         }
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self { host: host.to_owned(), port, is_secure })
     }
 }
 
 impl fmt::Display for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}", self.host, self.port)
+        let scheme = if self.is_secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}:{}", self.host, self.port)
     }
 }
 
 impl HttpUrl {
+    /// Whether it says https.
+    pub(crate) const fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
+    /// The host as a certificate has it: an address without brackets.
+    pub(crate) fn host(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
     /// `host:port`.
     pub(crate) fn authority(&self) -> String {
         format!("{}:{}", self.host, self.port)
@@ -95,10 +111,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_http_a_host_and_a_port() {
-        for right in ["http://127.0.0.1:2379", "http://[::1]:2379", "http://node-1.example:80/"] {
+    fn a_url_is_a_scheme_a_host_and_a_port() {
+        let right = [
+            ("http://127.0.0.1:2379", false, "127.0.0.1"),
+            ("https://[::1]:2379", true, "::1"),
+            ("http://node-1.example:80/", false, "node-1.example"),
+        ];
+        for (right, is_secure, host) in right {
             let url: HttpUrl = right.parse().unwrap();
             assert_eq!(url.to_string(), right.trim_end_matches('/'));
+            assert_eq!((url.is_secure(), url.host()), (is_secure, host));
         }
     }
 
@@ -117,7 +139,7 @@ mod tests {
             "http://a:70000",
             "ftp://a:1",
             "http://u@a:1",
-            "https://a:1",
+            "https://a",
             "unix://sock",
         ];
         for text in wrong {

@@ -37,6 +37,12 @@ pub(crate) fn get(address: &str, path: &str) -> Answer {
     send(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"))
 }
 
+/// `GET`s a path of a server that may not be there yet.
+pub(crate) fn try_get(address: &str, path: &str) -> Option<Answer> {
+    drop(TcpStream::connect(address).ok()?);
+    Some(get(address, path))
+}
+
 fn send(address: &str, request: &str) -> Answer {
     let mut stream = TcpStream::connect(address).expect("the server listens");
     stream.set_read_timeout(Some(super::PATIENCE)).unwrap();

@@ -69,9 +69,10 @@ impl Common {
             next_batch: _,
             poison,
             dismissed_by,
+            introduced,
         } = self;
         (id, current_term, voted_for, log, commit_index, applier).hash(state);
-        (installing, is_writing_chunk, poison, dismissed_by).hash(state);
+        (installing, is_writing_chunk, poison, dismissed_by, introduced).hash(state);
         persistence.hash_behaviour(*now, options.disk_stall_timeout, state);
         // Whether a leader was heard of late, or whenever, is one (§4.2.3).
         let leader_is_fresh =

@@ -10,10 +10,12 @@ use crate::{
     Effect, Entry, HardState, LogId, LogIndex, Message, NodeId, Options, ProposalId,
     ProposalRefusal, ReadId, ReadRefusal, SnapshotMeta, Term, Time,
 };
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Proof that the protocol is broken somewhere: a lost disk under an old name, two clusters mixed,
-/// or a bug. A server that sees it stops, because whatever it did next could only spread it.
+/// Why a server takes part in nothing any more. Mostly proof that the protocol is broken somewhere: a
+/// lost disk under an old name, two clusters mixed, or a bug; whatever the server did next could
+/// only spread it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Hash)]
 pub enum Poison {
     /// A term has at most one leader (Election Safety, §3.4).
@@ -45,6 +47,10 @@ pub enum Poison {
         /// The first entry asked for.
         index: LogIndex,
     },
+    /// The disk took no more ([`crate::Event::DiskFailed`]): what the server promised from here on
+    /// would not be kept.
+    #[error("the disk took no more")]
+    DiskFailed,
 }
 
 /// The state that outlives roles.
@@ -77,6 +83,16 @@ pub(crate) struct Common {
     pub(crate) poison: Option<Poison>,
     /// The highest version of a configuration by which others say that this server is no member.
     pub(crate) dismissed_by: Option<Dismissal>,
+    /// Which disks nodes say that they have. Those of strangers go at the next change of members.
+    pub(crate) introduced: BTreeMap<NodeId, Introduction>,
+}
+
+/// Which disk a node says that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Introduction {
+    pub(crate) storage_id: u128,
+    /// It holds all that the node has ever promised.
+    pub(crate) is_proven: bool,
 }
 
 /// A configuration that does not have this server, and that is committed, as somebody says.

@@ -5,6 +5,7 @@
 use super::behaviour::time_left;
 use super::common::{Common, Dismissal};
 use super::leader::Leader;
+use super::storages::Storages;
 use super::transfer::is_alive;
 use super::{Raft, RoleState};
 use crate::membership::{Change, check_target};
@@ -31,6 +32,8 @@ pub(crate) struct Membership {
     has_handed_over: bool,
     /// This leader is no voter any more: it finishes the change, and takes in nothing new.
     pub(crate) is_leaving: bool,
+    /// Who has which disk.
+    pub(crate) storages: Storages,
 }
 
 /// One round of catching up: everything that was in the log when it began (§4.2.1).
@@ -45,7 +48,8 @@ struct Round {
 impl Membership {
     /// See `behaviour.rs`.
     pub(crate) fn hash_behaviour(&self, now: Time, patience: Duration, state: &mut impl Hasher) {
-        let Self { rounds, departing, has_handed_over, is_leaving } = self;
+        let Self { rounds, departing, has_handed_over, is_leaving, storages } = self;
+        storages.hash_behaviour(state);
         (has_handed_over, is_leaving, rounds.len(), departing.len()).hash(state);
         for (id, Round { goal, started, was_quick }) in rounds {
             (id, goal, time_left(started.after(patience), now), was_quick).hash(state);
@@ -224,11 +228,15 @@ impl Leader {
             return Err(MembershipRefusal::LeaderTooNew { term_start: self.term_start });
         }
         let is_settled = configuration.change.is_none() && !configuration.is_joint();
-        if !is_settled || self.configuration_index > common.commit_index {
+        let is_record = self.membership.storages.is_only_a_record(self.configuration_index);
+        if !is_settled || (self.configuration_index > common.commit_index && !is_record) {
             return Err(MembershipRefusal::UnderWay { version });
         }
         match expected_version {
-            Some(expected) if expected != version => {
+            Some(expected)
+                if expected != version
+                    && !self.membership.storages.differ_only_in_records(expected, version) =>
+            {
                 Err(MembershipRefusal::VersionMismatch { expected, actual: version })
             }
             Some(_) | None => Ok(()),
@@ -280,7 +288,11 @@ impl Leader {
     }
 
     /// A configuration is in force from the moment it is appended (§4.1).
-    fn append_configuration(&mut self, common: &mut Common, configuration: Configuration) -> LogId {
+    pub(super) fn append_configuration(
+        &mut self,
+        common: &mut Common,
+        configuration: Configuration,
+    ) -> LogId {
         let log_id = LogId::new(common.current_term, common.log.last().index.next());
         let payload = Payload::Configuration(Arc::new(configuration));
         common.append(vec![Entry { log_id, payload }]);
@@ -297,6 +309,7 @@ impl Leader {
             let progress = || crate::progress::Progress::new(next_index, common.now);
             self.progress.entry(*id).or_insert_with(progress);
         }
+        self.forget_replaced_storages(common, &configuration, next_index);
         let farewell = common.now.after(common.options.election_timeout * FAREWELL_TIMEOUTS);
         let is_member = |id: &NodeId| configuration.members.contains_key(id);
         let departing = &mut self.membership.departing;
@@ -311,6 +324,7 @@ impl Leader {
     /// Goes on with the change that the log says is under way, if the next step is safe.
     pub(crate) fn tend_membership(&mut self, common: &mut Common) {
         self.let_go_of_departed(common);
+        self.record_storages(common);
         let configuration = Arc::clone(common.log.configuration());
         let Some(change) = &configuration.change else { return };
         if !configuration.is_joint() {
@@ -375,6 +389,7 @@ impl Leader {
     fn keeps_up(&self, common: &Common, id: NodeId) -> bool {
         let is_here = |progress| is_alive(progress, common) && progress.is_replicating();
         self.progress.get(&id).is_some_and(is_here)
+            && Self::has_known_storage(common, id)
             && self.membership.rounds.get(&id).is_some_and(|round| round.was_quick)
     }
 

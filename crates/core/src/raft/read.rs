@@ -190,7 +190,10 @@ impl Leader {
     pub(crate) fn serve_reads(&mut self, common: &mut Common) {
         let Some(newest) = self.reads.back().map(|read| read.round) else { return };
         self.confirm_rounds(common);
-        if newest > self.round_started && self.round_confirmed == self.round_started {
+        // A leader whose heartbeat is overdue looks first whether it is still heard (check-quorum):
+        // a round for readers would put that off.
+        let is_on_time = self.heartbeat_deadline > common.now;
+        if is_on_time && newest > self.round_started && self.round_confirmed == self.round_started {
             self.start_round(common);
             self.confirm_rounds(common);
         }

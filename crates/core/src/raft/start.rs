@@ -104,6 +104,7 @@ impl Raft {
             heard_from_leader_at: None,
             poison: None,
             dismissed_by: None,
+            introduced: std::collections::BTreeMap::new(),
             log,
             options,
         };

@@ -1,6 +1,6 @@
 //! Giving up office in an orderly way: leadership transfer (§3.10), the handover to a member of
-//! higher rank, and the resignation of a leader whose disk hangs. Never costs safety: all it does
-//! is make a follower campaign.
+//! higher rank, and the last word of a leader whose disk hangs or fails. Never costs safety: all it
+//! does is make a follower campaign.
 
 use super::Raft;
 use super::behaviour::time_left;
@@ -63,14 +63,20 @@ impl Raft {
 
     /// A leader whose disk hangs hands over to the best follower and goes.
     pub(super) fn resign(&mut self) {
+        self.call_successor();
+        self.common.restart_election_timer();
+        self.become_follower(None);
+    }
+
+    /// If this server leads, the best follower is told to campaign, as far as it may have come. It
+    /// may lose; then an election timeout decides, as it would have without the call.
+    pub(super) fn call_successor(&mut self) {
         if let Some((leader, common)) = self.leader_mut()
             && let Some(successor) = leader.best_successor(common)
         {
             let term = common.current_term;
             common.send(successor, Message::TimeoutNow(TimeoutNow { term }));
         }
-        self.common.restart_election_timer();
-        self.become_follower(None);
     }
 }
 

@@ -274,6 +274,12 @@ impl Cluster {
         server.machine = snapshot.unwrap_or_default();
     }
 
+    /// The disk finishes nothing any more, and the server is told.
+    pub(crate) fn fail_disk(&mut self, id: NodeId) {
+        self.server(id.get()).disk_held = true;
+        self.step(id, Event::DiskFailed);
+    }
+
     pub(crate) fn raft(&self, id: u64) -> &Raft {
         self.servers[&node(id)].raft.as_ref().unwrap()
     }
@@ -299,7 +305,10 @@ impl Cluster {
         let taken = self.servers.get_mut(&id).and_then(|server| server.raft.take());
         let Some(mut raft) = taken else { return };
         let mut effects = Vec::new();
+        let is_out = raft.is_poisoned();
         raft.step(self.now, event, &mut effects);
+        let acts = |effect: &Effect| matches!(effect, Effect::Send { .. } | Effect::Persist(_));
+        assert!(!is_out || !effects.iter().any(acts), "n{id} takes part again: {effects:?}");
         self.note(|checker| checker.observe(&raft));
         self.servers.get_mut(&id).unwrap().raft = Some(raft);
         for effect in effects {

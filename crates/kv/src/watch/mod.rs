@@ -20,6 +20,7 @@ mod hub;
 mod index;
 mod intervals;
 mod outbox;
+mod rights;
 mod stream;
 
 pub use api::{

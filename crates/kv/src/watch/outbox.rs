@@ -7,7 +7,7 @@ use crate::api::ResponseHeader;
 use crate::revision::Revision;
 use prost::Message;
 use prost::encoding::encoded_len_varint;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// The name in a response that means no watch in particular.
@@ -23,10 +23,11 @@ pub(crate) enum Item {
         revision: Revision,
         refusal: Option<String>,
     },
-    /// The client ended a watch.
+    /// A watch has ended: its client said so, or for a reason.
     Canceled {
         id: i64,
         revision: Revision,
+        reason: String,
     },
     /// What a watch wants is compacted.
     Compacted {
@@ -99,6 +100,25 @@ impl Outbox {
         self.items.len()
     }
 
+    /// Takes out the events that were for these watches.
+    pub(crate) fn withdraw(&mut self, ids: &BTreeSet<i64>) {
+        self.items.retain(|item| match item {
+            Item::Events(events) => !ids.contains(&events.id),
+            Item::Created { .. }
+            | Item::Canceled { .. }
+            | Item::Compacted { .. }
+            | Item::Progress { .. } => true,
+        });
+        let events = self.items.iter().filter_map(|item| match item {
+            Item::Events(events) => Some(events.size_bytes()),
+            Item::Created { .. }
+            | Item::Canceled { .. }
+            | Item::Compacted { .. }
+            | Item::Progress { .. } => None,
+        });
+        self.size_bytes = events.sum();
+    }
+
     /// The next response.
     pub(crate) fn pop(&mut self, fragment_size_max: usize) -> Option<WatchResponse> {
         let Some(Item::Events(events)) = self.items.front_mut() else {
@@ -124,8 +144,8 @@ impl Item {
                 cancel_reason: refusal.unwrap_or_default(),
                 ..plain(id, revision)
             },
-            Self::Canceled { id, revision } => {
-                WatchResponse { canceled: true, ..plain(id, revision) }
+            Self::Canceled { id, revision, reason } => {
+                WatchResponse { canceled: true, cancel_reason: reason, ..plain(id, revision) }
             }
             // etcd gives this one a header without a revision.
             Self::Compacted { id, compacted } => WatchResponse {

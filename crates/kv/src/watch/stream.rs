@@ -21,8 +21,8 @@ const TOO_MANY: &str = "quorate: too many watches";
 
 /// A stream of watches; dropping it ends them.
 pub struct WatchStream {
-    inner: Arc<Inner>,
-    stream: u64,
+    pub(super) inner: Arc<Inner>,
+    pub(super) stream: u64,
 }
 
 /// What [`WatchStream::pull`] found.
@@ -86,7 +86,7 @@ impl WatchStream {
         let revision = self.inner.shared.view().revision;
         let Some(lane) = state.lanes.get_mut(&self.stream) else { return };
         let Some(key) = lane.ids.get(&id).copied() else { return };
-        lane.outbox.push(Item::Canceled { id, revision });
+        lane.outbox.push(Item::Canceled { id, revision, reason: String::new() });
         lane.wake();
         state.remove(key);
         self.inner.note_watched(&state);
@@ -188,7 +188,7 @@ impl Drop for WatchStream {
 }
 
 impl State {
-    fn pay_progress_of(&mut self, stream: u64) {
+    pub(super) fn pay_progress_of(&mut self, stream: u64) {
         let at = self.at;
         if let Some(lane) = self.lanes.get_mut(&stream) {
             lane.pay_progress(at);

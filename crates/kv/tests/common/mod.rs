@@ -46,7 +46,7 @@ pub(crate) fn compact(revision: i64) -> CommandKind {
     CommandKind::Compact(CompactionRequest { revision, physical: false })
 }
 
-/// The same content as a program of before format 3 would have left it.
+/// The same content as a program of an older format would have left it.
 pub(crate) fn as_format(engine: &MemoryEngine, format: u8) -> MemoryEngine {
     const SEAL_BYTES: usize = 5;
     let (older, view) = (MemoryEngine::new(), engine.view().unwrap());
@@ -56,14 +56,25 @@ pub(crate) fn as_format(engine: &MemoryEngine, format: u8) -> MemoryEngine {
         while rows.advance().unwrap() {
             let key = rows.key().to_vec();
             let is_format = (space, key.as_slice()) == (Space::Meta, b"format");
-            // A protobuf message with one number.
-            let bare = || rows.value()[SEAL_BYTES..].to_vec();
-            let value = if is_format { vec![8, format] } else { bare() };
+            let value = match (is_format, format < 3) {
+                // A protobuf message with one number.
+                (true, true) => vec![8, format],
+                (true, false) => with_checksum(format),
+                (false, true) => rows.value()[SEAL_BYTES..].to_vec(),
+                (false, false) => rows.value().to_vec(),
+            };
             batch.push(Write::Put { space, key, value });
         }
     }
     older.write_batch(batch, Durability::Now).unwrap();
     older
+}
+
+/// A number, and the checksum of the key that it stands under and of itself.
+fn with_checksum(format: u8) -> Vec<u8> {
+    let checksum =
+        crc32c::crc32c_append(crc32c::crc32c(b"format"), &u64::from(format).to_le_bytes());
+    [&[8, format, 0x7d][..], &checksum.to_le_bytes()].concat()
 }
 
 /// Everything there is.

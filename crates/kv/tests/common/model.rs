@@ -86,7 +86,9 @@ impl Model {
                 response.header = Some(head(scratch.now()));
                 Outcome::Txn(response)
             }
-            CommandKind::Compact(_) | CommandKind::Alarm(_) => unreachable!(),
+            CommandKind::Compact(_) | CommandKind::Alarm(_) | CommandKind::Auth(_) => {
+                unreachable!()
+            }
             CommandKind::LeaseGrant(_)
             | CommandKind::LeaseRevoke(_)
             | CommandKind::LeaseRenew(_)

@@ -54,6 +54,32 @@ pub enum PeerMessage {
         /// The answer.
         outcome: Result<LogId, MembershipRefusal>,
     },
+    /// Which disk the sender has.
+    Introduce(Introduction),
+}
+
+/// A node says which disk it has, and what it knows of the one that it speaks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Introduction {
+    /// The identity of its disk.
+    pub storage_id: u128,
+    /// How often that disk's log was opened.
+    pub era: u32,
+    /// Whether the disk is known to hold all that the node has ever promised.
+    pub is_proven: bool,
+    /// Whether the node knows of a term or an entry: somebody has promised something.
+    pub has_history: bool,
+    /// In an answer, what was said. What is no answer wants one.
+    pub answers: Option<Seen>,
+}
+
+/// What is known of the receiver's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its identity, as it was just told.
+    pub storage_id: u128,
+    /// The highest era of it that was ever told.
+    pub era: u32,
 }
 
 /// A command on its way from a follower to the leader.
@@ -92,6 +118,8 @@ pub enum Input {
     Peer {
         /// From whom.
         from: NodeId,
+        /// The identity of the sender's disk, as its connection was opened with.
+        storage_id: u128,
         /// What.
         message: PeerMessage,
     },
@@ -146,6 +174,8 @@ pub enum Input {
         /// Which write.
         seq: PersistSeq,
     },
+    /// The answer to [`Output::Prove`]: it is durable.
+    Proved,
     /// The answer to [`Output::Load`].
     Loaded {
         /// The request.
@@ -201,6 +231,9 @@ pub enum Input {
         /// Whom; `None` for the best follower.
         to: Option<NodeId>,
     },
+    /// The log takes no more: a write of it failed. What comes of this is the last that the node says;
+    /// it is to be ended then.
+    DiskFailed,
 }
 
 /// The outcome of one [`Output::Apply`].
@@ -239,6 +272,8 @@ pub enum Output {
     },
     /// Make durable.
     Persist(Persist),
+    /// Note for good that this node's disk holds all that it has promised.
+    Prove,
     /// Read from the log.
     Load(LoadRequest),
     /// Apply committed entries and answer those who wait for them.

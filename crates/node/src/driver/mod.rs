@@ -2,24 +2,29 @@
 //! work for the log, the network and the state machine. It waits for nothing and knows no clock,
 //! socket, file or thread; the runtime and the simulator carry its outputs out.
 
+mod admission;
 mod barriers;
 mod compaction;
+mod identity;
 mod io;
 mod members;
 mod options;
 mod proposals;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod wishes;
 
 pub use io::{
-    Applied, ApplyBatch, Forwarded, Input, Output, PeerMessage, Proposed, RemoteFate, Requester,
-    Ticket, Waiter,
+    Applied, ApplyBatch, Forwarded, Input, Introduction, Output, PeerMessage, Proposed, RemoteFate,
+    Requester, Seen, Ticket, Waiter,
 };
 pub use options::DriverOptions;
+pub use standing::{Admission, OwnDisk, Recovering};
 
 use crate::session::{SessionClock, SessionEntry};
 use crate::{Consistency, Fate, ReadError, Refusal};
+use admission::Acquaintances;
 use barriers::{Answers, Barriers, Waiting};
 use compaction::{Compaction, Decision};
 use proposals::{Fates, Outstanding, Proposals, RemoteReplies};
@@ -27,6 +32,7 @@ use quorate_core::{
     CommandKind, Effect, Entry, Event, LogId, LogIndex, Message, NodeId, Proposal, ProposalId,
     ProposalRefusal, Raft, ReadId, ReadRefusal, SnapshotMeta, Term, Time,
 };
+use standing::Standing;
 use wishes::{MembershipFates, Wish, Wishes};
 
 /// A core, and everybody who waits for something of it.
@@ -49,6 +55,9 @@ pub struct Driver {
     sweep_at: Option<Time>,
     /// Who refused what we forwarded, in which term.
     refused_by: Option<(NodeId, Term)>,
+    /// Whether our own disk may speak for us; absent if nobody has told which it is.
+    standing: Option<Standing>,
+    acquaintances: Acquaintances,
     effects: Vec<Effect>,
 }
 
@@ -92,6 +101,8 @@ impl Driver {
             turn: Turn::default(),
             sweep_at: None,
             refused_by: None,
+            standing: None,
+            acquaintances: Acquaintances::default(),
             effects: Vec::new(),
         }
     }
@@ -123,10 +134,10 @@ impl Driver {
     /// When [`Input::Deadline`] is due, if nothing else happens first.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        match (self.raft.next_deadline(), self.sweep_at) {
-            (Some(core), Some(sweep)) => Some(core.min(sweep)),
-            (core, sweep) => core.or(sweep),
-        }
+        // Who is not admitted does not campaign, and nothing else of a follower is due by itself.
+        let core = self.raft.next_deadline().filter(|_| self.is_admitted());
+        let introduction = self.standing.as_ref().and_then(|standing| standing.next_at);
+        [core, self.sweep_at, introduction].into_iter().flatten().min()
     }
 
     /// One turn with one input; see [`Driver::turn`].
@@ -148,6 +159,7 @@ impl Driver {
         }
         self.dispatch(now, outputs);
         self.finish(outputs);
+        self.plan_introductions(now);
         if self.sweep_at.is_none()
             && !(self.proposals.is_empty()
                 && self.barriers.count() == 0
@@ -159,7 +171,12 @@ impl Driver {
 
     fn input(&mut self, now: Time, input: Input, outputs: &mut Vec<Output>) {
         match input {
-            Input::Peer { from, message } => self.peer_message(now, from, message, outputs),
+            Input::Peer { from, storage_id, message: PeerMessage::Raft(message) } => {
+                if self.lets_in(from, storage_id, &message) {
+                    self.step(now, Event::Message { from, message }, outputs);
+                }
+            }
+            Input::Peer { from, message, .. } => self.peer_message(now, from, message, outputs),
             Input::Disconnected { peer } => {
                 self.proposals.disconnected(peer, &mut self.turn.fates);
                 self.wishes.disconnected(peer);
@@ -175,6 +192,7 @@ impl Driver {
             }
             Input::Deadline => self.deadline(now, outputs),
             Input::Persisted { seq } => self.step(now, Event::Persisted { seq }, outputs),
+            Input::Proved => self.proved(now),
             Input::Loaded { request, entries } => {
                 self.step(now, Event::Loaded { request, entries }, outputs);
             }
@@ -200,6 +218,7 @@ impl Driver {
             Input::ChangeMembership { ticket, command, deadline } => {
                 self.wish(now, Wish { ticket, command, deadline }, outputs);
             }
+            Input::DiskFailed => self.step(now, Event::DiskFailed, outputs),
         }
     }
 
@@ -263,6 +282,9 @@ impl Driver {
             PeerMessage::Raft(message) => {
                 self.step(now, Event::Message { from, message }, outputs);
             }
+            PeerMessage::Introduce(introduction) => {
+                self.introduced(now, from, introduction, outputs);
+            }
             PeerMessage::Forward { term, incarnation, requests } => {
                 for Forwarded { request, proposed } in requests {
                     let requester = Requester { node: from, incarnation, request };
@@ -308,7 +330,9 @@ impl Driver {
     }
 
     fn deadline(&mut self, now: Time, outputs: &mut Vec<Output>) {
-        if self.raft.next_deadline().is_some_and(|deadline| deadline <= now) {
+        self.tend_introductions(now, outputs);
+        let is_due = self.raft.next_deadline().is_some_and(|deadline| deadline <= now);
+        if is_due && self.is_admitted() {
             self.step(now, Event::Deadline, outputs);
         }
         if self.sweep_at.is_some_and(|sweep_at| sweep_at <= now) {
@@ -431,7 +455,8 @@ impl Driver {
 
     fn effect(&mut self, now: Time, effect: Effect, outputs: &mut Vec<Output>) {
         match effect {
-            Effect::Send { to, message } => send(to, message, outputs),
+            Effect::Send { to, message } if self.lets_out(&message) => send(to, message, outputs),
+            Effect::Send { .. } => {}
             Effect::Persist(persist) => outputs.push(Output::Persist(persist)),
             Effect::Apply { entries } => self.apply(entries, outputs),
             Effect::ProposalAppended { id, log_id } => {

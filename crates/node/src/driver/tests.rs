@@ -59,6 +59,11 @@ fn id(node: usize) -> NodeId {
     NodeId::new(u64::try_from(node).unwrap() + 1)
 }
 
+/// The disk that a node has, in worlds whose drivers know theirs.
+fn disk(node: usize) -> u128 {
+    10 + u128::try_from(node).unwrap()
+}
+
 fn configuration(count: usize) -> Arc<Configuration> {
     let member =
         Member { role: MemberRole::Voter, rank: 0, address: String::new(), context: Bytes::new() };
@@ -129,6 +134,7 @@ impl World {
                 self.fates.extend(outcome.local);
                 self.input(node, Input::Applied(outcome.applied));
             }
+            Output::Prove => self.input(node, Input::Proved),
             Output::Answer { ticket, fate } => self.fates.push((ticket, fate)),
             Output::Barrier { ticket, result } => self.barriers.push((ticket, result)),
             other => panic!("not expected in these tests: {other:?}"),
@@ -141,7 +147,7 @@ impl World {
 
     fn deliver_all(&mut self) {
         while let Some((from, to, message)) = self.network.pop_front() {
-            self.input(to, Input::Peer { from: id(from), message });
+            self.input(to, Input::Peer { from: id(from), storage_id: disk(from), message });
         }
     }
 
@@ -257,13 +263,13 @@ fn a_copy_that_reaches_a_former_leader_is_not_called_unappended_while_the_first_
     world.propose(others[0], 1, "once");
     let forward = world.network.pop_front().expect("the command was forwarded");
     let (from, to, message) = forward.clone();
-    world.input(to, Input::Peer { from: id(from), message });
+    world.input(to, Input::Peer { from: id(from), storage_id: disk(from), message });
     // The first copy is in the log, and its answer is lost with the old leader's office.
     let is_reply =
         |item: &(usize, usize, PeerMessage)| matches!(item.2, PeerMessage::ForwardReplies { .. });
     while let Some((from, to, message)) = world.network.pop_front() {
         if !is_reply(&(from, to, message.clone())) {
-            world.input(to, Input::Peer { from: id(from), message });
+            world.input(to, Input::Peer { from: id(from), storage_id: disk(from), message });
         }
     }
     world.input(old, Input::TransferLeadership { to: Some(id(others[1])) });
@@ -427,7 +433,7 @@ fn etcd_20418_what_arrives_for_an_earlier_read_proves_nothing_for_a_later_one() 
         if to == old {
             answers.push((from, message));
         } else {
-            world.input(to, Input::Peer { from: id(from), message });
+            world.input(to, Input::Peer { from: id(from), storage_id: disk(from), message });
         }
     }
     assert_eq!(answers.len(), 2, "both followers confirm that it leads");
@@ -441,7 +447,7 @@ fn etcd_20418_what_arrives_for_an_earlier_read_proves_nothing_for_a_later_one() 
     let awake = std::mem::replace(&mut world.now, asleep_since);
     world.read(old, 3);
     for (from, message) in answers {
-        world.input(old, Input::Peer { from: id(from), message });
+        world.input(old, Input::Peer { from: id(from), storage_id: disk(from), message });
     }
     assert!(matches!(world.barriers[..], [(Ticket(1), Ok(_))]), "{:?}", world.barriers);
     world.now = awake;
@@ -454,4 +460,29 @@ fn etcd_20418_what_arrives_for_an_earlier_read_proves_nothing_for_a_later_one() 
         [_, (Ticket(3), Err(_))] => {}
         ref other => panic!("the second read is answered once, late or not at all: {other:?}"),
     }
+}
+
+#[test]
+fn founders_wait_for_each_other_and_have_their_disks_recorded() {
+    let mut world = World::new(3);
+    let drivers = std::mem::take(&mut world.drivers).into_iter().enumerate();
+    let on_disk = |(node, driver): (usize, Driver)| {
+        driver.on_disk(OwnDisk { storage_id: disk(node), era: 1, is_proven: false })
+    };
+    world.drivers = drivers.map(on_disk).collect();
+    (world.cut_off, world.asleep) = (vec![2], vec![2]);
+    world.run_for(Duration::from_secs(20));
+    let missing = Admission::Founding { missing: vec![id(2)] };
+    for node in [0, 1] {
+        assert_eq!(world.drivers[node].admission(), missing);
+        assert_eq!(world.drivers[node].raft().current_term(), Term::default());
+    }
+    (world.cut_off, world.asleep) = (Vec::new(), Vec::new());
+    world.run_for(Duration::from_secs(10));
+    let leader = world.leader();
+    let recorded = world.drivers[leader].raft().configuration().storages.clone();
+    assert_eq!(recorded, (0..3).map(|node| (id(node), disk(node))).collect());
+    world.propose(leader, 1, "founded");
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.state(leader), Bytes::from("[b\"founded\"]"));
 }

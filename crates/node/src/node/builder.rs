@@ -4,8 +4,9 @@ use super::Node;
 use crate::runtime::{Launch, OpenRequest, launch};
 use crate::{DriverOptions, Fatal, StartError, StateMachine, TransportOptions};
 use quorate_core::{Configuration, Member, MemberRole, NodeId, Options, Time};
-use quorate_wal::WalOptions;
+use quorate_wal::{Disk, RealDisk, WalOptions};
 use std::collections::hash_map::RandomState;
+use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -57,6 +58,16 @@ pub struct NodeBuilder {
     transport_options: TransportOptions,
     node_options: NodeOptions,
     seed: Option<u64>,
+    disk: SomeDisk,
+}
+
+/// A disk, which need not have a form for people.
+struct SomeDisk(Arc<dyn Disk>);
+
+impl fmt::Debug for SomeDisk {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Disk")
+    }
 }
 
 impl NodeBuilder {
@@ -75,6 +86,7 @@ impl NodeBuilder {
             transport_options: TransportOptions::default(),
             node_options: NodeOptions::default(),
             seed: None,
+            disk: SomeDisk(Arc::new(RealDisk)),
         }
     }
 
@@ -164,6 +176,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Where the log and the snapshots are kept, if not on the system's disk: for tests of what a disk
+    /// may do. A state machine's own files are its own affair.
+    pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.disk = SomeDisk(disk);
+        self
+    }
+
     /// Opens the folder or founds it, restores the state machine if that is needed, and starts the
     /// node. It takes part from then on; wait for a leader with [`Node::status_changes`], or just
     /// propose.
@@ -198,7 +217,7 @@ impl NodeBuilder {
             usize::try_from(open_commands_count_max).unwrap_or(usize::MAX);
         let launched = launch(Launch {
             open: OpenRequest {
-                disk: Arc::new(quorate_wal::RealDisk),
+                disk: self.disk.0,
                 id: self.id,
                 dir: self.dir,
                 cluster_id: self.cluster_id,

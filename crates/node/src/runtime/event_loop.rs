@@ -2,15 +2,23 @@
 //! Never waits for anything but the next turn.
 
 use super::apply_thread::ApplyJob;
+use super::mailbox::Ending;
 use super::queue::Queue;
 use super::shared::Shared;
 use crate::transport::Transport;
 use crate::work::{FileJob, Job, LogJob};
-use crate::{Driver, Fate, Input, NodeFailure, NodeStatus, Output, ReadError, Refusal, Ticket};
+use crate::{
+    Admission, Driver, Fate, Input, NodeFailure, NodeStatus, Output, ReadError, Refusal, Ticket,
+};
 use quorate_core::NodeId;
 use std::pin::Pin;
 use std::sync::Arc;
-use tokio::time::{Instant, Sleep, sleep_until};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+/// How long the end of a node may wait for its last words to be sent. Whoever misses them finds out
+/// by an election timeout.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_millis(50);
 
 /// See the head of the file.
 pub(crate) struct EventLoop {
@@ -22,6 +30,8 @@ pub(crate) struct EventLoop {
     pub(crate) inputs: Vec<Input>,
     pub(crate) outputs: Vec<Output>,
     pub(crate) transfer: Transfer,
+    /// When it was last said what keeps this node from voting.
+    pub(crate) admission_told: Option<Instant>,
 }
 
 /// Attempts to hand over leadership.
@@ -39,9 +49,13 @@ impl EventLoop {
         self.publish();
         loop {
             let is_due = self.wait(timer.as_mut()).await;
-            let is_stopping = self.shared.mailbox.take(&mut self.inputs);
-            if is_stopping {
-                return self.refuse_the_rest();
+            match self.shared.mailbox.take(&mut self.inputs) {
+                None => {}
+                Some(Ending::AtOnce) => return self.refuse_the_rest(),
+                Some(Ending::HandingOver) => {
+                    self.hand_over().await;
+                    return self.refuse_the_rest();
+                }
             }
             self.turn(is_due);
             if !self.shared.mailbox.is_empty() {
@@ -117,6 +131,7 @@ impl EventLoop {
             // Only a transport sends, and the rest is for the threads.
             Output::Send { .. }
             | Output::Persist(_)
+            | Output::Prove
             | Output::Load(_)
             | Output::ReleasePrefix { .. }
             | Output::Apply(_)
@@ -170,6 +185,7 @@ impl EventLoop {
             self.transfer.ended += u64::from(self.transfer.under_way.is_none());
         }
         let status = self.status();
+        self.tell_admission(&status);
         self.transport.follow_members(self.driver.raft());
         let metrics = &self.shared.metrics;
         metrics.requests_pending.set(u64::try_from(self.shared.waiters.count()).unwrap_or(0));
@@ -184,6 +200,45 @@ impl EventLoop {
             *shown = Arc::new(status);
             true
         });
+    }
+
+    /// Says what keeps this node from voting, when that changes and now and then.
+    fn tell_admission(&mut self, status: &NodeStatus) {
+        const TOLD_EVERY: Duration = Duration::from_secs(10);
+        let admission = &status.admission;
+        let is_changed = self.shared.status.borrow().admission != *admission;
+        let is_late = self.admission_told.is_none_or(|at| at.elapsed() >= TOLD_EVERY);
+        if *admission == Admission::Admitted {
+            if is_changed {
+                tracing::info!(node = %status.id, "{admission}");
+            }
+            self.admission_told = None;
+            return;
+        }
+        if !is_changed && !is_late {
+            return;
+        }
+        self.admission_told = Some(Instant::now());
+        let id = status.id;
+        match admission {
+            Admission::Admitted => {}
+            Admission::Founding { missing } => {
+                let address = |id: &NodeId| status.configuration.members.get(id);
+                let addresses: Vec<&str> =
+                    missing.iter().filter_map(address).map(|it| it.address.as_str()).collect();
+                tracing::info!(
+                    node = %id, addresses = addresses.join(","),
+                    "{admission}: a cluster begins once all its founders are up together"
+                );
+            }
+            Admission::Recovering(recovering) => tracing::warn!(
+                node = %id,
+                "{recovering}. It neither votes nor counts. Bring the old folder back, or replace \
+                 the member: `quorate member remove {:x}`, empty this folder, `quorate member add`, \
+                 and start it with --initial-cluster-state existing",
+                id.get()
+            ),
+        }
     }
 
     fn status(&self) -> NodeStatus {
@@ -205,10 +260,25 @@ impl EventLoop {
             committed_configuration: Arc::clone(raft.committed_configuration().1),
             change_waits: raft.change_waits(),
             removed_at: raft.removed_at(),
+            admission: self.driver.admission(),
             pending_count: self.driver.pending_count(),
             transferring: self.transfer.under_way,
             transfers_ended: self.transfer.ended,
         }
+    }
+
+    /// The log takes no more: a leader calls its successor, which is the last that it says. What else
+    /// the driver wants done is left: it belongs to a node that is gone.
+    async fn hand_over(&mut self) {
+        let now = self.shared.clock.now();
+        self.driver.handle(now, Input::DiskFailed, &mut self.outputs);
+        for output in std::mem::take(&mut self.outputs) {
+            if let Output::Send { to, message } = output {
+                self.transport.send(to, message);
+            }
+        }
+        let _late = timeout(LAST_WORDS_PATIENCE, self.transport.drain()).await;
+        self.publish();
     }
 
     /// What the driver has not seen never entered the log: its callers may be told so.

@@ -166,6 +166,7 @@ fn assemble(launch: Launch) -> Result<Assembled, StartError> {
         inputs: Vec::new(),
         outputs: Vec::new(),
         transfer: Transfer::default(),
+        admission_told: None,
     };
     Ok(Assembled { shared, runtime, event_loop, workers })
 }
@@ -188,6 +189,7 @@ fn first_status(opened: &Opened, cluster_id: u64) -> NodeStatus {
         committed_configuration: Arc::clone(raft.committed_configuration().1),
         change_waits: Vec::new(),
         removed_at: raft.removed_at(),
+        admission: opened.driver.admission(),
         pending_count: 0,
         transferring: None,
         transfers_ended: 0,

@@ -22,12 +22,21 @@ pub(crate) struct CallerLimit {
     pub(crate) bytes_max: usize,
 }
 
+/// How the loop is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// At once.
+    AtOnce,
+    /// After it has handed over: the log takes no more, and everything else is sound.
+    HandingOver,
+}
+
 #[derive(Debug, Default)]
 struct Letters {
     inputs: Vec<Input>,
     caller_count: usize,
     caller_bytes: usize,
-    is_stopping: bool,
+    ending: Option<Ending>,
 }
 
 impl Mailbox {
@@ -38,7 +47,7 @@ impl Mailbox {
     /// Something happened. Ignored by a node that is stopping.
     pub(crate) fn push(&self, input: Input) {
         let mut letters = lock(&self.letters);
-        if letters.is_stopping {
+        if letters.ending.is_some() {
             return;
         }
         letters.inputs.push(input);
@@ -50,7 +59,7 @@ impl Mailbox {
     pub(crate) fn push_caller(&self, input: Input, size_bytes: usize) -> Result<(), Refusal> {
         let CallerLimit { count_max, bytes_max } = self.limit;
         let mut letters = lock(&self.letters);
-        if letters.is_stopping {
+        if letters.ending.is_some() {
             return Err(Refusal::Stopped);
         }
         let what = "queued requests";
@@ -68,14 +77,14 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Moves everything that happened into `inputs`, which must be empty. Returns whether the loop
-    /// should end.
-    pub(crate) fn take(&self, inputs: &mut Vec<Input>) -> bool {
+    /// Moves everything that happened into `inputs`, which must be empty. Returns how the loop is to
+    /// end, if it is.
+    pub(crate) fn take(&self, inputs: &mut Vec<Input>) -> Option<Ending> {
         let mut letters = lock(&self.letters);
         std::mem::swap(&mut letters.inputs, inputs);
         letters.caller_count = 0;
         letters.caller_bytes = 0;
-        letters.is_stopping
+        letters.ending
     }
 
     /// Waits until there is something to take.
@@ -87,9 +96,9 @@ impl Mailbox {
         lock(&self.letters).inputs.is_empty()
     }
 
-    /// Takes no more, and tells the loop to end.
-    pub(crate) fn stop(&self) {
-        lock(&self.letters).is_stopping = true;
+    /// Takes no more, and tells the loop to end. Whoever says first how, is obeyed.
+    pub(crate) fn stop(&self, ending: Ending) {
+        lock(&self.letters).ending.get_or_insert(ending);
         self.filled.notify_one();
     }
 }
@@ -136,8 +145,20 @@ mod tests {
     #[test]
     fn a_stopping_node_refuses_callers_and_says_so_to_the_loop() {
         let mailbox = small();
-        mailbox.stop();
+        mailbox.stop(Ending::HandingOver);
         assert_eq!(mailbox.push_caller(Input::Deadline, 0), Err(Refusal::Stopped));
-        assert!(mailbox.take(&mut Vec::new()));
+        assert_eq!(mailbox.take(&mut Vec::new()), Some(Ending::HandingOver));
+    }
+
+    #[test]
+    fn the_first_who_ends_the_loop_says_how() {
+        for first in [Ending::AtOnce, Ending::HandingOver] {
+            let mailbox = small();
+            assert_eq!(mailbox.take(&mut Vec::new()), None);
+            mailbox.stop(first);
+            mailbox.stop(Ending::AtOnce);
+            mailbox.stop(Ending::HandingOver);
+            assert_eq!(mailbox.take(&mut Vec::new()), Some(first));
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! Makes the log, the snapshots and the state machine agree before a node starts (§3.8, §5.1).
 //! Blocks on the disk; knows nothing of threads and connections.
 
-use crate::{Applier, Driver, DriverOptions, Fatal, StartError, StateMachine};
+use crate::{Applier, Driver, DriverOptions, Fatal, OwnDisk, StartError, StateMachine};
 use quorate_core::{
     Configuration, LogId, LogIndex, NodeId, Options, Persist, Raft, SnapshotMeta, Time,
 };
-use quorate_wal::{Disk, Identity, Recovered, SnapshotStore, Wal, WalOptions};
+use quorate_wal::{Disk, Identity, Recovered, SnapshotStore, Standing, Wal, WalOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -79,7 +79,13 @@ pub fn open(request: OpenRequest, machine: OpenMachine) -> Result<Opened, StartE
         request.now,
     )?;
     let (durable, incarnation) = (applier.durable(), request.incarnation);
+    let own = OwnDisk {
+        storage_id: wal.identity().storage_id,
+        era: wal.era(),
+        is_proven: wal.standing() == Standing::Proven,
+    };
     let driver = Driver::new(raft, request.driver_options, durable, reached, incarnation);
+    let driver = driver.on_disk(own);
     Ok(Opened { wal, store, applier, latest, driver })
 }
 
@@ -124,6 +130,14 @@ fn reopen_log(
             node = %id, after = %torn.after,
             "the end of the log was not whole and was cut off: a write that a crash interrupted, \
              and that nobody was told of, unless the disk damaged it afterwards"
+        );
+    }
+    if opened.1.is_mark_lost {
+        tracing::warn!(
+            node = %id,
+            "the file that says how far the log is durable was gone, or not whole, and was made \
+             anew; if the end of the log was damaged as well, that looked like a write that a crash \
+             interrupted"
         );
     }
     Ok(opened)

@@ -2,7 +2,7 @@
 
 use super::apply_thread::ApplyJob;
 use super::clock::Clock;
-use super::mailbox::Mailbox;
+use super::mailbox::{Ending, Mailbox};
 use super::queue::Queue;
 use super::waiters::Waiters;
 use crate::metrics::Metrics;
@@ -53,15 +53,17 @@ impl Shared {
         }
     }
 
-    /// Ends the node. The first reason is the one that is kept.
+    /// Ends the node; a leader that has only lost its log hands over first. The first reason is the
+    /// one that is kept.
     pub(crate) fn fail(&self, failure: NodeFailure) {
+        let hands_over = failure.allows_handover();
         let id = self.status.borrow().id;
         if !matches!(failure, NodeFailure::Stopped) && self.failure.get().is_none() {
             tracing::error!(node = %id, "the node stops: {failure}");
         }
         // A later reason is a consequence of the first.
         let _kept = self.failure.set(Arc::new(failure));
-        self.mailbox.stop();
+        self.mailbox.stop(if hands_over { Ending::HandingOver } else { Ending::AtOnce });
     }
 
     /// Why the node ends or has ended.

@@ -78,6 +78,8 @@ async fn receive(hub: Arc<Hub>, stream: TcpStream, from: SocketAddr, place: Owne
 /// A connection from a peer that was let in.
 struct Inbound {
     from: NodeId,
+    /// The disk that it has.
+    storage_id: u128,
     channel: Channel,
     reader: FrameReader,
     write: OwnedWriteHalf,
@@ -101,7 +103,8 @@ async fn admit(hub: &Arc<Hub>, stream: TcpStream) -> Result<Option<Inbound>, Lin
     };
     reader.admit(&hub.options, Arc::clone(&peer.control.metrics));
     reply(&write, &LinkFrame::Welcome { storage_id: hub.identity.storage_id }).await?;
-    Ok(Some(Inbound { from: hello.from, channel: hello.channel, reader, write }))
+    let Hello { from, storage_id, channel, .. } = hello;
+    Ok(Some(Inbound { from, storage_id, channel, reader, write }))
 }
 
 /// What a caller may begin with.
@@ -164,7 +167,7 @@ async fn step(hub: &Hub, inbound: &mut Inbound) -> Result<(), LinkError> {
     let body = inbound.reader.next().await?;
     let kind = body.first().copied().unwrap_or_default();
     if !is_link_kind(kind) {
-        return hub.received(inbound.from, body);
+        return hub.received(inbound.from, inbound.storage_id, body);
     }
     match take_link_frame(body)? {
         LinkFrame::Ping { token } => reply(&inbound.write, &LinkFrame::Pong { token }).await,

@@ -248,7 +248,8 @@ impl Hub {
         // The core counts terms by what it hears from members; this is none.
         let notice = NotAMember { term: Term::default(), version, position };
         let message = PeerMessage::Raft(Message::NotAMember(notice));
-        self.mailbox.push(Input::Peer { from: by, message });
+        // Not a promise: it is heard from whatever disk.
+        self.mailbox.push(Input::Peer { from: by, storage_id: 0, message });
     }
 
     /// A connection from a peer is open. It takes the place of an older one, whose end nobody may
@@ -271,9 +272,14 @@ impl Hub {
     }
 
     /// A body that is not of the connection itself: for the driver.
-    pub(super) fn received(&self, from: NodeId, body: Bytes) -> Result<(), LinkError> {
+    pub(super) fn received(
+        &self,
+        from: NodeId,
+        storage_id: u128,
+        body: Bytes,
+    ) -> Result<(), LinkError> {
         let message = decode_peer_message(body)?;
-        self.mailbox.push(Input::Peer { from, message });
+        self.mailbox.push(Input::Peer { from, storage_id, message });
         Ok(())
     }
 }

@@ -188,6 +188,23 @@ impl Link {
         }
     }
 
+    /// Writes until nothing waits, or the connection is broken.
+    pub(super) async fn drained(&self) {
+        loop {
+            match self.flush() {
+                Flushed::All | Flushed::Broken => return,
+                Flushed::Share => tokio::task::yield_now().await,
+                Flushed::Blocked => {
+                    let write = lock(&self.state).write.clone();
+                    let Some(write) = write else { return };
+                    if write.writable().await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
     /// Writes whatever the event loop left, until the connection breaks.
     pub(super) async fn keep_writing(&self, write: &OwnedWriteHalf) -> LinkError {
         loop {

@@ -148,10 +148,17 @@ impl Transport {
             PeerMessage::ChangeMembership { .. } | PeerMessage::MembershipReply { .. } => {
                 put(link, true, &message)
             }
-            PeerMessage::Raft(_) => put(link, false, &message),
+            PeerMessage::Raft(_) | PeerMessage::Introduce(_) => put(link, false, &message),
         };
         if flush && !self.dirty.iter().any(|dirty| Arc::ptr_eq(dirty, link)) {
             self.dirty.push(Arc::clone(link));
+        }
+    }
+
+    /// As [`Transport::flush`], but waits until the kernel has taken everything.
+    pub(crate) async fn drain(&mut self) {
+        for link in std::mem::take(&mut self.dirty) {
+            link.drained().await;
         }
     }
 
@@ -191,17 +198,21 @@ fn channel_of(message: &PeerMessage) -> Channel {
         | PeerMessage::ForwardReplies { .. }
         | PeerMessage::ChangeMembership { .. }
         | PeerMessage::MembershipReply { .. } => Channel::Bulk,
+        PeerMessage::Introduce(_) => Channel::Control,
         PeerMessage::Raft(message) => match message {
             // Also without entries: the question whether earlier ones have arrived must not overtake
             // them, or the answer would have them sent again while they are still on their way.
-            Message::AppendEntries(_) | Message::InstallSnapshot(_) => Channel::Bulk,
+            // Nor must the call to campaign: a candidate that lacks what others have in the meantime
+            // is refused by them, and nobody leads until an election timeout has passed.
+            Message::AppendEntries(_) | Message::InstallSnapshot(_) | Message::TimeoutNow(_) => {
+                Channel::Bulk
+            }
             Message::RequestVote(_)
             | Message::RequestVoteResponse(_)
             | Message::AppendEntriesResponse(_)
             | Message::Heartbeat(_)
             | Message::HeartbeatResponse(_)
             | Message::InstallSnapshotResponse(_)
-            | Message::TimeoutNow(_)
             | Message::ReadIndex(_)
             | Message::NotAMember(_)
             | Message::ReadIndexResponse(_) => Channel::Control,
@@ -215,7 +226,7 @@ fn is_owed(message: &PeerMessage) -> bool {
         | PeerMessage::ForwardReplies { .. }
         | PeerMessage::ChangeMembership { .. }
         | PeerMessage::MembershipReply { .. } => true,
-        PeerMessage::Raft(_) => false,
+        PeerMessage::Raft(_) | PeerMessage::Introduce(_) => false,
     }
 }
 

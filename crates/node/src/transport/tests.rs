@@ -9,7 +9,9 @@ use crate::wire::{
 };
 use crate::{Fate, Input, Proposed};
 use bytes::{Buf, Bytes};
-use quorate_core::{Configuration, Entry, Heartbeat, Member, MemberRole, NotAMember, Payload};
+use quorate_core::{
+    Configuration, Entry, Heartbeat, Member, MemberRole, NotAMember, Payload, TimeoutNow,
+};
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -226,7 +228,7 @@ async fn messages_from_a_peer_reach_the_driver() {
     wire.send_message(&heartbeat(1)).await;
     let input = world.input().await;
     assert!(
-        matches!(&input, Input::Peer { from: PEER, message } if *message == heartbeat(1)),
+        matches!(&input, Input::Peer { from: PEER, message, .. } if *message == heartbeat(1)),
         "{input:?}"
     );
 }
@@ -239,6 +241,29 @@ async fn small_messages_go_by_the_control_connection_and_bulk_by_the_other() {
     let mut world = self::world().await;
     let mut control = world.called(Channel::Control).await;
     assert_eq!(world.send_until_heard(&mut control, &heartbeat(1)).await, heartbeat(1));
+}
+
+#[tokio::test]
+async fn the_call_to_succeed_is_sent_behind_the_entries_and_the_last_words_are_waited_for() {
+    let mut world = world().await;
+    let mut bulk = world.called(Channel::Bulk).await;
+    world.send_until_heard(&mut bulk, &forward(10)).await;
+    // More than is written at once.
+    let entries = append(10 << 20);
+    let call = PeerMessage::Raft(Message::TimeoutNow(TimeoutNow { term: Term::new(1) }));
+    world.transport.send(PEER, entries.clone());
+    world.transport.send(PEER, call.clone());
+    let heard = async {
+        let mut heard = Vec::new();
+        while heard.last() != Some(&call) {
+            heard.push(bulk.next_message().await.unwrap());
+        }
+        heard
+    };
+    let ((), heard) =
+        timeout(PATIENCE, async { tokio::join!(world.transport.drain(), heard) }).await.unwrap();
+    // What was sent to see whether the connection is up may still come first.
+    assert!(heard.len() >= 2 && heard[heard.len() - 2] == entries, "after {}", heard.len());
 }
 
 #[tokio::test]
@@ -321,7 +346,7 @@ async fn a_node_that_is_turned_away_as_removed_tells_its_core() {
     let input = world.input().await;
     let told = NotAMember { term: Term::new(0), version: 9, position };
     let expected = PeerMessage::Raft(Message::NotAMember(told));
-    assert!(matches!(&input, Input::Peer { from: PEER, message } if *message == expected));
+    assert!(matches!(&input, Input::Peer { from: PEER, message, .. } if *message == expected));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use super::fate::{put_fate, take_fate};
 use super::members::{put_command, put_outcome, take_command, take_outcome};
 use super::{put_bytes, put_log_id};
 use crate::session::{decode_request, encode_request};
-use crate::{Forwarded, PeerMessage, Proposed};
+use crate::{Forwarded, Introduction, PeerMessage, Proposed, Seen};
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_core::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, ConflictHint, Entry, Heartbeat,
@@ -32,6 +32,7 @@ const FORWARD: u8 = 0x20;
 const FORWARD_REPLIES: u8 = 0x21;
 const CHANGE_MEMBERSHIP: u8 = 0x22;
 const MEMBERSHIP_REPLY: u8 = 0x23;
+const INTRODUCE: u8 = 0x24;
 
 /// Kinds of forwarded commands.
 const PLAIN: u8 = 0;
@@ -78,6 +79,7 @@ pub fn encode_peer_message(message: &PeerMessage, out: &mut BytesMut) {
             out.put_u64_le(*request);
             put_outcome(outcome, out);
         }
+        PeerMessage::Introduce(introduction) => put_introduction(introduction, out),
     }
 }
 
@@ -103,6 +105,7 @@ pub fn decode_peer_message(body: Bytes) -> Result<PeerMessage, WireError> {
             request: cursor.u64("request")?,
             outcome: take_outcome(&mut cursor)?,
         },
+        INTRODUCE => PeerMessage::Introduce(take_introduction(&mut cursor)?),
         kind => PeerMessage::Raft(take_message(kind, &mut cursor)?),
     };
     cursor.finish()?;
@@ -350,6 +353,33 @@ fn check_meta(meta: &SnapshotMeta) -> Result<(), WireError> {
         }
     }
     Ok(())
+}
+
+// ---- Introductions ---------------------------------------------------------------------------
+
+fn put_introduction(introduction: &Introduction, out: &mut BytesMut) {
+    let Introduction { storage_id, era, is_proven, has_history, answers } = *introduction;
+    out.put_u8(INTRODUCE);
+    out.put_u128_le(storage_id);
+    out.put_u32_le(era);
+    out.put_u8(is_proven.into());
+    out.put_u8(has_history.into());
+    out.put_u8(answers.is_some().into());
+    if let Some(Seen { storage_id, era }) = answers {
+        out.put_u128_le(storage_id);
+        out.put_u32_le(era);
+    }
+}
+
+fn take_introduction(cursor: &mut Cursor) -> Result<Introduction, WireError> {
+    let (storage_id, era) = (cursor.u128("storage id")?, cursor.u32("era")?);
+    let (is_proven, has_history) = (cursor.flag("is proven")?, cursor.flag("has history")?);
+    let answers = if cursor.flag("answers")? {
+        Some(Seen { storage_id: cursor.u128("storage id")?, era: cursor.u32("era")? })
+    } else {
+        None
+    };
+    Ok(Introduction { storage_id, era, is_proven, has_history, answers })
 }
 
 // ---- Forwarding ------------------------------------------------------------------------------

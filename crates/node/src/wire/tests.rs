@@ -3,8 +3,8 @@
 use super::hello::{Hello, LinkFrame, put_link_frame, take_link_frame};
 use super::{Channel, ClusterView, Reject, WireError, decode_peer_message, encode_peer_message};
 use crate::{
-    Doubt, Fate, Forwarded, PeerMessage, Proposed, Refusal, SessionId, SessionKey, SessionRefusal,
-    SessionRequest,
+    Doubt, Fate, Forwarded, Introduction, PeerMessage, Proposed, Refusal, Seen, SessionId,
+    SessionKey, SessionRefusal, SessionRequest,
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
@@ -60,9 +60,11 @@ fn configuration() -> impl Strategy<Value = Arc<Configuration>> {
     let change =
         (members(), members()).prop_map(|(target, origin)| Box::new(Change { target, origin }));
     let removed = prop::collection::vec(any::<u64>().prop_map(NodeId::new), 0..4);
-    (any::<u64>(), members(), prop::option::of(change), removed).prop_map(
-        |(version, members, change, removed)| {
-            Arc::new(Configuration { version, members, change, removed })
+    let storages =
+        prop::collection::btree_map(any::<u64>().prop_map(NodeId::new), any::<u128>(), 0..4);
+    (any::<u64>(), members(), prop::option::of(change), removed, storages).prop_map(
+        |(version, members, change, removed, storages)| {
+            Arc::new(Configuration { version, members, change, removed, storages })
         },
     )
 }
@@ -227,7 +229,21 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
             .prop_map(|((incarnation, request), outcome)| {
                 PeerMessage::MembershipReply { incarnation, request, outcome }
             }),
+        introduction().prop_map(PeerMessage::Introduce),
     ]
+}
+
+fn introduction() -> impl Strategy<Value = Introduction> {
+    let seen = any::<(u128, u32)>().prop_map(|(storage_id, era)| Seen { storage_id, era });
+    (any::<(u128, u32, bool, bool)>(), prop::option::of(seen)).prop_map(
+        |((storage_id, era, is_proven, has_history), answers)| Introduction {
+            storage_id,
+            era,
+            is_proven,
+            has_history,
+            answers,
+        },
+    )
 }
 
 fn membership_command() -> impl Strategy<Value = MembershipCommand> {

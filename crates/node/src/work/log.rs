@@ -14,6 +14,8 @@ use std::collections::VecDeque;
 pub enum LogJob {
     /// Makes this durable, in the order asked for.
     Persist(Persist),
+    /// Notes for good that this disk holds all that the node has promised.
+    Prove,
     /// Reads entries back.
     Load(LoadRequest),
     /// Forgets the entries up to a snapshot, and then the snapshots before it.
@@ -27,7 +29,7 @@ impl LogJob {
         OVERHEAD_BYTES
             + match self {
                 Self::Persist(persist) => persist.entries.iter().map(Entry::size_bytes).sum(),
-                Self::Load(_) | Self::Release(_) => 0,
+                Self::Prove | Self::Load(_) | Self::Release(_) => 0,
             }
     }
 }
@@ -78,7 +80,7 @@ impl LogWorker {
     pub fn add(&mut self, job: LogJob) {
         match job {
             LogJob::Persist(persist) => self.persists.push(persist),
-            LogJob::Load(_) | LogJob::Release(_) => self.later.push_back(job),
+            LogJob::Prove | LogJob::Load(_) | LogJob::Release(_) => self.later.push_back(job),
         }
     }
 
@@ -148,6 +150,10 @@ impl LogWorker {
 
     fn other(&mut self, job: LogJob) -> Result<LogDone, NodeFailure> {
         match job {
+            LogJob::Prove => {
+                self.wal.prove().map_err(NodeFailure::Log)?;
+                Ok(LogDone { input: Some(Input::Proved), ..LogDone::default() })
+            }
             LogJob::Load(request) => {
                 let LoadRequest { first, last, max_bytes, .. } = request;
                 let entries = self.wal.read(first, last, max_bytes).map_err(NodeFailure::Log)?;

@@ -47,6 +47,7 @@ impl TryFrom<Output> for Job {
     fn try_from(output: Output) -> Result<Self, Output> {
         Ok(match output {
             Output::Persist(persist) => Self::Log(LogJob::Persist(persist)),
+            Output::Prove => Self::Log(LogJob::Prove),
             Output::Load(request) => Self::Log(LogJob::Load(request)),
             Output::ReleasePrefix { base } => Self::Log(LogJob::Release(base)),
             Output::Apply(batch) => Self::Machine(MachineJob::Batch(batch)),

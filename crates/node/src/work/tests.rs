@@ -5,7 +5,7 @@ use super::*;
 use crate::{Applier, Committed, Fatal, Input, QueryError, Replies, SnapshotView, StateMachine};
 use bytes::Bytes;
 use quorate_core::{Configuration, LogId, LogIndex, NodeId, SnapshotMeta, Term};
-use quorate_wal::{RealDisk, SnapshotStore};
+use quorate_wal::{Identity, RealDisk, SnapshotStore, Standing, Wal, WalOptions};
 use std::io::{Read, Write};
 
 /// A state that is nothing but how far it has come.
@@ -93,4 +93,24 @@ fn a_snapshot_that_is_wanted_while_another_is_written_is_taken_after_it() {
     let done = worker.work().unwrap().unwrap();
     let ready = done.inputs.iter().filter(|input| matches!(input, Input::SnapshotReady { .. }));
     assert_eq!(ready.count(), 2, "the one that was written covers what the other was wanted for");
+}
+
+#[test]
+fn a_disk_is_called_proven_once_that_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let node_id = NodeId::new(1);
+    let identity = Identity { cluster_id: 7, node_id, storage_id: 1 };
+    let configuration = Arc::new(Configuration::default());
+    let initial = SnapshotMeta { last_included: LogId::ORIGIN, configuration };
+    let disk = Arc::new(RealDisk);
+    let options = WalOptions::default();
+    let (wal, _) = Wal::create(disk.clone(), dir.path(), options, identity, initial).unwrap();
+    assert_eq!(wal.standing(), Standing::Unproven);
+    let mut worker = LogWorker::new(wal);
+    worker.add(LogJob::Prove);
+    let done = worker.work().unwrap().unwrap();
+    assert!(matches!(done.input, Some(Input::Proved)));
+    drop(worker);
+    let (wal, _) = Wal::open(disk, dir.path(), options, 7, node_id).unwrap();
+    assert_eq!((wal.standing(), wal.era()), (Standing::Proven, 2));
 }

@@ -14,6 +14,7 @@ pub(crate) use content::Content;
 pub(crate) use gateway::{from_json, requests_of};
 
 use crate::caller::PeerIdentity;
+use crate::listener::Serves;
 use crate::service::Service;
 use bytes::Bytes;
 use http::header::{
@@ -29,14 +30,15 @@ pub(crate) const fn body_bytes_max(message_bytes_max: usize) -> usize {
     message_bytes_max * 2
 }
 
-/// The answer to one request.
+/// The answer to one request, where `serves` is served.
 pub(crate) async fn respond(
     service: &Service,
     peer: &PeerIdentity,
+    serves: Serves,
     head: &Parts,
     body: Bytes,
 ) -> Response<Content> {
-    let mut response = route(service, peer, head, body).await;
+    let mut response = route(service, peer, serves, head, body).await;
     // Browsers ask other origins' servers only if these allow it; etcd allows everybody.
     let headers = response.headers_mut();
     headers.insert(
@@ -59,6 +61,7 @@ pub(crate) fn refuse_body(size: usize, limit: usize) -> Response<Bytes> {
 async fn route(
     service: &Service,
     peer: &PeerIdentity,
+    serves: Serves,
     head: &Parts,
     body: Bytes,
 ) -> Response<Content> {
@@ -66,6 +69,9 @@ async fn route(
         return Response::new(Content::Whole(Bytes::new()));
     }
     let path = head.uri.path();
+    if !serves.has_page(path) {
+        return pages::not_found().map(Content::Whole);
+    }
     if path.starts_with("/v3/") || path.starts_with("/v3beta/") {
         return gateway::respond(service, peer, head, &body).await;
     }
@@ -82,6 +88,6 @@ async fn page(service: &Service, head: &Parts) -> Response<Bytes> {
         "/health" => pages::health(service, head.uri.query().unwrap_or_default()).await,
         "/version" => pages::version(),
         "/metrics" => pages::metrics(service),
-        _ => pages::plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+        _ => pages::not_found(),
     }
 }

@@ -9,6 +9,10 @@ use http::{Response, StatusCode};
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// A page of plain words.
+pub(super) fn not_found() -> Response<Bytes> {
+    plain(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
 pub(super) fn plain(status: StatusCode, text: &'static str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from_static(text.as_bytes()));
     *response.status_mut() = status;

@@ -4,6 +4,7 @@
 use super::Service;
 use crate::caller::Caller;
 use crate::errors::Rejection;
+use crate::method::Method;
 use bytes::{Bytes, BytesMut};
 use quorate_etcd_api::etcdserverpb::SnapshotResponse;
 use quorate_kv::SnapshotError;
@@ -28,7 +29,8 @@ pub(crate) struct Backup {
 
 impl Service {
     /// Begins a backup of what this member has now.
-    pub(crate) fn backup(&self, _caller: &Caller) -> Result<Backup, Rejection> {
+    pub(crate) fn backup(&self, caller: &Caller) -> Result<Backup, Rejection> {
+        self.enter_now(Method::Snapshot, caller)?;
         let place = self.backups.clone().try_acquire_owned();
         let place = place.map_err(|_| Rejection::TooManyRequests)?;
         let backup = self.reader.backup();

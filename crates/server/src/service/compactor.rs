@@ -6,7 +6,7 @@ use crate::errors::Rejection;
 use crate::options::AutoCompaction;
 use prost::Message;
 use quorate_kv::api::CompactionRequest;
-use quorate_kv::{CommandTag, OpError};
+use quorate_kv::{CallerMessage, Command, CommandTag, OpError};
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -119,7 +119,9 @@ impl Service {
         let revision = i64::try_from(target).unwrap_or(i64::MAX);
         let request = CompactionRequest { revision, physical: false }.encode_to_vec();
         let deadline = Instant::now() + self.options.request_timeout;
-        self.propose(CommandTag::Compact, &request, deadline).await.map(drop)
+        let own_account = CallerMessage::system();
+        let command = Command::wrap_for(CommandTag::Compact, &request, Some(&own_account));
+        self.outcome_of(command, deadline).await.map(drop)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The key-value methods: validate, then read from the store or propose to the log. Must not know
 //! how a request came or what a revision means.
 
+use super::gate::sender;
 use super::{Service, time_left};
 use crate::errors::{self, Rejection};
 use crate::grpc::frame;
@@ -9,7 +10,7 @@ use prost::Message;
 use quorate_kv::api::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, Request, RequestOp, TxnRequest,
 };
-use quorate_kv::{Command, CommandReply, CommandTag, Outcome, RequestError};
+use quorate_kv::{Access, Command, CommandReply, CommandTag, Outcome, RequestError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -22,6 +23,7 @@ impl Service {
         &self,
         message: Bytes,
         deadline: Instant,
+        access: &Access,
     ) -> Result<Bytes, Rejection> {
         let request = RangeRequest::decode(message)?;
         let Request::Range(request) = self.validated(Request::Range(request))? else {
@@ -34,33 +36,44 @@ impl Service {
             self.confirm(deadline).await?;
         }
         let is_small = is_small(&request);
-        let (reader, origin) = (self.reader.clone(), self.origin());
+        let (reader, origin, access) = (self.reader.clone(), self.origin(), access.clone());
         let read = move || {
-            let mut response = reader.range(&request)?;
+            let mut response = reader.range_for(&access, &request)?;
             origin.complete(&mut response.header);
             Ok(frame::encode(&response))
         };
         if is_small { read() } else { Box::pin(self.apart(deadline, read)).await }
     }
 
-    pub(super) async fn put(&self, message: Bytes, deadline: Instant) -> Result<Bytes, Rejection> {
+    pub(super) async fn put(
+        &self,
+        message: Bytes,
+        deadline: Instant,
+        access: &Access,
+    ) -> Result<Bytes, Rejection> {
         let request = PutRequest::decode(message.clone())?;
         self.validated(Request::Put(request))?;
         self.check_space(message.len(), deadline).await?;
-        self.propose(CommandTag::Put, &message, deadline).await
+        self.propose(CommandTag::Put, &message, access, deadline).await
     }
 
     pub(super) async fn delete_range(
         &self,
         message: Bytes,
         deadline: Instant,
+        access: &Access,
     ) -> Result<Bytes, Rejection> {
         let request = DeleteRangeRequest::decode(message.clone())?;
         self.validated(Request::DeleteRange(request))?;
-        self.propose(CommandTag::DeleteRange, &message, deadline).await
+        self.propose(CommandTag::DeleteRange, &message, access, deadline).await
     }
 
-    pub(super) async fn txn(&self, message: Bytes, deadline: Instant) -> Result<Bytes, Rejection> {
+    pub(super) async fn txn(
+        &self,
+        message: Bytes,
+        deadline: Instant,
+        access: &Access,
+    ) -> Result<Bytes, Rejection> {
         let request = TxnRequest::decode(message.clone())?;
         let Request::Txn(request) = self.validated(Request::Txn(request))? else {
             return Err(Rejection::Internal);
@@ -69,15 +82,15 @@ impl Service {
             if quorate_kv::may_put(&request) {
                 self.check_space(message.len(), deadline).await?;
             }
-            return self.propose(CommandTag::Txn, &message, deadline).await;
+            return self.propose(CommandTag::Txn, &message, access, deadline).await;
         }
         if !is_serializable(&request) {
             self.confirm(deadline).await?;
         }
         let is_small = is_small_txn(&request);
-        let (reader, origin) = (self.reader.clone(), self.origin());
+        let (reader, origin, access) = (self.reader.clone(), self.origin(), access.clone());
         let read = move || {
-            let response = reader.txn_read_only(&request)?;
+            let response = reader.txn_read_only_for(&access, &request)?;
             let mut response = response.ok_or(Rejection::Internal)?;
             origin.complete(&mut response.header);
             Ok(frame::encode(&response))
@@ -89,9 +102,10 @@ impl Service {
         &self,
         message: Bytes,
         deadline: Instant,
+        access: &Access,
     ) -> Result<Bytes, Rejection> {
         let request = CompactionRequest::decode(message.clone())?;
-        let answer = self.propose(CommandTag::Compact, &message, deadline).await?;
+        let answer = self.propose(CommandTag::Compact, &message, access, deadline).await?;
         if request.physical {
             self.wait_compacted(request.revision, deadline).await?;
         }
@@ -120,17 +134,19 @@ impl Service {
         Ok(request)
     }
 
-    /// Proposes a request as it came; the answer to it.
+    /// Proposes a request as it came, on behalf of somebody; the answer to it.
     pub(super) async fn propose(
         &self,
         tag: CommandTag,
         request: &[u8],
+        access: &Access,
         deadline: Instant,
     ) -> Result<Bytes, Rejection> {
         if request.len() > self.options.request_bytes_max {
             return Err(Rejection::RequestTooLarge);
         }
-        let outcome = self.outcome_of(Command::wrap(tag, request), deadline).await?;
+        let command = Command::wrap_for(tag, request, sender(access).as_ref());
+        let outcome = self.outcome_of(command, deadline).await?;
         self.encode_outcome(outcome)
     }
 
@@ -189,7 +205,9 @@ impl Service {
                 Ok(frame::encode(&response))
             }
             // No client asks for these as such.
-            Outcome::LeaseRenew(_) | Outcome::LeaseExpire(_) => Err(Rejection::Internal),
+            Outcome::LeaseRenew(_) | Outcome::LeaseExpire(_) | Outcome::Auth(_) => {
+                Err(Rejection::Internal)
+            }
             Outcome::Alarm(mut response) => {
                 self.origin().complete(&mut response.header);
                 Ok(frame::encode(&response))

@@ -11,7 +11,7 @@ use quorate::core::{MemberRole, NodeId};
 use quorate_etcd_api::etcdserverpb::downgrade_request::DowngradeAction;
 use quorate_etcd_api::etcdserverpb::{self as pb};
 use quorate_kv::{
-    AlarmAction, AlarmKind, AlarmRequest, AlarmResponse, CommandTag, OpError, Revision,
+    Access, AlarmAction, AlarmKind, AlarmRequest, AlarmResponse, CommandTag, OpError, Revision,
 };
 use tokio::time::Instant;
 
@@ -24,14 +24,16 @@ impl Service {
         &self,
         message: Bytes,
         deadline: Instant,
+        access: &Access,
     ) -> Result<Bytes, Rejection> {
         let request = AlarmRequest::decode(message.clone())?;
         let kind = AlarmKind::try_from(request.alarm).map_err(|_| OpError::UnknownAlarm)?;
         let action = AlarmAction::try_from(request.action).map_err(|_| OpError::UnknownAlarm)?;
         if action != AlarmAction::Get {
-            return self.propose(CommandTag::Alarm, &message, deadline).await;
+            return self.propose(CommandTag::Alarm, &message, access, deadline).await;
         }
         self.confirm(deadline).await?;
+        self.reader.auth().admit(access)?;
         let mut response = AlarmResponse { header: None, alarms: self.reader.alarms(kind) };
         let header = response.header.get_or_insert_default();
         header.revision = self.reader.revision().to_wire();

@@ -1,21 +1,26 @@
 //! What the server does for a request, however it came: admission, then the method. Everything
 //! here works on protobuf bytes in both directions. Must not know HTTP.
 
+mod auth;
 mod backup;
 mod cluster;
 mod compactor;
+mod gate;
 mod kv;
 mod lease;
 mod maintenance;
 mod members;
 pub(crate) mod plan;
 mod space;
+mod standing;
 mod watch;
+mod watch_rights;
 
 pub(crate) use backup::Backup;
 pub(crate) use watch::WatchSession;
 
 use crate::admission::Admission;
+use crate::auth::{Passwords, Tokens};
 use crate::caller::Caller;
 use crate::errors::Rejection;
 use crate::method::Method;
@@ -25,6 +30,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use quorate::{Consistency, Node};
 use quorate_kv::api::ResponseHeader;
+use quorate_kv::auth::AuthFeed;
 use quorate_kv::watch::WatchHub;
 use quorate_kv::{AlarmKind, Reader};
 use std::sync::Arc;
@@ -47,10 +53,16 @@ pub(crate) struct Service {
     connections: Arc<Semaphore>,
     watches: WatchHub,
     leases: lease::Leases,
+    tokens: Arc<Tokens>,
+    /// What tells the tokens of new ones.
+    _token_feed: AuthFeed,
+    passwords: Passwords,
     /// Signalled when the store has something new for the watches.
     published: Arc<Notify>,
     /// Whether a leader is known; for streams that require one.
     leader_known: watch_channel::Sender<bool>,
+    /// Tells the streams of watches that users, roles or what they permit have changed.
+    rights_changed: watch_channel::Sender<()>,
     /// Set when streams shall end, which would go on for ever otherwise.
     stopping: watch_channel::Sender<bool>,
 }
@@ -71,11 +83,18 @@ impl Service {
         let signal = Arc::clone(&published);
         let watches = WatchHub::new(&reader, options.watch, move || signal.notify_one());
         let leases = lease::Leases::new(&reader, options.lease_takeover_grace);
+        let tokens = Arc::new(Tokens::new(options.auth_token_ttl));
+        let hearing = Arc::clone(&tokens);
+        let token_feed = AuthFeed::new(&reader, move |news| hearing.hear(news));
         Self {
             watches,
             leases,
+            tokens,
+            _token_feed: token_feed,
+            passwords: Passwords::new(options.bcrypt_cost),
             published,
             leader_known: watch_channel::Sender::new(true),
+            rights_changed: watch_channel::Sender::new(()),
             stopping: watch_channel::Sender::new(false),
             admission: Admission::new(options.pending_bytes_max, options.pending_count_max),
             metrics: Metrics::default(),
@@ -121,20 +140,22 @@ impl Service {
         method: Method,
         message: Bytes,
         deadline: Instant,
-        _caller: &Caller,
+        caller: &Caller,
     ) -> Result<Bytes, Rejection> {
         let _place = self.admission.admit(message.len())?;
         if self.is_learner() && !matches!(method, Method::Range | Method::Status) {
             return Err(Rejection::Learner);
         }
+        let access = &self.enter(method, caller, deadline).await?;
+        let asked = |message| auth::Asked { message, deadline, access };
         match method {
-            Method::Range => self.range(message, deadline).await,
-            Method::Put => self.put(message, deadline).await,
-            Method::DeleteRange => self.delete_range(message, deadline).await,
-            Method::Txn => self.txn(message, deadline).await,
-            Method::Compact => self.compact(message, deadline).await,
+            Method::Range => self.range(message, deadline, access).await,
+            Method::Put => self.put(message, deadline, access).await,
+            Method::DeleteRange => self.delete_range(message, deadline, access).await,
+            Method::Txn => self.txn(message, deadline, access).await,
+            Method::Compact => self.compact(message, deadline, access).await,
             Method::Status => Ok(self.member_status()),
-            Method::Alarm => Box::pin(self.alarm(message, deadline)).await,
+            Method::Alarm => Box::pin(self.alarm(message, deadline, access)).await,
             Method::Defragment => Self::defragment(message),
             Method::Hash => Box::pin(self.hash(message, deadline)).await,
             Method::HashKv => Box::pin(self.hash_kv(message, deadline)).await,
@@ -146,10 +167,27 @@ impl Service {
             Method::MemberUpdate => Box::pin(self.member_update(message, deadline)).await,
             Method::MemberPromote => Box::pin(self.member_promote(message, deadline)).await,
             Method::HealthCheck => Self::health_check(message),
-            Method::LeaseGrant => self.lease_grant(message, deadline).await,
-            Method::LeaseRevoke => self.lease_revoke(message, deadline).await,
-            Method::LeaseTimeToLive => self.lease_time_to_live(message, deadline).await,
-            Method::LeaseLeases => self.lease_leases(message, deadline).await,
+            Method::LeaseGrant => self.lease_grant(message, deadline, access).await,
+            Method::LeaseRevoke => self.lease_revoke(message, deadline, access).await,
+            Method::LeaseTimeToLive => self.lease_time_to_live(message, deadline, access).await,
+            Method::LeaseLeases => self.lease_leases(message, deadline, access).await,
+            Method::Authenticate => self.authenticate(message, deadline).await,
+            Method::AuthEnable => self.change(auth::enable, asked(message)).await,
+            Method::AuthDisable => self.change(auth::disable, asked(message)).await,
+            Method::AuthStatus => self.show(auth::status, asked(message)).await,
+            Method::UserAdd => self.user_add(asked(message)).await,
+            Method::UserGet => self.show(auth::user_get, asked(message)).await,
+            Method::UserList => self.show(auth::user_list, asked(message)).await,
+            Method::UserDelete => self.change(auth::user_delete, asked(message)).await,
+            Method::UserChangePassword => self.user_change_password(asked(message)).await,
+            Method::UserGrantRole => self.change(auth::user_grant, asked(message)).await,
+            Method::UserRevokeRole => self.change(auth::user_revoke, asked(message)).await,
+            Method::RoleAdd => self.change(auth::role_add, asked(message)).await,
+            Method::RoleGet => self.show(auth::role_get, asked(message)).await,
+            Method::RoleList => self.show(auth::role_list, asked(message)).await,
+            Method::RoleDelete => self.change(auth::role_delete, asked(message)).await,
+            Method::RoleGrantPermission => self.change(auth::role_permit, asked(message)).await,
+            Method::RoleRevokePermission => self.change(auth::role_forbid, asked(message)).await,
             // Streams are no calls: see `grpc::stream`, `http::gateway`.
             Method::Watch
             | Method::LeaseKeepAlive
@@ -160,23 +198,6 @@ impl Service {
             | Method::Reflection
             | Method::ReflectionAlpha
             // These are not built yet.
-            | Method::Authenticate
-            | Method::AuthEnable
-            | Method::AuthDisable
-            | Method::AuthStatus
-            | Method::UserAdd
-            | Method::UserGet
-            | Method::UserList
-            | Method::UserDelete
-            | Method::UserChangePassword
-            | Method::UserGrantRole
-            | Method::UserRevokeRole
-            | Method::RoleAdd
-            | Method::RoleGet
-            | Method::RoleList
-            | Method::RoleDelete
-            | Method::RoleGrantPermission
-            | Method::RoleRevokePermission
             | Method::Lock
             | Method::Unlock
             | Method::Campaign
@@ -226,6 +247,9 @@ impl Service {
     ) -> Health {
         if self.node.failure().now_or_never().is_some() {
             return Health::Unhealthy { reason: "SERVER STOPPED".to_owned() };
+        }
+        if let Some(reason) = self.not_admitted() {
+            return Health::Unhealthy { reason };
         }
         let alarms = self.reader.alarms(AlarmKind::None);
         let mut alarms = alarms.into_iter().map(cluster::alarm_name);

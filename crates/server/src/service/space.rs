@@ -4,7 +4,9 @@
 use super::{Service, time_left};
 use crate::errors::Rejection;
 use prost::Message;
-use quorate_kv::{AlarmAction, AlarmKind, AlarmRequest, Command, CommandTag, OpError};
+use quorate_kv::{
+    AlarmAction, AlarmKind, AlarmRequest, CallerMessage, Command, CommandTag, OpError,
+};
 use tokio::time::Instant;
 
 /// What etcd counts for a key beside its bytes.
@@ -45,7 +47,10 @@ impl Service {
             member_id: own,
             alarm: AlarmKind::NoSpace.into(),
         };
-        let command = Command::wrap(CommandTag::Alarm, &request.encode_to_vec());
+        // Whoever fills the store need not be one who may raise alarms.
+        let own_account = CallerMessage::system();
+        let request = request.encode_to_vec();
+        let command = Command::wrap_for(CommandTag::Alarm, &request, Some(&own_account));
         let fate = self.node.propose(command, time_left(deadline)).await;
         tracing::warn!(
             quota_bytes = self.options.quota_bytes,

@@ -1,6 +1,7 @@
 //! Watches: the task that lets the store's hub go on, and the session of one client's stream. Must
 //! not know how requests and responses travel.
 
+use super::watch_rights::WatchRights;
 use super::{Origin, Service};
 use crate::caller::Caller;
 use crate::errors::Rejection;
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use prost::Message;
 use quorate::Node;
 use quorate_kv::EngineError;
-use quorate_kv::watch::{Pulled, WatchRequest, WatchResponse, WatchStream};
+use quorate_kv::watch::{Pulled, WatchRequest, WatchRequestKind, WatchResponse, WatchStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -19,8 +20,13 @@ impl Service {
     /// Hands what is new in the store to those who watch, for as long as it is polled. One piece at
     /// a time: others have their turn in between.
     pub(crate) async fn feed_watches(&self) {
+        let mut auth = self.reader.auth();
         loop {
             self.published.notified().await;
+            let seen = std::mem::replace(&mut auth, self.reader.auth());
+            if !Arc::ptr_eq(&seen, &auth) {
+                self.rights_changed.send_replace(());
+            }
             loop {
                 match self.watches.advance() {
                     Ok(true) => tokio::task::yield_now().await,
@@ -52,16 +58,18 @@ impl Service {
 
     /// The session of a stream of watches. If the client requires a leader, the session ends
     /// without one.
-    pub(crate) fn watch_session(&self, requires_leader: bool, _caller: &Caller) -> WatchSession {
+    pub(crate) fn watch_session(&self, requires_leader: bool, caller: &Caller) -> WatchSession {
         let woken = Arc::new(Notify::new());
         let signal = Arc::clone(&woken);
         WatchSession {
             stream: self.watches.stream(move || signal.notify_one()),
+            rights: WatchRights::new(self, caller),
             woken,
             ticks: ticks(self.options.watch_progress_interval),
             stopping: self.stopping.subscribe(),
             node: self.node.clone(),
             leader_known: self.leader_known.subscribe(),
+            rights_changed: self.rights_changed.subscribe(),
             leaderless: None,
             leaderless_timeout: requires_leader.then_some(self.options.leaderless_timeout),
             unread_count_max: self.options.watch_unread_count_max,
@@ -84,11 +92,13 @@ fn ticks(interval: Duration) -> Interval {
 /// One client's stream of watches.
 pub(crate) struct WatchSession {
     stream: WatchStream,
+    rights: WatchRights,
     woken: Arc<Notify>,
     ticks: Interval,
     stopping: watch_channel::Receiver<bool>,
     node: Node,
     leader_known: watch_channel::Receiver<bool>,
+    rights_changed: watch_channel::Receiver<()>,
     /// When the leader was missed first.
     leaderless: Option<Instant>,
     leaderless_timeout: Option<Duration>,
@@ -103,7 +113,14 @@ impl WatchSession {
 
     /// Takes a request, as the protobuf message that the client sent.
     pub(crate) fn request(&mut self, message: Bytes) -> Result<(), Rejection> {
-        self.stream.request(WatchRequest::decode(message)?);
+        let request = WatchRequest::decode(message)?;
+        if let Some(WatchRequestKind::Create(create)) = &request.kind
+            && let Err(reason) = self.rights.admit(create)
+        {
+            self.stream.refuse(reason);
+            return Ok(());
+        }
+        self.stream.request(request);
         Ok(())
     }
 
@@ -118,7 +135,9 @@ impl WatchSession {
                 self.wait(false).await?;
                 continue;
             }
+            self.rights.look_again(&mut self.stream);
             match self.stream.pull().map_err(broken)? {
+                Pulled::Response(response) if !self.rights.may_show(&response) => {}
                 Pulled::Response(mut response) => {
                     self.origin().complete(&mut response.header);
                     return Ok(response);
@@ -134,6 +153,8 @@ impl WatchSession {
         let leaderless = self.leaderless_at();
         tokio::select! {
             () = self.woken.notified(), if can_send => {}
+            // Who cannot be told now looks again when they can.
+            _ = self.rights_changed.changed(), if can_send => {}
             _ = self.ticks.tick(), if can_send => self.stream.tick(),
             // The service itself is gone if this fails.
             changed = self.stopping.changed() => {

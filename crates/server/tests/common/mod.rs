@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quorate::core::{Configuration, Member, MemberRole, NodeId};
 use quorate::{Node, Options};
 use quorate_kv::{BackgroundThread, MemoryEngine};
-use quorate_server::{MemberContext, ServeError, ServerOptions, serve};
+use quorate_server::{Listener, MemberContext, Security, ServeError, ServerOptions, Serves, serve};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,9 @@ const CLIENT_URL: &str = "http://127.0.0.1:12379";
 
 /// A single member that serves.
 pub struct Server {
+    /// Its first listener's.
     pub address: SocketAddr,
+    pub addresses: Vec<SocketAddr>,
     pub node: Node,
     stop: oneshot::Sender<()>,
     served: JoinHandle<Result<(), ServeError>>,
@@ -36,6 +38,11 @@ impl Server {
     }
 
     pub async fn start_with(options: ServerOptions) -> Self {
+        Self::start_at(options, vec![(Security::Plain, Serves::Everything)]).await
+    }
+
+    /// One with so many listeners.
+    pub async fn start_at(options: ServerOptions, doors: Vec<(Security, Serves)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let engine = Arc::new(MemoryEngine::new());
         let (machine, reader) =
@@ -54,13 +61,17 @@ impl Server {
             .unwrap();
         let mut changes = node.status_changes();
         changes.wait_for(|status| status.leader.is_some()).await.unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+        for (security, serves) in doors {
+            let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            addresses.push(socket.local_addr().unwrap());
+            listeners.push(Listener { socket, security, serves });
+        }
         let (stop, stopped) = oneshot::channel();
-        let served = tokio::spawn(serve(vec![listener], node.clone(), reader, options, async {
+        let served = tokio::spawn(serve(listeners, node.clone(), reader, options, async {
             let _ = stopped.await;
         }));
-        Self { address, node, stop, served, _dir: dir }
+        Self { address: addresses[0], addresses, node, stop, served, _dir: dir }
     }
 
     /// Stops the server, then the node.

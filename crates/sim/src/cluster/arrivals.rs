@@ -80,7 +80,8 @@ impl<A: Application> Cluster<A> {
             self.trace.note(Note { at: self.now, node: Some(to), what });
         }
         self.tell_received(from, to, &message);
-        self.tell(to, Input::Peer { from, message });
+        let storage_id = self.nodes.get(&from).map_or(0, |node| node.storage_id);
+        self.tell(to, Input::Peer { from, storage_id, message });
         Ok(())
     }
 

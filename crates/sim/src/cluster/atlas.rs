@@ -113,6 +113,10 @@ impl<A: Application> Cluster<A> {
     /// Somebody whose disk may be touched for good: whoever has been touched before, or anybody
     /// without whom enough voters stay sound.
     fn touchable(&mut self) -> Option<NodeId> {
+        // Before the cluster is founded nobody can be spared.
+        if !self.is_founded() {
+            return None;
+        }
         let may_any = !self.options.faults.disk.spares_majority;
         let is_spare = |id| self.suffice(|other| other != id && self.is_sound(other));
         let candidates: Vec<NodeId> = self
@@ -138,9 +142,14 @@ impl<A: Application> Cluster<A> {
         ids.filter(|id| self.is_sound(*id) && is_voter(*id)).collect()
     }
 
-    /// Whether a disk holds what it should.
+    /// Whether a disk holds what it should, and is the one that the members know.
     pub(super) fn is_sound(&self, id: NodeId) -> bool {
-        self.nodes.get(&id).is_some_and(|node| !node.is_touched)
+        self.nodes.get(&id).is_some_and(|node| !node.is_touched) && !self.is_adrift(id)
+    }
+
+    /// Whether a disk does not hold what was written to it.
+    pub(super) fn has_gone_bad(&self, id: NodeId) -> bool {
+        self.nodes.get(&id).is_some_and(|node| node.is_touched)
     }
 
     /// Whether enough voters are sound to decide, whoever the members are or may become.

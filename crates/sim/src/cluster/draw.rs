@@ -50,6 +50,15 @@ pub(super) fn draw_changes(rng: &mut Rng) -> Option<Duration> {
     Some(every)
 }
 
+/// In a third of the worlds members' disks are replaced by empty ones, seldom or now and then.
+pub(super) fn draw_wipes(rng: &mut Rng) -> Option<Duration> {
+    match rng.below(6) {
+        0 => Some(rng.duration(millis(1_000), millis(6_000))),
+        1 => Some(rng.duration(millis(6_000), millis(60_000))),
+        _ => None,
+    }
+}
+
 /// Short and long timeouts: what is rare at one speed is common at another.
 pub(super) fn draw_timeouts(raft: &mut Options, rng: &mut Rng) {
     raft.heartbeat_interval = rng.duration(millis(20), millis(100));

@@ -68,11 +68,12 @@ pub(super) enum Trouble {
     Damage,
     Loss,
     Change,
+    Wipe,
 }
 
 impl Trouble {
     /// All of them.
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Crash,
         Self::Partition,
         Self::Swizzle,
@@ -86,6 +87,7 @@ impl Trouble {
         Self::Damage,
         Self::Loss,
         Self::Change,
+        Self::Wipe,
     ];
 }
 

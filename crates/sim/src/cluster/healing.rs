@@ -143,11 +143,15 @@ impl<A: Application> Cluster<A> {
             self.compare_states()?;
             return Ok(self.application.verdict()?);
         }
-        if self.options.heals_core_first {
+        // Founding takes everybody.
+        if self.options.heals_core_first && self.is_founded() {
             self.demand_of_core()?;
         }
         self.heal();
         self.demand_answers_to_reads()?;
+        self.wait_for("no common leader and log", Self::is_converged)?;
+        self.wait_for("a machine with a new disk is not taken back", Self::wiped_are_back)?;
+        self.wait_for("the disk of a member is not recorded", Self::disks_are_known)?;
         self.wait_for("no common leader and log", Self::is_converged)?;
         self.scan()?;
         self.wait_for("not everything applied everywhere", Self::is_converged)?;
@@ -156,6 +160,12 @@ impl<A: Application> Cluster<A> {
         self.rest()?;
         self.demand_handover()?;
         Ok(self.application.verdict()?)
+    }
+
+    /// The configuration says which disk every member has that runs.
+    fn disks_are_known(&self) -> bool {
+        let Some(members) = self.settled_members() else { return false };
+        self.is_unrecorded(&members).is_none()
     }
 
     /// Once the cluster has been together for a while no read is open: a node asks again until it
@@ -184,7 +194,9 @@ impl<A: Application> Cluster<A> {
         };
         // Whoever was removed has nobody to ask, and refuses when its caller's time is up.
         let members = self.settled_members();
-        let owes = |node: &&SimNode| members.as_ref().is_none_or(|ids| ids.contains(&node.id));
+        let owes = |node: &&SimNode| {
+            members.as_ref().is_none_or(|ids| ids.contains(&node.id)) && !self.is_adrift(node.id)
+        };
         self.nodes.values().filter(owes).find(has_open_read).map(|node| node.id)
     }
 
@@ -276,6 +288,7 @@ impl<A: Application> Cluster<A> {
 
     fn let_a_moment_pass(&mut self) -> Result<(), Breach> {
         self.take_back_what_cannot_come();
+        self.take_wiped_back();
         self.run_until(self.now.after(LOOK_EVERY));
         self.breach.take().map_or(Ok(()), Err)
     }
@@ -284,7 +297,7 @@ impl<A: Application> Cluster<A> {
     /// No change of the members is under way, and whoever is no member is quiet.
     fn is_together(&self) -> bool {
         let Some(members) = self.settled_members() else { return false };
-        let wanted = |node: &&SimNode| self.is_wanted(node.id) && members.contains(&node.id);
+        let wanted = |node: &&SimNode| self.is_owed(node.id) && members.contains(&node.id);
         let wanted: Vec<&SimNode> = self.nodes.values().filter(wanted).collect();
         let leaders = wanted.iter().filter_map(|node| {
             let raft = node.running()?.driver.raft();
@@ -339,7 +352,7 @@ impl<A: Application> Cluster<A> {
         let requests = self.application.scan(&mut || (clients.next_op(), clients.next_moment()));
         // A node with a bad disk may find out while it answers.
         let members = self.settled_members().unwrap_or_default();
-        let is_sound = |node: &&SimNode| !node.is_touched && members.contains(&node.id);
+        let is_sound = |node: &&SimNode| self.is_sound(node.id) && members.contains(&node.id);
         let ids: Vec<NodeId> = self.nodes.values().filter(is_sound).map(|node| node.id).collect();
         for ((op, request), id) in requests.into_iter().zip(ids.iter().cycle()) {
             self.post(op, None, *id, request);
@@ -384,7 +397,7 @@ impl<A: Application> Cluster<A> {
             return Err(breach);
         }
         let sent = self.network.counts().sent - before;
-        Ok(bounds::check_quiet(self.nodes.len(), &self.options.raft, passed, sent))
+        Ok(bounds::check_quiet(self.speaker_count(), &self.options.raft, passed, sent))
     }
 
     /// Lets things happen until this time, or until a judge speaks.

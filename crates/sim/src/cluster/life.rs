@@ -87,10 +87,12 @@ impl<A: Application> Cluster<A> {
     /// Takes note of what the disk did to its node.
     pub(super) fn count_failures(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get(&id) else { return };
-        let DiskFailures { reads, misreads, writes, refused, syncs } = node.disk.take_failures();
+        let DiskFailures { reads, misreads, short_reads, writes, refused, syncs } =
+            node.disk.take_failures();
         let counts = &mut self.trace.counts;
         counts.read_failures += reads;
         counts.wrong_reads += misreads;
+        counts.short_reads += short_reads;
         counts.write_failures += writes;
         counts.writes_refused += refused;
         counts.sync_failures += syncs;

@@ -11,7 +11,7 @@ use quorate_core::{
     ChangeWait, Configuration, Member, MemberRole, Members, MembershipCommand, NodeId, Raft, Role,
     Time,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ impl<A: Application> Cluster<A> {
         self.send_wish(NodeId::new(node), command, patience, true)
     }
 
-    fn send_wish(
+    pub(super) fn send_wish(
         &mut self,
         node: NodeId,
         command: MembershipCommand,
@@ -191,7 +191,7 @@ impl<A: Application> Cluster<A> {
         (is_settled || self.core.is_some()).then(members)
     }
 
-    fn healed_leader(&self) -> Option<&Raft> {
+    pub(super) fn healed_leader(&self) -> Option<&Raft> {
         let healed = self.nodes.keys().filter(|id| self.is_wanted(**id));
         let rafts = healed.filter_map(|id| Some(self.running(*id)?.driver.raft()));
         rafts.filter(|raft| raft.role() == Role::Leader).max_by_key(|raft| raft.current_term())
@@ -250,6 +250,17 @@ impl<A: Application> Cluster<A> {
         })
     }
 
+    /// How many nodes have something to say at rest, or are spoken to: the members, those that are to
+    /// be members, and whoever else runs (it was removed, may not know it, and then asks for votes).
+    pub(super) fn speaker_count(&self) -> usize {
+        let Some(leader) = self.healed_leader() else { return self.nodes.len() };
+        let configuration = leader.configuration();
+        let members = configuration.members.keys().chain(configuration.leads_to().keys());
+        let runs = |id: &&NodeId| self.running(**id).is_some();
+        let speakers: BTreeSet<&NodeId> = members.chain(self.nodes.keys().filter(runs)).collect();
+        speakers.len()
+    }
+
     /// Somebody wishes for other members: one of a dozen things that operators do.
     pub(super) fn change_members_somehow(&mut self) {
         let Some(leader) = self.leader().map(NodeId::new) else { return };
@@ -306,6 +317,13 @@ impl<A: Application> Cluster<A> {
     fn draw_members(&mut self, mut members: Members) -> Members {
         if self.rng.coin() && self.replace_lost(&mut members) {
             return members;
+        }
+        if self.options.faults.disk.wipes_every.is_some()
+            && self.rng.coin()
+            && let Some(readmitted) = self.readmitted(&members)
+        {
+            self.trace.counts.disks_readmitted += 1;
+            return readmitted;
         }
         match self.rng.below(9) {
             0 => self.add_some(&mut members, 1, MemberRole::Voter),

@@ -10,6 +10,7 @@ mod draw;
 mod happening;
 mod healing;
 mod lanes;
+mod last_words;
 mod life;
 mod looks;
 mod membership;
@@ -22,6 +23,7 @@ mod telling;
 mod trouble;
 mod turn;
 mod watches;
+mod wipes;
 mod wires;
 mod work;
 
@@ -37,7 +39,9 @@ use crate::rng::Rng;
 use crate::trace::Trace;
 use bytes::BytesMut;
 use clients::Clients;
-use draw::{draw_changes, draw_limits, draw_members, draw_snapshots, draw_timeouts, millis};
+use draw::{
+    draw_changes, draw_limits, draw_members, draw_snapshots, draw_timeouts, draw_wipes, millis,
+};
 use happening::Happening;
 use membership::Wishes;
 use node::SimNode;
@@ -144,6 +148,7 @@ impl ClusterOptions {
         options.faults = Faults::draw(&mut rng);
         // Not from the generator that draws the rest: worlds without them stay what they were.
         options.faults.draw_alarms(&mut Rng::new(seed).fork("alarms"));
+        options.faults.disk.wipes_every = draw_wipes(&mut Rng::new(seed).fork("wipes"));
         options.heals_core_first = true;
         // As in the runtime.
         options.idle_before_mark = Some(millis(100));
@@ -227,6 +232,8 @@ pub struct Cluster<A: Application> {
     scratch: BytesMut,
     /// Whether things go wrong by themselves and clients ask.
     is_troubled: bool,
+    /// When an operator last looked after machines with new disks.
+    wiped_looked_at: Option<Time>,
     /// While only some are healed: those.
     core: Option<BTreeSet<NodeId>>,
     breach: Option<Breach>,
@@ -269,6 +276,7 @@ impl<A: Application> Cluster<A> {
             states: states::States::default(),
             scratch: BytesMut::with_capacity(SCRATCH_BYTES),
             is_troubled: true,
+            wiped_looked_at: None,
             core: None,
             breach: None,
         };

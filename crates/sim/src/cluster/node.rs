@@ -4,6 +4,7 @@
 use super::ClusterOptions;
 use super::clock::Clock;
 use super::lanes::Lane;
+use super::wipes::Wiped;
 use crate::disk::SimDisk;
 use crate::faults::Clocks;
 use crate::judge::{Asked, Found};
@@ -40,6 +41,10 @@ pub(super) struct SimNode {
     pub(super) hang: Option<Hang>,
     /// Its disk has gone bad somewhere, or is gone: it may refuse to work, but not be wrong.
     pub(super) is_touched: bool,
+    /// The identity of its disk, if a folder is made on it.
+    pub(super) storage_id: u128,
+    /// Its disk was replaced.
+    pub(super) wiped: Option<Wiped>,
     /// It never starts again: the machine is gone, or the node refuses to work with what the disk
     /// holds.
     pub(super) is_lost: bool,
@@ -126,6 +131,8 @@ impl SimNode {
             crash_after_outputs: None,
             hang: None,
             is_touched: false,
+            storage_id: id.get().into(),
+            wiped: None,
             is_lost: false,
             rng,
         }
@@ -190,7 +197,7 @@ pub(super) fn read(
         driver_options: options.driver.clone(),
         wal_options: options.wal,
         seed: node.rng.word(),
-        storage_id: node.id.get().into(),
+        storage_id: node.storage_id,
         incarnation: node.life,
         now: node.clock.own(now),
     };

@@ -39,6 +39,10 @@ impl RpcCounts {
         let counter = match message {
             PeerMessage::Forward { .. } => &mut self.forwards,
             PeerMessage::ChangeMembership { .. } => &mut self.others,
+            PeerMessage::Introduce(introduction) => match introduction.answers {
+                None => &mut self.others,
+                Some(_) => return,
+            },
             PeerMessage::ForwardReplies { .. } | PeerMessage::MembershipReply { .. } => return,
             PeerMessage::Raft(message) => match message {
                 Message::RequestVote(request) => match request.phase {

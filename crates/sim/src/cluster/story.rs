@@ -4,8 +4,10 @@
 use super::Cluster;
 use super::wires::{both_ways, crossing};
 use crate::application::{Application, Findings, OpId, Outcome, Request};
+use crate::disk::{CrashStyle, DiskFaults};
 use crate::faults::NetworkFaults;
 use crate::judge::Breach;
+use crate::rng::Chance;
 use bytes::Bytes;
 use quorate::{Input, Ticket};
 use quorate_core::{LogId, NodeId, Role, Time};
@@ -86,6 +88,21 @@ impl<A: Application> Cluster<A> {
     /// A node loses power, and with it everything that it had not synced.
     pub fn crash(&mut self, node: u64) {
         self.power_failure(NodeId::new(node));
+    }
+
+    /// No sync of a node's disk succeeds from now on, until it starts again.
+    pub fn fail_syncs(&mut self, node: u64) {
+        let id = NodeId::new(node);
+        self.trace.headline(self.now, Some(id), "its disk syncs nothing any more".to_owned());
+        if let Some(node) = self.nodes.get(&id) {
+            node.disk
+                .set_faults(DiskFaults { sync_fails: Chance::ALWAYS, ..DiskFaults::default() });
+        }
+    }
+
+    /// A node's process dies; the machine goes on, and with it what was not synced.
+    pub fn kill(&mut self, node: u64) {
+        self.crash_node(NodeId::new(node), CrashStyle::KeepAll);
     }
 
     /// A node that is down starts.

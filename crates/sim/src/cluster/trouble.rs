@@ -70,6 +70,7 @@ impl<A: Application> Cluster<A> {
             Trouble::Damage => faults.disk.damage_every,
             Trouble::Loss => faults.disk.losses_every,
             Trouble::Change => faults.changes_every,
+            Trouble::Wipe => faults.disk.wipes_every,
         };
         if let Some(every) = every {
             let delay = self.troubles.rhythm(trouble).wait(every);
@@ -111,6 +112,7 @@ impl<A: Application> Cluster<A> {
             Trouble::Damage => self.damage_something(),
             Trouble::Loss => self.lose_a_machine(),
             Trouble::Change => self.change_members_somehow(),
+            Trouble::Wipe => self.wipe_a_disk(),
         }
     }
 

@@ -7,14 +7,14 @@ use super::sabotage::forget_sessions;
 use super::{Cluster, ClusterOptions};
 use crate::application::{Application, OpId, Outcome};
 use crate::faults::SessionFault;
-use crate::judge::{Breach, Heard, bounds, may_lead};
+use crate::judge::{Breach, Heard, bounds, check_office};
 use crate::network::{Arrivals, Parcel, Piece};
 use crate::trace::{Note, What};
 use bytes::Bytes;
 use quorate::parts::{Job, LogJob, MachineJob};
 use quorate::wire::put_peer_frame;
-use quorate::{Input, Output, PeerMessage};
-use quorate_core::{Message, NodeId, Role, Time};
+use quorate::{Admission, Input, Output, PeerMessage};
+use quorate_core::{Message, NodeId, Persist, Role, Time};
 use std::time::Duration;
 
 /// A node that asks for a deadline this often without time going on is spinning.
@@ -101,12 +101,17 @@ impl<A: Application> Cluster<A> {
             own_now = node.clock.own(self.now);
             if let Some(running) = node.running_mut() {
                 let inputs = std::mem::take(&mut running.inbox);
+                // Who is not admitted is deaf to whoever wants it to lead.
+                let is_admitted = running.driver.admission() == Admission::Admitted;
                 let messages = inputs.iter().filter_map(raft_message);
+                let is_heard =
+                    |message: &Message| is_admitted || !matches!(message, Message::TimeoutNow(_));
+                let messages = messages.filter(|(_, message)| is_heard(message));
                 messages.for_each(|(from, message)| heard.note(from, message));
                 running.driver.turn(own_now, inputs, &mut outputs);
             }
         }
-        self.look(id, is_due, &heard)?;
+        self.look(id, is_due, &heard, &outputs)?;
         if self.rng.happens(self.options.faults.shuffled_outputs) {
             outputs = shuffled(outputs, &mut self.rng);
         }
@@ -125,7 +130,13 @@ impl<A: Application> Cluster<A> {
     }
 
     /// The judges look at a node after its step.
-    fn look(&mut self, id: NodeId, is_due: bool, heard: &Heard) -> Result<(), Breach> {
+    fn look(
+        &mut self,
+        id: NodeId,
+        is_due: bool,
+        heard: &Heard,
+        outputs: &[Output],
+    ) -> Result<(), Breach> {
         let now = self.now;
         let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) else {
             return Ok(());
@@ -139,10 +150,11 @@ impl<A: Application> Cluster<A> {
             let deadline = running.driver.next_deadline().unwrap_or_default();
             return Err(Breach::BusyLoop { node: id, role: look.role, deadline });
         }
+        let sizes = self.safety.will_write(id, outputs.iter().filter_map(write));
         running.turn_count += 1;
         if running.turn_count.is_multiple_of(TURNS_PER_LOOK) {
-            let ClusterOptions { raft, driver, .. } = &self.options;
-            bounds::check_held(&running.driver, raft, driver)?;
+            let ClusterOptions { raft, driver, wal, .. } = &self.options;
+            bounds::check_held(&running.driver, raft, driver, wal, sizes)?;
             self.safety.believes(running.driver.raft())?;
         }
         let waited = running.asked.front().map_or(Duration::ZERO, |asked| now.since(*asked));
@@ -157,12 +169,10 @@ impl<A: Application> Cluster<A> {
         }
         self.invariants.observe(raft)?;
         self.safety.conducts(raft, heard, now, self.options.raft.election_timeout)?;
-        self.safety.stepped(look, |index| raft.term_at(index))?;
+        self.safety.stepped(look, raft.configuration(), |index| raft.term_at(index))?;
         if running.noted != (look.role, look.term) {
             let is_elected = look.role == Role::Leader;
-            if is_elected && !may_lead(raft) {
-                return Err(Breach::NoVoter { node: id, term: look.term });
-            }
+            check_office(raft, look.role)?;
             self.trace.counts.elections += u64::from(is_elected);
             running.noted = (look.role, look.term);
             let what = What::Became { role: look.role, term: look.term };
@@ -208,6 +218,7 @@ impl<A: Application> Cluster<A> {
             }
             Output::Send { .. }
             | Output::Persist(_)
+            | Output::Prove
             | Output::Load(_)
             | Output::ReleasePrefix { .. }
             | Output::Apply(_)
@@ -254,7 +265,7 @@ impl<A: Application> Cluster<A> {
         Ok(())
     }
 
-    fn send(
+    pub(super) fn send(
         &mut self,
         from: NodeId,
         to: NodeId,
@@ -322,10 +333,30 @@ impl<A: Application> Cluster<A> {
     }
 }
 
+/// What an output wants written to the log.
+const fn write(output: &Output) -> Option<&Persist> {
+    match output {
+        Output::Persist(persist) => Some(persist),
+        Output::Send { .. }
+        | Output::Apply(_)
+        | Output::RestoreSnapshot { .. }
+        | Output::Prove
+        | Output::Load(_)
+        | Output::Answer { .. }
+        | Output::Barrier { .. }
+        | Output::MembershipAnswer { .. }
+        | Output::Checkpoint { .. }
+        | Output::TakeSnapshot { .. }
+        | Output::ReadSnapshotChunk { .. }
+        | Output::WriteSnapshotChunk { .. }
+        | Output::ReleasePrefix { .. } => None,
+    }
+}
+
 /// What an input says to the core in the protocol's own words.
 const fn raft_message(input: &Input) -> Option<(NodeId, &Message)> {
     match input {
-        Input::Peer { from, message: PeerMessage::Raft(message) } => Some((*from, message)),
+        Input::Peer { from, message: PeerMessage::Raft(message), .. } => Some((*from, message)),
         Input::Peer { .. }
         | Input::Disconnected { .. }
         | Input::Propose { .. }
@@ -333,6 +364,7 @@ const fn raft_message(input: &Input) -> Option<(NodeId, &Message)> {
         | Input::Barrier { .. }
         | Input::Deadline
         | Input::Persisted { .. }
+        | Input::Proved
         | Input::Applied(_)
         | Input::Loaded { .. }
         | Input::SnapshotReady { .. }
@@ -341,7 +373,8 @@ const fn raft_message(input: &Input) -> Option<(NodeId, &Message)> {
         | Input::SnapshotWritten { .. }
         | Input::SnapshotRestored { .. }
         | Input::TransferLeadership { .. }
-        | Input::ChangeMembership { .. } => None,
+        | Input::ChangeMembership { .. }
+        | Input::DiskFailed => None,
     }
 }
 
@@ -350,6 +383,7 @@ const fn is_answer(message: &PeerMessage) -> bool {
     match message {
         PeerMessage::Forward { .. } | PeerMessage::ChangeMembership { .. } => false,
         PeerMessage::ForwardReplies { .. } | PeerMessage::MembershipReply { .. } => true,
+        PeerMessage::Introduce(introduction) => introduction.answers.is_some(),
         PeerMessage::Raft(message) => match message {
             Message::RequestVoteResponse(_)
             | Message::AppendEntriesResponse(_)
@@ -404,6 +438,7 @@ const fn order_of(output: &Output) -> usize {
         Output::Persist(_) => 0,
         Output::Apply(_) | Output::RestoreSnapshot { .. } => 1,
         Output::Send { .. }
+        | Output::Prove
         | Output::Load(_)
         | Output::Answer { .. }
         | Output::Barrier { .. }

@@ -107,8 +107,8 @@ impl<A: Application> Cluster<A> {
         Ok(())
     }
 
-    /// A node whose disk fails stops, as its runtime would, and is started again by somebody. A
-    /// node that fails for any other reason is broken.
+    /// A node whose disk fails stops, as its runtime would, after it has said its last words, and is
+    /// started again by somebody. A node that fails for any other reason is broken.
     fn node_failed(&mut self, id: NodeId, failure: &NodeFailure) -> Result<(), Breach> {
         let reason = failure.to_string();
         if !self.is_simulated_failure(id) && !self.is_damaged(id) {
@@ -116,6 +116,9 @@ impl<A: Application> Cluster<A> {
         }
         self.trace.counts.disk_failures += 1;
         self.trace.headline(self.now, Some(id), format!("stops: {reason}"));
+        if failure.allows_handover() {
+            self.speak_last(id)?;
+        }
         self.crash_node(id, CrashStyle::KeepAll);
         self.plan_start(id, Duration::from_secs(1));
         Ok(())
@@ -257,6 +260,7 @@ impl<A: Application> Cluster<A> {
             | Input::ProposeInSession { .. }
             | Input::Barrier { .. }
             | Input::Deadline
+            | Input::Proved
             | Input::Loaded { .. }
             | Input::SnapshotReady { .. }
             | Input::SnapshotChunk { .. }
@@ -264,7 +268,8 @@ impl<A: Application> Cluster<A> {
             | Input::SnapshotWritten { .. }
             | Input::SnapshotRestored { .. }
             | Input::TransferLeadership { .. }
-            | Input::ChangeMembership { .. } => return,
+            | Input::ChangeMembership { .. }
+            | Input::DiskFailed => return,
         };
         self.trace.note(Note { at: self.now, node: Some(id), what });
     }

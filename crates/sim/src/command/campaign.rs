@@ -12,6 +12,7 @@ use crate::report::{
 };
 use crate::run::{Violation, Worlds};
 use std::cell::RefCell;
+use std::error::Error;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -43,6 +44,14 @@ pub(super) fn run<W: Worlds>(options: &Options, worlds: &W) -> Result<(), Comman
     let end = campaign.run(worlds, watch)?;
     screen.borrow_mut().clear();
     let written = report(options, &campaign, &end);
+    if let Some(error) = end.not_written {
+        // What was found counts for more than where it could not be kept.
+        if end.progress.failure_count == 0 {
+            return Err(error.into());
+        }
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        let _ = writeln!(io::stderr(), "the progress of this session is not kept: {error}{cause}");
+    }
     match (end.progress.failure_count, end.left_count) {
         (0, 0) => Ok(written?),
         (0, left_count) => Err(CommandError::Stopped { left_count }),

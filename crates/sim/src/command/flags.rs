@@ -14,6 +14,9 @@ use quorate_core::Time;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+/// Fewer columns cut everything off a line of the story.
+const COLUMNS_MIN: usize = 20;
+
 /// Each is a thread.
 const JOBS_COUNT_MAX: u64 = 1_024;
 /// More ask faster than a world goes.
@@ -78,8 +81,8 @@ pub struct Options {
     /// Tells only what happens up to this second of virtual time
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = "Reading a world")]
     to: Option<Time>,
-    /// Cuts the story's lines to this width [default: the terminal's]
-    #[arg(long, value_name = "COLUMNS", help_heading = "Reading a world")]
+    /// Cuts the story's lines to this width, at least 20 [default: the terminal's]
+    #[arg(long, value_name = "COLUMNS", value_parser = columns, help_heading = "Reading a world")]
     width: Option<usize>,
     /// What to print: text, one JSON object a line, or (for campaigns) a Markdown table
     #[arg(long, value_enum, default_value = "text", help_heading = "Reading a world")]
@@ -261,12 +264,18 @@ pub(super) const fn story() -> Recording {
 
 fn kinds(title: &str, kinds: &[FaultKind]) -> String {
     let lines: Vec<String> =
-        kinds.iter().map(|kind| format!("  {:<18} {}", kind.name, kind.what)).collect();
+        kinds.iter().map(|kind| format!("  {:<24} {}", kind.name, kind.what)).collect();
     format!("{title}\n{}", lines.join("\n"))
 }
 
 fn count(range: RangeInclusive<u64>) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(range)
+}
+
+/// A width in which a line of the story says something.
+fn columns(text: &str) -> Result<usize, String> {
+    let width = text.parse().ok().filter(|width| *width >= COLUMNS_MIN);
+    width.ok_or_else(|| format!("expected a number of columns from {COLUMNS_MIN} on, got {text:?}"))
 }
 
 /// Seconds with a fraction, to the microsecond.

@@ -2,7 +2,8 @@
 //! there before, and sectors that cannot be read any more. Chance decides what and where.
 //!
 //! One place is spared, because nobody could tell damage there from something harmless: see
-//! [`Journal::unvouched`]. And data never falls back to an older state in the files that hold term
+//! [`Journal::unvouched`]; and so is the log's `mark` as long as nothing but it tells them apart.
+//! And data never falls back to an older state in the files that hold term
 //! and vote (`meta-*`): each of the two copies stands in for the other, and an old copy beside one
 //! that a crash has torn is two faults at once, which two copies cannot survive. One of the copies
 //! keeps its name: files that vanish one by one would leave an empty disk, and a machine with an
@@ -19,6 +20,9 @@ use std::path::{Path, PathBuf};
 
 /// How many overwritten sectors a disk remembers, to fall back to them.
 const REMEMBERED_MAX: usize = 64;
+
+/// The name of the file in which a log notes how far it is durable.
+const MARK_NAME: &str = "mark";
 
 /// How often a place is drawn before a disk counts as having none.
 const DRAWS_MAX: u32 = 40;
@@ -145,6 +149,7 @@ impl State {
                 bytes.get_mut(..count)?.copy_from_slice(source.get(..count)?);
             }
             DamageKind::Unreadable => {
+                self.strike(inode);
                 self.unreadable.insert((inode, place.start));
                 return Some(Damage { kind, path, offset: place.start, len: place.len() });
             }
@@ -167,6 +172,7 @@ impl State {
         if is_wiped || self.journal.mentions(inode) || !self.may_go_bad(inode, &place) {
             return None;
         }
+        self.strike(inode);
         for image in [&mut self.visible, &mut self.journal.durable] {
             if kind == DamageKind::Deleted {
                 image.names.remove(&path);
@@ -223,8 +229,54 @@ impl State {
         let is_log = self.is_named(inode, "log-");
         let metas: Vec<Inode> = self.inodes_named("meta-");
         let is_pending = self.journal.pending(inode).any(|other| touches(&other));
-        let is_unvouched = is_log && self.journal.unvouched(inode, &metas).iter().any(touches);
-        !place.is_empty() && !is_pending && is_unvouched == self.faults.damages_last_batch
+        let marked = self.marked_at();
+        let is_unvouched =
+            is_log && self.journal.unvouched(inode, &metas, marked).iter().any(touches);
+        let logs = self.inodes_named("log-");
+        let needs_mark = |log: &Inode| !self.journal.unvouched(*log, &metas, None).is_empty();
+        let is_spared = self.mark() == Some(inode) && logs.iter().any(needs_mark);
+        !place.is_empty()
+            && !is_pending
+            && !is_spared
+            && is_unvouched == self.faults.damages_last_batch
+    }
+
+    /// The file in which a log notes how far it is durable.
+    fn mark(&self) -> Option<Inode> {
+        let mut names = self.visible.names.iter();
+        names.find(|(path, _)| path.ends_with(MARK_NAME)).map(|(_, inode)| *inode)
+    }
+
+    /// When that was last noted, in a file that has never gone bad.
+    fn marked_at(&self) -> Option<u64> {
+        let mark = self.mark().filter(|mark| !self.spoiled.contains(mark))?;
+        let is_worth_something = !self.faults.damages_last_batch;
+        let marked = self.journal.last_write(mark, |task| !self.unfinished.contains(&task));
+        marked.filter(|_| is_worth_something)
+    }
+
+    /// A file is about to go bad. If it is a log, what vouches for its last batch may be a mark that
+    /// is not durable yet: then the system has written it back in the meantime, or, if the last batch
+    /// is to be lost unnoticed, the mark is lost with it.
+    fn strike(&mut self, inode: Inode) {
+        let Some(mark) = self.mark() else { return };
+        let is_log = self.is_named(inode, "log-");
+        if mark == inode {
+            self.spoiled.insert(mark);
+        } else if is_log && self.faults.damages_last_batch {
+            for image in [&mut self.visible, &mut self.journal.durable] {
+                image.names.retain(|path, _| !path.ends_with(MARK_NAME));
+            }
+        } else if is_log {
+            self.write_mark_back();
+        }
+    }
+
+    /// The system writes back what finished tasks have noted in a log's mark.
+    pub(super) fn write_mark_back(&mut self) {
+        let Some(mark) = self.mark() else { return };
+        let (unfinished, past) = (&self.unfinished, &mut self.past);
+        self.journal.write_back(mark, |task| !unfinished.contains(&task), past);
     }
 
     /// A sector falls back to what it held before.
@@ -250,6 +302,7 @@ impl State {
 
     /// Changes what is at rest, past everybody.
     fn overwrite(&mut self, inode: Inode, start: usize, bytes: &[u8]) {
+        self.strike(inode);
         self.visible.write(inode, start, bytes);
         self.journal.durable.write(inode, start, bytes);
     }
@@ -281,31 +334,42 @@ fn flip_bits(bytes: &mut [u8], rng: &mut Rng) {
 /// When and where a file was last made durable.
 #[derive(Debug, Default)]
 pub(super) struct LastSync {
-    number: u64,
+    /// The number of the sync.
+    sync: u64,
+    /// The number of the last write that is durable.
+    write: u64,
     written: Vec<Range<usize>>,
 }
 
 impl LastSync {
-    /// Bytes of a file became durable with the sync of this number.
-    pub(super) fn note(&mut self, number: u64, written: Range<usize>) {
-        if self.number != number {
-            *self = Self { number, written: Vec::new() };
+    /// Bytes of a file, written in the step of number `write`, became durable with the sync of
+    /// number `sync`.
+    pub(super) fn note(&mut self, write: u64, sync: u64, written: Range<usize>) {
+        if self.sync != sync {
+            self.written.clear();
         }
+        (self.sync, self.write) = (sync, self.write.max(write));
         self.written.push(written);
+    }
+
+    /// The number of the last write that is durable.
+    pub(super) const fn last_write(&self) -> u64 {
+        self.write
     }
 }
 
 impl Journal {
-    /// What the last sync of a log file made durable, if both files that hold its bounds are older.
+    /// What the last sync of a log file made durable, if both files that hold its bounds were written
+    /// before it, and its mark too.
     ///
     /// Until something that was written later vouches for the last batch of a log, damage to it
     /// looks like a write that a crash has torn, and a start cuts it off: `docs/wal-format.md`,
     /// "What this cannot see". Only a second sync for each batch could tell them apart.
-    fn unvouched(&self, log: Inode, metas: &[Inode]) -> Vec<Range<usize>> {
+    fn unvouched(&self, log: Inode, metas: &[Inode], marked: Option<u64>) -> Vec<Range<usize>> {
         let Some(last) = self.last_syncs.get(&log) else { return Vec::new() };
-        let vouches = |meta| {
-            self.last_syncs.get(meta).is_some_and(|sync: &LastSync| sync.number > last.number)
-        };
-        if metas.iter().all(vouches) { Vec::new() } else { last.written.clone() }
+        let vouches =
+            |meta| self.last_syncs.get(meta).is_some_and(|it: &LastSync| it.write > last.sync);
+        let is_marked = marked.is_some_and(|marked| marked > last.sync);
+        if is_marked || metas.iter().all(vouches) { Vec::new() } else { last.written.clone() }
     }
 }

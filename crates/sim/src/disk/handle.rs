@@ -120,9 +120,10 @@ impl DiskFile for SimFile {
         let mut state = self.disk.alive()?;
         let start = usize::try_from(offset).map_err(io::Error::other)?;
         state.check_readable(self.inode, start, buffer.len())?;
+        let held = state.visible.contents.get(&self.inode).map_or(0, Vec::len);
+        let count = state.read_count(held.saturating_sub(start).min(buffer.len()));
         let content = state.visible.contents.get(&self.inode);
         let rest = content.and_then(|content| content.get(start..)).unwrap_or_default();
-        let count = rest.len().min(buffer.len());
         if let (Some(target), Some(source)) = (buffer.get_mut(..count), rest.get(..count)) {
             target.copy_from_slice(source);
             state.misread(self.inode, start, target);

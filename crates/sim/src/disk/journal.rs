@@ -17,11 +17,14 @@ pub(super) struct Journal {
     pub(super) durable: Image,
     /// What each file's last sync made durable.
     pub(super) last_syncs: BTreeMap<Inode, LastSync>,
-    sync_count: u64,
+    /// The number of the youngest step.
+    last_number: u64,
 }
 
 #[derive(Debug)]
 struct Step {
+    /// Its number: they were asked for in this order.
+    number: u64,
     task: Task,
     what: What,
 }
@@ -43,17 +46,22 @@ enum Fate {
 impl Journal {
     /// Notes a change that is visible and not yet durable.
     pub(super) fn change(&mut self, task: Task, change: Change) {
-        self.steps.push(Step { task, what: What::Change(change, Fate::Dirty) });
+        self.push(task, What::Change(change, Fate::Dirty));
     }
 
     /// Notes that a file was synced.
     pub(super) fn sync(&mut self, task: Task, inode: Inode) {
-        self.steps.push(Step { task, what: What::Sync(inode) });
+        self.push(task, What::Sync(inode));
     }
 
     /// Notes that a folder was synced.
     pub(super) fn sync_folder(&mut self, task: Task, folder: PathBuf) {
-        self.steps.push(Step { task, what: What::SyncFolder(folder) });
+        self.push(task, What::SyncFolder(folder));
+    }
+
+    fn push(&mut self, task: Task, what: What) {
+        self.last_number += 1;
+        self.steps.push(Step { number: self.last_number, task, what });
     }
 
     /// A sync of this file failed: what it should have made durable may never become so, although
@@ -71,18 +79,22 @@ impl Journal {
         }
     }
 
+    /// How much is on its way.
+    pub(super) const fn step_count(&self) -> usize {
+        self.steps.len()
+    }
+
     /// Makes durable what is behind the syncs of tasks that are done.
     pub(super) fn settle(&mut self, is_done: impl Fn(Task) -> bool, past: &mut Past) {
-        let mut files: BTreeMap<Inode, usize> = BTreeMap::new();
-        let mut folders: BTreeMap<PathBuf, usize> = BTreeMap::new();
-        for (position, step) in self.steps.iter().enumerate().filter(|(_, step)| is_done(step.task))
-        {
+        let mut files: BTreeMap<Inode, u64> = BTreeMap::new();
+        let mut folders: BTreeMap<PathBuf, u64> = BTreeMap::new();
+        for step in self.steps.iter().filter(|step| is_done(step.task)) {
             match &step.what {
                 What::Sync(inode) => {
-                    files.insert(*inode, position);
+                    files.insert(*inode, step.number);
                 }
                 What::SyncFolder(folder) => {
-                    folders.insert(folder.clone(), position);
+                    folders.insert(folder.clone(), step.number);
                 }
                 What::Change(..) => {}
             }
@@ -90,35 +102,67 @@ impl Journal {
         if files.is_empty() && folders.is_empty() {
             return;
         }
-        self.sync_count += 1;
-        let steps = std::mem::take(&mut self.steps);
-        for (position, step) in steps.into_iter().enumerate() {
-            let is_behind = match &step.what {
-                What::Change(change, _) => match change.inode() {
-                    Some(inode) => files.get(&inode).is_some_and(|sync| position < *sync),
-                    None => folders
-                        .iter()
-                        .any(|(folder, sync)| position < *sync && change.is_name_in(folder)),
-                },
-                What::Sync(_) | What::SyncFolder(_) => is_done(step.task),
-            };
-            match step.what {
-                What::Change(change, Fate::Dirty) if is_behind => self.make_durable(&change, past),
-                what @ (What::Change(..) | What::Sync(_) | What::SyncFolder(_)) => {
-                    if !is_behind {
-                        self.steps.push(Step { task: step.task, what });
-                    }
+        // The number of the sync that a step is behind.
+        let sync_of = |step: &Step| match &step.what {
+            What::Change(change, _) => match change.inode() {
+                Some(inode) => files.get(&inode).copied().filter(|sync| step.number < *sync),
+                None => folders
+                    .iter()
+                    .find(|(folder, sync)| step.number < **sync && change.is_name_in(folder))
+                    .map(|(_, sync)| *sync),
+            },
+            What::Sync(_) | What::SyncFolder(_) => is_done(step.task).then_some(step.number),
+        };
+        for step in std::mem::take(&mut self.steps) {
+            match (sync_of(&step), &step.what) {
+                (Some(sync), What::Change(change, Fate::Dirty)) => {
+                    self.make_durable(change, step.number, sync, past);
                 }
+                (Some(_), What::Change(_, Fate::Lost) | What::Sync(_) | What::SyncFolder(_)) => {}
+                (None, _) => self.steps.push(step),
             }
         }
     }
 
-    fn make_durable(&mut self, change: &Change, past: &mut Past) {
+    /// The system writes back by itself what finished tasks wrote to a file, as it may at any time.
+    pub(super) fn write_back(
+        &mut self,
+        inode: Inode,
+        is_done: impl Fn(Task) -> bool,
+        past: &mut Past,
+    ) {
+        for step in std::mem::take(&mut self.steps) {
+            match &step.what {
+                What::Change(change @ Change::Write { inode: other, .. }, Fate::Dirty)
+                    if *other == inode && is_done(step.task) =>
+                {
+                    self.make_durable(change, step.number, step.number, past);
+                }
+                What::Change(..) | What::Sync(_) | What::SyncFolder(_) => self.steps.push(step),
+            }
+        }
+    }
+
+    /// When a finished task last wrote to a file what has not been lost: the number of that step.
+    pub(super) fn last_write(&self, inode: Inode, is_done: impl Fn(Task) -> bool) -> Option<u64> {
+        let pending = self.steps.iter().filter_map(|step| match &step.what {
+            What::Change(Change::Write { inode: other, .. }, Fate::Dirty)
+                if *other == inode && is_done(step.task) =>
+            {
+                Some(step.number)
+            }
+            What::Change(..) | What::Sync(_) | What::SyncFolder(_) => None,
+        });
+        let durable = self.last_syncs.get(&inode).map(LastSync::last_write);
+        pending.chain(durable).max()
+    }
+
+    fn make_durable(&mut self, change: &Change, number: u64, sync: u64, past: &mut Past) {
         if let Change::Write { inode, offset, bytes } = change
             && past.is_kept
         {
             let range = *offset..offset + bytes.len();
-            self.last_syncs.entry(*inode).or_default().note(self.sync_count, range);
+            self.last_syncs.entry(*inode).or_default().note(number, sync, range);
             self.durable.remember_sector(*inode, *offset, past);
         }
         self.durable.make(change);

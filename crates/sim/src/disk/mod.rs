@@ -62,11 +62,14 @@ pub struct DiskFaults {
     pub read_fails: Chance,
     /// A read gives something else than what is there, and may give that the next time.
     pub misreads: Chance,
+    /// A read gives less than there is; whoever asks again gets more.
+    pub short_reads: Chance,
     /// A sync reports success and does nothing. No honest disk does this: it proves that the
     /// judges notice.
     pub sync_lies: Chance,
-    /// Damage hits nothing but the last batch of a log before anything vouches for it, where it
-    /// cannot be told from a torn write. It proves that the judges notice what is lost then.
+    /// Damage hits nothing but the last batch of a log for which only the log's mark vouches, and takes
+    /// the mark with it: then it cannot be told from a torn write. It proves that the judges notice
+    /// what is lost then.
     pub damages_last_batch: bool,
 }
 
@@ -89,6 +92,8 @@ struct State {
     capacity_bytes: Option<usize>,
     /// Sectors that cannot be read.
     unreadable: BTreeSet<(Inode, usize)>,
+    /// Files with a log's mark that have gone bad: they prove nothing any more.
+    spoiled: BTreeSet<Inode>,
     past: Past,
     rng: Rng,
 }
@@ -100,6 +105,8 @@ pub struct DiskFailures {
     pub reads: u64,
     /// Reads that gave something else than what was there.
     pub misreads: u64,
+    /// Reads that gave less than there was.
+    pub short_reads: u64,
     /// Writes.
     pub writes: u64,
     /// Writes for want of room.
@@ -107,6 +114,9 @@ pub struct DiskFailures {
     /// Syncs.
     pub syncs: u64,
 }
+
+/// With more than this on its way, the system writes back what nobody ever syncs on purpose.
+const PENDING_STEPS_MAX: usize = 64;
 
 /// Work that belongs to no task happens at once.
 const IMMEDIATE: Task = Task(0);
@@ -131,6 +141,7 @@ impl SimDisk {
             failures: DiskFailures::default(),
             capacity_bytes: None,
             unreadable: BTreeSet::new(),
+            spoiled: BTreeSet::new(),
             past: Past::default(),
             rng,
         };
@@ -175,6 +186,9 @@ impl SimDisk {
         let mut state = self.state();
         state.unfinished.remove(&task);
         state.settle();
+        if state.journal.step_count() > PENDING_STEPS_MAX {
+            state.write_mark_back();
+        }
         state.forget_removed_files();
     }
 
@@ -299,6 +313,15 @@ impl State {
         Ok(())
     }
 
+    /// How much of this a read gives.
+    fn read_count(&mut self, count: usize) -> usize {
+        if count < 2 || !self.rng.happens(self.faults.short_reads) {
+            return count;
+        }
+        self.failures.short_reads += 1;
+        1 + self.rng.index(count - 1)
+    }
+
     /// What is there is not what was read.
     fn misread(&mut self, inode: Inode, offset: usize, bytes: &mut [u8]) {
         if self.rng.happens(self.faults.misreads) && self.garble(inode, offset, bytes).is_some() {
@@ -406,6 +429,7 @@ impl State {
             self.journal.durable.contents.remove(&inode);
             self.journal.last_syncs.remove(&inode);
             self.unreadable.retain(|(file, _)| *file != inode);
+            self.spoiled.remove(&inode);
         }
     }
 }

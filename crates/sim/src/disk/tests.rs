@@ -229,6 +229,115 @@ fn damage_spares_the_last_batch_of_a_log_until_both_copies_of_its_bounds_are_new
     assert_eq!(vouched, BTreeSet::from([0, 1, 2]));
 }
 
+/// The log's mark says how far the log is durable; it is not synced.
+fn note(disk: &SimDisk, is_finished: bool) {
+    let ((), task, _) = disk.run(|| {
+        let path = Path::new("/data/mark");
+        let file = disk.open(path).or_else(|_| disk.create(path)).unwrap();
+        file.write_at(&[7; 512], 0).unwrap();
+    });
+    if is_finished {
+        disk.finish(task);
+    }
+}
+
+#[test]
+fn a_mark_written_behind_the_last_batch_vouches_for_it() {
+    let marked = damaged_sectors(DamageKind::BitRot, |disk| note(disk, true));
+    assert_eq!(marked, BTreeSet::from([0, 1, 2]));
+    let unfinished = damaged_sectors(DamageKind::BitRot, |disk| note(disk, false));
+    assert_eq!(unfinished, BTreeSet::from([0, 1]), "the batch may not be durable either");
+    let older = damaged_sectors(DamageKind::BitRot, |disk| {
+        note(disk, true);
+        write(disk, "/data/log-1", 1024, 5);
+    });
+    assert_eq!(older, BTreeSet::from([0, 1]));
+}
+
+/// Which sectors of the log go bad after such a crash.
+fn damaged_after(style: CrashStyle, is_synced: bool) -> BTreeSet<usize> {
+    let mut rng = Rng::new(8);
+    let damage = (0..200).filter_map(|_| {
+        let disk = with_log();
+        note(&disk, true);
+        disk.sync_dir(Path::new("/data")).unwrap();
+        if is_synced {
+            disk.open(Path::new("/data/mark")).unwrap().sync().unwrap();
+        }
+        disk.crash(style).damage_file(DamageKind::Zeroed, "log-", &mut rng)
+    });
+    damage.map(|damage| damage.offset / 512).collect()
+}
+
+#[test]
+fn a_mark_survives_the_death_of_a_process_and_a_power_cut_only_if_it_was_synced() {
+    let (all, older) = (BTreeSet::from([0, 1, 2]), BTreeSet::from([0, 1]));
+    assert_eq!(damaged_after(CrashStyle::KeepAll, false), all);
+    assert_eq!(damaged_after(CrashStyle::LoseAll, false), older);
+    assert_eq!(damaged_after(CrashStyle::LoseAll, true), all);
+}
+
+#[test]
+fn a_mark_that_vouched_when_a_batch_went_bad_stays() {
+    let mut rng = Rng::new(8);
+    let disk = with_log();
+    note(&disk, true);
+    disk.sync_dir(Path::new("/data")).unwrap();
+    let disk = disk.crash(CrashStyle::KeepAll);
+    assert!(disk.damage_file(DamageKind::Zeroed, "log-", &mut rng).is_some());
+    let disk = disk.crash(CrashStyle::LoseAll);
+    assert_eq!(content(&disk, "/data/mark").unwrap(), [7; 512]);
+}
+
+#[test]
+fn a_mark_is_spared_while_nothing_else_vouches_and_vouches_no_more_once_it_went_bad() {
+    let mut rng = Rng::new(8);
+    let disk = with_log();
+    note(&disk, true);
+    disk.open(Path::new("/data/mark")).unwrap().sync().unwrap();
+    for kind in [DamageKind::BitRot, DamageKind::Zeroed, DamageKind::Deleted] {
+        assert_eq!(disk.damage_file(kind, "mark", &mut rng), None);
+    }
+    write(&disk, "/data/meta-a", 0, 2);
+    write(&disk, "/data/meta-b", 0, 2);
+    assert!(disk.damage_file(DamageKind::BitRot, "mark", &mut rng).is_some());
+    write(&disk, "/data/log-1", 1024, 5);
+    note(&disk, true);
+    let sectors: BTreeSet<usize> = (0..200)
+        .filter_map(|_| disk.damage_file(DamageKind::BitRot, "log-", &mut rng))
+        .map(|damage| damage.offset / 512)
+        .collect();
+    assert_eq!(sectors, BTreeSet::from([0, 1]));
+}
+
+#[test]
+fn what_is_never_synced_does_not_pile_up() {
+    let disk = with_log();
+    for _ in 0..300 {
+        note(&disk, true);
+        assert!(disk.state().journal.step_count() < 70);
+    }
+}
+
+#[test]
+fn a_short_read_gives_a_beginning_and_who_asks_on_gets_everything() {
+    let disk = disk();
+    let file = disk.create(Path::new("/data/a")).unwrap();
+    let bytes: Vec<u8> = (0..200).collect();
+    file.write_at(&bytes, 0).unwrap();
+    disk.set_faults(DiskFaults { short_reads: Chance::percent(50), ..DiskFaults::default() });
+    let mut read = Vec::new();
+    while read.len() < 200 {
+        let mut buffer = [0; 50];
+        let count = file.read_at(&mut buffer, u64::try_from(read.len()).unwrap()).unwrap();
+        assert!(count > 0, "only at the end is there nothing");
+        read.extend_from_slice(&buffer[..count]);
+    }
+    assert_eq!(read, bytes);
+    assert!(disk.take_failures().short_reads > 0);
+    assert!(!disk.take_failure(), "that is no failure");
+}
+
 #[test]
 fn damage_spares_what_is_being_written() {
     let sectors = damaged_sectors(DamageKind::Zeroed, |disk| {

@@ -9,8 +9,8 @@ use quorate_core::{
     Effect, Entry, Event, HardState, Heartbeat, HeartbeatResponse, InstallSnapshot,
     InstallSnapshotResponse, LoadRequest, LogId, LogIndex, Member, MemberRole, MembershipCommand,
     Message, NodeId, NotAMember, Options, Payload, Persist, Proposal, ProposalId, Raft, ReadId,
-    ReadIndex, ReadIndexResponse, RequestVote, RequestVoteResponse, Restored, SnapshotMeta, Term,
-    Time, TimeoutNow, VotePhase,
+    ReadIndex, ReadIndexResponse, RequestVote, RequestVoteResponse, Restored, Role, SnapshotMeta,
+    Term, Time, TimeoutNow, VotePhase,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -230,10 +230,34 @@ impl Bench {
         if is_whole { entries } else { Vec::new() }
     }
 
+    /// The disk takes no more. But for one call of a leader nothing is said or written from then on,
+    /// whatever is heard.
+    fn lose_the_disk(&mut self, input: &mut Input<'_>) {
+        let mut effects = Vec::new();
+        let is_leader = self.raft.role() == Role::Leader;
+        self.raft.step(self.now, Event::DiskFailed, &mut effects);
+        effects.retain(acts);
+        let calls = effects.iter().filter(|effect| {
+            matches!(effect, Effect::Send { message: Message::TimeoutNow(_), .. })
+        });
+        assert_eq!(calls.count(), effects.len(), "nothing but a call: {effects:?}");
+        let call_count = effects.len();
+        assert!(call_count <= usize::from(is_leader), "a leader calls one: {effects:?}");
+        for _ in 0..input.below(4) {
+            let from = NodeId::new(u64::from(input.below(6)));
+            let message = self.message(input);
+            self.raft.step(self.now, Event::Message { from, message }, &mut effects);
+        }
+        effects.retain(acts);
+        assert_eq!(effects.len(), call_count, "nothing after that: {effects:?}");
+    }
+
     /// The process ends, and starts again with what is on the disk.
     fn restart(&mut self, input: &mut Input<'_>) {
-        if input.below(4) != 0 {
-            return;
+        match input.below(4) {
+            0 => {}
+            1 => self.lose_the_disk(input),
+            _ => return,
         }
         let last = self.entries.last().map_or(self.base.last_included, |entry| entry.log_id);
         self.applied = self.applied.min(last.index).max(self.base.last_included.index);
@@ -356,6 +380,11 @@ impl Bench {
         let (chunk, done) = (Bytes::from_static(&[2; 16]), input.flag());
         InstallSnapshot { term, meta, offset, chunk, done }
     }
+}
+
+/// Whether others, or the disk, come to know of it.
+const fn acts(effect: &Effect) -> bool {
+    matches!(effect, Effect::Send { .. } | Effect::Persist(_))
 }
 
 fn phase(input: &mut Input<'_>) -> VotePhase {

@@ -103,6 +103,70 @@ fn place(input: &mut Input<'_>) -> u64 {
     u64::from(u16::from_le_bytes([input.byte(), input.byte() % 24]))
 }
 
+/// The two places of a mark, and the size of what stands there.
+const SLOTS: [u64; 2] = [4096, 8192];
+const SLOT_BYTES: usize = 64;
+
+/// A log's mark says anything, under checksums that are right or not. A log that is whole is opened
+/// with all that it holds, or refused for what the mark claims beyond that; what stands there without
+/// a checksum that fits makes no difference at all.
+pub(super) fn log_mark(data: &[u8]) {
+    let mut input = Input(data);
+    let disk = SimDisk::new(Rng::new(1));
+    if write_log(&disk, &mut input).is_err() {
+        return;
+    }
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let Ok((wal, _)) = Wal::open(Arc::clone(&shared), Path::new(FOLDER), options(), 7, NODE) else {
+        return;
+    };
+    let last = wal.last_log();
+    drop(wal);
+    let Ok(file) = disk.open(&Path::new(FOLDER).join("mark")) else { return };
+    let ([first, second], mut is_believed) = (SLOTS, false);
+    while !input.is_empty() {
+        let fits = input.flag();
+        is_believed |= fits;
+        let slot = slot(&mut input, fits);
+        let at = if input.flag() { first } else { second };
+        if file.write_at(&slot, at).is_err() {
+            return;
+        }
+    }
+    match Wal::open(shared, Path::new(FOLDER), options(), 7, NODE) {
+        Ok((mut wal, recovered)) => {
+            assert_eq!((wal.last_log(), recovered.last_log), (last, last), "nothing is lost");
+            let written = wal.persist(&[]).and_then(|()| wal.mark_synced());
+            assert!(written.is_ok(), "it can be written over");
+        }
+        Err(WalError::Damaged { .. }) => assert!(is_believed, "only what is whole is believed"),
+        Err(error) => assert!(is_believed, "{error}"),
+    }
+}
+
+/// What stands in one place of a mark: numbers with a checksum that fits this folder, or bytes.
+fn slot(input: &mut Input<'_>, fits: bool) -> Vec<u8> {
+    if !fits {
+        let mut slot = input.bytes(SLOT_BYTES).to_vec();
+        slot.resize(SLOT_BYTES, 0);
+        return slot;
+    }
+    let mut body = Vec::with_capacity(SLOT_BYTES);
+    body.extend_from_slice(&u32::try_from(input.number()).unwrap_or(u32::MAX).to_le_bytes());
+    for _ in 0..6 {
+        body.extend_from_slice(&input.number().to_le_bytes());
+    }
+    body.resize(SLOT_BYTES - 4, 0);
+    let mut identity = Vec::new();
+    identity.extend_from_slice(&7_u64.to_le_bytes());
+    identity.extend_from_slice(&NODE.get().to_le_bytes());
+    identity.extend_from_slice(&9_u128.to_le_bytes());
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&identity), &body);
+    let mut slot = checksum.to_le_bytes().to_vec();
+    slot.extend_from_slice(&body);
+    slot
+}
+
 /// A snapshot arrives in pieces from somebody who may send anything; then it is damaged and read.
 pub(super) fn snapshot_file(data: &[u8]) {
     let mut input = Input(data);

@@ -25,11 +25,12 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "wire_message", run: decoders::wire_message },
     Target { name: "wire_stream", run: decoders::wire_stream },
     Target { name: "log_codec", run: decoders::log_codec },
     Target { name: "log_folder", run: files::log_folder },
+    Target { name: "log_mark", run: files::log_mark },
     Target { name: "snapshot_file", run: files::snapshot_file },
     Target { name: "store", run: store::store },
     Target { name: "client_request", run: requests::client_request },

@@ -10,13 +10,15 @@ use quorate::{LogId, LogIndex, StateMachine, Term};
 use quorate_kv::api::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, Request, TxnRequest,
 };
+use quorate_kv::auth::Right;
+use quorate_kv::auth::api::AuthRequest;
 use quorate_kv::lease::TTL_SECONDS_MAX;
 use quorate_kv::lease::api::{
     LeaseExpireRequest, LeaseGrantRequest, LeaseRenewRequest, LeaseRevokeRequest, Overdue,
 };
 use quorate_kv::{
-    AlarmAction, AlarmKind, AlarmRequest, Command, CommandReply, CommandTag, OpError, Reader,
-    Revision,
+    Access, AlarmAction, AlarmKind, AlarmRequest, CallerMessage, Command, CommandReply, CommandTag,
+    OpError, Reader, Revision,
 };
 
 /// One request after the other: a byte for the method, one for the size, the message.
@@ -95,8 +97,31 @@ fn answer_about_all(store: &mut Store, method: u8, message: &Bytes) {
             // A leader sends this to the member that asked for a command.
             let _ = reply.into_result();
         }
+        14 if AuthRequest::decode(message.clone()).is_ok() => {
+            let root = CallerMessage::system();
+            let _ = store.carry_out(Command::wrap_for(CommandTag::Auth, message, Some(&root)));
+        }
+        15 => ask_as(store, message),
         _ => {}
     }
+}
+
+/// Whoever that is: what it gets is what it has a right to, and nobody gets anything.
+fn ask_as(store: &mut Store, message: &Bytes) {
+    let Ok(caller) = CallerMessage::decode(message.clone()) else { return };
+    let access = Access::from(Some(caller.clone()));
+    let (auth, one) = (store.reader.auth(), Bytes::new());
+    let (key, to_the_end) = (Bytes::from_static(b"b"), Bytes::from_static(&[0]));
+    let put = PutRequest { key: key.clone(), ..PutRequest::default() }.encode_to_vec();
+    let by_caller = store.carry_out(Command::wrap_for(CommandTag::Put, &put, Some(&caller)));
+    let may_write = auth.admit_to_keys(&access, Right::Write, &key, &one);
+    assert!(by_caller.is_err() || may_write.is_ok(), "{access:?} wrote: {may_write:?}");
+    let by_nobody = store.carry_out(Command::wrap(CommandTag::Put, &put));
+    assert!(by_nobody.is_err() || !auth.is_enabled(), "nobody wrote");
+    let range = RangeRequest { key, range_end: to_the_end, ..RangeRequest::default() };
+    let read = store.reader.range_for(&access, &range);
+    let may_read = store.reader.may_read(&access, &range.key, &range.range_end);
+    assert_eq!(read.is_ok(), may_read.is_ok(), "{access:?} read");
 }
 
 /// As the server proposes it: with an id.

@@ -6,6 +6,7 @@ use super::store::Store;
 use bytes::{BufMut, Bytes};
 use prost::Message;
 use quorate::{LogId, LogIndex, StateMachine, Term};
+use quorate_kv::auth::api::Permission;
 use quorate_kv::{AlarmMember, KeyValue, RangeRequest};
 
 /// How far the log goes that the snapshot stands for.
@@ -46,6 +47,39 @@ struct Lease {
     renewed_at: u64,
 }
 
+/// See the store's `auth/record.rs`.
+#[derive(Clone, PartialEq, Eq, Message)]
+struct Everybody {
+    #[prost(bool, tag = "1")]
+    enabled: bool,
+    #[prost(uint64, tag = "2")]
+    revision: u64,
+    #[prost(message, repeated, tag = "3")]
+    users: Vec<User>,
+    #[prost(message, repeated, tag = "4")]
+    roles: Vec<Role>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+struct User {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    password_hash: Bytes,
+    #[prost(bool, tag = "3")]
+    no_password: bool,
+    #[prost(string, repeated, tag = "4")]
+    roles: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+struct Role {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, repeated, tag = "2")]
+    permissions: Vec<Permission>,
+}
+
 /// A snapshot is put together as the input says, and taken over or refused.
 pub(super) fn store_snapshot(data: &[u8]) {
     let mut input = Input(data);
@@ -71,7 +105,11 @@ pub(super) fn store_snapshot(data: &[u8]) {
 }
 
 fn snapshot(input: &mut Input<'_>) -> Vec<u8> {
-    let version = if input.below(16) == 0 { input.byte() } else { 2 };
+    let version = match input.below(16) {
+        0 => input.byte(),
+        1..6 => 3,
+        _ => 2,
+    };
     let mut out = b"QRKVSNAP".to_vec();
     out.put_u32_le(version.into());
     let mut chain = 0;
@@ -85,6 +123,9 @@ fn snapshot(input: &mut Input<'_>) -> Vec<u8> {
     block(&content(input, |input| head(input).encode_to_vec()));
     if version != 1 {
         block(&content(input, |input| leases(input).encode_to_vec()));
+    }
+    if version > 2 {
+        block(&content(input, |input| users(input).encode_to_vec()));
     }
     let (rows, count) = rows(input);
     if !rows.is_empty() {
@@ -126,6 +167,34 @@ fn leases(input: &mut Input<'_>) -> Leases {
         renewed_at: input.number(),
     };
     Leases { leases: (0..input.below(4)).map(|_| lease(input)).collect() }
+}
+
+fn users(input: &mut Input<'_>) -> Everybody {
+    let name = |input: &mut Input<'_>| {
+        let names = ["", "a", "b", "root"];
+        names.get(usize::from(input.below(4))).copied().unwrap_or_default().to_owned()
+    };
+    let user = |input: &mut Input<'_>| User {
+        name: name(input),
+        password_hash: if input.flag() { Bytes::from_static(b"hash") } else { Bytes::new() },
+        no_password: input.flag(),
+        roles: (0..input.below(3)).map(|_| name(input)).collect(),
+    };
+    let permission = |input: &mut Input<'_>| Permission {
+        perm_type: i32::from(input.below(5)),
+        key: name(input).into(),
+        range_end: name(input).into(),
+    };
+    let role = |input: &mut Input<'_>| Role {
+        name: name(input),
+        permissions: (0..input.below(4)).map(|_| permission(input)).collect(),
+    };
+    Everybody {
+        enabled: input.flag(),
+        revision: input.number(),
+        users: (0..input.below(4)).map(|_| user(input)).collect(),
+        roles: (0..input.below(4)).map(|_| role(input)).collect(),
+    }
 }
 
 fn rows(input: &mut Input<'_>) -> (Vec<u8>, u64) {

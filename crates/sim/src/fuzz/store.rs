@@ -7,9 +7,9 @@ use prost::Message;
 use quorate::{Committed, LogId, LogIndex, Replies, StateMachine, Term};
 use quorate_kv::lease::api::{LeaseGrantRequest, LeaseRevokeRequest};
 use quorate_kv::{
-    AlarmKind, AlarmMember, Command, CommandKind, CommandReply, CommandTag, CompactionRequest,
-    DeleteRangeRequest, Inline, KvStateMachine, Lease, MemoryEngine, OpError, Outcome, PutRequest,
-    Reader, Request, StoreHash,
+    AlarmKind, AlarmMember, AuthState, Command, CommandKind, CommandReply, CommandTag,
+    CompactionRequest, DeleteRangeRequest, Inline, KvStateMachine, Lease, MemoryEngine, OpError,
+    Outcome, PutRequest, Reader, Request, StoreHash,
 };
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub(super) fn store(data: &[u8]) {
     store.check_copy();
 }
 
-type Visible = (StoreHash, Vec<(i64, Lease)>, Vec<AlarmMember>);
+type Visible = (StoreHash, Vec<(i64, Lease)>, Vec<AlarmMember>, Arc<AuthState>);
 
 /// A store in memory, and how far it is.
 pub(super) struct Store {
@@ -98,7 +98,8 @@ impl Store {
     fn visible(&self) -> Visible {
         let hash = self.reader.hash(None);
         let hash = hash.unwrap_or_else(|error| panic!("the store can be read: {error}"));
-        (hash, self.reader.leases(), self.reader.alarms(AlarmKind::None))
+        let alarms = self.reader.alarms(AlarmKind::None);
+        (hash, self.reader.leases(), alarms, self.reader.auth())
     }
 
     /// [`Self::apply`], and what is refused changes nothing.
@@ -123,13 +124,14 @@ impl Store {
 }
 
 fn judge(command: &Bytes) {
-    let Ok(Command { kind: Some(kind) }) = Command::decode(command.clone()) else { return };
+    let Ok(Command { kind: Some(kind), .. }) = Command::decode(command.clone()) else { return };
     let request = match kind {
         CommandKind::Put(put) => Request::Put(put),
         CommandKind::DeleteRange(delete) => Request::DeleteRange(delete),
         CommandKind::Txn(txn) => Request::Txn(txn),
         CommandKind::Compact(_)
         | CommandKind::Alarm(_)
+        | CommandKind::Auth(_)
         | CommandKind::LeaseGrant(_)
         | CommandKind::LeaseRevoke(_)
         | CommandKind::LeaseRenew(_)

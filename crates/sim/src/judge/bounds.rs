@@ -4,10 +4,45 @@
 use super::Breach;
 use quorate::{Driver, DriverOptions};
 use quorate_core::{NodeId, Options};
+use quorate_wal::WalOptions;
 use std::time::Duration;
 
-/// No entry of a world is larger than this, with everything that is counted beside its command.
-const ENTRY_BYTES_MAX: usize = 16 << 10;
+/// What the world knows of sizes at this moment, by what nodes have written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// Of the largest entry that anybody has written.
+    pub(crate) largest_entry_bytes: usize,
+    /// Of the entries of this node that are not known to be on its disk.
+    pub(crate) not_durable_bytes: usize,
+}
+
+/// What a node may hold, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    cached: usize,
+    uncommitted: usize,
+    in_flight: usize,
+}
+
+impl Bounds {
+    fn new(raft: &Options, restored_max: usize, sizes: Sizes) -> Self {
+        let Sizes { largest_entry_bytes, not_durable_bytes } = sizes;
+        Self {
+            // What is durable goes when there is too much of it, the oldest first; what the state
+            // machine has not been given has a second allowance. A start brings as much as the log
+            // may give it; the first event makes it less.
+            cached: (raft.log_cache_bytes_max + raft.applying_bytes_max)
+                .max(not_durable_bytes)
+                .max(restored_max),
+            // A proposal that is alone is never too large.
+            uncommitted: raft.uncommitted_bytes_max.max(largest_entry_bytes),
+            // A window that is not full takes one more message, which is within its own limit or
+            // one entry.
+            in_flight: raft.in_flight_bytes_max - 1
+                + raft.append_bytes_max.max(largest_entry_bytes),
+        }
+    }
+}
 
 /// Looks at what a node holds at this moment.
 ///
@@ -18,24 +53,21 @@ pub(crate) fn check_held(
     driver: &Driver,
     raft: &Options,
     own: &DriverOptions,
+    wal: &WalOptions,
+    sizes: Sizes,
 ) -> Result<(), Breach> {
     let status = driver.raft().status();
-    let node = status.id;
-    // What a leader may have sent a follower whose disk stands still, or may wait to commit itself.
-    let window = raft.in_flight_bytes_max + raft.append_bytes_max;
-    let not_durable = window.max(raft.uncommitted_bytes_max);
-    let cache = raft.log_cache_bytes_max + raft.applying_bytes_max + not_durable;
-    let pending = own.outstanding_bytes_max;
+    let (node, bounds) = (status.id, Bounds::new(raft, wal.tail_bytes_max, sizes));
     for (name, held, limit) in [
-        ("log_cache_bytes_max and what is not durable or applied", status.cached_bytes, cache),
-        ("uncommitted_bytes_max", status.uncommitted_bytes, raft.uncommitted_bytes_max),
-        ("outstanding_bytes_max", driver.outstanding_bytes(), pending),
+        ("log_cache_bytes_max and applying_bytes_max", status.cached_bytes, bounds.cached),
+        ("uncommitted_bytes_max", status.uncommitted_bytes, bounds.uncommitted),
+        ("outstanding_bytes_max", driver.outstanding_bytes(), own.outstanding_bytes_max),
     ] {
-        is_kept(node, name, held, limit + ENTRY_BYTES_MAX)?;
+        is_kept(node, name, held, limit)?;
     }
     for progress in status.progress.values() {
         is_kept(node, "in_flight_count_max", progress.in_flight_count, raft.in_flight_count_max)?;
-        is_kept(node, "in_flight_bytes_max", progress.in_flight_bytes, window + ENTRY_BYTES_MAX)?;
+        is_kept(node, "in_flight_bytes_max", progress.in_flight_bytes, bounds.in_flight)?;
     }
     Ok(())
 }
@@ -73,6 +105,27 @@ mod tests {
         assert!(check_quiet(5, &raft, second, 2 * 4 * 10).is_ok());
         assert!(check_quiet(5, &raft, second, 6 * 4 * 10).is_err());
         assert!(check_quiet(1, &raft, second, 1).is_err(), "who is alone sends nothing");
+    }
+
+    #[test]
+    fn a_bound_is_its_limit_or_what_may_be_alone_and_nothing_more() {
+        let raft = Options {
+            append_bytes_max: 100,
+            in_flight_bytes_max: 300,
+            uncommitted_bytes_max: 40,
+            log_cache_bytes_max: 500,
+            applying_bytes_max: 60,
+            ..Options::default()
+        };
+        let of = |largest_entry_bytes, not_durable_bytes| {
+            let sizes = Sizes { largest_entry_bytes, not_durable_bytes };
+            let Bounds { cached, uncommitted, in_flight } = Bounds::new(&raft, 530, sizes);
+            (cached, uncommitted, in_flight)
+        };
+        assert_eq!(of(10, 0), (560, 40, 399));
+        assert_eq!(of(40, 560), (560, 40, 399));
+        assert_eq!(of(70, 561), (561, 70, 399), "one entry, alone; what no disk has yet");
+        assert_eq!(of(150, 0), (560, 150, 449), "a window with room for a byte takes one more");
     }
 
     #[test]

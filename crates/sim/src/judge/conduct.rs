@@ -100,6 +100,11 @@ pub(super) fn check_turn(
     if term < heard.term {
         return Err(Breach::TermIgnored { node, heard: heard.term, term });
     }
+    check_campaign(raft, role, before)
+}
+
+fn check_campaign(raft: &Raft, role: Role, before: Option<(Role, Term)>) -> Result<(), Breach> {
+    let (node, term) = (raft.id(), raft.current_term());
     if !matches!(role, Role::PreCandidate | Role::Candidate) {
         return Ok(());
     }
@@ -116,9 +121,21 @@ pub(super) fn check_turn(
     Ok(())
 }
 
+/// Looks at a node that has just taken office, or another `role`.
+///
+/// # Errors
+///
+/// [`Breach::NoVoter`] if it leads and may not.
+pub(crate) fn check_office(raft: &Raft, role: Role) -> Result<(), Breach> {
+    if role == Role::Leader && !may_lead(raft) {
+        return Err(Breach::NoVoter { node: raft.id(), term: raft.current_term() });
+    }
+    Ok(())
+}
+
 /// Whether a node votes in its committed configuration or in a later one: a server that is removed
 /// may lead as long as that is not committed (§4.2.2).
-pub(crate) fn may_lead(raft: &Raft) -> bool {
+fn may_lead(raft: &Raft) -> bool {
     let mut places = (raft.commit_index().get()..=raft.last_log().index.get()).rev();
     places.any(|index| raft.configuration_as_of(LogIndex::new(index)).is_voter(raft.id()))
 }
@@ -147,4 +164,94 @@ pub(super) fn check_sent(
         return Ok(());
     }
     Err(Breach::Disloyal { node: raft.id(), term: contact.term, to })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::judge::by_hand::{
+        candidate, follower, leader, node, three_voters, two_voters_and_a_learner,
+    };
+    use quorate_core::{AppendEntriesResponse, AppendOutcome, Heartbeat};
+
+    const TIMEOUT: Duration = Duration::from_millis(100);
+
+    fn heartbeat(term: u64) -> Message {
+        let (term, leader_commit) = (Term::new(term), LogIndex::ORIGIN);
+        Message::Heartbeat(Heartbeat { term, leader_commit, round: None })
+    }
+
+    fn heard(message: &Message) -> Heard {
+        let mut heard = Heard::default();
+        heard.note(node(2), message);
+        heard
+    }
+
+    #[test]
+    fn a_term_that_was_heard_of_is_taken_over() {
+        let raft = follower(1, 3, &three_voters(), &[]);
+        check_turn(&raft, &heard(&heartbeat(3)), None).unwrap();
+        let (term, outcome) = (Term::new(4), AppendOutcome::StaleTerm);
+        let answer = Message::AppendEntriesResponse(AppendEntriesResponse { term, outcome });
+        for message in [heartbeat(4), answer] {
+            let ignored = check_turn(&raft, &heard(&message), None);
+            assert!(matches!(ignored, Err(Breach::TermIgnored { .. })), "{ignored:?}");
+        }
+    }
+
+    #[test]
+    fn only_voters_campaign_and_lead() {
+        let learner = follower(3, 3, &two_voters_and_a_learner(), &[]);
+        let voter = follower(2, 3, &two_voters_and_a_learner(), &[]);
+        for role in [Role::PreCandidate, Role::Candidate] {
+            check_campaign(&voter, role, None).unwrap();
+            let runs = check_campaign(&learner, role, None);
+            assert!(matches!(runs, Err(Breach::NoVoterCampaigns { .. })), "{runs:?}");
+        }
+        check_office(&voter, Role::Leader).unwrap();
+        check_office(&learner, Role::Follower).unwrap();
+        let leads = check_office(&learner, Role::Leader);
+        assert!(matches!(leads, Err(Breach::NoVoter { .. })), "{leads:?}");
+    }
+
+    #[test]
+    fn a_leader_does_not_run_against_itself() {
+        let (raft, nothing) = (candidate(3), Heard::default());
+        assert_eq!((raft.role(), raft.current_term()), (Role::Candidate, Term::new(4)));
+        check_turn(&raft, &nothing, Some((Role::Follower, Term::new(3)))).unwrap();
+        check_turn(&raft, &nothing, Some((Role::Leader, Term::new(2)))).unwrap();
+        let again = check_turn(&raft, &nothing, Some((Role::Leader, Term::new(3))));
+        assert!(matches!(again, Err(Breach::LeaderCampaigns { .. })), "{again:?}");
+    }
+
+    #[test]
+    fn who_hears_a_leader_encourages_nobody_for_an_election_timeout() {
+        let raft = follower(1, 3, &three_voters(), &[]);
+        let contact = heard(&heartbeat(3)).contact(&raft, Time::from_micros(5));
+        assert!(contact.is_some() && heard(&heartbeat(2)).contact(&raft, Time::ZERO).is_none());
+        assert!(heard(&heartbeat(4)).contact(&leader(3), Time::ZERO).is_none(), "it leads itself");
+        let says = |phase, granted, at| {
+            let response = RequestVoteResponse { term: Term::new(4), phase, granted };
+            let message = Message::RequestVoteResponse(response);
+            let own_now = Time::from_micros(5).after(at);
+            check_sent(&raft, node(2), &message, contact, own_now, TIMEOUT)
+        };
+        let disloyal = says(VotePhase::PreVote, true, Duration::from_micros(99_999));
+        assert!(matches!(disloyal, Err(Breach::Disloyal { .. })), "{disloyal:?}");
+        says(VotePhase::PreVote, true, TIMEOUT).unwrap();
+        says(VotePhase::PreVote, false, Duration::ZERO).unwrap();
+        says(VotePhase::Transfer, true, Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn only_heartbeats_of_ones_own_term_or_a_later_one_are_obeyed() {
+        let mut obeyed = Obeyed::default();
+        obeyed.note(Term::new(3), &heard(&heartbeat(2)), Time::from_micros(8));
+        obeyed.note(Term::new(3), &heard(&heartbeat(3)), Time::from_micros(9));
+        assert_eq!(obeyed.since(Time::from_micros(9)).collect::<Vec<_>>(), [Term::new(3)]);
+        assert_eq!(obeyed.since(Time::from_micros(10)).count(), 0);
+        assert_eq!(obeyed.since(Time::ZERO).count(), 1, "a stale heartbeat proves nothing");
+    }
 }

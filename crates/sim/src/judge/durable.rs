@@ -2,7 +2,7 @@
 //! log and its hard state. A model kept beside the disk; it never looks at the disk itself.
 
 use super::Breach;
-use quorate_core::{HardState, LogId, LogIndex, NodeId, Persist, Term};
+use quorate_core::{Entry, HardState, LogId, LogIndex, NodeId, Persist, Term};
 use std::collections::{BTreeMap, VecDeque};
 
 /// The durable part of one node.
@@ -37,6 +37,12 @@ impl Durable {
     /// A write was asked for.
     pub(crate) fn asked(&mut self, persist: &Persist) {
         self.in_flight.push_back(persist.clone());
+    }
+
+    /// The size of all entries in writes that are not known to be durable.
+    pub(crate) fn in_flight_bytes(&self) -> usize {
+        let entries = self.in_flight.iter().flat_map(|persist| &persist.entries);
+        entries.map(Entry::size_bytes).sum()
     }
 
     /// The oldest write is durable.
@@ -97,6 +103,12 @@ impl Durable {
         (1..).zip(&self.terms).map(|(place, term)| LogId::new(*term, self.base.index.plus(place)))
     }
 
+    /// What is on a disk that nobody has written to yet.
+    pub(crate) fn of(found: Found) -> Self {
+        let Found { hard_state, base, terms } = found;
+        Self { hard_state, base, terms, in_flight: VecDeque::new() }
+    }
+
     /// Takes over what recovery found after a crash.
     ///
     /// # Errors
@@ -105,8 +117,7 @@ impl Durable {
     pub(crate) fn recovered(&mut self, node: NodeId, found: Found) -> Result<(), Breach> {
         self.check_hard_state(node, &found)?;
         self.check_log(node, &found)?;
-        let Found { hard_state, base, terms } = found;
-        *self = Self { hard_state, base, terms, in_flight: VecDeque::new() };
+        *self = Self::of(found);
         Ok(())
     }
 
@@ -150,5 +161,79 @@ impl Durable {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::judge::by_hand::{appends, entry, hard_state, log_id, node};
+
+    fn found(term: u64, vote: Option<u64>, terms: &[u64]) -> Found {
+        let terms = terms.iter().map(|term| Term::new(*term)).collect();
+        Found { hard_state: hard_state(term, vote), base: LogId::ORIGIN, terms }
+    }
+
+    /// Term 2, a vote for node 1, and entries 1 of term 1, 2 and 3 of term 2.
+    fn durable() -> Durable {
+        let mut durable = Durable::default();
+        let log = [entry(1, 1), entry(2, 2), entry(3, 2)];
+        durable.asked(&Persist { hard_state: Some(hard_state(2, Some(1))), ..appends(&log) });
+        durable.completed();
+        durable
+    }
+
+    fn finds(durable: &Durable, found: Found) -> Result<(), Breach> {
+        durable.clone().recovered(node(1), found)
+    }
+
+    #[test]
+    fn term_and_vote_are_found_again() {
+        finds(&durable(), found(2, Some(1), &[1, 2, 2])).unwrap();
+        for (term, vote) in [(1, Some(1)), (2, None), (2, Some(3)), (3, None)] {
+            let lost = finds(&durable(), found(term, vote, &[1, 2, 2]));
+            assert!(matches!(lost, Err(Breach::HardStateLost { .. })), "{lost:?}");
+        }
+    }
+
+    #[test]
+    fn durable_entries_are_found_again() {
+        for (terms, index) in [(&[1, 2][..], 3), (&[][..], 1), (&[1, 1, 2][..], 2)] {
+            let lost = finds(&durable(), found(2, Some(1), terms));
+            let is_said = matches!(lost, Err(Breach::DurableEntryLost { expected, .. })
+                if expected.index == LogIndex::new(index));
+            assert!(is_said, "{lost:?}");
+        }
+    }
+
+    #[test]
+    fn of_a_write_under_way_anything_may_be_found_and_nothing_before_it_be_missing() {
+        let mut durable = durable();
+        let after = Some(LogIndex::new(2));
+        let instead = Persist { truncate_after: after, ..appends(&[entry(3, 4), entry(4, 4)]) };
+        durable.asked(&Persist { hard_state: Some(hard_state(4, None)), ..instead });
+        for terms in [&[1, 2, 2][..], &[1, 2][..], &[1, 2, 4][..], &[1, 2, 4, 4][..]] {
+            finds(&durable, found(4, None, terms)).unwrap();
+        }
+        finds(&durable, found(2, Some(1), &[1, 2])).unwrap();
+        let lost = finds(&durable, found(4, None, &[1]));
+        assert!(matches!(lost, Err(Breach::DurableEntryLost { .. })), "{lost:?}");
+        assert_eq!(durable.in_flight_bytes(), 2 * entry(3, 4).size_bytes());
+        assert_eq!(durable.completed().log_ids, [log_id(3, 2)]);
+        assert_eq!(durable.in_flight_bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_not_held_and_what_was_released_is() {
+        let mut durable = durable();
+        durable.asked(&appends(&[entry(4, 2)]));
+        assert!(!durable.holds(log_id(4, 2)));
+        durable.completed();
+        assert!(durable.holds(log_id(4, 2)) && !durable.holds(log_id(4, 3)));
+        durable.released(log_id(2, 2));
+        assert!(durable.holds(log_id(1, 1)) && durable.holds(log_id(3, 2)));
+        assert_eq!(durable.last_index(), LogIndex::new(4));
     }
 }

@@ -60,3 +60,36 @@ impl Hearing {
         Err(Breach::DeafLeader { leader: raft.id(), term, since })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::by_hand::{follower, leader, node, three_voters};
+
+    const TIMEOUT: Duration = Duration::from_millis(100);
+
+    /// What is said of node 1 after so many timeouts, in each of which `answers` come.
+    fn after(timeouts: u64, raft: &Raft, answers: &[(NodeId, Term)]) -> Result<(), Breach> {
+        let mut hearing = Hearing::default();
+        let at = |round| Time::from_micros(round * 100_000);
+        (0..=timeouts).try_for_each(|round| hearing.note(raft, answers, at(round), TIMEOUT))
+    }
+
+    #[test]
+    fn a_leader_that_hears_no_quorum_has_left_three_election_timeouts_later() {
+        let raft = leader(3);
+        assert!(after(3, &raft, &[]).is_ok());
+        let deaf = after(4, &raft, &[]);
+        assert!(matches!(deaf, Err(Breach::DeafLeader { .. })), "{deaf:?}");
+        let late = after(4, &raft, &[(node(2), Term::new(3))]);
+        assert!(matches!(late, Err(Breach::DeafLeader { .. })), "of another term: {late:?}");
+        let stranger = after(4, &raft, &[(node(9), Term::new(4))]);
+        assert!(matches!(stranger, Err(Breach::DeafLeader { .. })), "no member: {stranger:?}");
+    }
+
+    #[test]
+    fn a_leader_that_is_answered_stays_and_a_follower_may_be_deaf() {
+        assert!(after(40, &leader(3), &[(node(2), Term::new(4))]).is_ok());
+        assert!(after(40, &follower(1, 3, &three_voters(), &[]), &[]).is_ok());
+    }
+}

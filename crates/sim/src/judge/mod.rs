@@ -2,19 +2,23 @@
 //! nothing that a node says of itself where the world can know better.
 
 pub(crate) mod bounds;
+#[cfg(test)]
+mod by_hand;
 mod conduct;
 mod content;
 mod durable;
 mod hearing;
 mod kind;
+mod last_words;
 pub mod linearizable;
 mod members;
 mod promises;
 mod safety;
 pub mod watch;
 
-pub(crate) use conduct::{Heard, may_lead};
+pub(crate) use conduct::{Heard, check_office};
 pub(crate) use durable::Found;
+pub(crate) use last_words::check_last_words;
 pub(crate) use safety::{Asked, Look, Safety};
 
 use crate::application::Complaint;
@@ -72,12 +76,12 @@ pub enum Breach {
         /// What it lacks.
         missing: LogId,
     },
-    /// An entry was applied although a crash could still take it away.
+    /// An entry was called committed, or applied, although crashes could still take it away.
     #[error(
-        "{log_id} is applied on node {node}, durable on {durable_count} of {voter_count} voters"
+        "{log_id} is committed on node {node}, durable on {durable_count} of {voter_count} voters"
     )]
     NotOnQuorum {
-        /// Who applied it.
+        /// Who calls it committed.
         node: NodeId,
         /// What.
         log_id: LogId,
@@ -115,6 +119,12 @@ pub enum Breach {
         term: Term,
         /// To whom.
         to: NodeId,
+    },
+    /// A vote of a node that has lost its disk, and does not know what it has promised.
+    #[error("node {node} votes with a disk that no configuration records")]
+    VotesWithoutMemory {
+        /// Who.
+        node: NodeId,
     },
     /// A second vote in one term.
     #[error("node {node} changed its durable vote of term {term} from {first} to {second}")]
@@ -313,6 +323,14 @@ pub enum Breach {
         node: NodeId,
         /// For how long.
         waited: Duration,
+    },
+    /// A node whose log has failed takes part in something.
+    #[error("node {node} has lost its log, and {what}")]
+    SpeaksWithoutDisk {
+        /// Who.
+        node: NodeId,
+        /// What it does.
+        what: String,
     },
     /// Committed configurations do not count on from each other.
     #[error("the configuration at {log_id} has version {version}, after version {before}")]

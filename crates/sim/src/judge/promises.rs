@@ -18,6 +18,8 @@ pub(super) struct Believed {
     departing: BTreeSet<NodeId>,
     /// The version of its configuration.
     version: u64,
+    /// The disks that it had recorded.
+    storages: BTreeMap<NodeId, u128>,
 }
 
 /// Looks at a message that `node` sends; `raft` is the state that it sends it from.
@@ -57,6 +59,24 @@ pub(super) fn check_sent(
         | Message::ReadIndex(_)
         | Message::ReadIndexResponse(_)
         | Message::NotAMember(_) => Ok(()),
+    }
+}
+
+/// Whether a message is a vote, its sender's own among them.
+pub(super) const fn is_vote(message: &Message) -> bool {
+    match message {
+        Message::RequestVote(_) => true,
+        Message::RequestVoteResponse(response) => response.granted,
+        Message::AppendEntries(_)
+        | Message::AppendEntriesResponse(_)
+        | Message::Heartbeat(_)
+        | Message::HeartbeatResponse(_)
+        | Message::InstallSnapshot(_)
+        | Message::InstallSnapshotResponse(_)
+        | Message::TimeoutNow(_)
+        | Message::ReadIndex(_)
+        | Message::ReadIndexResponse(_)
+        | Message::NotAMember(_) => false,
     }
 }
 
@@ -107,7 +127,12 @@ impl Believed {
         if std::mem::replace(&mut self.version, version).abs_diff(version) > 1 {
             self.matched.clear();
         }
-        self.matched.retain(|id, _| status.progress.contains_key(id) && !is_back(id));
+        // Of a learner with another disk it knows nothing.
+        let storages = raft.configuration().storages.clone();
+        let before = std::mem::replace(&mut self.storages, storages);
+        let has_changed = |id: &NodeId| self.storages.get(id) != before.get(id);
+        self.matched
+            .retain(|id, _| status.progress.contains_key(id) && !is_back(id) && !has_changed(id));
     }
 
     /// Looks at what a leader believes of a follower, whose disk is `durable`.
@@ -145,5 +170,113 @@ impl Believed {
         };
         let leader = raft.id();
         Err(Breach::FalseBelief { leader, follower, what, match_index, next_index })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::judge::by_hand::{appends, entry, follower, hard_state, log_id, node, three_voters};
+    use quorate_core::{Entry, Persist, RequestVote};
+
+    /// A disk with this term and vote, and this log.
+    fn disk(term: u64, vote: Option<u64>, log: &[Entry]) -> Durable {
+        let mut durable = Durable::default();
+        durable.asked(&Persist { hard_state: Some(hard_state(term, vote)), ..appends(log) });
+        durable.completed();
+        durable
+    }
+
+    fn says(message: &Message, durable: &Durable) -> Result<(), Breach> {
+        let raft = follower(1, 3, &three_voters(), &[entry(1, 1), entry(2, 3)]);
+        check_sent(node(1), node(2), message, &raft, durable)
+    }
+
+    #[test]
+    fn a_vote_is_durable_before_it_leaves() {
+        let grants = |phase| {
+            let term = Term::new(3);
+            Message::RequestVoteResponse(RequestVoteResponse { term, phase, granted: true })
+        };
+        let asks = |phase| {
+            Message::RequestVote(RequestVote { term: Term::new(3), last_log: LogId::ORIGIN, phase })
+        };
+        says(&grants(VotePhase::Vote), &disk(3, Some(2), &[])).unwrap();
+        says(&grants(VotePhase::Vote), &disk(4, None, &[])).unwrap();
+        says(&asks(VotePhase::Vote), &disk(3, Some(1), &[])).unwrap();
+        says(&grants(VotePhase::PreVote), &disk(2, None, &[])).unwrap();
+        says(&asks(VotePhase::PreVote), &disk(2, None, &[])).unwrap();
+        for (message, vote) in [
+            (grants(VotePhase::Vote), None),
+            (grants(VotePhase::Transfer), Some(3)),
+            (asks(VotePhase::Vote), None),
+            (asks(VotePhase::Transfer), Some(2)),
+        ] {
+            for term in [2, 3] {
+                let early = says(&message, &disk(term, vote, &[]));
+                assert!(matches!(early, Err(Breach::VoteNotDurable { .. })), "{early:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_acknowledged_is_durable_and_so_is_its_term() {
+        let acknowledges = |index| {
+            let outcome = AppendOutcome::Accepted { matched: LogIndex::new(index) };
+            let term = Term::new(3);
+            Message::AppendEntriesResponse(AppendEntriesResponse { term, outcome })
+        };
+        let log = [entry(1, 1), entry(2, 3)];
+        says(&acknowledges(2), &disk(3, None, &log)).unwrap();
+        says(&acknowledges(1), &disk(3, None, &log[..1])).unwrap();
+        for held in [&log[..1], &[entry(1, 1), entry(2, 2)][..]] {
+            let early = says(&acknowledges(2), &disk(3, None, held));
+            assert!(matches!(early, Err(Breach::AckNotDurable { .. })), "{early:?}");
+        }
+        let early = says(&acknowledges(2), &disk(2, None, &log));
+        assert!(matches!(early, Err(Breach::TermNotDurable { .. })), "{early:?}");
+    }
+
+    fn progress(matched: u64, next: u64) -> ProgressStatus {
+        ProgressStatus {
+            match_index: LogIndex::new(matched),
+            next_index: LogIndex::new(next),
+            state: PeerState::Replicate,
+            in_flight_count: 0,
+            in_flight_bytes: 0,
+            recently_active: true,
+        }
+    }
+
+    #[test]
+    fn a_leader_believes_what_is_so_and_forgets_nothing_of_it() {
+        let log = [entry(1, 1), entry(2, 3), entry(3, 3)];
+        let raft = follower(1, 3, &three_voters(), &log);
+        // What is believed one after the other of a disk that holds two of the three entries.
+        let believes = |beliefs: &[(u64, u64)], durable: &Durable| {
+            let mut believed = Believed::default();
+            let mut each = beliefs.iter();
+            each.try_for_each(|(matched, next)| {
+                believed.check(&raft, node(2), &progress(*matched, *next), durable)
+            })
+        };
+        let two = disk(3, None, &log[..2]);
+        believes(&[(0, 1), (1, 3), (2, 4), (2, 3)], &two).unwrap();
+        for (beliefs, said) in [
+            (&[(3, 4)][..], "that it holds what it does not"),
+            (&[(2, 3), (1, 2)][..], "less than it knew"),
+            (&[(2, 2)][..], "that it must be sent what it holds"),
+        ] {
+            let wrong = believes(beliefs, &two);
+            let is_said = matches!(wrong, Err(Breach::FalseBelief { what, .. }) if what == said);
+            assert!(is_said, "{wrong:?}");
+        }
+        let other = disk(3, None, &[entry(1, 1), entry(2, 2)]);
+        assert!(believes(&[(2, 3)], &other).is_err(), "another entry at that index");
+        let later = disk(4, None, &[entry(1, 1)]);
+        believes(&[(2, 3)], &later).unwrap();
+        assert!(two.holds(log_id(2, 3)));
     }
 }

@@ -2,6 +2,8 @@
 //! goes on, in constant time per entry. Sees what nodes do, not how; knows nothing of the
 //! application.
 
+mod disks;
+
 use super::Breach;
 use super::conduct::{self, Contact, Heard, Obeyed};
 use super::content::{command_hash, content_hash};
@@ -11,8 +13,7 @@ use super::members::KnownMembers;
 use super::promises::{self, Believed};
 use crate::hash::hash_of;
 use quorate_core::{
-    Configuration, Entry, HardState, LogId, LogIndex, Member, MemberRole, Message, NodeId, Payload,
-    Persist, Raft, Role, Term, Time,
+    Configuration, Entry, LogId, LogIndex, Message, NodeId, Payload, Raft, Role, Term, Time,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,6 +47,10 @@ pub(crate) struct Safety {
     committed: Vec<Committed>,
     nodes: BTreeMap<NodeId, Watched>,
     commands: BTreeMap<u64, Command>,
+    /// The highest commit index that any node was seen to have.
+    commit: LogIndex,
+    /// The size of the largest entry that any node has written.
+    largest_entry_bytes: usize,
     pub(crate) members: KnownMembers,
 }
 
@@ -83,6 +88,22 @@ struct Watched {
     contact: Option<Contact>,
     /// Whose heartbeats it obeyed, and when.
     obeyed: Obeyed,
+    /// What it held on disks that it has lost since.
+    lost: Vec<Durable>,
+    /// If it has lost one: the disk that it has...
+    storage_id: Option<u128>,
+    /// ...and no configuration records it yet...
+    is_adrift: bool,
+    /// ...and has not started from yet.
+    is_new_disk: bool,
+}
+
+impl Watched {
+    /// Whether it holds an entry on a disk that counts, or did once.
+    fn holds(&self, log_id: LogId) -> bool {
+        (!self.is_adrift && self.durable.holds(log_id))
+            || self.lost.iter().any(|lost| lost.holds(log_id))
+    }
 }
 
 impl Safety {
@@ -118,6 +139,10 @@ impl Safety {
         watched.hearing = Hearing::default();
         watched.contact = None;
         watched.next_apply = applied.next();
+        if std::mem::take(&mut watched.is_new_disk) {
+            watched.durable = Durable::of(found);
+            return Ok(());
+        }
         watched.durable.recovered(node, found)
     }
 
@@ -131,10 +156,11 @@ impl Safety {
         self.leaders.len()
     }
 
-    /// A node finished a step. `term_at` looks into its log.
+    /// A node finished a step. `term_at` looks into its log, whose last configuration this is.
     pub(crate) fn stepped(
         &mut self,
         look: Look,
+        configuration: &Configuration,
         term_at: impl Fn(LogIndex) -> Option<Term>,
     ) -> Result<(), Breach> {
         let watched = self.nodes.entry(look.node).or_default();
@@ -147,12 +173,29 @@ impl Safety {
             let durable = watched.durable.hard_state.current_term;
             only_grows(look.node, "term", durable.get(), look.term.get())?;
         }
+        self.commits(look, configuration, &term_at)?;
         let is_new =
             before.is_none_or(|before| (before.role, before.term) != (look.role, look.term));
         if is_new && look.role == Role::Leader {
             self.elected(look, term_at)?;
         }
         Ok(())
+    }
+
+    /// Whoever is the first to call an entry committed, its leader, does so when a quorum's disks
+    /// have it: that is the moment of the commit. Others learn it later.
+    fn commits(
+        &mut self,
+        look: Look,
+        configuration: &Configuration,
+        term_at: impl Fn(LogIndex) -> Option<Term>,
+    ) -> Result<(), Breach> {
+        if look.commit <= self.commit {
+            return Ok(());
+        }
+        self.commit = look.commit;
+        let Some(term) = term_at(look.commit) else { return Ok(()) };
+        self.is_on_quorum(look.node, LogId::new(term, look.commit), configuration)
     }
 
     fn elected(
@@ -225,43 +268,6 @@ impl Safety {
         known.is_some_and(|known| known.content == command_hash(command))
     }
 
-    fn is_on_quorum(
-        &self,
-        node: NodeId,
-        log_id: LogId,
-        configuration: &Configuration,
-    ) -> Result<(), Breach> {
-        // The leader committed it by the configuration that it had then: the last committed one or
-        // any later one.
-        let mut seen = self.members.written_since(self.members.last_committed());
-        match self.missing_quorum(log_id, configuration) {
-            Some((durable_count, voter_count))
-                if seen.all(|seen| self.missing_quorum(log_id, seen).is_some()) =>
-            {
-                Err(Breach::NotOnQuorum { node, log_id, durable_count, voter_count })
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// How many disks of how many voters hold the entry, if that is no majority of a half.
-    fn missing_quorum(
-        &self,
-        log_id: LogId,
-        configuration: &Configuration,
-    ) -> Option<(usize, usize)> {
-        let holds = |node: &NodeId| {
-            self.nodes.get(node).is_some_and(|watched| watched.durable.holds(log_id))
-        };
-        let counts = [MemberRole::Incoming, MemberRole::Outgoing].map(|half| {
-            let is_in = |member: &Member| member.role == MemberRole::Voter || member.role == half;
-            let members = configuration.members.iter().filter(|(_, member)| is_in(member));
-            let voters: Vec<&NodeId> = members.map(|(id, _)| id).collect();
-            (voters.iter().filter(|id| holds(id)).count(), voters.len())
-        });
-        counts.into_iter().find(|(durable_count, voter_count)| 2 * durable_count <= *voter_count)
-    }
-
     fn committed_command(&mut self, entry: &Entry) -> Result<(), Breach> {
         let Payload::Command(command) = &entry.payload else { return Ok(()) };
         let known = self.commands.entry(hash_of(command)).or_default();
@@ -278,28 +284,6 @@ impl Safety {
                 Err(Breach::CommittedChanged { node, expected, got: last_included })
             }
             Some(_) | None => Ok(()),
-        }
-    }
-
-    /// A node asks its disk for a write.
-    pub(crate) fn persist_asked(&mut self, node: NodeId, persist: &Persist) {
-        self.members.written(&persist.entries);
-        self.nodes.entry(node).or_default().durable.asked(persist);
-    }
-
-    /// A node's oldest write is durable.
-    pub(crate) fn persisted(&mut self, node: NodeId) -> Result<(), Breach> {
-        let watched = self.nodes.entry(node).or_default();
-        let before = watched.durable.hard_state;
-        let removed = watched.durable.completed();
-        keeps_its_vote(node, before, watched.durable.hard_state)?;
-        let is_committed = |log_id: &LogId| {
-            let known = self.committed_at(log_id.index);
-            known.is_some_and(|known| known.log_id == *log_id && known.by <= removed.term)
-        };
-        match removed.log_ids.into_iter().find(is_committed) {
-            Some(log_id) => Err(Breach::CommittedRemoved { node, log_id }),
-            None => Ok(()),
         }
     }
 
@@ -320,6 +304,9 @@ impl Safety {
     ) -> Result<(), Breach> {
         let node = raft.id();
         let Some(watched) = self.nodes.get(&node) else { return Ok(()) };
+        if watched.is_adrift && promises::is_vote(message) {
+            return Err(Breach::VotesWithoutMemory { node });
+        }
         conduct::check_sent(raft, to, message, watched.contact, own_now, election_timeout)?;
         promises::check_sent(node, to, message, raft, &watched.durable)
     }
@@ -396,6 +383,12 @@ impl Safety {
         let mut each = status.progress.iter();
         let checked = each.try_for_each(|(follower, progress)| {
             let Some(watched) = self.nodes.get(follower) else { return Ok(()) };
+            // What a leader knows of a disk that is gone it may go on believing, until it has the
+            // other one recorded.
+            let storages = &raft.configuration().storages;
+            if !watched.lost.is_empty() && storages.get(follower) != watched.storage_id.as_ref() {
+                return Ok(());
+            }
             believed.check(raft, *follower, progress, &watched.durable)
         });
         self.nodes.entry(raft.id()).or_default().believed = believed;
@@ -427,15 +420,6 @@ fn only_grows(node: NodeId, what: &'static str, from: u64, to: u64) -> Result<()
     if to < from { Err(Breach::WentBack { node, what, from, to }) } else { Ok(()) }
 }
 
-fn keeps_its_vote(node: NodeId, before: HardState, after: HardState) -> Result<(), Breach> {
-    only_grows(node, "durable term", before.current_term.get(), after.current_term.get())?;
-    match (before.voted_for, after.voted_for) {
-        (Some(first), second)
-            if before.current_term == after.current_term && second != Some(first) =>
-        {
-            let second = second.unwrap_or_default();
-            Err(Breach::VotedTwice { node, term: after.current_term, first, second })
-        }
-        (Some(_) | None, _) => Ok(()),
-    }
-}
+#[cfg(test)]
+#[path = "safety_tests.rs"]
+mod tests;

@@ -32,7 +32,7 @@ impl Forbidden {
     pub(super) fn stands_against(&self, command: &CommandKind) -> Option<OpError> {
         let is_raised = |wanted| self.raised.iter().any(|(_, kind)| *kind == wanted);
         let writes = match command {
-            CommandKind::Alarm(_) => return None,
+            CommandKind::Alarm(_) | CommandKind::Auth(_) => return None,
             CommandKind::Put(_) | CommandKind::LeaseGrant(_) => true,
             CommandKind::Txn(request) => has_put(request),
             CommandKind::DeleteRange(_)

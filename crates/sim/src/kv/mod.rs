@@ -219,6 +219,8 @@ impl KvApplication {
     fn weakly_answered(&mut self, asked: &WeakAsked, outcome: &Outcome) -> Result<(), Complaint> {
         let Outcome::Weak { reply, node, life, order } = outcome else { return Ok(()) };
         let told = codec::read_reply(reply)?;
+        let at = i64::try_from(told.revision).unwrap_or(i64::MAX);
+        self.reference().showed(&asked.key, at, reply)?;
         // It may show less than others were told; what it shows is known from now on.
         self.revisions.told(&asked.key, KeyOp::Get, 0, &told)?;
         let served = Served { node: *node, life: *life, order: *order };
@@ -332,6 +334,10 @@ impl Application for KvApplication {
         if let Some(storage) = self.storages.get(&node).filter(|_| at_work) {
             storage.crash_at_work(rng);
         }
+    }
+
+    fn wiped(&mut self, node: NodeId) {
+        self.storages.remove(&node);
     }
 
     fn answered(&mut self, op: OpId, moment: u64, outcome: Outcome) -> Result<(), Complaint> {

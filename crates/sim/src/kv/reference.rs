@@ -183,6 +183,8 @@ impl Reference {
                 Outcome::LeaseRenew(LeaseRenewResponse { header: Some(self.header()), ttls })
             }
             CommandKind::LeaseExpire(request) => Outcome::LeaseExpire(self.expire(&request)?),
+            // No client of these worlds has anything to do with users.
+            CommandKind::Auth(_) => return Err(OpError::UnknownCommand),
             CommandKind::Alarm(request) => {
                 let alarms = self.forbidden.carry_out(request)?;
                 Outcome::Alarm(AlarmResponse { header: Some(self.header()), alarms })

@@ -474,6 +474,7 @@ fn version_before(reply: &[u8]) -> Result<i64, Complaint> {
         | StoreOutcome::LeaseRevoke(_)
         | StoreOutcome::LeaseRenew(_)
         | StoreOutcome::LeaseExpire(_)
+        | StoreOutcome::Auth(_)
         | StoreOutcome::Alarm(_)
         | StoreOutcome::Refused(_)) => Err(garbled(&format!("{other:?}"))),
     }

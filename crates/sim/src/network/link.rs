@@ -153,6 +153,14 @@ impl Link {
         self.earlier.clear();
     }
 
+    /// Nothing that was ever sent arrives any more, not even in part.
+    pub(super) fn forget_all(&mut self) {
+        self.held.clear();
+        self.forget_readers();
+        self.connection += 1;
+        (self.latest, self.busy_until) = (Time::ZERO, Time::ZERO);
+    }
+
     /// What was held back is lost, and with it the connection.
     pub(super) fn forget_held(&mut self) -> Option<Torn> {
         let piece = std::mem::take(&mut self.held).into_iter().next()?;

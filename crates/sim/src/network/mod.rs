@@ -199,6 +199,14 @@ impl Network {
         }
     }
 
+    /// A node has another disk: nothing that was on its way from it or to it arrives.
+    pub(crate) fn replaced(&mut self, node: NodeId) {
+        let links = self.links.iter_mut();
+        for (_, link) in links.filter(|((from, to), _)| *from == node || *to == node) {
+            link.forget_all();
+        }
+    }
+
     /// A node starts: its new connections take the place of those on which something of its last
     /// life may still be on its way.
     pub(crate) fn sender_started(&mut self, node: NodeId, now: Time) {

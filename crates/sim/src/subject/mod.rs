@@ -153,6 +153,10 @@ impl<S: Subject> Application for Examined<S> {
         self.words.settle(node);
     }
 
+    fn wiped(&mut self, node: NodeId) {
+        self.words.forget(node);
+    }
+
     fn request(&mut self, op: OpId, moment: u64, rng: &mut Rng) -> Request {
         self.request_count += 1;
         let request = self.subject.request(self.request_count, rng);

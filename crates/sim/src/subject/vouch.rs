@@ -62,6 +62,13 @@ impl Words {
         *vouched = said.max(*vouched);
     }
 
+    /// The node has another disk, and on it is nothing that its machine has said.
+    pub(super) fn forget(&self, node: NodeId) {
+        let mut state = self.lock();
+        state.said.remove(&node);
+        state.vouched.remove(&node);
+    }
+
     /// # Errors
     ///
     /// The first [`Complaint`] about any of them.

@@ -2,6 +2,7 @@
 //! Must not know what the body means.
 
 use super::format::{self, Block, HeaderStart};
+use crate::disk::read_full;
 use crate::{Damage, DiskFile, WalError};
 use bytes::Bytes;
 use quorate_core::{LogId, SnapshotMeta};
@@ -76,6 +77,7 @@ impl SnapshotReader {
         SnapshotBody {
             file: self.file.clone(),
             path: self.path.clone(),
+            size_bytes: self.size_bytes,
             position: self.header_size,
             checksum: self.header_checksum,
             block: Bytes::new(),
@@ -121,7 +123,7 @@ fn read_exactly(
         return Err(WalError::damaged(path, size_bytes, Damage::Truncated));
     }
     let mut bytes = vec![0; length];
-    let count = file.read_at(&mut bytes, offset).map_err(WalError::io("read", path))?;
+    let count = read_full(file, &mut bytes, offset).map_err(WalError::io("read", path))?;
     if count < length {
         return Err(WalError::damaged(path, offset + count as u64, Damage::Truncated));
     }
@@ -132,6 +134,7 @@ fn read_exactly(
 pub struct SnapshotBody {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
+    size_bytes: u64,
     position: u64,
     checksum: u32,
     /// What was read and verified, and not yet handed out.
@@ -143,10 +146,10 @@ pub struct SnapshotBody {
 impl SnapshotBody {
     fn next_block(&mut self) -> Result<(), WalError> {
         // Far more than the end mark takes, so that it shows whether something follows that.
-        let mut bytes = vec![0; format::BLOCK_BYTES + format::BLOCK_HEAD_SIZE];
-        let count = self
-            .file
-            .read_at(&mut bytes, self.position)
+        let left = usize::try_from(self.size_bytes.saturating_sub(self.position));
+        let most = format::BLOCK_BYTES + format::BLOCK_HEAD_SIZE;
+        let mut bytes = vec![0; left.unwrap_or(usize::MAX).min(most)];
+        let count = read_full(self.file.as_ref(), &mut bytes, self.position)
             .map_err(WalError::io("read", &self.path))?;
         bytes.truncate(count);
         let found = format::decode_block(Bytes::from(bytes), self.checksum, self.body_bytes)

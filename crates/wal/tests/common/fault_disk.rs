@@ -30,6 +30,10 @@ struct World {
     read_count: u64,
     /// This read gives something else than what is there, once.
     misread_at: Option<u64>,
+    /// Sectors that cannot be read until they are written again.
+    unreadable: BTreeSet<(usize, usize)>,
+    /// A read gives no more than this.
+    read_bytes_max: Option<usize>,
 }
 
 #[derive(Clone, Default)]
@@ -125,6 +129,18 @@ impl FaultDisk {
 
     pub fn misread_at(&self, count: u64) {
         self.0.lock().unwrap().misread_at = Some(count);
+    }
+
+    /// The sector that holds this byte cannot be read until it is written again.
+    pub fn break_sector(&self, path: &Path, offset: usize) {
+        let mut world = self.0.lock().unwrap();
+        let file = world.names[path];
+        world.unreadable.insert((file, offset / SECTOR));
+    }
+
+    /// From now on no read gives more than this.
+    pub fn shorten_reads(&self, bytes_max: usize) {
+        self.0.lock().unwrap().read_bytes_max = Some(bytes_max);
     }
 
     pub fn is_off(&self) -> bool {
@@ -331,6 +347,12 @@ impl DiskFile for FaultFile {
         let bytes = &world.files[self.number].current;
         let start = usize::try_from(offset).unwrap().min(bytes.len());
         let count = buffer.len().min(bytes.len() - start);
+        let count = count.min(world.read_bytes_max.unwrap_or(usize::MAX));
+        let sectors =
+            (self.number, start / SECTOR)..(self.number, (start + count).div_ceil(SECTOR));
+        if world.unreadable.range(sectors).next().is_some() {
+            return Err(io::Error::from(io::ErrorKind::Other));
+        }
         buffer[..count].copy_from_slice(&bytes[start..start + count]);
         if is_wrong && count > 0 {
             buffer[count.min(40) - 1] ^= 1;
@@ -344,8 +366,11 @@ impl DiskFile for FaultFile {
             return Err(stopped());
         }
         let outcome = world.step();
-        let file = &mut world.files[self.number];
         let offset = usize::try_from(offset).unwrap();
+        let (first, end) = (offset / SECTOR, (offset + bytes.len()).div_ceil(SECTOR));
+        let number = self.number;
+        world.unreadable.retain(|&(file, at)| file != number || !(first..end).contains(&at));
+        let file = &mut world.files[number];
         // A write that the power loss or an error interrupts may arrive in any part.
         let arrived = match outcome {
             Outcome::Go | Outcome::Stop => bytes,

@@ -9,6 +9,7 @@ mod timing;
 mod worlds;
 
 use super::Service;
+use super::gate::sender;
 use crate::caller::Caller;
 use crate::errors::Rejection;
 use crate::grpc::frame;
@@ -18,7 +19,7 @@ use prost::Message;
 use quorate_etcd_api::etcdserverpb as pb;
 use quorate_kv::lease::TTL_SECONDS_MAX;
 use quorate_kv::lease::api::{LeaseGrantRequest, LeaseRenewRequest};
-use quorate_kv::{Command, CommandKind, CommandTag, OpError, Outcome, Reader};
+use quorate_kv::{Access, Command, CommandKind, CommandTag, OpError, Outcome, Reader};
 use renewals::{Renewals, Renewed, Waiting};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -54,6 +55,7 @@ impl Service {
         &self,
         message: Bytes,
         deadline: Instant,
+        access: &Access,
     ) -> Result<Bytes, Rejection> {
         let message_bytes = message.len();
         let request = LeaseGrantRequest::decode(message)?;
@@ -65,7 +67,8 @@ impl Service {
         let mut tries = if request.id == 0 { ID_TRIES_MAX } else { 1 };
         loop {
             let id = if request.id == 0 { random_id() } else { request.id };
-            let command = Command::new(CommandKind::LeaseGrant(LeaseGrantRequest { ttl, id }));
+            let kind = Some(CommandKind::LeaseGrant(LeaseGrantRequest { ttl, id }));
+            let command = Command { kind, caller: sender(access) };
             let outcome = self.outcome_of(command.encode_to_vec().into(), deadline).await;
             tries -= 1;
             match outcome {
@@ -83,9 +86,11 @@ impl Service {
         &self,
         message: Bytes,
         deadline: Instant,
+        access: &Access,
     ) -> Result<Bytes, Rejection> {
         pb::LeaseRevokeRequest::decode(message.clone())?;
-        let command = Command::wrap(CommandTag::LeaseRevoke, &message);
+        let sender = sender(access);
+        let command = Command::wrap_for(CommandTag::LeaseRevoke, &message, sender.as_ref());
         let outcome = self.outcome_of(command, deadline).await?;
         self.metrics.lease_revoked();
         self.encode_outcome(outcome)
@@ -95,9 +100,11 @@ impl Service {
         &self,
         message: Bytes,
         deadline: Instant,
+        access: &Access,
     ) -> Result<Bytes, Rejection> {
         let request = pb::LeaseTimeToLiveRequest::decode(message)?;
         self.confirm(deadline).await?;
+        self.reader.auth().admit(access)?;
         let mut response = pb::LeaseTimeToLiveResponse {
             header: Some(self.header(self.reader.revision().to_wire())),
             id: request.id,
@@ -110,8 +117,8 @@ impl Service {
             response.ttl = i64::try_from(remaining).unwrap_or(i64::MAX);
             response.granted_ttl = lease.ttl;
             if request.keys {
-                let reader = self.reader.clone();
-                let keys = move || Ok(reader.lease_keys(request.id)?);
+                let (reader, access) = (self.reader.clone(), access.clone());
+                let keys = move || Ok(reader.lease_keys_for(&access, request.id)?);
                 response.keys = Box::pin(self.apart(deadline, keys)).await?;
             }
         }
@@ -122,9 +129,15 @@ impl Service {
         &self,
         message: Bytes,
         deadline: Instant,
+        access: &Access,
     ) -> Result<Bytes, Rejection> {
         pb::LeaseLeasesRequest::decode(message)?;
         self.confirm(deadline).await?;
+        if self.reader.auth().admit_root(access).is_err() {
+            let (reader, access) = (self.reader.clone(), access.clone());
+            let may_list = move || Ok(reader.may_list_leases(&access)?);
+            Box::pin(self.apart(deadline, may_list)).await?;
+        }
         let ids = self.leases.times.ids(&self.node);
         let leases = ids.into_iter().map(|id| pb::LeaseStatus { id }).collect();
         let header = Some(self.header(self.reader.revision().to_wire()));
@@ -135,9 +148,15 @@ impl Service {
     pub(crate) async fn lease_keep_alive(
         &self,
         request: pb::LeaseKeepAliveRequest,
-        _caller: &Caller,
+        caller: &Caller,
     ) -> Result<pb::LeaseKeepAliveResponse, Rejection> {
         let deadline = Instant::now() + self.options.request_timeout;
+        let access = self.access_of(caller, deadline).await?;
+        if self.reader.auth().admit_root(&access).is_err() {
+            let (reader, id) = (self.reader.clone(), request.id);
+            let may_keep = move || Ok(reader.may_keep_lease(&access, id)?);
+            Box::pin(self.apart(deadline, may_keep)).await?;
+        }
         let answer = self.leases.renewals.ask(request.id, deadline)?;
         // The task that renews is gone if nobody answers.
         let renewed = answer.await.unwrap_or(Err(Rejection::Stopped))?;

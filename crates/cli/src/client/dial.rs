@@ -1,0 +1,104 @@
+//! How an endpoint is reached: directly, or over TLS with what the flags name. Must not know what is
+//! asked there.
+
+use super::connection::{Address, root_cause};
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use quorate_tls::{Tls, TlsFiles};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tonic::transport::Channel;
+
+/// What is shown to endpoints, and what is believed of them.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct SecurityFlags {
+    /// Who may sign the endpoints' certificates [default: whom the system believes]
+    #[arg(long, env = "QUORATE_CACERT", value_name = "FILE")]
+    cacert: Option<PathBuf>,
+    /// The certificate that is shown to endpoints
+    #[arg(long, env = "QUORATE_CERT", value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// Its private key
+    // Some verbs have a key of another kind.
+    #[arg(id = "cert-key", long = "key", env = "QUORATE_KEY", value_name = "FILE")]
+    cert_key: Option<PathBuf>,
+    /// Believe every endpoint, whatever it shows: for trying out
+    #[arg(long)]
+    insecure_skip_tls_verify: bool,
+}
+
+/// What is needed to reach endpoints.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialler {
+    timeout: Duration,
+    /// Whether endpoints that do not say speak TLS.
+    is_secure: bool,
+    /// What is spoken with those that do; or why that is not possible, for each that is tried.
+    tls: Result<Arc<Tls>, String>,
+}
+
+impl SecurityFlags {
+    /// Whether any of these flags says that there is TLS, as with etcdctl.
+    fn is_secure(&self) -> bool {
+        self.cacert.is_some()
+            || self.cert.is_some()
+            || self.cert_key.is_some()
+            || self.insecure_skip_tls_verify
+    }
+
+    /// What it takes to reach endpoints, each within `timeout`.
+    pub(crate) fn dialler(&self, timeout: Duration) -> Dialler {
+        let tls = Tls::load(TlsFiles {
+            cert: self.cert.clone(),
+            key: self.cert_key.clone(),
+            trusted_ca: self.cacert.clone(),
+            protocols: vec!["h2".to_owned()],
+            trusts_any_server: self.insecure_skip_tls_verify,
+            ..TlsFiles::default()
+        });
+        let tls = tls.map_err(|error| sentence(&error.into()));
+        Dialler { timeout, is_secure: self.is_secure(), tls }
+    }
+}
+
+impl Dialler {
+    /// Connects to an endpoint.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for a person: refused, timed out, unknown host, not believed.
+    pub(crate) async fn dial(&self, address: &Address) -> Result<Channel, String> {
+        if !address.is_secure().unwrap_or(self.is_secure) {
+            return address.connect(self.timeout).await;
+        }
+        let config = self.tls.clone()?.client().map_err(|error| sentence(&error.into()))?;
+        let host = address.host().to_owned();
+        let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
+        let (connector, authority) = (TlsConnector::from(config), address.to_string());
+        let connect = tower::service_fn(move |_: Uri| {
+            let (connector, name) = (connector.clone(), name.clone());
+            let authority = authority.clone();
+            async move {
+                let stream = TcpStream::connect(authority).await?;
+                stream.set_nodelay(true)?;
+                Ok::<_, io::Error>(TokioIo::new(connector.connect(name, stream).await?))
+            }
+        });
+        let endpoint = address.endpoint(self.timeout)?;
+        match tokio::time::timeout(self.timeout, endpoint.connect_with_connector(connect)).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(error)) => Err(root_cause(&error)),
+            Err(_) => Err(format!("no secure connection within {:?}", self.timeout)),
+        }
+    }
+}
+
+/// An error with what caused it.
+fn sentence(error: &anyhow::Error) -> String {
+    format!("{error:#}")
+}

@@ -1,0 +1,318 @@
+//! The flags about how clients are served: over TLS or not, and what at which address. Turns them
+//! into listeners; must not know what a client says.
+
+use super::{HttpUrl, listen};
+use anyhow::{Context, bail};
+use quorate_server::{Listener, Security, Serves};
+use quorate_tls::{Tls, TlsError, TlsFiles, TlsVersion, Versions, self_signed};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What clients and the server may speak, by the names that TLS has for it; the better first.
+const PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
+
+/// Where certificates of one's own making are, below the data folder.
+const FIXTURES: &str = "fixtures/client";
+
+/// How clients are served.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ClientFlags {
+    /// The certificate that is shown to clients at https URLs, and those it hangs on
+    #[arg(long, env = "ETCD_CERT_FILE", value_name = "FILE")]
+    cert_file: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, env = "ETCD_KEY_FILE", value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Who may sign clients' certificates: with it, clients need one
+    #[arg(long, env = "ETCD_TRUSTED_CA_FILE", value_name = "FILE")]
+    trusted_ca_file: Option<PathBuf>,
+    /// Clients need a certificate, and the common name in it is a user's
+    #[arg(
+        long,
+        env = "ETCD_CLIENT_CERT_AUTH",
+        action = clap::ArgAction::Set,
+        default_value_t = false,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    client_cert_auth: bool,
+    /// Clients' certificates that are not believed any more
+    #[arg(long, env = "ETCD_CLIENT_CRL_FILE", value_name = "FILE")]
+    client_crl_file: Option<PathBuf>,
+    /// Hosts, of which a client's certificate must be valid for one
+    #[arg(
+        long,
+        env = "ETCD_CLIENT_CERT_ALLOWED_HOSTNAME",
+        value_delimiter = ',',
+        value_name = "HOST,..."
+    )]
+    client_cert_allowed_hostname: Vec<String>,
+    /// Make a certificate, if none is given; for trying out
+    #[arg(
+        long,
+        env = "ETCD_AUTO_TLS",
+        action = clap::ArgAction::Set,
+        default_value_t = false,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    auto_tls: bool,
+    /// For how many years it is valid
+    #[arg(long, env = "ETCD_SELF_SIGNED_CERT_VALIDITY", default_value_t = 1, value_name = "YEARS")]
+    self_signed_cert_validity: u32,
+    /// The oldest version of TLS that is spoken: TLS1.2 or TLS1.3
+    #[arg(long, env = "ETCD_TLS_MIN_VERSION", default_value = "TLS1.2", value_name = "VERSION")]
+    tls_min_version: String,
+    /// The newest; empty for any
+    #[arg(long, env = "ETCD_TLS_MAX_VERSION", default_value = "", value_name = "VERSION")]
+    tls_max_version: String,
+    /// Cipher suites of TLS 1.2, by Go's names, the best first; all if not given
+    #[arg(long, env = "ETCD_CIPHER_SUITES", value_delimiter = ',', value_name = "NAME,...")]
+    cipher_suites: Vec<String>,
+    /// Where HTTP is served; if given, --listen-client-urls serves gRPC only
+    #[arg(
+        long,
+        env = "ETCD_LISTEN_CLIENT_HTTP_URLS",
+        value_delimiter = ',',
+        value_name = "URL,..."
+    )]
+    listen_client_http_urls: Vec<HttpUrl>,
+    /// Where else /metrics and /health are served
+    #[arg(long, env = "ETCD_LISTEN_METRICS_URLS", value_delimiter = ',', value_name = "URL,...")]
+    listen_metrics_urls: Vec<HttpUrl>,
+}
+
+/// An address that is listened on, before it is known what is shown there.
+#[derive(Debug)]
+pub(super) struct Door {
+    socket: TcpListener,
+    way: Way,
+    serves: Serves,
+}
+
+/// With which schemes an address was listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Plain,
+    Secure,
+    Either,
+}
+
+impl Door {
+    /// The listener, which shows what `tls` says.
+    pub(super) fn open(self, tls: Option<&Arc<Tls>>) -> anyhow::Result<Listener> {
+        let tls = || tls.cloned().context("no certificate, which was checked");
+        let security = match self.way {
+            Way::Plain => Security::Plain,
+            Way::Secure => Security::Tls(tls()?),
+            Way::Either => Security::Either(tls()?),
+        };
+        let socket = tokio::net::TcpListener::from_std(self.socket)?;
+        Ok(Listener { socket, security, serves: self.serves })
+    }
+}
+
+impl ClientFlags {
+    /// What the files that are named say; `None` if no certificate is.
+    ///
+    /// # Errors
+    ///
+    /// If the flags contradict each other, or a file cannot be used.
+    pub(super) fn given(&self) -> anyhow::Result<Option<Arc<Tls>>> {
+        let files = self.files()?;
+        if files.cert.is_none() && files.key.is_none() {
+            return Ok(None);
+        }
+        if self.auto_tls {
+            tracing::warn!("ignoring client auto TLS since certs given");
+        }
+        load(files).map(Some)
+    }
+
+    /// The same with a certificate of one's own making, below `data_dir`, for the hosts of `urls`;
+    /// `None` if none is wanted.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made or kept.
+    pub(super) fn made(
+        &self,
+        data_dir: &Path,
+        urls: &[HttpUrl],
+    ) -> anyhow::Result<Option<Arc<Tls>>> {
+        if !self.auto_tls {
+            return Ok(None);
+        }
+        let hosts: Vec<String> = urls.iter().map(|url| url.host().to_owned()).collect();
+        let years = self.self_signed_cert_validity;
+        let made = self_signed(&data_dir.join(FIXTURES), &hosts, years).context("--auto-tls")?;
+        if made.is_new {
+            tracing::warn!(cert = %made.cert.display(), years, "made a certificate for clients");
+        }
+        let (cert, key) = (Some(made.cert), Some(made.key));
+        load(TlsFiles { cert, key, ..self.files()? }).map(Some)
+    }
+
+    fn files(&self) -> anyhow::Result<TlsFiles> {
+        let version = |flag: &str, text: &str| -> anyhow::Result<Option<TlsVersion>> {
+            if text.is_empty() {
+                return Ok(None);
+            }
+            text.parse().map(Some).with_context(|| flag.to_owned())
+        };
+        Ok(TlsFiles {
+            cert: self.cert_file.clone(),
+            key: self.key_file.clone(),
+            trusted_ca: self.trusted_ca_file.clone(),
+            crl: self.client_crl_file.clone(),
+            client_cert_auth: self.client_cert_auth,
+            allowed_hostnames: self.client_cert_allowed_hostname.clone(),
+            // Clients come from anywhere; peers do not.
+            skip_san_check: true,
+            versions: Versions {
+                min: version("--tls-min-version", &self.tls_min_version)?,
+                max: version("--tls-max-version", &self.tls_max_version)?,
+            },
+            cipher_suites: self.cipher_suites.clone(),
+            protocols: PROTOCOLS.map(str::to_owned).to_vec(),
+            ..TlsFiles::default()
+        })
+    }
+
+    /// Listens at all URLs: `client_urls` are those of --listen-client-urls.
+    ///
+    /// # Errors
+    ///
+    /// If an address cannot be had, or is to be secure and there is nothing to show.
+    pub(super) fn doors(
+        &self,
+        client_urls: &[HttpUrl],
+        is_given: bool,
+    ) -> anyhow::Result<Vec<Door>> {
+        let serves = match self.listen_client_http_urls.as_slice() {
+            [] => Serves::Everything,
+            [_, ..] => Serves::GrpcOnly,
+        };
+        let lists = [
+            ("--listen-client-urls", client_urls, serves),
+            ("--listen-client-http-urls", &self.listen_client_http_urls, Serves::HttpOnly),
+            ("--listen-metrics-urls", &self.listen_metrics_urls, Serves::MetricsOnly),
+        ];
+        let mut doors = Vec::new();
+        for (flag, urls, serves) in lists {
+            for (url, way) in by_address(urls) {
+                self.check(url, way, is_given)?;
+                doors.push(Door { socket: listen(url, flag)?, way, serves });
+            }
+        }
+        Ok(doors)
+    }
+
+    fn check(&self, url: &HttpUrl, way: Way, is_given: bool) -> anyhow::Result<()> {
+        let is_shown = is_given || self.auto_tls;
+        if way != Way::Plain && !is_shown {
+            bail!(
+                "TLS key/cert (--cert-file, --key-file) must be provided for client url {url} with \
+                 HTTPS scheme; --auto-tls makes them, for trying out"
+            );
+        }
+        if way != Way::Secure && is_shown {
+            tracing::warn!(
+                client_url = %url,
+                "scheme is HTTP while key and cert files are present; ignoring key and cert files"
+            );
+        }
+        if way != Way::Secure && self.client_cert_auth {
+            tracing::warn!(
+                client_url = %url,
+                "scheme is HTTP while --client-cert-auth is enabled; ignoring client cert auth for \
+                 this URL"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn load(files: TlsFiles) -> anyhow::Result<Arc<Tls>> {
+    let refused = |error: TlsError| anyhow::Error::from(error).context("the TLS flags for clients");
+    Tls::load(files).map_err(refused)
+}
+
+/// Each address once, with the first URL that has it.
+fn by_address(urls: &[HttpUrl]) -> Vec<(&HttpUrl, Way)> {
+    let mut found: Vec<(&HttpUrl, Way)> = Vec::new();
+    for url in urls {
+        let way = if url.is_secure() { Way::Secure } else { Way::Plain };
+        let known = found.iter_mut().find(|(known, _)| known.authority() == url.authority());
+        match known {
+            Some((_, known)) if *known != way => *known = Way::Either,
+            Some(_) => {}
+            None => found.push((url, way)),
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(flatten)]
+        flags: ClientFlags,
+    }
+
+    fn flags(arguments: &[&str]) -> ClientFlags {
+        Program::parse_from(std::iter::once(&"serve").chain(arguments)).flags
+    }
+
+    #[test]
+    fn an_address_that_is_listed_with_both_schemes_is_listened_on_once() {
+        let urls = ["http://a:1", "https://b:1", "https://a:1", "http://c:1", "http://c:1"];
+        let urls = urls.map(|url| url.parse::<HttpUrl>().unwrap());
+        let found = by_address(&urls);
+        let found: Vec<_> = found.iter().map(|(url, way)| (url.authority(), *way)).collect();
+        let expected = [("a:1", Way::Either), ("b:1", Way::Secure), ("c:1", Way::Plain)];
+        assert_eq!(found, expected.map(|(address, way)| (address.to_owned(), way)));
+    }
+
+    #[test]
+    fn half_a_certificate_and_unknown_versions_are_refused() {
+        let refusal = |arguments: &[&str]| format!("{:#}", flags(arguments).given().unwrap_err());
+        let half = refusal(&["--key-file", "k.pem"]);
+        assert!(half.contains("KeyFile and CertFile must both be present"), "{half}");
+        let version = refusal(&["--tls-min-version", "TLS1.1"]);
+        assert!(
+            version.contains(r#"--tls-min-version: unexpected TLS version "TLS1.1""#),
+            "{version}"
+        );
+        let missing = refusal(&["--cert-file", "/none/c.pem", "--key-file", "/none/k.pem"]);
+        assert!(missing.contains("cannot read certificates in /none/c.pem"), "{missing}");
+    }
+
+    #[test]
+    fn a_secure_address_without_a_certificate_is_refused_in_etcds_words() {
+        let urls = ["https://127.0.0.1:1".parse().unwrap()];
+        let refusal = flags(&[]).doors(&urls, false).unwrap_err().to_string();
+        let expected = "TLS key/cert (--cert-file, --key-file) must be provided for client url \
+             https://127.0.0.1:1 with HTTPS scheme";
+        assert!(refusal.starts_with(expected), "{refusal}");
+    }
+
+    #[test]
+    fn a_made_certificate_keeps_what_else_was_asked_of_clients() {
+        let folder = tempfile::tempdir().unwrap();
+        let urls = ["https://127.0.0.1:1".parse().unwrap()];
+        assert!(flags(&[]).made(folder.path(), &urls).unwrap().is_none());
+        assert!(flags(&["--auto-tls"]).made(folder.path(), &urls).unwrap().is_some());
+        assert!(folder.path().join("fixtures/client/key.pem").exists());
+        let strict = ["--auto-tls", "--trusted-ca-file", "/none/ca.pem"];
+        let refusal = format!("{:#}", flags(&strict).made(folder.path(), &urls).unwrap_err());
+        assert!(refusal.contains("/none/ca.pem"), "{refusal}");
+    }
+}

@@ -1,0 +1,117 @@
+//! Who has which disk: a leader has it recorded in the configuration, by an entry like any other,
+//! so that nobody can come back with an empty disk under a name that has promised something.
+//! Decides what is recorded; whose messages count by it is the driver's to decide.
+
+use super::common::Common;
+use super::leader::Leader;
+use crate::progress::Progress;
+use crate::{Configuration, LogIndex, MemberRole, NodeId};
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+
+/// What a leader keeps of its members' disks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Storages {
+    /// The disks of learners that `progress` is about.
+    served: BTreeMap<NodeId, u128>,
+    /// The last entry of this term that did nothing but record disks.
+    recorded_at: Option<LogIndex>,
+    /// The versions before and after the last run of such entries: they all have the same members.
+    run: Option<(u64, u64)>,
+}
+
+impl Storages {
+    /// See `behaviour.rs`.
+    pub(crate) fn hash_behaviour(&self, state: &mut impl Hasher) {
+        let Self { served, recorded_at, run } = self;
+        (served, recorded_at, run).hash(state);
+    }
+
+    /// Whether the entry at `index` changes nothing that votes or counts.
+    pub(crate) fn is_only_a_record(&self, index: LogIndex) -> bool {
+        self.recorded_at == Some(index)
+    }
+
+    /// Whether the members of version `version` are those of version `seen`, which is earlier.
+    pub(crate) fn differ_only_in_records(&self, seen: u64, version: u64) -> bool {
+        self.run.is_some_and(|(first, last)| first <= seen && seen <= last && last == version)
+    }
+
+    fn note_record(&mut self, version: u64) {
+        let first = self.run.filter(|(_, last)| *last == version).map_or(version, |run| run.0);
+        self.run = Some((first, version + 1));
+    }
+}
+
+impl Leader {
+    /// Has the disks recorded that are not, all that are known in one entry, if nothing is on its
+    /// way.
+    pub(crate) fn record_storages(&mut self, common: &mut Common) {
+        let is_settled = common.commit_index >= self.configuration_index.max(self.term_start);
+        if !is_settled || self.transfer.is_some() || common.introduced.is_empty() {
+            return;
+        }
+        let configuration = std::sync::Arc::clone(common.log.configuration());
+        if configuration.is_joint() {
+            return;
+        }
+        let members = configuration.members.iter();
+        let due = members.filter_map(|(id, member)| {
+            let storage_id = wanted_record(common, &configuration, *id, member.role)?;
+            Some((*id, storage_id))
+        });
+        let due: Vec<(NodeId, u128)> = due.collect();
+        if !due.is_empty() {
+            let next = configuration.with_storages(due);
+            self.membership.storages.note_record(configuration.version);
+            self.membership.storages.recorded_at =
+                Some(self.append_configuration(common, next).index);
+        }
+    }
+
+    /// Whether a new voter's disk is recorded. Where nobody's is, nobody says which disk it has.
+    pub(crate) fn has_known_storage(common: &Common, id: NodeId) -> bool {
+        let storages = &common.log.configuration().storages;
+        storages.is_empty() || storages.contains_key(&id)
+    }
+
+    /// What was known of a learner with another disk is not known of this one.
+    pub(crate) fn forget_replaced_storages(
+        &mut self,
+        common: &Common,
+        configuration: &Configuration,
+        next_index: LogIndex,
+    ) {
+        let served = &mut self.membership.storages.served;
+        served.retain(|id, _| configuration.members.contains_key(id));
+        for (id, storage_id) in &configuration.storages {
+            let before = served.insert(*id, *storage_id);
+            let role = configuration.members.get(id).map(|member| member.role);
+            if before != Some(*storage_id) && role == Some(MemberRole::Learner) {
+                let fresh = Progress::new(next_index, common.now);
+                if let Some(progress) = self.progress.get_mut(id) {
+                    *progress = fresh;
+                }
+            }
+        }
+    }
+}
+
+/// The disk that is to be recorded of a member. What a learner says last counts: it has promised
+/// nothing. A voter's is recorded once, and only if it is known to hold what the voter promised.
+fn wanted_record(
+    common: &Common,
+    configuration: &Configuration,
+    id: NodeId,
+    role: MemberRole,
+) -> Option<u128> {
+    let introduction = common.introduced.get(&id)?;
+    let recorded = configuration.storages.get(&id);
+    let is_due = match role {
+        MemberRole::Learner => recorded != Some(&introduction.storage_id),
+        MemberRole::Voter | MemberRole::Incoming | MemberRole::Outgoing => {
+            recorded.is_none() && introduction.is_proven
+        }
+    };
+    is_due.then_some(introduction.storage_id)
+}

@@ -1,0 +1,215 @@
+//! Which disk everybody has, on its way through the driver: introductions and answers to them, and
+//! what they let in. What follows from them is decided in `standing` and `admission`.
+
+use super::admission::{admits, is_promise, is_vote};
+use super::io::Introduction;
+use super::standing::{Admission, OwnDisk, Recovering, Standing, Verdict};
+use super::{Driver, Output, PeerMessage};
+use quorate_core::{Event, LogIndex, Message, NodeId, NotAMember, Term, Time};
+use std::collections::BTreeSet;
+
+impl Driver {
+    /// The same driver on this disk. One that is not told its disk asks nobody for theirs.
+    #[must_use]
+    pub fn on_disk(mut self, own: OwnDisk) -> Self {
+        self.standing = Some(Standing::new(own));
+        self
+    }
+
+    /// Whether this node votes and counts, and if not, why.
+    #[must_use]
+    pub fn admission(&self) -> Admission {
+        let Some(standing) = &self.standing else { return Admission::Admitted };
+        let own = standing.own.storage_id;
+        if let Some(witness) = standing.older_than {
+            return Admission::Recovering(Recovering::OlderDisk { witness });
+        }
+        let id = self.raft.id();
+        match self.raft.configuration().storages.get(&id) {
+            Some(recorded) if *recorded == own => return Admission::Admitted,
+            Some(&recorded) => {
+                return Admission::Recovering(Recovering::OtherDisk { recorded, own });
+            }
+            None => {}
+        }
+        match self.verdict(standing) {
+            Verdict::Admitted => Admission::Admitted,
+            Verdict::Prove => Admission::Founding { missing: Vec::new() },
+            Verdict::Waits(missing) => Admission::Founding { missing },
+            Verdict::New => Admission::Recovering(Recovering::NewDisk { own }),
+        }
+    }
+
+    /// As [`Driver::admission`], without the reasons.
+    pub(super) fn is_admitted(&self) -> bool {
+        let Some(standing) = &self.standing else { return true };
+        if standing.older_than.is_some() {
+            return false;
+        }
+        match self.raft.configuration().storages.get(&self.raft.id()) {
+            Some(recorded) => *recorded == standing.own.storage_id,
+            None => self.verdict(standing) == Verdict::Admitted,
+        }
+    }
+
+    fn verdict(&self, standing: &Standing) -> Verdict {
+        let first = self.raft.configuration_as_of(LogIndex::ORIGIN);
+        standing.verdict(self.raft.id(), self.has_history(), first)
+    }
+
+    fn has_history(&self) -> bool {
+        self.raft.current_term() > Term::default() || self.raft.last_log().index > LogIndex::ORIGIN
+    }
+
+    /// Whether a message of another node is for the core: what is promised by a disk that may not
+    /// have kept the earlier promises is not, unless all that it says is that there is a later term.
+    /// And a node that is not admitted is not made to campaign.
+    pub(super) fn lets_in(&self, from: NodeId, storage_id: u128, message: &Message) -> bool {
+        if self.standing.is_none() {
+            return true;
+        }
+        if let Message::TimeoutNow(_) = message {
+            return self.is_admitted();
+        }
+        let is_only_a_term = message.term() > self.raft.current_term() && !is_vote(message);
+        let known = self.acquaintances.get(from);
+        !is_promise(message)
+            || is_only_a_term
+            || admits(self.raft.configuration(), from, storage_id, known)
+    }
+
+    /// Whether a message of ours may go out: a node that is not admitted votes for nobody, though its
+    /// core may think so; and a disk that was put back from an older copy, which others have
+    /// recorded, promises nothing at all.
+    pub(super) fn lets_out(&self, message: &Message) -> bool {
+        let Some(standing) = &self.standing else { return true };
+        if standing.older_than.is_some() && is_promise(message) {
+            return false;
+        }
+        !is_vote(message) || self.is_admitted()
+    }
+
+    /// Another node says which disk it has.
+    pub(super) fn introduced(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        introduction: Introduction,
+        outputs: &mut Vec<Output>,
+    ) {
+        let seen = self.acquaintances.introduced(from, &introduction);
+        let Introduction { storage_id, is_proven, .. } = introduction;
+        self.step(now, Event::Introduced { from, storage_id, is_proven }, outputs);
+        let Some(standing) = &mut self.standing else { return };
+        let is_news = standing.hears(from, &introduction);
+        if introduction.answers.is_none() {
+            self.introduce_to(from, Some(seen), outputs);
+            if is_news && !self.is_admitted() {
+                self.introduce_to(from, None, outputs);
+            }
+            self.dismiss(from, outputs);
+        }
+        self.prove_if_due(outputs);
+    }
+
+    /// Somebody who introduces itself and is no member any more is told so: with an empty disk it
+    /// may not know, and never asks for votes.
+    fn dismiss(&self, from: NodeId, outputs: &mut Vec<Output>) {
+        let (position, committed) = self.raft.committed_configuration();
+        if committed.is_tombstoned(from) && !committed.members.contains_key(&from) {
+            let (term, version) = (self.raft.current_term(), committed.version);
+            let message = Message::NotAMember(NotAMember { term, version, position });
+            outputs.push(Output::Send { to: from, message: PeerMessage::Raft(message) });
+        }
+    }
+
+    fn prove_if_due(&mut self, outputs: &mut Vec<Output>) {
+        let Some(standing) = &self.standing else { return };
+        let is_recorded = self.raft.configuration().storages.contains_key(&self.raft.id());
+        if standing.is_proving || is_recorded || self.verdict(standing) != Verdict::Prove {
+            return;
+        }
+        if let Some(standing) = &mut self.standing {
+            standing.is_proving = true;
+            outputs.push(Output::Prove);
+        }
+    }
+
+    /// It is written down that our disk is proven.
+    pub(super) fn proved(&mut self, now: Time) {
+        if let Some(standing) = &mut self.standing {
+            standing.is_proving = false;
+            standing.own.is_proven = true;
+            standing.tell_all(now);
+        }
+    }
+
+    /// Introduces this node to whoever needs it, if it is time.
+    pub(super) fn tend_introductions(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        let Some(standing) = &mut self.standing else { return };
+        if standing.next_at.is_none_or(|next_at| next_at > now) {
+            return;
+        }
+        standing.next_at = None;
+        let is_first = !std::mem::replace(&mut standing.has_begun, true);
+        let OwnDisk { storage_id, is_proven, .. } = standing.own;
+        if is_first {
+            let from = self.raft.id();
+            self.step(now, Event::Introduced { from, storage_id, is_proven }, outputs);
+        }
+        for to in self.strangers(is_first) {
+            self.introduce_to(to, None, outputs);
+        }
+        self.prove_if_due(outputs);
+    }
+
+    /// Plans the next introduction, if somebody needs one.
+    pub(super) fn plan_introductions(&mut self, now: Time) {
+        if self.standing.as_ref().is_none_or(|standing| standing.next_at.is_some())
+            || self.strangers(false).is_empty()
+        {
+            return;
+        }
+        if let Some(standing) = &mut self.standing {
+            standing.rest(now, self.options.sweep_interval);
+        }
+    }
+
+    /// Whom this node should introduce itself to: all members and the leader, as long as its own disk
+    /// is not recorded or not the one that is; after that voters of whose disks nothing is known.
+    /// Who is no member, as far as it knows, says so once: nobody will record it.
+    fn strangers(&self, is_first: bool) -> BTreeSet<NodeId> {
+        let Some(standing) = &self.standing else { return BTreeSet::new() };
+        let (own, id) = (standing.own.storage_id, self.raft.id());
+        let configuration = self.raft.configuration();
+        let is_recorded = configuration.storages.get(&id) == Some(&own);
+        let members = &configuration.members;
+        let may_be_member = members.is_empty() || members.contains_key(&id);
+        let wants_all = is_first || (may_be_member && (!is_recorded || !self.is_admitted()));
+        let is_unknown = |other: &NodeId| {
+            let is_recorded = configuration.storages.contains_key(other);
+            !is_recorded
+                && configuration.is_voter(*other)
+                && may_be_member
+                && self.acquaintances.get(*other).is_none()
+        };
+        if self.raft.removed_at().is_some() {
+            return BTreeSet::new();
+        }
+        let others = configuration.members.keys().copied().chain(self.raft.leader());
+        others.filter(|other| *other != id && (wants_all || is_unknown(other))).collect()
+    }
+
+    fn introduce_to(
+        &self,
+        to: NodeId,
+        answers: Option<super::io::Seen>,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(standing) = &self.standing else { return };
+        let OwnDisk { storage_id, era, is_proven } = standing.own;
+        let has_history = self.has_history();
+        let introduction = Introduction { storage_id, era, is_proven, has_history, answers };
+        outputs.push(Output::Send { to, message: PeerMessage::Introduce(introduction) });
+    }
+}

@@ -1,0 +1,169 @@
+//! What a node does whose log's disk fails, with real sockets: a leader hands over before it ends.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod common;
+
+use common::{Cluster, PATIENCE, Words, say, wait};
+use quorate::wal::{Disk, DiskFile, RealDisk};
+use quorate::{Consistency, Doubt, Fate, Node, NodeFailure, NodeId, Options, Refusal, Term};
+use std::any::Any;
+use std::io;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// The system's disk, until it is told to sync nothing any more.
+#[derive(Clone, Default)]
+struct FailingDisk {
+    fails: Arc<AtomicBool>,
+}
+
+impl FailingDisk {
+    fn fail(&self) {
+        self.fails.store(true, Ordering::SeqCst);
+    }
+
+    fn file(&self, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
+        Box::new(FailingFile { file, fails: Arc::clone(&self.fails) })
+    }
+}
+
+impl Disk for FailingDisk {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(self.file(RealDisk.create(path)?))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(self.file(RealDisk.open(path)?))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(dir)
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.create_dir_all(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+        RealDisk.lock(path)
+    }
+}
+
+struct FailingFile {
+    file: Box<dyn DiskFile>,
+    fails: Arc<AtomicBool>,
+}
+
+impl DiskFile for FailingFile {
+    fn size_bytes(&self) -> io::Result<u64> {
+        self.file.size_bytes()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_at(bytes, offset)
+    }
+
+    fn set_size(&self, size_bytes: u64) -> io::Result<()> {
+        self.file.set_size(size_bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(io::Error::other("no such luck"));
+        }
+        self.file.sync()
+    }
+}
+
+/// Three nodes of which nobody begins an election by itself before an hour has passed. The first
+/// needs none: it founds the cluster alone, on this disk, and adds the others.
+async fn without_elections(disk: FailingDisk) -> Cluster {
+    let mut cluster = Cluster::prepared();
+    cluster.options =
+        Options { election_timeout: Duration::from_hours(1), ..cluster.options.clone() };
+    for id in 1..=3 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let builder = Node::builder(id, cluster.folder(id)).options(cluster.options.clone());
+        let builder = builder.listener(listener);
+        let node = if id == 1 {
+            let builder = builder.member(id, address).disk(Arc::new(disk.clone()));
+            builder.start(Words::default()).await.unwrap()
+        } else {
+            let node = builder.join().listen(address.clone()).start(Words::default());
+            let node = node.await.unwrap();
+            cluster.up[&1].members().add_voter(id, address).await.unwrap();
+            node
+        };
+        cluster.up.insert(id, node);
+    }
+    cluster
+}
+
+#[tokio::test]
+async fn a_leader_whose_log_fails_has_a_successor_before_an_election_timeout() {
+    let disk = FailingDisk::default();
+    let mut cluster = without_elections(disk.clone()).await;
+    let first = cluster.up[&1].clone();
+    assert_eq!(say(&first, "one").await, 1);
+    cluster.settle().await;
+    assert_eq!(first.status().current_term, Term::new(1), "nobody else has led");
+
+    disk.fail();
+    let fate = first.propose("two", PATIENCE).await;
+    assert_eq!(fate, Fate::Unknown(Doubt::Stopped), "the others may have it");
+    let failure = first.failure().await;
+    assert!(matches!(*failure, NodeFailure::Log(_)), "{failure}");
+
+    // Only the call of the first can have begun this term: an hour has not passed.
+    let second = &cluster.up[&2];
+    let is_led = |leader: Option<NodeId>| leader.is_some_and(|id| id != NodeId::new(1));
+    let status = wait(second, |status| is_led(status.leader)).await;
+    assert_eq!(status.current_term, Term::new(2));
+    assert!(say(second, "three").await >= 2);
+    let all = second.read("all", Consistency::Linearizable, PATIENCE).await.unwrap();
+    assert!(all == "one three" || all == "one two three", "{all:?}");
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_node_whose_log_fails_says_what_to_do_and_goes_on_after_a_restart() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), FailingDisk::default());
+    let node = Node::builder(1, dir.path()).disk(Arc::new(disk.clone()));
+    let node = node.start(Words::default()).await.unwrap();
+    assert_eq!(say(&node, "one").await, 1);
+    disk.fail();
+    assert_eq!(node.propose("two", PATIENCE).await, Fate::Unknown(Doubt::Stopped));
+    let text = node.failure().await.to_string();
+    for part in ["wal", "cannot sync: no such luck", "nobody was told", "start the member again"] {
+        assert!(text.contains(part), "{part:?} is missing in: {text}");
+    }
+    assert!(!node.status().is_leader(), "it leads no more");
+    assert_eq!(node.propose("three", PATIENCE).await, Fate::NotAppended(Refusal::Stopped));
+    node.stop().await;
+
+    let node = Node::builder(1, dir.path()).start(Words::default()).await.unwrap();
+    let count = say(&node, "four").await;
+    assert!(count == 2 || count == 3, "what was acknowledged is there: {count}");
+    node.stop().await;
+}

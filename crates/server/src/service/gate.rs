@@ -1,0 +1,152 @@
+//! Who a request is from, and whether a method is for them at all. What of it they may see or do is
+//! asked where it is read or applied: by the store.
+
+use super::Service;
+use crate::auth::made_at;
+use crate::caller::Caller;
+use crate::errors::{AuthRejection, Rejection};
+use crate::method::Method;
+use quorate_kv::{Access, AuthError, CallerMessage};
+use tokio::time::Instant;
+
+/// Whom a method is for, while users are asked who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    /// Everybody, whoever they are: that is how one becomes somebody.
+    Open,
+    /// Whoever is somebody.
+    Anybody,
+    /// Those who may do everything.
+    Root,
+    /// Whoever has a right to what they ask for; the store says so.
+    Within,
+}
+
+/// A later etcd's rules: 3.5.1 asks nobody about many of them.
+const fn gate_of(method: Method) -> Gate {
+    match method {
+        Method::Authenticate
+        | Method::HealthCheck
+        | Method::HealthWatch
+        | Method::Reflection
+        | Method::ReflectionAlpha => Gate::Open,
+        Method::Status | Method::MemberList => Gate::Anybody,
+        Method::Defragment
+        | Method::Hash
+        | Method::HashKv
+        | Method::Snapshot
+        | Method::MoveLeader
+        | Method::Downgrade
+        | Method::MemberAdd
+        | Method::MemberRemove
+        | Method::MemberUpdate
+        | Method::MemberPromote => Gate::Root,
+        Method::Range
+        | Method::Put
+        | Method::DeleteRange
+        | Method::Txn
+        | Method::Compact
+        | Method::RangeStream
+        | Method::Watch
+        | Method::LeaseGrant
+        | Method::LeaseRevoke
+        | Method::LeaseKeepAlive
+        | Method::LeaseTimeToLive
+        | Method::LeaseLeases
+        | Method::Alarm
+        | Method::AuthEnable
+        | Method::AuthDisable
+        | Method::AuthStatus
+        | Method::UserAdd
+        | Method::UserGet
+        | Method::UserList
+        | Method::UserDelete
+        | Method::UserChangePassword
+        | Method::UserGrantRole
+        | Method::UserRevokeRole
+        | Method::RoleAdd
+        | Method::RoleGet
+        | Method::RoleList
+        | Method::RoleDelete
+        | Method::RoleGrantPermission
+        | Method::RoleRevokePermission
+        | Method::Lock
+        | Method::Unlock
+        | Method::Campaign
+        | Method::Proclaim
+        | Method::Leader
+        | Method::Observe
+        | Method::Resign => Gate::Within,
+    }
+}
+
+impl Service {
+    /// On whose behalf a method is carried out, if it is for them.
+    pub(super) async fn enter(
+        &self,
+        method: Method,
+        caller: &Caller,
+        deadline: Instant,
+    ) -> Result<Access, Rejection> {
+        if gate_of(method) == Gate::Open {
+            return Ok(Access::Nobody);
+        }
+        let access = self.access_of(caller, deadline).await?;
+        self.pass(method, &access)?;
+        Ok(access)
+    }
+
+    /// [`Service::enter`] for a stream that begins.
+    pub(super) fn enter_now(&self, method: Method, caller: &Caller) -> Result<Access, Rejection> {
+        let access = self.access_now(caller).ok_or(AuthRejection::InvalidToken)?;
+        self.pass(method, &access)?;
+        Ok(access)
+    }
+
+    fn pass(&self, method: Method, access: &Access) -> Result<(), AuthError> {
+        match gate_of(method) {
+            Gate::Open | Gate::Within => Ok(()),
+            Gate::Anybody => self.reader.auth().admit(access),
+            Gate::Root => self.reader.auth().admit_root(access),
+        }
+    }
+
+    /// On whose behalf a request is carried out. While users are off that is nobody, whatever token
+    /// comes: clients go on sending theirs.
+    pub(super) async fn access_of(
+        &self,
+        caller: &Caller,
+        deadline: Instant,
+    ) -> Result<Access, Rejection> {
+        if let Some(access) = self.access_now(caller) {
+            return Ok(access);
+        }
+        let applied = self.reader.applied().index.get();
+        let index = caller.token().and_then(made_at);
+        if index.is_some_and(|index| index > applied) {
+            // Another member has made it, and this one is behind.
+            Box::pin(self.confirm(deadline)).await?;
+        }
+        Ok(self.access_now(caller).ok_or(AuthRejection::InvalidToken)?)
+    }
+
+    /// `None` for a token that nobody is known to have.
+    fn access_now(&self, caller: &Caller) -> Option<Access> {
+        // Sooner than the token: if that is dropped in between, the revision has passed.
+        let auth = self.reader.auth();
+        let Some(token) = caller.token().filter(|_| auth.is_enabled()) else {
+            return Some(Access::Nobody);
+        };
+        let user = self.tokens.user_of(token)?;
+        Some(Access::User { name: user.as_ref().into(), revision: auth.revision() })
+    }
+}
+
+/// What a command says of who sent it: nothing while users are off.
+pub(super) fn sender(access: &Access) -> Option<CallerMessage> {
+    match access {
+        Access::Nobody => None,
+        Access::User { name, revision } => Some(CallerMessage::user(name.as_ref(), *revision)),
+        Access::System => Some(CallerMessage::system()),
+    }
+}

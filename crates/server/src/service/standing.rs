@@ -1,0 +1,54 @@
+//! What keeps this member from voting, in the words of the health page: a cluster that waits for its
+//! founders, or a disk that is not the one the cluster knows. Decides nothing.
+
+use super::Service;
+use crate::member::MemberContext;
+use quorate::Admission;
+use quorate::core::{Configuration, NodeId};
+
+impl Service {
+    /// Why this member does not vote; `None` if it does, or may.
+    pub(super) fn not_admitted(&self) -> Option<String> {
+        let status = self.node.status();
+        match &status.admission {
+            Admission::Admitted => None,
+            Admission::Founding { missing } if missing.is_empty() => Some("FOUNDING".to_owned()),
+            Admission::Founding { missing } => {
+                let name = |id: &NodeId| name_of(&status.configuration, *id);
+                let names: Vec<String> = missing.iter().map(name).collect();
+                Some(format!("FOUNDING: founding waits for {}", names.join(", ")))
+            }
+            Admission::Recovering(recovering) => Some(format!("RECOVERING: {recovering}")),
+        }
+    }
+}
+
+/// What the operator calls a member, or its id.
+fn name_of(configuration: &Configuration, id: NodeId) -> String {
+    let member = configuration.members.get(&id);
+    let context = member.and_then(|member| MemberContext::from_bytes(&member.context).ok());
+    let name = context.map(|context| context.name).unwrap_or_default();
+    // It goes into a page of JSON as it is.
+    let is_plain = |letter: char| letter.is_alphanumeric() || "-_.:".contains(letter);
+    if name.is_empty() || !name.chars().all(is_plain) { format!("{:x}", id.get()) } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate::core::{Member, MemberRole};
+
+    #[test]
+    fn a_member_is_called_by_its_name_or_by_its_id_and_never_by_what_breaks_the_page() {
+        let named = |name: &str| {
+            let context = MemberContext { name: name.to_owned(), ..MemberContext::default() };
+            let (role, address) = (MemberRole::Voter, String::new());
+            Member { role, rank: 0, address, context: context.to_bytes() }
+        };
+        let members = [("n1", 1), ("", 2), ("a\"b", 0x1f)];
+        let members = members.map(|(name, id)| (NodeId::new(id), named(name)));
+        let configuration = Configuration::new(1, members.into());
+        let shown = [1, 2, 0x1f, 7].map(|id| name_of(&configuration, NodeId::new(id)));
+        assert_eq!(shown, ["n1", "2", "1f", "7"]);
+    }
+}

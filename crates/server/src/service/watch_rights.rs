@@ -1,0 +1,92 @@
+//! What one stream of watches may show: asked when a watch begins, and again whenever users, roles or
+//! what they permit have changed. Must not know how watches work.
+
+use super::Service;
+use crate::auth::Tokens;
+use crate::caller::Caller;
+use crate::errors::{AuthRejection, Rejection};
+use bytes::Bytes;
+use quorate_kv::auth::Right;
+use quorate_kv::watch::{WatchCreateRequest, WatchResponse, WatchStream};
+use quorate_kv::{Access, AuthState, Reader};
+use std::sync::Arc;
+
+/// See the module.
+pub(super) struct WatchRights {
+    reader: Reader,
+    tokens: Arc<Tokens>,
+    token: Option<Box<str>>,
+    /// Who began the last watch, once anybody had to be somebody.
+    user: Option<Arc<str>>,
+    /// The state that all watches of the stream were looked at with.
+    seen: Arc<AuthState>,
+}
+
+impl WatchRights {
+    pub(super) fn new(service: &Service, caller: &Caller) -> Self {
+        Self {
+            reader: service.reader.clone(),
+            tokens: Arc::clone(&service.tokens),
+            token: caller.token().map(Into::into),
+            user: None,
+            seen: service.reader.auth(),
+        }
+    }
+
+    /// Whether a watch may begin, or what its client is told. The keys are taken as they were sent.
+    pub(super) fn admit(&mut self, request: &WatchCreateRequest) -> Result<(), String> {
+        let auth = self.reader.auth();
+        if !auth.is_enabled() {
+            return Ok(());
+        }
+        if let Some(token) = &self.token {
+            let user = self.tokens.user_of(token);
+            self.user = Some(user.ok_or_else(|| reason(AuthRejection::InvalidToken))?);
+        }
+        // The empty key is none; the lowest that can be is a zero byte.
+        let lowest = Bytes::from_static(&[0]);
+        let key = if request.key.is_empty() { &lowest } else { &request.key };
+        may_read(&auth, &self.access(&auth), key, &request.range_end)
+    }
+
+    /// Ends the watches that may be no longer, if anything has changed that matters.
+    pub(super) fn look_again(&mut self, stream: &mut WatchStream) {
+        let auth = self.reader.auth();
+        if Arc::ptr_eq(&auth, &self.seen) {
+            return;
+        }
+        let access = self.access(&auth);
+        stream.end_unless(|key, range_end| may_read(&auth, &access, key, range_end));
+        self.seen = auth;
+    }
+
+    /// Whether a response may be shown that was taken after [`Self::look_again`]: users and roles may
+    /// have changed in between.
+    pub(super) fn may_show(&self, response: &WatchResponse) -> bool {
+        let auth = self.reader.auth();
+        if Arc::ptr_eq(&auth, &self.seen) {
+            return true;
+        }
+        let (access, one) = (self.access(&auth), Bytes::new());
+        let mut kvs = response.events.iter().filter_map(|event| event.kv.as_ref());
+        kvs.all(|kv| auth.admit_to_keys(&access, Right::Read, &kv.key, &one).is_ok())
+    }
+
+    /// As it is known now: a watch goes on when others change.
+    fn access(&self, auth: &AuthState) -> Access {
+        match &self.user {
+            Some(user) => Access::User { name: user.as_ref().into(), revision: auth.revision() },
+            None => Access::Nobody,
+        }
+    }
+}
+
+fn may_read(auth: &AuthState, access: &Access, key: &Bytes, end: &Bytes) -> Result<(), String> {
+    auth.admit_to_keys(access, Right::Read, key, end).map_err(reason)
+}
+
+/// As Go prints an error of a call.
+fn reason(rejection: impl Into<Rejection>) -> String {
+    let (code, text) = rejection.into().status();
+    format!("rpc error: code = {} desc = {text}", code.name())
+}
