@@ -8,7 +8,9 @@ mod common;
 use bytes::Bytes;
 use common::{RawAnswer, Server, framed, raw_call};
 use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
-use quorate_etcd_api::etcdserverpb::{CompactionRequest, PutRequest, RangeRequest, TxnRequest};
+use quorate_etcd_api::etcdserverpb::{
+    CompactionRequest, PutRequest, RangeRequest, TxnRequest, WatchRequest,
+};
 use quorate_etcd_api::health::health_client::HealthClient;
 use quorate_etcd_api::health::{HealthCheckRequest, health_check_response::ServingStatus};
 use quorate_etcd_api::v3lockpb::UnlockRequest;
@@ -210,6 +212,29 @@ async fn a_request_that_never_ends_is_given_up_at_its_own_deadline() {
     stream.send_data(Bytes::from_static(b"\0\0\0"), false).unwrap();
     let answer = answer.await.unwrap();
     assert_eq!(answer.headers()["grpc-status"], "1");
+    server.stop().await;
+}
+
+/// Go's clients who send into a stream that has ended hear `EOF`, and not the reason.
+#[tokio::test]
+async fn a_stream_is_refused_when_the_client_has_begun_to_ask_and_not_before() {
+    let server = Server::leaderless().await;
+    let mut client = server.http2().await;
+    for path in ["/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/LeaseKeepAlive"] {
+        let request = http::Request::post(format!("http://test{path}"))
+            .header("content-type", "application/grpc")
+            .header("hasleader", "true")
+            .body(())
+            .unwrap();
+        let (answer, mut stream) = client.send_request(request, false).unwrap();
+        let (head, mut body) = answer.await.unwrap().into_parts();
+        assert!(!body.is_end_stream() && !head.headers.contains_key("grpc-status"), "{path}");
+        stream.send_data(framed(&WatchRequest::default()), false).unwrap();
+        assert!(body.data().await.is_none(), "{path}");
+        let trailers = body.trailers().await.unwrap().unwrap();
+        assert_eq!(trailers["grpc-status"], "14", "{path}");
+        assert_eq!(trailers["grpc-message"], "etcdserver: no leader", "{path}");
+    }
     server.stop().await;
 }
 

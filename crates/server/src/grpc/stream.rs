@@ -2,7 +2,7 @@
 //! messages opens, what is sent in it and how it ends. Must not know what a message says.
 
 use super::frame::{self, Messages};
-use super::{Head, headers, keep_alive, send_rejection, snapshot, watch};
+use super::{Head, headers, keep_alive, snapshot, watch};
 use crate::errors::{Code, Rejection};
 use crate::method::Method;
 use crate::outlet::{Gone, Outlet};
@@ -18,10 +18,10 @@ pub(super) async fn serve(
     method: Method,
     head: &Head,
     body: RecvStream,
-    mut respond: SendResponse<Bytes>,
+    respond: SendResponse<Bytes>,
 ) -> Code {
     if let Err(rejection) = service.may_stream(method, head.requires_leader) {
-        return send_rejection(&mut respond, &rejection);
+        return refuse(service, rejection, body, respond).await;
     }
     if method == Method::Watch {
         return watch::serve(service, head, body, respond).await;
@@ -32,7 +32,21 @@ pub(super) async fn serve(
     if method == Method::Snapshot {
         return snapshot::serve(service, head, body, respond).await;
     }
-    send_rejection(&mut respond, &Rejection::not_served(method))
+    refuse(service, Rejection::not_served(method), body, respond).await
+}
+
+/// Refuses once the client has begun to ask. Go's clients, who send into a stream that has ended,
+/// are told that it has, and not why.
+async fn refuse(
+    service: &Service,
+    rejection: Rejection,
+    mut body: RecvStream,
+    respond: SendResponse<Bytes>,
+) -> Code {
+    let Some(outlet) = open(respond) else { return Code::Canceled };
+    // Whatever it is, and if it is nothing for too long.
+    let _ = tokio::time::timeout(service.options().request_timeout, body.data()).await;
+    end(outlet, Err(End::Rejected(rejection)))
 }
 
 /// Why a stream ends before everything is said.

@@ -43,6 +43,27 @@ impl Server {
 
     /// One with so many listeners.
     pub async fn start_at(options: ServerOptions, doors: Vec<(Security, Serves)>) -> Self {
+        let server = Self::founded_by(founders(), options, doors).await;
+        let mut changes = server.node.status_changes();
+        changes.wait_for(|status| status.leader.is_some()).await.unwrap();
+        server
+    }
+
+    /// One that waits for a second founder for ever, and serves meanwhile.
+    pub async fn leaderless() -> Self {
+        let mut founders = founders();
+        let other =
+            Member { context: Bytes::new(), ..founders.members.values().next().unwrap().clone() };
+        founders.members.insert(NodeId::new(MEMBER_ID + 1), other);
+        let doors = vec![(Security::Plain, Serves::Everything)];
+        Self::founded_by(founders, ServerOptions::default(), doors).await
+    }
+
+    async fn founded_by(
+        founders: Configuration,
+        options: ServerOptions,
+        doors: Vec<(Security, Serves)>,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let engine = Arc::new(MemoryEngine::new());
         let (machine, reader) =
@@ -54,13 +75,11 @@ impl Server {
         };
         let node = Node::builder(MEMBER_ID, dir.path())
             .cluster_id(CLUSTER_ID)
-            .members(founders())
+            .members(founders)
             .options(protocol)
             .start(machine)
             .await
             .unwrap();
-        let mut changes = node.status_changes();
-        changes.wait_for(|status| status.leader.is_some()).await.unwrap();
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for (security, serves) in doors {
             let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
