@@ -138,7 +138,7 @@ impl Raft {
     }
 
     /// The configurations in the log with the one at its base, the latest first.
-    pub(crate) fn configurations(&self) -> impl Iterator<Item = &Arc<Configuration>> {
+    pub fn configurations(&self) -> impl Iterator<Item = &Arc<Configuration>> {
         self.common.log.configurations_from(self.common.log.base_index())
     }
 

@@ -24,10 +24,9 @@ impl Driver {
         if let Some(witness) = standing.older_than {
             return Admission::Recovering(Recovering::OlderDisk { witness });
         }
-        let id = self.raft.id();
-        match self.raft.configuration().storages.get(&id) {
-            Some(recorded) if *recorded == own => return Admission::Admitted,
-            Some(&recorded) => {
+        match self.recorded() {
+            Some(recorded) if recorded == own => return Admission::Admitted,
+            Some(recorded) => {
                 return Admission::Recovering(Recovering::OtherDisk { recorded, own });
             }
             None => {}
@@ -46,10 +45,21 @@ impl Driver {
         if standing.older_than.is_some() {
             return false;
         }
-        match self.raft.configuration().storages.get(&self.raft.id()) {
-            Some(recorded) => *recorded == standing.own.storage_id,
+        match self.recorded() {
+            Some(recorded) => recorded == standing.own.storage_id,
             None => self.verdict(standing) == Verdict::Admitted,
         }
+    }
+
+    /// The disk that this node is known with, by the last configuration that says so. A later one of
+    /// which it is no member may never be committed, and until it is, the votes of those who leave
+    /// can be needed (§4.2.2), a leaver's own for itself among them. No id is given twice.
+    fn recorded(&self) -> Option<u128> {
+        let id = self.raft.id();
+        self.raft
+            .configurations()
+            .find_map(|configuration| configuration.storages.get(&id))
+            .copied()
     }
 
     fn verdict(&self, standing: &Standing) -> Verdict {
@@ -125,7 +135,7 @@ impl Driver {
 
     fn prove_if_due(&mut self, outputs: &mut Vec<Output>) {
         let Some(standing) = &self.standing else { return };
-        let is_recorded = self.raft.configuration().storages.contains_key(&self.raft.id());
+        let is_recorded = self.recorded().is_some();
         if standing.is_proving || is_recorded || self.verdict(standing) != Verdict::Prove {
             return;
         }
@@ -211,5 +221,58 @@ impl Driver {
         let has_history = self.has_history();
         let introduction = Introduction { storage_id, era, is_proven, has_history, answers };
         outputs.push(Output::Send { to, message: PeerMessage::Introduce(introduction) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::DriverOptions;
+    use bytes::Bytes;
+    use quorate_core::{
+        Configuration, HardState, LogId, Member, MemberRole, Options, Raft, Restored, SnapshotMeta,
+    };
+    use std::sync::Arc;
+
+    const OWN: u128 = 30;
+
+    /// A voter of the configuration at the base of its log, started again. A later configuration
+    /// recorded this disk, the last one is without the node, and which are committed is not known.
+    fn leaver(recorded: u128) -> Driver {
+        let (id, other) = (NodeId::new(1), NodeId::new(2));
+        let (role, context) = (MemberRole::Voter, Bytes::new());
+        let voter = Member { role, rank: 0, address: String::new(), context };
+        let first = Configuration::new(1, [(id, voter.clone()), (other, voter.clone())].into());
+        let storages = [(id, recorded)].into();
+        let second = Configuration { version: 2, storages, ..first.clone() };
+        let third = Configuration::new(3, [(other, voter)].into());
+        let at = |index| LogId::new(Term::new(1), LogIndex::new(index));
+        let restored = Restored {
+            hard_state: HardState { current_term: Term::new(1), voted_for: None },
+            base: SnapshotMeta { last_included: LogId::ORIGIN, configuration: Arc::new(first) },
+            term_runs: vec![(LogIndex::new(1), Term::new(1))],
+            configurations: vec![
+                (LogIndex::new(1), Arc::new(second)),
+                (LogIndex::new(2), Arc::new(third)),
+            ],
+            last_log: at(2),
+            tail: Vec::new(),
+            applied: LogIndex::ORIGIN,
+        };
+        let raft = Raft::new(id, Options::default(), 7, restored, Time::ZERO).unwrap();
+        let origin = LogIndex::ORIGIN;
+        let driver = Driver::new(raft, DriverOptions::default(), origin, origin, 7);
+        driver.on_disk(OwnDisk { storage_id: OWN, era: 2, is_proven: false })
+    }
+
+    #[test]
+    fn who_leaves_counts_with_the_disk_it_was_last_known_with_until_it_is_gone() {
+        let own = leaver(OWN);
+        assert_eq!(own.admission(), Admission::Admitted);
+        assert!(own.is_admitted());
+        let other = leaver(OWN + 1);
+        let is_another = Recovering::OtherDisk { recorded: OWN + 1, own: OWN };
+        assert_eq!(other.admission(), Admission::Recovering(is_another));
+        assert!(!other.is_admitted());
     }
 }
