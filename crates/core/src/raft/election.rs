@@ -77,6 +77,7 @@ impl Raft {
     fn become_leader(&mut self) {
         assert!(self.role() == Role::Candidate, "only a candidate becomes leader");
         assert!(self.common.vote_is_durable(), "a leader's own vote is durable");
+        self.common.forget_old_introductions();
         self.role = RoleState::Leader(Box::new(Leader::new(&mut self.common)));
     }
 

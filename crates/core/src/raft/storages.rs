@@ -2,7 +2,7 @@
 //! so that nobody can come back with an empty disk under a name that has promised something.
 //! Decides what is recorded; whose messages count by it is the driver's to decide.
 
-use super::common::Common;
+use super::common::{Common, Introduction};
 use super::leader::Leader;
 use crate::progress::Progress;
 use crate::{Configuration, LogIndex, MemberRole, NodeId};
@@ -40,6 +40,18 @@ impl Storages {
     fn note_record(&mut self, version: u64) {
         let first = self.run.filter(|(_, last)| *last == version).map_or(version, |run| run.0);
         self.run = Some((first, version + 1));
+    }
+}
+
+impl Common {
+    /// A new leader believes what is recorded rather than what it was told, maybe long before: whoever
+    /// has another disk than the recorded one goes on saying so.
+    pub(crate) fn forget_old_introductions(&mut self) {
+        let storages = &self.log.configuration().storages;
+        let is_other = |id: &NodeId, told: &Introduction| {
+            storages.get(id).is_some_and(|recorded| *recorded != told.storage_id)
+        };
+        self.introduced.retain(|id, told| !is_other(id, told));
     }
 }
 
@@ -114,4 +126,43 @@ fn wanted_record(
         }
     };
     is_due.then_some(introduction.storage_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(versions: &[u64]) -> Storages {
+        let mut storages = Storages::default();
+        versions.iter().for_each(|version| storages.note_record(*version));
+        storages
+    }
+
+    #[test]
+    fn only_versions_of_one_unbroken_run_of_records_have_the_same_members() {
+        assert!(!recorded(&[]).differ_only_in_records(3, 4));
+        // From 3 to 4 and from 4 to 5; then another change; then from 7 to 8.
+        let run = recorded(&[3, 4]);
+        for (seen, version, expected) in
+            [(3, 5, true), (4, 5, true), (5, 5, true), (2, 5, false), (3, 4, false), (6, 5, false)]
+        {
+            assert_eq!(run.differ_only_in_records(seen, version), expected, "{seen} {version}");
+        }
+        let later = recorded(&[3, 4, 7]);
+        assert!(later.differ_only_in_records(7, 8) && !later.differ_only_in_records(3, 8));
+    }
+
+    #[test]
+    fn what_a_leader_keeps_of_disks_is_behaviour() {
+        let hash = |storages: &Storages| {
+            let mut hasher = std::hash::DefaultHasher::new();
+            storages.hash_behaviour(&mut hasher);
+            hasher.finish()
+        };
+        let plain = hash(&Storages::default());
+        assert_ne!(hash(&recorded(&[3])), plain);
+        assert_ne!(hash(&Storages { recorded_at: Some(LogIndex::new(1)), ..recorded(&[]) }), plain);
+        let served = [(NodeId::new(2), 20)].into();
+        assert_ne!(hash(&Storages { served, ..recorded(&[]) }), plain);
+    }
 }

@@ -88,6 +88,19 @@ impl Driver {
             || admits(self.raft.configuration(), from, storage_id, known)
     }
 
+    /// A leader asks a learner that is not let in which disk it has. The one that is recorded may have
+    /// been told of late, after the one that the learner has; and by its own log, where it is behind,
+    /// the learner has no reason to say more.
+    pub(super) fn ask_for_disk(&self, from: NodeId, storage_id: u128, outputs: &mut Vec<Output>) {
+        let configuration = self.raft.configuration();
+        let recorded = configuration.storages.get(&from);
+        let is_other = recorded.is_some_and(|recorded| *recorded != storage_id);
+        let leads = self.raft.leader() == Some(self.raft.id());
+        if leads && is_other && !configuration.is_voter(from) {
+            self.introduce_to(from, None, outputs);
+        }
+    }
+
     /// Whether a message of ours may go out: a node that is not admitted votes for nobody, though its
     /// core may think so; and a disk that was put back from an older copy, which others have
     /// recorded, promises nothing at all.
@@ -227,17 +240,46 @@ impl Driver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::DriverOptions;
+    use crate::driver::io::Seen;
+    use crate::driver::{DriverOptions, Input};
     use bytes::Bytes;
     use quorate_core::{
-        Configuration, HardState, LogId, Member, MemberRole, Options, Raft, Restored, SnapshotMeta,
+        Configuration, HardState, HeartbeatResponse, LogId, Member, MemberRole, Options, Raft,
+        Restored, SnapshotMeta,
     };
     use std::sync::Arc;
+    use std::time::Duration;
 
     const OWN: u128 = 30;
 
-    /// A voter of the configuration at the base of its log, started again. A later configuration
-    /// recorded this disk, the last one is without the node, and which are committed is not known.
+    /// Node 1, started again with these configurations one after the other, the first one at the base
+    /// of its log. Which of them are committed is not known.
+    fn started(configurations: Vec<Arc<Configuration>>) -> Driver {
+        let mut configurations = configurations.into_iter();
+        let base = SnapshotMeta {
+            last_included: LogId::ORIGIN,
+            configuration: configurations.next().unwrap(),
+        };
+        let later: Vec<_> = (1..).map(LogIndex::new).zip(configurations).collect();
+        let last = later.last().map_or(LogIndex::ORIGIN, |(index, _)| *index);
+        let is_empty = later.is_empty();
+        let term = if is_empty { Term::default() } else { Term::new(1) };
+        let restored = Restored {
+            hard_state: HardState { current_term: term, voted_for: None },
+            base,
+            term_runs: if is_empty { Vec::new() } else { vec![(LogIndex::new(1), term)] },
+            configurations: later,
+            last_log: LogId::new(term, last),
+            tail: Vec::new(),
+            applied: LogIndex::ORIGIN,
+        };
+        let raft = Raft::new(NodeId::new(1), Options::default(), 7, restored, Time::ZERO).unwrap();
+        let origin = LogIndex::ORIGIN;
+        let driver = Driver::new(raft, DriverOptions::default(), origin, origin, 7);
+        driver.on_disk(OwnDisk { storage_id: OWN, era: 2, is_proven: false })
+    }
+
+    /// A voter whose disk was recorded, and whose log ends with a configuration without it.
     fn leaver(recorded: u128) -> Driver {
         let (id, other) = (NodeId::new(1), NodeId::new(2));
         let (role, context) = (MemberRole::Voter, Bytes::new());
@@ -246,23 +288,64 @@ mod tests {
         let storages = [(id, recorded)].into();
         let second = Configuration { version: 2, storages, ..first.clone() };
         let third = Configuration::new(3, [(other, voter)].into());
-        let at = |index| LogId::new(Term::new(1), LogIndex::new(index));
-        let restored = Restored {
-            hard_state: HardState { current_term: Term::new(1), voted_for: None },
-            base: SnapshotMeta { last_included: LogId::ORIGIN, configuration: Arc::new(first) },
-            term_runs: vec![(LogIndex::new(1), Term::new(1))],
-            configurations: vec![
-                (LogIndex::new(1), Arc::new(second)),
-                (LogIndex::new(2), Arc::new(third)),
-            ],
-            last_log: at(2),
-            tail: Vec::new(),
-            applied: LogIndex::ORIGIN,
+        started([first, second, third].map(Arc::new).into())
+    }
+
+    /// What the driver puts out, what is written being written at once.
+    fn turn(driver: &mut Driver, now: Time, input: Input) -> Vec<Output> {
+        let (mut due, mut all) = (vec![input], Vec::new());
+        while let Some(input) = due.pop() {
+            let mut outputs = Vec::new();
+            driver.turn(now, [input], &mut outputs);
+            let written = outputs.iter().filter_map(|output| match output {
+                Output::Persist(persist) => Some(Input::Persisted { seq: persist.seq }),
+                _ => None,
+            });
+            due.extend(written);
+            all.extend(outputs);
+        }
+        all
+    }
+
+    #[test]
+    fn a_learner_that_is_known_with_another_disk_than_it_has_is_asked_and_believed() {
+        let (id, learner) = (NodeId::new(1), NodeId::new(2));
+        let member = |role| {
+            let context = Bytes::new();
+            Member { role, rank: 0, address: String::new(), context }
         };
-        let raft = Raft::new(id, Options::default(), 7, restored, Time::ZERO).unwrap();
-        let origin = LogIndex::ORIGIN;
-        let driver = Driver::new(raft, DriverOptions::default(), origin, origin, 7);
-        driver.on_disk(OwnDisk { storage_id: OWN, era: 2, is_proven: false })
+        let members = [(id, member(MemberRole::Voter)), (learner, member(MemberRole::Learner))];
+        let storages = [(id, OWN), (learner, 20)].into();
+        let configuration = Configuration { storages, ..Configuration::new(1, members.into()) };
+        let mut driver = started(vec![Arc::new(configuration)]);
+        let now = driver.next_deadline().unwrap_or(Time::ZERO).after(Duration::from_secs(60));
+        turn(&mut driver, now, Input::Deadline);
+        assert_eq!(driver.raft().leader(), Some(id));
+
+        let term = driver.raft().current_term();
+        let response = Message::HeartbeatResponse(HeartbeatResponse { term, round: 0 });
+        let says = |storage_id, message| Input::Peer { from: learner, storage_id, message };
+        let heard = |driver: &mut Driver, storage_id| {
+            let outputs = turn(driver, now, says(storage_id, PeerMessage::Raft(response.clone())));
+            outputs.into_iter().any(|output| {
+                let Output::Send { to, message: PeerMessage::Introduce(said) } = output else {
+                    return false;
+                };
+                to == learner && said.answers.is_none()
+            })
+        };
+        assert!(!heard(&mut driver, 20));
+        assert!(heard(&mut driver, 21), "which disk has it?");
+        let introduction = Introduction {
+            storage_id: 21,
+            era: 1,
+            is_proven: false,
+            has_history: true,
+            answers: Some(Seen { storage_id: OWN, era: 2 }),
+        };
+        turn(&mut driver, now, says(21, PeerMessage::Introduce(introduction)));
+        assert_eq!(driver.raft().configuration().storages.get(&learner), Some(&21));
+        assert!(!heard(&mut driver, 21));
     }
 
     #[test]

@@ -174,6 +174,8 @@ impl Driver {
             Input::Peer { from, storage_id, message: PeerMessage::Raft(message) } => {
                 if self.lets_in(from, storage_id, &message) {
                     self.step(now, Event::Message { from, message }, outputs);
+                } else {
+                    self.ask_for_disk(from, storage_id, outputs);
                 }
             }
             Input::Peer { from, message, .. } => self.peer_message(now, from, message, outputs),

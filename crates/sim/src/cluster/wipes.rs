@@ -118,6 +118,13 @@ impl<A: Application> Cluster<A> {
         !is_recorded(committed) || !known.all(|known| is_recorded(known))
     }
 
+    /// Whether the last committed configuration does not know a node with the disk that it has. What
+    /// was written behind it, by those who are no members any more, may be written there for ever.
+    fn is_unknown(&self, node: &SimNode) -> bool {
+        let committed = self.safety.members.in_force().next();
+        committed.is_none_or(|known| known.storages.get(&node.id) != Some(&node.storage_id))
+    }
+
     /// Whether a healed cluster owes something through this node, and to it.
     pub(super) fn is_owed(&self, id: NodeId) -> bool {
         self.is_wanted(id) && !self.is_adrift(id)
@@ -143,7 +150,7 @@ impl<A: Application> Cluster<A> {
             let Some(Wiped { owes_vote }) = node.wiped else { continue };
             let Some(member) = wanted.get_mut(id) else { continue };
             let is_voter = member.role != MemberRole::Learner;
-            match (is_voter, self.is_adrift(*id)) {
+            match (is_voter, self.is_unknown(node)) {
                 (true, true) => member.role = MemberRole::Learner,
                 (false, false) if owes_vote && !node.is_lost && !node.is_touched => {
                     member.role = MemberRole::Voter;
@@ -179,7 +186,7 @@ impl<A: Application> Cluster<A> {
         let members = &leader.configuration().members;
         let is_away = |node: &&SimNode| {
             let owes = node.wiped.is_some() && !node.is_lost && members.contains_key(&node.id);
-            owes && !self.has_gone_bad(node.id) && self.is_adrift(node.id)
+            owes && !self.has_gone_bad(node.id) && self.is_unknown(node)
         };
         self.nodes.values().find(is_away).is_none() && self.readmitted(members).is_none()
     }
