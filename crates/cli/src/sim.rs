@@ -17,6 +17,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         other @ (CommandError::Found { .. }
         | CommandError::FoundOne(_)
         | CommandError::Stopped { .. }
+        | CommandError::Undecided { .. }
         | CommandError::Flags(_)
         | CommandError::NothingToShrink(_)
         | CommandError::Progress(_)

@@ -58,6 +58,15 @@ pub fn event_json(event: &Event) -> Value {
     Value::Object(fields)
 }
 
+/// Said after the events if there were more than are kept.
+#[must_use]
+pub(crate) fn cut_short_json() -> Value {
+    json!({
+        "type": "cut_short",
+        "text": "more happened than is kept: choose a part by --from and --to",
+    })
+}
+
 /// Counters by their names.
 pub(crate) fn object(counters: impl Iterator<Item = (&'static str, u64)>) -> Value {
     Value::Object(counters.map(|(name, count)| (name.to_owned(), json!(count))).collect())

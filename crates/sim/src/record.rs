@@ -246,7 +246,9 @@ impl Recorder {
     }
 
     fn push(&mut self, node: Option<NodeId>, what: Told) {
-        if self.record.events.len() >= EVENT_COUNT_MAX {
+        // What broke is what the story is read for.
+        let is_needed = matches!(what, Told::Breach { .. });
+        if self.record.events.len() >= EVENT_COUNT_MAX && !is_needed {
             self.record.is_cut_short = true;
             return;
         }

@@ -53,8 +53,10 @@ pub fn violation_text(violation: &Violation) -> String {
     let _ = writeln!(text, "  {}", violation.breach);
     let line = violation.reproduce();
     let _ = writeln!(text, "reproduce: {line}");
-    let _ = writeln!(text, "read it:   {line} --trace");
-    let _ = writeln!(text, "shrink it: {line} --shrink");
+    if violation.command.is_some() {
+        let _ = writeln!(text, "read it:   {line} --trace");
+        let _ = writeln!(text, "shrink it: {line} --shrink");
+    }
     text
 }
 

@@ -50,8 +50,9 @@ pub struct Summary {
 #[derive(Debug, thiserror::Error)]
 #[error("seed {}, step {step}: {breach}", case.world.seed)]
 pub struct Violation {
-    /// What runs such worlds, as [`Worlds::command`] says.
-    pub command: String,
+    /// What runs such worlds, as [`Worlds::command`] says; `None` if the settings were the caller's
+    /// own.
+    pub command: Option<String>,
     /// The world, and what was changed in it.
     pub case: Case,
     /// When, in the world.
@@ -73,10 +74,13 @@ pub struct Violation {
 }
 
 impl Violation {
-    /// The command that shows the same again.
+    /// What shows the same again: a command, unless the settings were the caller's own.
     #[must_use]
     pub fn reproduce(&self) -> String {
-        format!("{} {}", self.command, self.case)
+        match &self.command {
+            Some(command) => format!("{command} {}", self.case),
+            None => format!("{:?}, with the same settings and application", self.case.world),
+        }
     }
 }
 
@@ -140,8 +144,7 @@ impl World {
     ///
     /// The [`Violation`] that a judge found.
     pub fn run_with<A: Application>(self, options: ClusterOptions, application: A) -> Ended {
-        let command = kv_world.command();
-        Case::from(self).play(&command, &mut Cluster::new(options, application))
+        Case::from(self).play(None, &mut Cluster::new(options, application))
     }
 
     fn summary<A: Application>(self, cluster: &Cluster<A>, findings: Findings) -> Summary {
@@ -166,14 +169,14 @@ impl Case {
     ///
     /// The [`Violation`] that a judge found.
     pub fn run<W: Worlds>(&self, worlds: &W) -> Ended {
-        self.play(&worlds.command(), &mut self.cluster(worlds))
+        self.play(Some(worlds.command()), &mut self.cluster(worlds))
     }
 
     /// Runs it, and keeps what happened.
     pub fn record<W: Worlds>(&self, worlds: &W, recording: Recording) -> (Ended, Record) {
         let mut cluster = self.cluster(worlds);
         cluster.record(recording);
-        let ended = self.play(&worlds.command(), &mut cluster);
+        let ended = self.play(Some(worlds.command()), &mut cluster);
         if let Err(violation) = &ended {
             cluster.tell_breach(&violation.breach);
         }
@@ -186,7 +189,7 @@ impl Case {
         Cluster::new(options, application)
     }
 
-    fn play<A: Application>(&self, command: &str, cluster: &mut Cluster<A>) -> Ended {
+    fn play<A: Application>(&self, command: Option<String>, cluster: &mut Cluster<A>) -> Ended {
         let ended = catch_unwind(AssertUnwindSafe(|| {
             cluster.run_steps(self.world.steps);
             cluster.converge()
@@ -203,12 +206,12 @@ impl Case {
 
     fn violation<A: Application>(
         &self,
-        command: &str,
+        command: Option<String>,
         cluster: &Cluster<A>,
         breach: Breach,
     ) -> Violation {
         Violation {
-            command: command.to_owned(),
+            command,
             case: self.clone(),
             at: cluster.now(),
             step: cluster.steps(),

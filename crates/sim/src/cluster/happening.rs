@@ -118,7 +118,7 @@ impl Happening {
             Self::CrashAtWork { node, life } => (18, node.get(), *life),
             Self::EndFull { node } => (17, node.get(), 0),
             Self::EndOmission { links } => (15, 0, count(links)),
-            Self::Look { watcher } => (18, 0, u64::try_from(*watcher).unwrap_or(0)),
+            Self::Look { watcher } => (20, 0, u64::try_from(*watcher).unwrap_or(0)),
         }
     }
 }

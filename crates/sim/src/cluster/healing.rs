@@ -255,7 +255,7 @@ impl<A: Application> Cluster<A> {
             let (op, moment) = (self.clients.next_op(), self.clients.next_moment());
             let request = self.application.request(op, moment, &mut self.clients.rng);
             self.post(op, None, id, request);
-            self.wait_for("a request in the core is not answered", |cluster| {
+            self.wait_for("a request is not answered", |cluster| {
                 !cluster.clients.waiting.contains_key(&op)
             })?;
             let served = self.is_served(op, id);
@@ -345,8 +345,9 @@ impl<A: Application> Cluster<A> {
         format!("{}; {} requests open", nodes.join("; "), self.clients.waiting.len())
     }
 
-    /// The application looks at everything, through one node after the other. A healed cluster
-    /// answers; a request may be repeated while the leader is new.
+    /// The application looks at everything, through one node after the other, and each of the rest
+    /// carries out a request of its clients. A healed cluster answers; a request may be repeated while
+    /// the leader is new.
     fn scan(&mut self) -> Result<(), Breach> {
         let clients = &mut self.clients;
         let requests = self.application.scan(&mut || (clients.next_op(), clients.next_moment()));
@@ -354,10 +355,14 @@ impl<A: Application> Cluster<A> {
         let members = self.settled_members().unwrap_or_default();
         let is_sound = |node: &&SimNode| self.is_sound(node.id) && members.contains(&node.id);
         let ids: Vec<NodeId> = self.nodes.values().filter(is_sound).map(|node| node.id).collect();
+        let asked_count = requests.len();
         for ((op, request), id) in requests.into_iter().zip(ids.iter().cycle()) {
             self.post(op, None, *id, request);
             self.wait_for("a request is not answered", Self::is_silent)?;
             self.is_served(op, *id)?;
+        }
+        for id in ids.into_iter().skip(asked_count) {
+            self.demand_of(id)?;
         }
         Ok(())
     }

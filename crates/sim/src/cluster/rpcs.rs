@@ -19,7 +19,9 @@ pub struct RpcCounts {
     pub commit_notices: u64,
     /// Pieces of snapshots.
     pub snapshots: u64,
-    /// Read indexes asked for, and orders to campaign at once.
+    /// Nodes that say which disk they have; what they are answered is not counted.
+    pub introductions: u64,
+    /// Read indexes asked for, orders to campaign at once, and wishes for other members.
     pub others: u64,
     /// Batches of clients' commands that a follower passes on.
     pub forwards: u64,
@@ -30,8 +32,9 @@ impl RpcCounts {
     #[must_use]
     pub const fn total(&self) -> u64 {
         let Self { pre_votes, votes, appends, heartbeats, .. } = *self;
-        let Self { commit_notices, snapshots, others, forwards, .. } = *self;
-        pre_votes + votes + appends + heartbeats + commit_notices + snapshots + others + forwards
+        let Self { commit_notices, snapshots, introductions, others, forwards, .. } = *self;
+        let to_elect = pre_votes + votes + introductions;
+        to_elect + appends + heartbeats + commit_notices + snapshots + others + forwards
     }
 
     /// A message arrives.
@@ -40,7 +43,7 @@ impl RpcCounts {
             PeerMessage::Forward { .. } => &mut self.forwards,
             PeerMessage::ChangeMembership { .. } => &mut self.others,
             PeerMessage::Introduce(introduction) => match introduction.answers {
-                None => &mut self.others,
+                None => &mut self.introductions,
                 Some(_) => return,
             },
             PeerMessage::ForwardReplies { .. } | PeerMessage::MembershipReply { .. } => return,
@@ -77,6 +80,7 @@ impl RpcCounts {
             heartbeats: self.heartbeats - earlier.heartbeats,
             commit_notices: self.commit_notices - earlier.commit_notices,
             snapshots: self.snapshots - earlier.snapshots,
+            introductions: self.introductions - earlier.introductions,
             others: self.others - earlier.others,
             forwards: self.forwards - earlier.forwards,
         }
@@ -94,6 +98,7 @@ impl std::ops::Add for RpcCounts {
             heartbeats: self.heartbeats + other.heartbeats,
             commit_notices: self.commit_notices + other.commit_notices,
             snapshots: self.snapshots + other.snapshots,
+            introductions: self.introductions + other.introductions,
             others: self.others + other.others,
             forwards: self.forwards + other.forwards,
         }

@@ -3,7 +3,7 @@
 
 use super::flags::{Format, Options};
 use super::screen::Screen;
-use super::{CommandError, stop};
+use super::{CommandError, all_decided, stop};
 use crate::campaign::{Campaign, CampaignEnd, Watch};
 use crate::hash::TraceHash;
 use crate::json::violation_json;
@@ -53,7 +53,10 @@ pub(super) fn run<W: Worlds>(options: &Options, worlds: &W) -> Result<(), Comman
         let _ = writeln!(io::stderr(), "the progress of this session is not kept: {error}{cause}");
     }
     match (end.progress.failure_count, end.left_count) {
-        (0, 0) => Ok(written?),
+        (0, 0) => {
+            written?;
+            all_decided(&end.progress.total)
+        }
         (0, left_count) => Err(CommandError::Stopped { left_count }),
         (count, _) => Err(CommandError::Found { count }),
     }

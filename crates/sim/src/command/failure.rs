@@ -23,6 +23,12 @@ pub enum CommandError {
         /// How many.
         left_count: u64,
     },
+    /// Nothing was found, but a judge gave up on some histories: they took too many steps.
+    #[error("{count} histories of a key are undecided: the search for a legal order was given up")]
+    Undecided {
+        /// How many.
+        count: u64,
+    },
     /// Flags do not go together.
     #[error(transparent)]
     Flags(#[from] FlagsError),
@@ -63,7 +69,7 @@ pub enum FlagsError {
         flag: &'static str,
     },
     /// A part of no story.
-    #[error("--from and --to choose a part of a story, found none: add --trace")]
+    #[error("--from, --to and --width are about a story, found none: add --trace")]
     NoStory,
     /// A part that ends before it begins.
     #[error(
@@ -99,6 +105,7 @@ impl CommandError {
         match self {
             Self::FoundOne(_) | Self::Found { .. } => true,
             Self::Stopped { .. }
+            | Self::Undecided { .. }
             | Self::Flags(_)
             | Self::NothingToShrink(_)
             | Self::Progress(_)

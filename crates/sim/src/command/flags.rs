@@ -182,7 +182,8 @@ impl Options {
         if first.checked_add(count.saturating_sub(1)).is_none() {
             return Err(FlagsError::NotSoManySeeds { first, count });
         }
-        if self.trace.is_none() && !self.shrink && (self.from.is_some() || self.to.is_some()) {
+        let is_about_a_story = self.from.is_some() || self.to.is_some() || self.width.is_some();
+        if self.trace.is_none() && !self.shrink && is_about_a_story {
             return Err(FlagsError::NoStory);
         }
         if let (Some(from), Some(to)) = (self.from, self.to)
@@ -283,7 +284,8 @@ fn seconds(text: &str) -> Result<Time, String> {
     let wrong = || format!("expected seconds such as 3 or 3.25, got {text:?}");
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let whole: u64 = whole.parse().map_err(|_| wrong())?;
-    if fraction.len() > 6 {
+    let is_number = fraction.bytes().all(|byte| byte.is_ascii_digit());
+    if fraction.len() > 6 || !is_number {
         return Err(wrong());
     }
     let fraction: u64 = format!("{fraction:0<6}").parse().map_err(|_| wrong())?;
@@ -299,7 +301,7 @@ mod tests {
     fn seconds_are_read_to_the_microsecond() {
         assert_eq!(seconds("3.25"), Ok(Time::from_micros(3_250_000)));
         assert_eq!(seconds("7"), Ok(Time::from_micros(7_000_000)));
-        for text in ["", "x", "1.2345678", "-1", "1.-2"] {
+        for text in ["", "x", "1.2345678", "-1", "1.-2", "1.+2"] {
             assert!(seconds(text).is_err(), "{text}");
         }
     }

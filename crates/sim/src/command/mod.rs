@@ -13,10 +13,10 @@ pub use failure::{CommandError, FlagsError};
 pub use flags::Options;
 
 use crate::case::Case;
-use crate::json::{event_json, summary_json, violation_json};
+use crate::json::{cut_short_json, event_json, summary_json, violation_json};
 use crate::record::Record;
 use crate::report::{summary_text, violation_text};
-use crate::run::{Ended, Violation, Worlds};
+use crate::run::{Ended, Summary, Violation, Worlds};
 use crate::shrink::shrink;
 use crate::timeline::timeline;
 use flags::Format;
@@ -57,8 +57,17 @@ fn show(
     record: Option<&Record>,
 ) -> Result<(), CommandError> {
     let written = write_world(options, case, &ended, record);
-    ended.map_err(CommandError::FoundOne)?;
-    Ok(written?)
+    let summary = ended.map_err(CommandError::FoundOne)?;
+    written?;
+    all_decided(&summary)
+}
+
+/// An error if a judge gave up.
+fn all_decided(summary: &Summary) -> Result<(), CommandError> {
+    match summary.findings.undecided_count {
+        0 => Ok(()),
+        count => Err(CommandError::Undecided { count }),
+    }
 }
 
 fn write_world(
@@ -72,6 +81,9 @@ fn write_world(
         Format::Json => {
             for event in record.iter().flat_map(|record| &record.events) {
                 writeln!(out, "{}", event_json(event))?;
+            }
+            if record.is_some_and(|record| record.is_cut_short) {
+                writeln!(out, "{}", cut_short_json())?;
             }
             match ended {
                 Ok(summary) => writeln!(out, "{}", summary_json(summary)),

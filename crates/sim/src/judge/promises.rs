@@ -4,8 +4,8 @@
 use super::Breach;
 use super::durable::Durable;
 use quorate_core::{
-    AppendEntriesResponse, AppendOutcome, HardState, LogId, LogIndex, Message, NodeId, PeerState,
-    ProgressStatus, Raft, RequestVoteResponse, Status, Term, VotePhase,
+    AppendEntriesResponse, AppendOutcome, HardState, InstallSnapshotResponse, LogId, LogIndex,
+    Message, NodeId, PeerState, ProgressStatus, Raft, RequestVoteResponse, Status, Term, VotePhase,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,6 +47,13 @@ pub(super) fn check_sent(
             term,
             outcome: AppendOutcome::Accepted { matched },
         }) => acknowledged_is_durable(node, *term, *matched, raft, durable),
+        // Of its term it promises nothing: what a snapshot holds is committed, and no leader of an
+        // earlier term takes that away.
+        Message::InstallSnapshotResponse(InstallSnapshotResponse {
+            last_included,
+            installed: true,
+            ..
+        }) => snapshot_is_durable(node, *last_included, durable),
         Message::RequestVote(_)
         | Message::RequestVoteResponse(_)
         | Message::AppendEntries(_)
@@ -113,6 +120,13 @@ fn acknowledged_is_durable(
         return Ok(());
     }
     Err(Breach::AckNotDurable { node, claimed: matched, durable: durable.last_index() })
+}
+
+fn snapshot_is_durable(node: NodeId, last: LogId, durable: &Durable) -> Result<(), Breach> {
+    if durable.holds(last) {
+        return Ok(());
+    }
+    Err(Breach::AckNotDurable { node, claimed: last.index, durable: durable.last_index() })
 }
 
 impl Believed {
@@ -237,6 +251,24 @@ mod tests {
         }
         let early = says(&acknowledges(2), &disk(2, None, &log));
         assert!(matches!(early, Err(Breach::TermNotDurable { .. })), "{early:?}");
+    }
+
+    #[test]
+    fn a_snapshot_that_is_said_to_be_installed_is_durable() {
+        let told = |installed| {
+            let (term, last_included) = (Term::new(3), log_id(2, 3));
+            Message::InstallSnapshotResponse(InstallSnapshotResponse {
+                term,
+                last_included,
+                next_offset: 0,
+                installed,
+            })
+        };
+        let log = [entry(1, 1), entry(2, 3)];
+        says(&told(true), &disk(3, None, &log)).unwrap();
+        says(&told(false), &disk(3, None, &log[..1])).unwrap();
+        let early = says(&told(true), &disk(3, None, &log[..1]));
+        assert!(matches!(early, Err(Breach::AckNotDurable { .. })), "{early:?}");
     }
 
     fn progress(matched: u64, next: u64) -> ProgressStatus {

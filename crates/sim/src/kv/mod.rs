@@ -459,11 +459,11 @@ impl Application for KvApplication {
     }
 }
 
-/// Of what a store holds, leases with their keys and alarms included; 0 if it cannot be read.
+/// Of what a store holds, with leases and their keys, alarms and users; 0 if it cannot be read.
 fn digest(reader: &Reader) -> u64 {
     let Ok(hash) = reader.hash(None) else { return 0 };
     let keys = |(id, lease)| (id, lease, reader.lease_keys(id).ok());
     let leases: Vec<_> = reader.leases().into_iter().map(keys).collect();
     let alarms = reader.alarms(AlarmKind::None);
-    crate::hash::hash_of(format!("{hash:?}{leases:?}{alarms:?}").as_bytes())
+    crate::hash::hash_of(format!("{hash:?}{leases:?}{alarms:?}{:?}", reader.auth()).as_bytes())
 }
