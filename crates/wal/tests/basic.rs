@@ -172,13 +172,19 @@ fn a_log_without_its_hard_state_is_never_begun_anew_not_even_if_its_records_are_
             bytes.truncate(8192);
         }),
     ];
-    for (damage, inflict) in damages {
+    // The mark alone would tell, and the records alone.
+    let both =
+        [true, false].map(|has_mark| damages.map(|(damage, inflict)| (damage, inflict, has_mark)));
+    for (damage, inflict, has_mark) in both.into_iter().flatten() {
         let dir = tempfile::tempdir().unwrap();
         let mut wal = create(dir.path());
         wal.persist(&[commands(1, 1..=1)]).unwrap();
         drop(wal);
         std::fs::remove_file(dir.path().join("meta-a")).unwrap();
         std::fs::remove_file(dir.path().join("meta-b")).unwrap();
+        if !has_mark {
+            std::fs::remove_file(dir.path().join("mark")).unwrap();
+        }
         let log = dir.path().join("log-00000000000000000001.wal");
         let mut bytes = std::fs::read(&log).unwrap();
         inflict(&mut bytes);
