@@ -187,6 +187,20 @@ async fn with_alice() -> (Server, String, String) {
     (server, root, alice)
 }
 
+#[tokio::test]
+async fn no_password_is_in_what_a_member_writes() {
+    let (server, root, _) = with_alice().await;
+    let change = r#"{"name":"alice","password":"another one"}"#;
+    assert_eq!(post_as(&server, &root, "/v3/auth/user/changepw", change).await.0, 200);
+    log_in(&server, "alice", "another one").await;
+    let written = server.written();
+    assert!(written.contains("alice") && written.contains("letters"), "the log is looked at");
+    for password in ["rootpw", "alicepw", "another one"] {
+        assert!(!written.contains(password), "{password}");
+    }
+    server.stop().await;
+}
+
 /// Every gateway path but those by which one becomes somebody, and whether alice may go there.
 const PATHS: [(&str, &str, bool); 42] = [
     ("kv/range", r#"{"key":"YQ=="}"#, true),

@@ -289,6 +289,25 @@ fn auth_survives_flush_restart_and_snapshot() {
     }
 }
 
+/// In etcd the rights that a member asked for could be those from before a snapshot (#14571).
+#[test]
+fn a_replica_that_took_a_snapshot_over_refuses_what_the_others_refuse() {
+    let (mut leader, mut behind) = (guarded(), guarded());
+    leader.change(revoke_role("alice", "letters")).unwrap();
+    leader.change(add_user("bob")).unwrap();
+    leader.change(grant_role("bob", "letters")).unwrap();
+    let last_included = LogId::new(Term::new(1), LogIndex::new(leader.next_index - 1));
+    behind.machine.restore(last_included, &mut snapshot(&leader.machine).as_slice()).unwrap();
+    behind.next_index = leader.next_index;
+    for name in ["alice", "bob", "root"] {
+        let caller = leader.user(name);
+        let outcome = leader.send(caller.clone(), put("a", name));
+        assert_eq!(outcome.is_err(), name == "alice", "{outcome:?}");
+        assert_eq!(behind.send(caller, put("a", name)), outcome, "{name}");
+    }
+    assert_eq!(snapshot(&behind.machine), snapshot(&leader.machine));
+}
+
 #[test]
 fn what_was_not_flushed_comes_back_out_of_the_log() {
     let mut store = guarded();

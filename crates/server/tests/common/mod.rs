@@ -29,7 +29,7 @@ pub struct Server {
     pub node: Node,
     stop: oneshot::Sender<()>,
     served: JoinHandle<Result<(), ServeError>>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Server {
@@ -90,7 +90,7 @@ impl Server {
         let served = tokio::spawn(serve(listeners, node.clone(), reader, options, async {
             let _ = stopped.await;
         }));
-        Self { address: addresses[0], addresses, node, stop, served, _dir: dir }
+        Self { address: addresses[0], addresses, node, stop, served, dir }
     }
 
     /// Stops the server, then the node.
@@ -132,6 +132,22 @@ impl Server {
 
     pub async fn get(&self, path: &str) -> (u16, String) {
         self.http("GET", path, "").await
+    }
+
+    /// What is in the member's files, as far as it is text.
+    pub fn written(&self) -> String {
+        let (mut folders, mut text) = (vec![self.dir.path().to_owned()], String::new());
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    text.push_str(&String::from_utf8_lossy(&std::fs::read(path).unwrap()));
+                }
+            }
+        }
+        text
     }
 
     /// A bare HTTP/2 connection.
