@@ -5,11 +5,13 @@ mod bench;
 mod client;
 mod cluster;
 mod output;
+mod program;
 mod serve;
 mod sim;
 
-use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use program::Program;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Many small buffers are allocated in one thread and freed in another on the way of a request.
@@ -78,29 +80,59 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let matches = Arguments::command().get_matches();
-    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    // etcd's rules ask whether a flag was given, not only what it says.
-    let is_set = |flag: &str| {
-        let source = matches.subcommand().and_then(|(_, verb)| verb.value_source(flag));
-        source.is_some_and(|source| source != ValueSource::DefaultValue)
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let program = Program::called(words.first());
+    let is_serve = words.get(1).is_some_and(|word| word == SERVE);
+    let behind = match program {
+        Program::Etcd => Some(1),
+        Program::Quorate => is_serve.then_some(2),
     };
-    let is_sim = matches!(arguments.verb, Verb::Sim(_));
-    match run(arguments.verb, is_set) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            output::complain(&error);
-            // A script must be able to tell what a judge found from a wrong flag.
-            let has_no_result = is_sim && !sim::is_finding(&error);
-            if has_no_result { ExitCode::from(2) } else { ExitCode::FAILURE }
-        }
+    // A node's settings come from more places than clap knows.
+    match behind.and_then(|count| words.get(count..)) {
+        Some(words) => exit_code(serve::run(program, words, serve_command()), false),
+        None => run_verb(&words),
     }
 }
 
-fn run(verb: Verb, is_set: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+/// The verb that runs a node.
+const SERVE: &str = "serve";
+
+fn serve_command() -> clap::Command {
+    let command = <serve::Flags as clap::Args>::augment_args(clap::Command::new(SERVE));
+    serve::with_variables(command)
+}
+
+fn run_verb(words: &[OsString]) -> ExitCode {
+    let command = client::with_variables(Arguments::command());
+    let command = command.mut_subcommand(SERVE, serve::with_variables);
+    let matches = command.try_get_matches_from(words).unwrap_or_else(|error| {
+        client::name_variable(&error);
+        error.exit()
+    });
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let is_sim = matches!(arguments.verb, Verb::Sim(_));
+    exit_code(run(arguments.verb), is_sim)
+}
+
+/// Says what went wrong. A script must be able to tell what a judge found from a wrong flag.
+fn exit_code(outcome: anyhow::Result<()>, is_sim: bool) -> ExitCode {
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    output::complain(&error);
+    let has_no_result = is_sim && !sim::is_finding(&error);
+    if has_no_result || error.is::<serve::Refusal>() {
+        ExitCode::from(2)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Cluster(options) => cluster::run(&options),
-        Verb::Serve(flags) => serve::run(&flags, is_set),
+        // Whoever says it otherwise than first, as `quorate help serve`, does not come here.
+        Verb::Serve(flags) => {
+            anyhow::bail!("expected `quorate serve --name {} ...`, the verb first", flags.name)
+        }
         Verb::Put(verb) => client::run(verb),
         Verb::Get(verb) => client::run(verb),
         Verb::Del(verb) => client::run(verb),

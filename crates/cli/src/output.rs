@@ -48,6 +48,15 @@ pub(crate) fn line(bytes: &[u8]) -> io::Result<()> {
     stdout.write_all(b"\n")
 }
 
+/// Writes a text as it is.
+///
+/// # Errors
+///
+/// If standard output is closed.
+pub(crate) fn text(text: &str) -> io::Result<()> {
+    io::stdout().lock().write_all(text.as_bytes())
+}
+
 /// Tells a person what went wrong, with its causes. A reader that went away (`quorate get | head`)
 /// is not worth a word.
 pub(crate) fn complain(error: &anyhow::Error) {

@@ -37,7 +37,7 @@ It exits with 1 if any operation failed.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
     /// Which servers
-    #[arg(long, value_delimiter = ',', default_value = DEFAULT_ENDPOINTS, env = "QUORATE_ENDPOINTS", value_name = "HOST:PORT,...")]
+    #[arg(long, value_delimiter = ',', default_value = DEFAULT_ENDPOINTS, value_name = "HOST:PORT,...")]
     endpoints: Vec<Address>,
     /// How many operations are under way at a time
     #[arg(long, default_value = "64", value_name = "COUNT")]

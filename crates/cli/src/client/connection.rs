@@ -31,7 +31,7 @@ const ANSWER_SIZE_MAX: usize = usize::MAX;
 pub(crate) struct Connection {
     /// Where the cluster answers: HOST:PORT, or with http:// or https:// before it, several
     /// separated by commas; the first that is alive serves
-    #[arg(long, value_delimiter = ',', default_value = DEFAULT_ENDPOINTS, env = "QUORATE_ENDPOINTS", value_name = "HOST:PORT,...")]
+    #[arg(long, value_delimiter = ',', default_value = DEFAULT_ENDPOINTS, value_name = "HOST:PORT,...")]
     pub(crate) endpoints: Vec<Address>,
     /// What the output looks like
     #[arg(short, long, value_enum, default_value_t = Format::Simple, value_name = "FORMAT")]

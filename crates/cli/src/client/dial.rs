@@ -18,14 +18,14 @@ use tonic::transport::Channel;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct SecurityFlags {
     /// Who may sign the endpoints' certificates [default: whom the system believes]
-    #[arg(long, env = "QUORATE_CACERT", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
     /// The certificate that is shown to endpoints
-    #[arg(long, env = "QUORATE_CERT", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
     /// Its private key
     // Some verbs have a key of another kind.
-    #[arg(id = "cert-key", long = "key", env = "QUORATE_KEY", value_name = "FILE")]
+    #[arg(id = "cert-key", long = "key", value_name = "FILE")]
     cert_key: Option<PathBuf>,
     /// Believe every endpoint, whatever it shows: for trying out
     #[arg(long)]

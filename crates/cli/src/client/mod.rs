@@ -18,6 +18,7 @@ mod snapshot;
 mod status;
 mod txn;
 mod txn_text;
+mod variables;
 mod watch;
 
 pub(crate) use alarm::Alarm;
@@ -33,6 +34,7 @@ pub(crate) use put::Put;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use status::{Status, member_status};
 pub(crate) use txn::Txn;
+pub(crate) use variables::{name_variable, with_variables};
 pub(crate) use watch::Watch;
 
 use anyhow::Context;
@@ -51,7 +53,12 @@ pub(crate) trait ClientVerb {
 }
 
 /// Runs a verb on a runtime of its own.
+///
+/// # Errors
+///
+/// As [`ClientVerb::execute`]; also if a variable of etcdctl's must not be ignored.
 pub(crate) fn run(verb: impl ClientVerb) -> anyhow::Result<()> {
+    variables::check()?;
     runtime()?.block_on(verb.execute())
 }
 

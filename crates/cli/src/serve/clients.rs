@@ -19,18 +19,17 @@ const FIXTURES: &str = "fixtures/client";
 #[derive(Debug, clap::Args)]
 pub(crate) struct ClientFlags {
     /// The certificate that is shown to clients at https URLs, and those it hangs on
-    #[arg(long, env = "ETCD_CERT_FILE", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     cert_file: Option<PathBuf>,
     /// Its private key
-    #[arg(long, env = "ETCD_KEY_FILE", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
     /// Who may sign clients' certificates: with it, clients need one
-    #[arg(long, env = "ETCD_TRUSTED_CA_FILE", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     trusted_ca_file: Option<PathBuf>,
     /// Clients need a certificate, and the common name in it is a user's
     #[arg(
         long,
-        env = "ETCD_CLIENT_CERT_AUTH",
         action = clap::ArgAction::Set,
         default_value_t = false,
         num_args = 0..=1,
@@ -39,20 +38,14 @@ pub(crate) struct ClientFlags {
     )]
     client_cert_auth: bool,
     /// Clients' certificates that are not believed any more
-    #[arg(long, env = "ETCD_CLIENT_CRL_FILE", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     client_crl_file: Option<PathBuf>,
     /// Hosts, of which a client's certificate must be valid for one
-    #[arg(
-        long,
-        env = "ETCD_CLIENT_CERT_ALLOWED_HOSTNAME",
-        value_delimiter = ',',
-        value_name = "HOST,..."
-    )]
+    #[arg(long, value_delimiter = ',', value_name = "HOST,...")]
     client_cert_allowed_hostname: Vec<String>,
     /// Make a certificate, if none is given; for trying out
     #[arg(
         long,
-        env = "ETCD_AUTO_TLS",
         action = clap::ArgAction::Set,
         default_value_t = false,
         num_args = 0..=1,
@@ -61,27 +54,22 @@ pub(crate) struct ClientFlags {
     )]
     auto_tls: bool,
     /// For how many years it is valid
-    #[arg(long, env = "ETCD_SELF_SIGNED_CERT_VALIDITY", default_value_t = 1, value_name = "YEARS")]
+    #[arg(long, default_value_t = 1, value_name = "YEARS")]
     self_signed_cert_validity: u32,
     /// The oldest version of TLS that is spoken: TLS1.2 or TLS1.3
-    #[arg(long, env = "ETCD_TLS_MIN_VERSION", default_value = "TLS1.2", value_name = "VERSION")]
+    #[arg(long, default_value = "TLS1.2", value_name = "VERSION")]
     tls_min_version: String,
     /// The newest; empty for any
-    #[arg(long, env = "ETCD_TLS_MAX_VERSION", default_value = "", value_name = "VERSION")]
+    #[arg(long, default_value = "", value_name = "VERSION")]
     tls_max_version: String,
     /// Cipher suites of TLS 1.2, by Go's names, the best first; all if not given
-    #[arg(long, env = "ETCD_CIPHER_SUITES", value_delimiter = ',', value_name = "NAME,...")]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     cipher_suites: Vec<String>,
     /// Where HTTP is served; if given, --listen-client-urls serves gRPC only
-    #[arg(
-        long,
-        env = "ETCD_LISTEN_CLIENT_HTTP_URLS",
-        value_delimiter = ',',
-        value_name = "URL,..."
-    )]
+    #[arg(long, value_delimiter = ',', value_name = "URL,...")]
     listen_client_http_urls: Vec<HttpUrl>,
     /// Where else /metrics and /health are served
-    #[arg(long, env = "ETCD_LISTEN_METRICS_URLS", value_delimiter = ',', value_name = "URL,...")]
+    #[arg(long, value_delimiter = ',', value_name = "URL,...")]
     listen_metrics_urls: Vec<HttpUrl>,
 }
 

@@ -2,10 +2,11 @@
 //! once, before anything on the disk or the network is touched.
 
 use super::clients::ClientFlags;
+use super::go;
 use super::initial_cluster::{self, InitialCluster, InitialClusterError};
+use super::log::{LogFormat, LogLevel};
 use super::retention::{CompactionMode, RetentionError, auto_compaction};
 use super::url::HttpUrl;
-use crate::client::parse_duration;
 use clap::ValueEnum;
 use quorate_server::AutoCompaction;
 use std::collections::BTreeMap;
@@ -29,6 +30,12 @@ Examples:
   One more, for a cluster that runs:
     quorate member add n4 --peer-urls http://127.0.0.1:42380     (prints what to start it with)
 
+  With etcd's config file, or from the environment, as etcd:
+    quorate serve --config-file etcd.conf.yml
+    ETCD_NAME=n1 ETCD_DATA_DIR=/var/lib/n1 quorate serve
+
+Started under the name `etcd`, as a link or a copy, it takes these flags without the verb.
+
 SIGTERM or Ctrl-C stops it cleanly; after a kill -9 it recovers from its log.";
 
 /// Runs one node of a cluster.
@@ -36,15 +43,14 @@ SIGTERM or Ctrl-C stops it cleanly; after a kill -9 it recovers from its log.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Flags {
     /// What this node is called
-    #[arg(long, default_value = "default", env = "ETCD_NAME")]
+    #[arg(long, default_value = "default")]
     pub(crate) name: String,
     /// Where it keeps its data [default: NAME.quorate]
-    #[arg(long, env = "ETCD_DATA_DIR", value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Where it listens for clients
     #[arg(
         long,
-        env = "ETCD_LISTEN_CLIENT_URLS",
         value_delimiter = ',',
         value_name = "URL,...",
         default_value = "http://localhost:2379"
@@ -53,7 +59,6 @@ pub(crate) struct Flags {
     /// Where clients reach it
     #[arg(
         long,
-        env = "ETCD_ADVERTISE_CLIENT_URLS",
         value_delimiter = ',',
         value_name = "URL,...",
         default_value = "http://localhost:2379"
@@ -62,7 +67,6 @@ pub(crate) struct Flags {
     /// Where it listens for its peers
     #[arg(
         long,
-        env = "ETCD_LISTEN_PEER_URLS",
         value_delimiter = ',',
         value_name = "URL,...",
         default_value = "http://localhost:2380"
@@ -71,29 +75,27 @@ pub(crate) struct Flags {
     /// Where its peers reach it
     #[arg(
         long,
-        env = "ETCD_INITIAL_ADVERTISE_PEER_URLS",
         value_delimiter = ',',
         value_name = "URL,...",
         default_value = "http://localhost:2380"
     )]
     pub(crate) initial_advertise_peer_urls: Vec<HttpUrl>,
     /// The members of a new cluster, this node among them [default: this node alone]
-    #[arg(long, env = "ETCD_INITIAL_CLUSTER", value_name = "NAME=URL,...")]
+    #[arg(long, value_name = "NAME=URL,...")]
     pub(crate) initial_cluster: Option<String>,
     /// Where clients reach the members of a new cluster, so that `member list` can tell at once
     #[arg(long, value_name = "NAME=URL,...")]
     pub(crate) initial_cluster_client_urls: Option<String>,
     /// Whether the cluster is new. A node with an empty folder joins an `existing` one, which must
     /// have been told of it: `quorate member add`. A folder with data goes on where it was
-    #[arg(long, env = "ETCD_INITIAL_CLUSTER_STATE", value_enum, default_value_t = ClusterState::New)]
+    #[arg(long, value_enum, default_value_t = ClusterState::New)]
     pub(crate) initial_cluster_state: ClusterState,
     /// Tells clusters with equal addresses apart
-    #[arg(long, env = "ETCD_INITIAL_CLUSTER_TOKEN", default_value = "etcd-cluster")]
+    #[arg(long, default_value = "etcd-cluster")]
     pub(crate) initial_cluster_token: String,
     /// Refuse changes of the members that would endanger the quorum
     #[arg(
         long,
-        env = "ETCD_STRICT_RECONFIG_CHECK",
         action = clap::ArgAction::Set,
         default_value_t = true,
         num_args = 0..=1,
@@ -102,73 +104,67 @@ pub(crate) struct Flags {
     )]
     pub(crate) strict_reconfig_check: bool,
     /// How many members may be learners
-    #[arg(
-        long,
-        alias = "experimental-max-learners",
-        env = "ETCD_MAX_LEARNERS",
-        default_value_t = 1,
-        value_name = "COUNT"
-    )]
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
     pub(crate) max_learners: usize,
     /// How often a leader shows that it leads, in milliseconds
-    #[arg(long, env = "ETCD_HEARTBEAT_INTERVAL", default_value_t = 100, value_name = "MS")]
+    #[arg(long, default_value_t = 100, value_name = "MS")]
     pub(crate) heartbeat_interval: u64,
     /// After how long without a leader a node campaigns, in milliseconds
-    #[arg(long, env = "ETCD_ELECTION_TIMEOUT", default_value_t = 1000, value_name = "MS")]
+    #[arg(long, default_value_t = 1000, value_name = "MS")]
     pub(crate) election_timeout: u64,
     /// After how many entries the log is compacted
-    #[arg(long, env = "ETCD_SNAPSHOT_COUNT", default_value_t = 100_000, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 100_000, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) snapshot_count: u64,
     /// How large the data may be, in bytes: beyond it, nothing is stored until space was freed and
     /// `quorate alarm disarm` was said; 0 for 2 GiB, negative for no limit
-    #[arg(
-        long,
-        env = "ETCD_QUOTA_BACKEND_BYTES",
-        default_value_t = 0,
-        value_name = "BYTES",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, default_value_t = 0, value_name = "BYTES", allow_negative_numbers = true)]
     pub(crate) quota_backend_bytes: i64,
     /// What --auto-compaction-retention means: a time, or a number of revisions
     #[arg(
         long,
-        env = "ETCD_AUTO_COMPACTION_MODE",
         value_enum,
         default_value_t = CompactionMode::Periodic
     )]
     pub(crate) auto_compaction_mode: CompactionMode,
     /// How much of its history the cluster keeps, once it compacts by itself: 1h30m, or hours as a
     /// number; in mode `revision` so many revisions; 0 for all
-    #[arg(
-        long,
-        env = "ETCD_AUTO_COMPACTION_RETENTION",
-        default_value = "0",
-        value_name = "TIME|COUNT",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, default_value = "0", value_name = "TIME|COUNT", allow_negative_numbers = true)]
     pub(crate) auto_compaction_retention: String,
     /// How large a request may be, in bytes
-    #[arg(long, env = "ETCD_MAX_REQUEST_BYTES", default_value_t = 1_572_864, value_name = "BYTES")]
+    #[arg(long, default_value_t = 1_572_864, value_name = "BYTES")]
     pub(crate) max_request_bytes: usize,
     /// How many operations a transaction may have
-    #[arg(long, env = "ETCD_MAX_TXN_OPS", default_value_t = 128, value_name = "COUNT")]
+    #[arg(long, default_value_t = 128, value_name = "COUNT")]
     pub(crate) max_txn_ops: usize,
+    /// How many requests may be in progress on one connection
+    #[arg(long, default_value_t = 8192, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_concurrent_streams: u32,
+    /// For how many seconds a user's token is good after its last use
+    #[arg(long, default_value_t = 300, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) auth_token_ttl: u32,
+    /// How hard passwords are to guess: the binary logarithm of the rounds, 4 to 31
+    #[arg(long, default_value_t = 10, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(4..=31))]
+    pub(crate) bcrypt_cost: u32,
     /// How often an idle watch that asks for it is told how far it is; at least 100ms
     #[arg(
         long,
-        alias = "experimental-watch-progress-notify-interval",
-        env = "ETCD_WATCH_PROGRESS_NOTIFY_INTERVAL",
         default_value = "10m",
-        value_parser = parse_duration,
+        value_parser = go::parse_duration,
         value_name = "TIME"
     )]
     pub(crate) watch_progress_notify_interval: Duration,
     /// How clients are served.
     #[command(flatten)]
     pub(crate) clients: ClientFlags,
-    /// What is logged to standard error
-    #[arg(long, env = "ETCD_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
+    /// What is logged
+    #[arg(long, value_enum, default_value_t = LogLevel::Info)]
     pub(crate) log_level: LogLevel,
+    /// What the log looks like [under the name etcd: json]
+    #[arg(long, value_enum, default_value_t = LogFormat::Console)]
+    pub(crate) log_format: LogFormat,
+    /// Where it goes: stderr, stdout, or a file, or several of them
+    #[arg(long, value_delimiter = ',', default_value = "default", value_name = "OUTPUT,...")]
+    pub(crate) log_outputs: Vec<String>,
     /// Stop when standard input ends, as it does when the process that started this one is gone
     #[arg(long, hide = true)]
     pub(crate) exit_with_parent: bool,
@@ -179,18 +175,6 @@ pub(crate) struct Flags {
 pub(crate) enum ClusterState {
     New,
     Existing,
-}
-
-/// What is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogLevel {
-    Debug,
-    Info,
-    Warn,
-    Error,
-    /// As error: what etcd calls the levels above it
-    #[value(alias = "panic")]
-    Fatal,
 }
 
 /// What the flags mean, checked.
@@ -297,13 +281,14 @@ const WATCH_PROGRESS_MIN: Duration = Duration::from_millis(100);
 const QUOTA_DEFAULT_BYTES: u64 = 2 << 30;
 
 impl Flags {
-    /// Checks the flags. `is_set` tells whether a flag was given.
+    /// Checks the flags. `is_advertised` tells whether it was said where clients find this node, or
+    /// need not be said.
     ///
     /// # Errors
     ///
     /// [`FlagsError`].
-    pub(crate) fn settings(&self, is_set: impl Fn(&str) -> bool) -> Result<Settings, FlagsError> {
-        if is_set("listen_client_urls") && !is_set("advertise_client_urls") {
+    pub(crate) fn settings(&self, is_advertised: bool) -> Result<Settings, FlagsError> {
+        if !is_advertised {
             return Err(FlagsError::NotAdvertised);
         }
         if self.name.is_empty() || self.name.contains([',', '=', '/', ' ']) {
@@ -430,7 +415,7 @@ mod tests {
         let flags = Program::from_arg_matches(&matches).unwrap().flags;
         let given =
             |id: &str| matches.value_source(id) != Some(clap::parser::ValueSource::DefaultValue);
-        flags.settings(given)
+        flags.settings(given("advertise_client_urls") || !given("listen_client_urls"))
     }
 
     #[test]

@@ -12,6 +12,9 @@ const OWNER_FILE: &str = "owner";
 /// The two copies of the log's root: a folder that has one has had a log.
 const META_FILES: [&str; 2] = ["meta-a", "meta-b"];
 
+/// What an etcd keeps in its data folder.
+const ETCD_FOLDER: &str = "member";
+
 /// What a folder was before this start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Claimed {
@@ -50,6 +53,7 @@ pub(super) fn has_log(dir: &Path) -> bool {
 /// if the disk refuses.
 pub(super) fn claim(dir: &Path, cluster: &InitialCluster, name: &str) -> anyhow::Result<Claimed> {
     let shown = dir.display();
+    check_not_etcds(dir)?;
     fs::create_dir_all(dir).with_context(|| format!("creating the data folder {shown}"))?;
     let path = dir.join(OWNER_FILE);
     let has_log = has_log(dir);
@@ -109,6 +113,20 @@ pub(super) fn record_owner(dir: &Path, cluster: &InitialCluster, name: &str) -> 
         fs::File::open(dir)?.sync_all()
     };
     write().with_context(|| format!("writing {}", path.display()))
+}
+
+/// A store that began empty beside somebody's data would look like a loss of all of it.
+fn check_not_etcds(dir: &Path) -> anyhow::Result<()> {
+    let member = dir.join(ETCD_FOLDER);
+    if !member.join("wal").exists() && !member.join("snap").exists() {
+        return Ok(());
+    }
+    bail!(
+        "{} is the data folder of an etcd, whose files we do not read; nothing was changed. To take \
+         its data over, let the etcd run, start this node with another --data-dir and ports, and copy \
+         the keys (`etcdctl make-mirror`).",
+        dir.display()
+    )
 }
 
 fn owner(cluster: &InitialCluster, name: &str) -> String {
@@ -180,6 +198,17 @@ mod tests {
         fs::remove_dir_all(dir.path().join("wal")).unwrap();
         let error = claim(dir.path(), &mine, "a").unwrap_err().to_string();
         assert!(error.contains("is gone"), "{error}");
+    }
+
+    #[test]
+    fn the_folder_of_an_etcd_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mine = cluster("a=http://h:1", "http://h:1");
+        fs::create_dir_all(dir.path().join("member")).unwrap();
+        assert_eq!(claim(dir.path(), &mine, "a").unwrap(), Claimed::New, "it may be anything");
+        fs::create_dir_all(dir.path().join("member/snap")).unwrap();
+        let error = claim(dir.path(), &mine, "a").unwrap_err().to_string();
+        assert!(error.contains("of an etcd"), "{error}");
     }
 
     #[test]

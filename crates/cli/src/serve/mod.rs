@@ -4,55 +4,111 @@
 mod clients;
 mod flags;
 mod folder;
+mod given;
+mod go;
 mod ids;
 mod initial_cluster;
 mod join;
+mod log;
+mod near;
+mod notify;
 mod retention;
 mod url;
 
 pub(crate) use flags::Flags;
+pub(crate) use given::{Refusal, with_variables};
 pub(crate) use initial_cluster::{InitialCluster, InitialClusterError};
 pub(crate) use url::HttpUrl;
 
 use crate::client::runtime;
+use crate::program::Program;
 use anyhow::{Context, bail};
+use clap::FromArgMatches;
 use clients::Door;
-use flags::{ClusterState, LogLevel, Settings};
+use flags::{ClusterState, Settings};
+use given::{Asked, Settled};
 use initial_cluster::InitialMember;
 use quorate::{
-    Configuration, DriverOptions, Fatal, Member, MemberRole, Node, NodeFailure, Options,
+    Configuration, Consistency, DriverOptions, Fatal, Member, MemberRole, Node, NodeFailure,
+    Options,
 };
 use quorate_kv::{BackgroundThread, EngineError, KvStateMachine, Reader, RedbEngine};
 use quorate_server::{MemberContext, ServerOptions};
 use quorate_tls::Tls;
-use std::io::{IsTerminal, Read};
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::io::Read;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
-use tracing::level_filters::LevelFilter;
 
 /// The state's file below the data folder, beside `wal` and `snapshots`.
 const STATE_FILE: &str = "state";
 /// What helps against damage of that file; "move" comes before it.
 const REMEDY: &str = "that file away and start again: the log gives the state back if it still \
                       reaches that far, and the start says so if not";
+/// Between two attempts to find out whether there is a quorum.
+const ANNOUNCE_PAUSE: Duration = Duration::from_millis(100);
 /// etcd gives a request this long, and two election timeouts.
 const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
 /// After a change of the leader a renewal may wait two seconds for its fate before it is tried with
 /// the new one: no lease ends sooner, however short the election timeout is.
 const LEASE_TAKEOVER_GRACE_MIN: Duration = Duration::from_secs(3);
 
-/// Runs a node until it is told to stop. `is_set` tells whether a flag was given.
+/// Runs a node until it is told to stop, with what `words`, the environment or a config file say;
+/// `command` is clap's of the verb.
 ///
 /// # Errors
 ///
-/// If the flags make no sense, an address or the folder cannot be had, or the node fails.
-pub(crate) fn run(flags: &Flags, is_set: impl Fn(&str) -> bool) -> anyhow::Result<()> {
-    let mut settings = flags.settings(is_set)?;
-    log_to_stderr(flags.log_level);
+/// If the settings make no sense, an address or the folder cannot be had, or the node fails.
+pub(crate) fn run(
+    program: Program,
+    words: &[OsString],
+    command: clap::Command,
+) -> anyhow::Result<()> {
+    let mut command = manners(program, command);
+    match given::settle(program, words, std::env::vars_os())? {
+        Asked::Help => Ok(command.print_help()?),
+        Asked::Version => Ok(crate::output::text(&Program::version_text())?),
+        Asked::Start(settled) => {
+            start(program, &settled, command).map_err(|error| settled.explain(error))
+        }
+    }
+}
+
+/// What is different under the name `etcd`.
+fn manners(program: Program, command: clap::Command) -> clap::Command {
+    match program {
+        Program::Quorate => command.bin_name("quorate serve"),
+        Program::Etcd => command
+            .name("etcd")
+            .bin_name("etcd")
+            .mut_arg("log_format", |format| format.default_value("json"))
+            .mut_arg("data_dir", |folder| {
+                folder.help("Where it keeps its data [default: NAME.etcd]")
+            }),
+    }
+}
+
+fn start(program: Program, settled: &Settled, command: clap::Command) -> anyhow::Result<()> {
+    let matches = settled.matches(command)?;
+    let mut flags = Flags::from_arg_matches(&matches)?;
+    if program == Program::Etcd && flags.data_dir.is_none() {
+        flags.data_dir = Some(format!("{}.etcd", flags.name).into());
+    }
+    // As in etcd, who writes a file may leave out where clients find this node.
+    let is_advertised = settled.has_file() || given::is_set(&matches, "advertise_client_urls");
+    let is_bound = given::is_set(&matches, "listen_client_urls");
+    let settings = flags.settings(is_advertised || !is_bound)?;
+    log::start(flags.log_level, flags.log_format, &flags.log_outputs)?;
+    settled.tell();
+    node(&flags, settings)
+}
+
+fn node(flags: &Flags, mut settings: Settings) -> anyhow::Result<()> {
     // Everything that can be refused is refused before the folder is touched.
     let given = flags.clients.given()?;
     let doors = flags.clients.doors(&flags.listen_client_urls, given.is_some())?;
@@ -90,6 +146,8 @@ async fn serve(
             version = removed(flags, settings, &failing) => farewell(flags, settings, version),
             // The reason is told below.
             _ = failing.failure() => {}
+            // It goes on, and is not waited for.
+            never = announce(&failing, settings) => match never {},
         }
     };
     let served =
@@ -110,6 +168,21 @@ async fn serve(
         None | Some(NodeFailure::Stopped) => Ok(()),
         Some(failure) => bail!("the node failed: {failure}"),
     }
+}
+
+/// Says, once, that clients are served: when this node is in touch with a quorum, as etcd does.
+async fn announce(node: &Node, settings: &Settings) -> Infallible {
+    let patience = settings.election_timeout;
+    while node.read_barrier(Consistency::Linearizable, patience).await.is_err() {
+        tokio::time::sleep(ANNOUNCE_PAUSE).await;
+    }
+    tracing::info!("ready to serve client requests");
+    match notify::ready() {
+        Ok(true) => tracing::info!("successfully notified init daemon"),
+        Ok(false) => {}
+        Err(error) => tracing::error!(%error, "failed to notify systemd for readiness"),
+    }
+    std::future::pending().await
 }
 
 /// Waits until this node knows that it was removed from the cluster.
@@ -234,6 +307,9 @@ fn server_options(flags: &Flags, settings: &Settings) -> ServerOptions {
             client_urls: flags.advertise_client_urls.iter().map(ToString::to_string).collect(),
             peer_urls: Vec::new(),
         }),
+        streams_count_max: flags.max_concurrent_streams,
+        auth_token_ttl: Duration::from_secs(flags.auth_token_ttl.into()),
+        bcrypt_cost: flags.bcrypt_cost,
         strict_reconfig_check: flags.strict_reconfig_check,
         learners_count_max: flags.max_learners,
         ..ServerOptions::default()
@@ -286,20 +362,6 @@ fn stop_wish(
 fn watch_parent(sender: oneshot::Sender<()>) {
     let _end = std::io::stdin().lock().read_to_end(&mut Vec::new());
     drop(sender);
-}
-
-fn log_to_stderr(level: LogLevel) {
-    let level = match level {
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Error | LogLevel::Fatal => LevelFilter::ERROR,
-    };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The two flags of automatic compaction, with etcd's meanings. Must not know how it is done.
 
+use super::go;
 use clap::ValueEnum;
 use quorate_server::AutoCompaction;
 use std::time::Duration;
@@ -41,38 +42,13 @@ pub(crate) fn auto_compaction(
             AutoCompaction::Periodic { period: Duration::from_secs(seconds) }
         }
         (CompactionMode::Periodic, None) => {
-            let period = go_duration(retention).ok_or_else(refused)?;
+            let period = go::duration(retention).ok_or_else(refused)?;
             if period.is_zero() {
                 return Ok(AutoCompaction::Off);
             }
             AutoCompaction::Periodic { period }
         }
     })
-}
-
-/// A time as Go writes it: numbers with units, one after the other. Whole numbers only.
-fn go_duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    loop {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit())?;
-        let (number, after) = rest.split_at_checked(digits)?;
-        let unit = after.find(|letter: char| letter.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, after) = after.split_at_checked(unit)?;
-        let number: u64 = number.parse().ok()?;
-        let piece = match unit {
-            "h" => Duration::from_secs(number.checked_mul(3600)?),
-            "m" => Duration::from_secs(number.checked_mul(60)?),
-            "s" => Duration::from_secs(number),
-            "ms" => Duration::from_millis(number),
-            _ => return None,
-        };
-        total = total.checked_add(piece)?;
-        if after.is_empty() {
-            return Some(total);
-        }
-        rest = after;
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,456 @@
+//! Every setting of `quorate serve` and of etcd 3.5 to 3.7, one row each: its flag, where it stands in
+//! a config file, what it takes, and what we do about it. The variables, the help, the config file's
+//! keys and the table in docs/etcd-compatibility.md are all made from this; nothing is told twice. Must
+//! not know how a value comes here.
+//!
+//! It is long because etcd has many settings.
+
+use crate::serve::go;
+use std::sync::LazyLock;
+
+/// A setting.
+#[derive(Debug)]
+pub(in crate::serve) struct Row {
+    /// The flag, without dashes.
+    pub(super) flag: &'static str,
+    /// What the same was called before.
+    pub(super) former: Option<&'static str>,
+    pub(super) takes: Takes,
+    pub(super) place: Place,
+    pub(super) state: State,
+}
+
+/// What a setting takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    Bool,
+    /// A whole number.
+    Count,
+    /// A time as Go writes it; in a config file also a number of nanoseconds.
+    Time,
+    /// Any text; an empty one is as none.
+    Text,
+    /// A text that must be there.
+    Name,
+    /// Texts, separated by commas; in a config file also a list.
+    List,
+}
+
+/// Where a setting is in a config file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// At the top, by the flag's name.
+    Top,
+    /// In this section, by this key.
+    In(&'static str, &'static str),
+    Nowhere,
+}
+
+/// What is done about a setting. Values that are `as_is` ask for what is so anyway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Served,
+    /// Served, and not etcd's: it has no variable.
+    Ours,
+    /// There is a warning, and nothing else.
+    NoEffect {
+        as_is: &'static [&'static str],
+        because: &'static str,
+    },
+    /// To go on without it would be dangerous.
+    Refused {
+        as_is: &'static [&'static str],
+        because: &'static str,
+    },
+}
+
+const fn served(flag: &'static str, takes: Takes) -> Row {
+    Row { flag, former: None, takes, place: Place::Top, state: State::Served }
+}
+
+const fn ours(flag: &'static str, takes: Takes) -> Row {
+    Row { flag, former: None, takes, place: Place::Top, state: State::Ours }
+}
+
+const fn idle(
+    flag: &'static str,
+    takes: Takes,
+    as_is: &'static [&'static str],
+    because: &'static str,
+) -> Row {
+    let state = State::NoEffect { as_is, because };
+    Row { flag, former: None, takes, place: Place::Top, state }
+}
+
+const fn refused(
+    flag: &'static str,
+    takes: Takes,
+    as_is: &'static [&'static str],
+    because: &'static str,
+) -> Row {
+    let state = State::Refused { as_is, because };
+    Row { flag, former: None, takes, place: Place::Top, state }
+}
+
+impl Row {
+    const fn within(self, section: &'static str, key: &'static str) -> Self {
+        Self { place: Place::In(section, key), ..self }
+    }
+
+    const fn nowhere(self) -> Self {
+        Self { place: Place::Nowhere, ..self }
+    }
+
+    const fn formerly(self, former: &'static str) -> Self {
+        Self { former: Some(former), ..self }
+    }
+
+    /// Whether etcd has it.
+    pub(super) fn is_etcds(&self) -> bool {
+        self.state != State::Ours
+    }
+
+    /// Whether it does what it says.
+    pub(super) fn is_served(&self) -> bool {
+        matches!(self.state, State::Served | State::Ours)
+    }
+
+    /// Its flag, and what that was called before.
+    pub(super) fn flags(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.flag).chain(self.former)
+    }
+
+    /// The value as clap shall see it.
+    ///
+    /// # Errors
+    ///
+    /// What was expected, if it is no such value.
+    pub(super) fn normal(&self, value: &str) -> Result<String, &'static str> {
+        let is_right = match self.takes {
+            Bool => {
+                let is_true = go::boolean(value).ok_or(self.takes.expected())?;
+                return Ok(is_true.to_string());
+            }
+            Count => value.parse::<i64>().is_ok() || value.parse::<u64>().is_ok(),
+            Time => go::duration(value).is_some(),
+            Name => !value.is_empty(),
+            Text | List => true,
+        };
+        if is_right { Ok(value.to_owned()) } else { Err(self.takes.expected()) }
+    }
+}
+
+impl Takes {
+    /// What is expected, in words.
+    pub(crate) const fn expected(self) -> &'static str {
+        match self {
+            Self::Bool => "true or false",
+            Self::Count => "a whole number",
+            Self::Time => "a time with its unit, such as 500ms, 10s or 1h30m",
+            Self::Text => "a text",
+            Self::Name => "a text that is not empty",
+            Self::List => "texts, separated by commas",
+        }
+    }
+
+    /// Whether an empty value is as none.
+    pub(super) const fn may_be_empty(self) -> bool {
+        matches!(self, Self::Text | Self::List)
+    }
+}
+
+/// The variable that stands for a flag.
+pub(super) fn variable(flag: &str) -> String {
+    format!("ETCD_{}", flag.to_uppercase().replace('-', "_"))
+}
+
+/// A row, and the variables that stand for it: none for our own.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) row: &'static Row,
+    pub(super) variables: Vec<String>,
+}
+
+/// The table.
+pub(super) static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
+    let entry = |row: &'static Row| {
+        let variables = row.flags().filter(|_| row.is_etcds()).map(variable).collect();
+        Entry { row, variables }
+    };
+    ROWS.iter().map(entry).collect()
+});
+
+/// The row of a flag.
+pub(super) fn by_flag(flag: &str) -> Option<&'static Row> {
+    ROWS.iter().find(|row| row.flags().any(|name| name == flag))
+}
+
+/// The row of a variable.
+pub(super) fn by_variable(variable: &str) -> Option<&'static Row> {
+    let mut entries = ENTRIES.iter();
+    entries.find(|entry| entry.variables.iter().any(|name| name == variable)).map(|entry| entry.row)
+}
+
+/// The row of a key of a config file.
+pub(super) fn by_key(section: Option<&str>, key: &str) -> Option<&'static Row> {
+    ROWS.iter().find(|row| match (row.place, section) {
+        (Place::Top, None) => row.flags().any(|name| name == key),
+        (Place::In(in_section, name), Some(section)) => (in_section, name) == (section, key),
+        // Before, it had no section.
+        (Place::In(..), None) => row.former == Some(key),
+        (Place::Top, Some(_)) | (Place::Nowhere, _) => false,
+    })
+}
+
+/// The keys of a section, or those at the top.
+pub(super) fn keys(section: Option<&str>) -> Vec<&'static str> {
+    let key = |row: &'static Row| match (row.place, section) {
+        (Place::Top, None) => Some(row.flag),
+        (Place::In(in_section, key), Some(section)) if in_section == section => Some(key),
+        (Place::Top | Place::In(..) | Place::Nowhere, _) => None,
+    };
+    let sections = if section.is_none() { &SECTIONS[..] } else { &[] };
+    ROWS.iter().filter_map(key).chain(sections.iter().copied()).collect()
+}
+
+const CLIENT: &str = "client-transport-security";
+const PEER: &str = "peer-transport-security";
+const SOCKET: &str = "socket-options";
+const DISCOVERY: &str = "discovery-config";
+/// The sections of a config file.
+pub(super) const SECTIONS: [&str; 4] = [CLIENT, PEER, SOCKET, DISCOVERY];
+
+const PEER_TLS: &str =
+    "members do not speak TLS with each other yet, and what they say would go in the clear";
+const NO_DISCOVERY: &str = "there is no discovery; without it this node would found a cluster of its own. Name the members \
+     with --initial-cluster";
+const DISCOVERY_DETAIL: &str = "there is no discovery";
+const NO_TRACING: &str = "nothing is sent to a tracing collector";
+const BBOLT: &str = "it is about etcd's storage engine; ours has no such setting";
+const NO_PROXY: &str = "there is no proxy, and this would be a member instead";
+const PROXY_DETAIL: &str = "there is no proxy";
+const NO_V2: &str = "the protocol of version 2 is not served";
+const CHECKSUMS: &str = "rows know their checksums, which are looked at whenever a row is read; `quorate hashkv` compares \
+     members";
+const NOT_ROTATED: &str =
+    "files of the log are not rotated by us: logrotate can, with copytruncate";
+const NO_PINGS: &str = "clients that are gone are found by TCP, within 30 seconds";
+const NO_WARNING: &str = "there is no such warning; /metrics tells how long things take";
+
+use Takes::{Bool, Count, List, Name, Text, Time};
+
+/// In the order of etcd's help.
+static ROWS: &[Row] = &[
+    served("config-file", Text).nowhere(),
+    served("version", Bool).nowhere(),
+    // Member.
+    served("name", Name),
+    served("data-dir", Text),
+    refused(
+        "wal-dir",
+        Text,
+        &[],
+        "the log is in the folder `wal` below --data-dir, and cannot be elsewhere",
+    ),
+    served("snapshot-count", Count),
+    served("heartbeat-interval", Count),
+    served("election-timeout", Count),
+    idle(
+        "initial-election-tick-advance",
+        Bool,
+        &[],
+        "a node that starts waits for one election timeout, as it does later",
+    ),
+    served("listen-peer-urls", List),
+    served("listen-client-urls", List),
+    served("listen-client-http-urls", List),
+    idle("max-snapshots", Count, &[], "the node keeps those that it needs"),
+    idle("max-wals", Count, &[], "the log keeps what it needs: see --snapshot-count"),
+    idle("memory-mlock", Bool, &["false"], BBOLT).formerly("experimental-memory-mlock"),
+    served("quota-backend-bytes", Count),
+    idle("backend-bbolt-freelist-type", Text, &[], BBOLT),
+    idle("backend-batch-interval", Time, &[], BBOLT),
+    idle("backend-batch-limit", Count, &[], BBOLT),
+    served("max-txn-ops", Count),
+    served("max-request-bytes", Count),
+    served("max-concurrent-streams", Count),
+    idle("grpc-keepalive-min-time", Time, &[], NO_PINGS),
+    idle("grpc-keepalive-interval", Time, &[], NO_PINGS),
+    idle("grpc-keepalive-timeout", Time, &[], NO_PINGS),
+    idle("socket-reuse-port", Bool, &["false"], "a port is one process's")
+        .within(SOCKET, "reuse-port"),
+    idle("socket-reuse-address", Bool, &["true"], "addresses are reused always")
+        .within(SOCKET, "reuse-address"),
+    idle("enable-grpc-gateway", Bool, &["true"], "the gateway is always there"),
+    idle("raft-read-timeout", Time, &[], "a peer that is gone is noticed by its silence").nowhere(),
+    idle("raft-write-timeout", Time, &[], "a peer that is gone is noticed by its silence")
+        .nowhere(),
+    idle("feature-gates", List, &[], "no feature of ours hides behind a gate"),
+    // Clustering.
+    served("initial-advertise-peer-urls", List),
+    served("initial-cluster", Text),
+    ours("initial-cluster-client-urls", Text),
+    served("initial-cluster-state", Text),
+    served("initial-cluster-token", Text),
+    served("advertise-client-urls", List),
+    refused("discovery", Text, &[], NO_DISCOVERY),
+    refused("discovery-token", Text, &[], NO_DISCOVERY).within(DISCOVERY, "token"),
+    refused("discovery-endpoints", List, &[], NO_DISCOVERY).within(DISCOVERY, "endpoints"),
+    idle("discovery-dial-timeout", Time, &[], DISCOVERY_DETAIL).nowhere(),
+    idle("discovery-request-timeout", Time, &[], DISCOVERY_DETAIL).nowhere(),
+    idle("discovery-keepalive-time", Time, &[], DISCOVERY_DETAIL).nowhere(),
+    idle("discovery-keepalive-timeout", Time, &[], DISCOVERY_DETAIL).nowhere(),
+    idle("discovery-insecure-transport", Bool, &[], DISCOVERY_DETAIL).nowhere(),
+    idle("discovery-insecure-skip-tls-verify", Bool, &[], DISCOVERY_DETAIL).nowhere(),
+    idle("discovery-cert", Text, &[], DISCOVERY_DETAIL).nowhere(),
+    idle("discovery-key", Text, &[], DISCOVERY_DETAIL).nowhere(),
+    idle("discovery-cacert", Text, &[], DISCOVERY_DETAIL).nowhere(),
+    idle("discovery-user", Text, &[], DISCOVERY_DETAIL).nowhere(),
+    idle("discovery-password", Text, &[], DISCOVERY_DETAIL).nowhere(),
+    idle("discovery-fallback", Text, &["exit"], DISCOVERY_DETAIL),
+    idle("discovery-proxy", Text, &[], DISCOVERY_DETAIL),
+    refused("discovery-srv", Text, &[], NO_DISCOVERY),
+    idle("discovery-srv-name", Text, &[], DISCOVERY_DETAIL),
+    served("strict-reconfig-check", Bool),
+    idle("pre-vote", Bool, &["true"], "it is always on"),
+    served("auto-compaction-retention", Text),
+    served("auto-compaction-mode", Text),
+    served("max-learners", Count).formerly("experimental-max-learners"),
+    // Security of clients.
+    served("cert-file", Text).within(CLIENT, "cert-file"),
+    served("key-file", Text).within(CLIENT, "key-file"),
+    served("client-cert-auth", Bool).within(CLIENT, "client-cert-auth"),
+    idle("client-cert-file", Text, &[], "the server is nobody's client")
+        .within(CLIENT, "client-cert-file"),
+    idle("client-key-file", Text, &[], "the server is nobody's client")
+        .within(CLIENT, "client-key-file"),
+    served("client-crl-file", Text).nowhere(),
+    served("client-cert-allowed-hostname", List).within(CLIENT, "allowed-hostname"),
+    served("trusted-ca-file", Text).within(CLIENT, "trusted-ca-file"),
+    served("auto-tls", Bool).within(CLIENT, "auto-tls"),
+    // Security between members.
+    refused("peer-cert-file", Text, &[], PEER_TLS).within(PEER, "cert-file"),
+    refused("peer-key-file", Text, &[], PEER_TLS).within(PEER, "key-file"),
+    refused("peer-client-cert-auth", Bool, &["false"], PEER_TLS).within(PEER, "client-cert-auth"),
+    refused("peer-client-cert-file", Text, &[], PEER_TLS).within(PEER, "client-cert-file"),
+    refused("peer-client-key-file", Text, &[], PEER_TLS).within(PEER, "client-key-file"),
+    refused("peer-trusted-ca-file", Text, &[], PEER_TLS).within(PEER, "trusted-ca-file"),
+    refused("peer-auto-tls", Bool, &["false"], PEER_TLS).within(PEER, "auto-tls"),
+    refused("peer-crl-file", Text, &[], PEER_TLS).nowhere(),
+    refused("peer-cert-allowed-cn", List, &[], PEER_TLS).within(PEER, "allowed-cn"),
+    refused("peer-cert-allowed-hostname", List, &[], PEER_TLS).within(PEER, "allowed-hostname"),
+    refused("peer-skip-client-san-verification", Bool, &["false"], PEER_TLS)
+        .within(PEER, "skip-client-san-verification")
+        .formerly("experimental-peer-skip-client-san-verification"),
+    // Security of both.
+    served("self-signed-cert-validity", Count),
+    served("cipher-suites", List),
+    served("tls-min-version", Text),
+    served("tls-max-version", Text),
+    idle("cors", List, &[], "pages of other origins are not let in by anything that we answer"),
+    refused(
+        "host-whitelist",
+        List,
+        &["*"],
+        "the host that a request names is not looked at: everybody would be let in",
+    ),
+    // Users.
+    refused(
+        "auth-token",
+        Text,
+        &["simple"],
+        "there are simple tokens only; with others, whoever can make them could not come in, and \
+         theirs would not expire as they say",
+    ),
+    served("bcrypt-cost", Count),
+    served("auth-token-ttl", Count),
+    // Watching it.
+    idle("enable-pprof", Bool, &["false"], "there is no such page; /metrics is there"),
+    idle("metrics", Text, &["basic"], "the basic ones are all there are"),
+    served("listen-metrics-urls", List),
+    // Its log.
+    refused("logger", Text, &["zap"], "the log has one form, which is zap's"),
+    served("log-outputs", List),
+    served("log-level", Text),
+    served("log-format", Text),
+    idle("enable-log-rotation", Bool, &["false"], NOT_ROTATED),
+    idle("log-rotation-config-json", Text, &[], NOT_ROTATED),
+    idle("warning-unary-request-duration", Time, &[], NO_WARNING)
+        .formerly("experimental-warning-unary-request-duration"),
+    idle("warning-apply-duration", Time, &[], NO_WARNING)
+        .formerly("experimental-warning-apply-duration"),
+    idle("enable-distributed-tracing", Bool, &["false"], NO_TRACING)
+        .formerly("experimental-enable-distributed-tracing"),
+    idle("distributed-tracing-address", Text, &[], NO_TRACING)
+        .formerly("experimental-distributed-tracing-address"),
+    idle("distributed-tracing-service-name", Text, &[], NO_TRACING)
+        .formerly("experimental-distributed-tracing-service-name"),
+    idle("distributed-tracing-instance-id", Text, &[], NO_TRACING)
+        .formerly("experimental-distributed-tracing-instance-id"),
+    idle("distributed-tracing-sampling-rate", Count, &[], NO_TRACING)
+        .formerly("experimental-distributed-tracing-sampling-rate"),
+    // What it does by itself.
+    served("watch-progress-notify-interval", Time)
+        .formerly("experimental-watch-progress-notify-interval"),
+    idle("corrupt-check-time", Time, &["0", "0s"], CHECKSUMS)
+        .formerly("experimental-corrupt-check-time"),
+    idle("compact-hash-check-time", Time, &[], CHECKSUMS)
+        .formerly("experimental-compact-hash-check-time"),
+    idle("experimental-compact-hash-check-enabled", Bool, &["false"], CHECKSUMS),
+    idle("experimental-initial-corrupt-check", Bool, &["false"], CHECKSUMS),
+    idle("compaction-batch-limit", Count, &[], "a compaction chooses its own pace")
+        .formerly("experimental-compaction-batch-limit"),
+    idle("compaction-sleep-interval", Time, &[], "a compaction chooses its own pace")
+        .formerly("experimental-compaction-sleep-interval"),
+    idle("bootstrap-defrag-threshold-megabytes", Count, &["0"], "there is nothing to defragment")
+        .formerly("experimental-bootstrap-defrag-threshold-megabytes"),
+    idle(
+        "experimental-stop-grpc-service-on-defrag",
+        Bool,
+        &["false"],
+        "there is nothing to defragment",
+    ),
+    idle("downgrade-check-time", Time, &[], "there is no version to go back to")
+        .formerly("experimental-downgrade-check-time"),
+    idle(
+        "snapshot-catchup-entries",
+        Count,
+        &[],
+        "the log keeps what it needs: see --snapshot-count",
+    )
+    .formerly("experimental-snapshot-catchup-entries"),
+    idle("experimental-txn-mode-write-with-shared-buffer", Bool, &[], BBOLT),
+    idle(
+        "experimental-enable-lease-checkpoint",
+        Bool,
+        &["true"],
+        "what is left of a lease outlives its leader always",
+    ),
+    idle(
+        "experimental-enable-lease-checkpoint-persist",
+        Bool,
+        &["true"],
+        "what is left of a lease outlives its leader always",
+    ),
+    // Version 2.
+    idle("enable-v2", Bool, &["false"], NO_V2),
+    idle("experimental-enable-v2v3", Text, &[], NO_V2),
+    idle("v2-deprecation", Text, &[], NO_V2),
+    refused("proxy", Text, &["off"], NO_PROXY),
+    idle("proxy-failure-wait", Count, &[], PROXY_DETAIL),
+    idle("proxy-refresh-interval", Count, &[], PROXY_DETAIL),
+    idle("proxy-dial-timeout", Count, &[], PROXY_DETAIL),
+    idle("proxy-write-timeout", Count, &[], PROXY_DETAIL),
+    idle("proxy-read-timeout", Count, &[], PROXY_DETAIL),
+    // What is not safe.
+    refused(
+        "force-new-cluster",
+        Bool,
+        &["false"],
+        "it makes a cluster of one member out of what is left of one, and this node would go on as a \
+         member of the old one instead. Bring a majority of the members back",
+    ),
+    idle("unsafe-no-fsync", Bool, &["false"], "what is acknowledged is always on the disk"),
+    // Not for people.
+    ours("exit-with-parent", Bool).nowhere(),
+];

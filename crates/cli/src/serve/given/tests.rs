@@ -1,0 +1,284 @@
+use super::*;
+use crate::serve::Flags;
+use std::fs;
+
+fn serve_command() -> Command {
+    <Flags as clap::Args>::augment_args(Command::new("serve"))
+}
+
+/// What a node would be started with, or why it would not.
+fn settled(program: Program, line: &str, variables: &[(&str, &str)]) -> Result<Settled, Refusal> {
+    let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+    let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
+    match settle(program, &words, variables)? {
+        Asked::Start(settled) => Ok(settled),
+        other @ (Asked::Help | Asked::Version) => panic!("{other:?}"),
+    }
+}
+
+fn value(settled: &Settled, flag: &str) -> Option<String> {
+    let given = settled.given.iter().find(|given| given.row.flag == flag);
+    given.map(|given| given.value.clone())
+}
+
+fn refusal(line: &str, variables: &[(&str, &str)]) -> String {
+    let settled = match settled(Program::Quorate, line, variables) {
+        Ok(settled) => settled,
+        Err(refusal) => return refusal.to_string(),
+    };
+    settled.matches(serve_command()).unwrap_err().to_string()
+}
+
+fn file(text: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("etcd.conf.yml");
+    fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (folder, path)
+}
+
+#[test]
+fn the_table_and_clap_know_the_same_flags() {
+    let command = serve_command();
+    let known: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+    for flag in &known {
+        let row = table::by_flag(flag).unwrap_or_else(|| panic!("--{flag} has no row"));
+        assert!(row.is_served() && row.flag == *flag, "--{flag}");
+    }
+    let served = table::ENTRIES.iter().filter(|entry| entry.row.is_served());
+    for entry in served.filter(|entry| ![CONFIG_FILE, VERSION].contains(&entry.row.flag)) {
+        assert!(known.contains(&entry.row.flag), "--{} is told to be served", entry.row.flag);
+    }
+}
+
+#[test]
+fn no_two_rows_share_a_name() {
+    let mut flags: Vec<&str> = table::ENTRIES.iter().flat_map(|entry| entry.row.flags()).collect();
+    let count = flags.len();
+    flags.sort_unstable();
+    flags.dedup();
+    assert_eq!(flags.len(), count);
+}
+
+#[test]
+fn the_help_names_each_variable() {
+    let help = with_variables(serve_command()).render_help().to_string();
+    assert!(help.contains("[env: ETCD_INITIAL_CLUSTER_STATE]"), "{help}");
+    assert!(!help.contains("ETCD_EXIT_WITH_PARENT"), "{help}");
+}
+
+#[test]
+fn under_our_name_a_flag_wins_over_its_variable_with_a_note() {
+    let variables = [("ETCD_NAME", "of-variable"), ("ETCD_ELECTION_TIMEOUT", "500")];
+    let settled = settled(Program::Quorate, "--name of-flag", &variables).unwrap();
+    assert_eq!(value(&settled, "name").unwrap(), "of-flag");
+    assert_eq!(value(&settled, "election-timeout").unwrap(), "500");
+    let shadowed = Note::Shadowed { variable: "ETCD_NAME".to_owned() };
+    assert!(settled.notes.contains(&shadowed), "{:?}", settled.notes);
+}
+
+#[test]
+fn under_the_name_etcd_a_flag_and_its_variable_are_a_conflict_as_there() {
+    let said = settled(Program::Etcd, "--name a", &[("ETCD_NAME", "a")]).unwrap_err().to_string();
+    assert!(said.starts_with("conflicting environment variable is shadowed"), "{said}");
+    assert!(said.contains("ETCD_NAME"), "{said}");
+}
+
+#[test]
+fn a_config_file_counts_alone_and_names_what_it_hides() {
+    let (_folder, path) = file("name: of-file\n");
+    let variables = [("ETCD_HEARTBEAT_INTERVAL", "7"), ("ETCD_FORCE_NEW_CLUSTER", "true")];
+    let line = format!("--name of-flag --exit-with-parent --config-file {path}");
+    let settled = settled(Program::Quorate, &line, &variables).unwrap();
+    assert!(settled.has_file());
+    assert_eq!(value(&settled, "name").unwrap(), "of-file");
+    assert_eq!(value(&settled, "heartbeat-interval"), None);
+    assert_eq!(value(&settled, "exit-with-parent").unwrap(), "true", "it is not etcd's");
+    for origin in ["--name", "ETCD_HEARTBEAT_INTERVAL", "ETCD_FORCE_NEW_CLUSTER"] {
+        let ignored = Note::Ignored { origin: origin.to_owned() };
+        assert!(settled.notes.contains(&ignored), "{origin}: {:?}", settled.notes);
+    }
+}
+
+#[test]
+fn a_config_file_may_be_named_by_a_variable_and_a_flag_names_a_nearer_one() {
+    let (_folder, first) = file("name: first\n");
+    let (_other, second) = file("name: second\n");
+    let variables = [("ETCD_CONFIG_FILE", first.as_str())];
+    let of_variable = settled(Program::Etcd, "", &variables).unwrap();
+    assert_eq!(value(&of_variable, "name").unwrap(), "first");
+    let of_flag = settled(Program::Etcd, &format!("-config-file={second}"), &variables).unwrap();
+    assert_eq!(value(&of_flag, "name").unwrap(), "second");
+    let said = refusal("--config-file /none/etcd.conf.yml", &[]);
+    assert!(said.contains("cannot read the config file /none/etcd.conf.yml"), "{said}");
+}
+
+#[test]
+fn a_file_with_every_key_of_etcds_sample_is_taken() {
+    let sample = "
+name: 'default'
+data-dir:
+wal-dir:
+snapshot-count: 10000
+heartbeat-interval: 100
+election-timeout: 1000
+quota-backend-bytes: 0
+listen-peer-urls: http://localhost:2380
+listen-client-urls: http://localhost:2379
+max-snapshots: 5
+max-wals: 5
+cors:
+initial-advertise-peer-urls: http://localhost:2380
+advertise-client-urls: http://localhost:2379
+discovery:
+discovery-fallback: 'proxy'
+discovery-proxy:
+discovery-srv:
+initial-cluster:
+initial-cluster-token: 'etcd-cluster'
+initial-cluster-state: 'new'
+strict-reconfig-check: false
+enable-pprof: true
+proxy: 'off'
+proxy-failure-wait: 5000
+client-transport-security:
+  cert-file:
+  key-file:
+  client-cert-auth: false
+  trusted-ca-file:
+  auto-tls: false
+peer-transport-security:
+  cert-file:
+  key-file:
+  client-cert-auth: false
+  trusted-ca-file:
+  auto-tls: false
+  allowed-cn:
+  allowed-hostname:
+self-signed-cert-validity: 1
+log-level: debug
+logger: zap
+log-outputs: [stderr]
+force-new-cluster: false
+auto-compaction-mode: periodic
+auto-compaction-retention: \"1\"
+cipher-suites: [
+  TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+  TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
+]
+tls-min-version: 'TLS1.2'
+tls-max-version: 'TLS1.3'
+";
+    let (_folder, path) = file(sample);
+    let settled = settled(Program::Etcd, &format!("--config-file={path}"), &[]).unwrap();
+    settled.matches(serve_command()).unwrap();
+    let is_idle = |note: &&Note| matches!(note, Note::NoEffect { .. });
+    assert_eq!(settled.notes.iter().filter(is_idle).count(), 5, "{:?}", settled.notes);
+}
+
+#[test]
+fn a_wrong_value_is_refused_with_where_it_was_given_and_what_was_expected() {
+    for (line, variables, words) in [
+        (
+            "",
+            [("ETCD_ELECTION_TIMEOUT", "soon")],
+            "ETCD_ELECTION_TIMEOUT: expected a whole number, found `soon`",
+        ),
+        ("", [("ETCD_AUTO_TLS", "maybe")], "ETCD_AUTO_TLS: expected true or false, found `maybe`"),
+        ("", [("ETCD_LOG_LEVEL", "loud")], "ETCD_LOG_LEVEL: expected debug, or info"),
+        (
+            "",
+            [("ETCD_LISTEN_CLIENT_URLS", "h:1")],
+            "ETCD_LISTEN_CLIENT_URLS: expected http://HOST:PORT",
+        ),
+        ("", [("ETCD_SNAPSHOT_COUNT", "0")], "ETCD_SNAPSHOT_COUNT: expected a whole number"),
+        ("", [("ETCD_MAX_WALS", "x")], "ETCD_MAX_WALS: expected a whole number, found `x`"),
+        (
+            "--watch-progress-notify-interval 5",
+            [("A", "")],
+            "--watch-progress-notify-interval: expected a time",
+        ),
+        ("--name=", [("A", "")], "--name: expected a text that is not empty"),
+    ] {
+        let said = refusal(line, &variables);
+        assert!(said.contains(words), "expected `{words}` in `{said}`");
+    }
+    let (_folder, path) = file("name: n1\nheartbeat-interval: often\n");
+    let said = refusal("", &[("ETCD_CONFIG_FILE", &path)]);
+    assert!(said.contains("line 2, heartbeat-interval: expected a whole number"), "{said}");
+}
+
+#[test]
+fn every_setting_that_must_not_be_ignored_is_refused_and_its_harmless_values_are_not() {
+    let refused = table::ENTRIES.iter().filter_map(|entry| match entry.row.state {
+        State::Refused { as_is, because } => Some((entry, as_is, because)),
+        State::Served | State::Ours | State::NoEffect { .. } => None,
+    });
+    for (entry, as_is, because) in refused {
+        let row = entry.row;
+        let value = if row.takes == table::Takes::Bool { "true" } else { "something" };
+        let said = refusal(&format!("--{}={value}", row.flag), &[]);
+        assert!(said.contains(&format!("--{} cannot be followed", row.flag)), "{said}");
+        for variable in &entry.variables {
+            let said = refusal("", &[(variable.as_str(), value)]);
+            assert!(said.contains(variable) && said.contains(because), "{said}");
+        }
+        for harmless in as_is {
+            let line = format!("--{}={harmless}", row.flag);
+            assert!(settled(Program::Etcd, &line, &[]).is_ok(), "{line}");
+        }
+    }
+}
+
+#[test]
+fn every_setting_without_effect_is_noted_unless_it_asks_for_what_is_so_anyway() {
+    for entry in table::ENTRIES.iter() {
+        let State::NoEffect { as_is, because } = entry.row.state else { continue };
+        let values = ["true", "false", "7", "7s"];
+        let value = values
+            .into_iter()
+            .find(|value| entry.row.normal(value).is_ok() && !as_is.contains(value));
+        let line = format!("--{}={}", entry.row.flag, value.unwrap());
+        let noted = settled(Program::Etcd, &line, &[]).unwrap();
+        let note = Note::NoEffect { origin: format!("--{}", entry.row.flag), because };
+        assert!(noted.notes.contains(&note), "{line}: {:?}", noted.notes);
+        for value in as_is {
+            let line = format!("--{}={value}", entry.row.flag);
+            let silent = settled(Program::Etcd, &line, &[]).unwrap();
+            assert!(silent.notes.is_empty(), "{line}: {:?}", silent.notes);
+        }
+    }
+}
+
+#[test]
+fn of_a_flag_that_is_given_twice_the_last_one_counts_with_a_note() {
+    let settled = settled(Program::Etcd, "--name a --name b", &[]).unwrap();
+    assert_eq!(value(&settled, "name").unwrap(), "b");
+    assert_eq!(settled.notes, [Note::Again { origin: "--name".to_owned() }]);
+}
+
+#[test]
+fn an_empty_text_is_as_none() {
+    let settled = settled(Program::Etcd, "--cert-file= --listen-metrics-urls= --wal-dir=", &[]);
+    assert!(settled.unwrap().given.is_empty());
+}
+
+#[test]
+fn an_error_that_speaks_of_flags_tells_which_variables_they_were() {
+    let settled =
+        settled(Program::Quorate, "--name a", &[("ETCD_LISTEN_CLIENT_URLS", "x")]).unwrap();
+    let explained = |said: &'static str| format!("{:#}", settled.explain(anyhow::anyhow!(said)));
+    let said = explained("--listen-client-urls: cannot listen");
+    assert!(said.contains("--listen-client-urls is what ETCD_LISTEN_CLIENT_URLS says"), "{said}");
+    for said in ["--name: no", "--listen-client-urls-of-others: no", "no"] {
+        assert_eq!(explained(said), said);
+    }
+}
+
+#[test]
+fn the_version_is_asked_for_by_either_kind_of_dash() {
+    for line in ["--version", "-version", "--name a --version=true"] {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        assert!(matches!(settle(Program::Etcd, &words, []), Ok(Asked::Version)), "{line}");
+    }
+}
