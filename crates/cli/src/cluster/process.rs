@@ -42,6 +42,8 @@ pub(super) fn start(
     let mut child = Command::new(program)
         .args(arguments)
         .arg("--exit-with-parent")
+        // A config file would count instead of these arguments.
+        .env_remove("ETCD_CONFIG_FILE")
         .stdin(Stdio::piped())
         .stdout(log.try_clone()?)
         .stderr(log)

@@ -166,7 +166,14 @@ pub(crate) struct Flags {
     #[arg(long, value_delimiter = ',', default_value = "default", value_name = "OUTPUT,...")]
     pub(crate) log_outputs: Vec<String>,
     /// Stop when standard input ends, as it does when the process that started this one is gone
-    #[arg(long, hide = true)]
+    #[arg(
+        long,
+        hide = true,
+        action = clap::ArgAction::Set,
+        default_value_t = false,
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
     pub(crate) exit_with_parent: bool,
 }
 

@@ -1,9 +1,7 @@
-//! Every setting of `quorate serve` and of etcd 3.5 to 3.7, one row each: its flag, where it stands in
-//! a config file, what it takes, and what we do about it. The variables, the help, the config file's
-//! keys and the table in docs/etcd-compatibility.md are all made from this; nothing is told twice. Must
-//! not know how a value comes here.
-//!
-//! It is long because etcd has many settings.
+//! Every setting of `quorate serve` and of etcd 3.5 to 3.7, one row each: its flag, where it is in a
+//! config file, what it takes, and what we do about it. The variables, the help, the file's keys and
+//! the table in docs/etcd-compatibility.md are all made from this; nothing is told twice. Must not
+//! know how a value comes here.
 
 use crate::serve::go;
 use std::sync::LazyLock;
@@ -222,16 +220,16 @@ pub(super) const SECTIONS: [&str; 4] = [CLIENT, PEER, SOCKET, DISCOVERY];
 
 const PEER_TLS: &str =
     "members do not speak TLS with each other yet, and what they say would go in the clear";
-const NO_DISCOVERY: &str = "there is no discovery; without it this node would found a cluster of its own. Name the members \
-     with --initial-cluster";
+const NO_DISCOVERY: &str = "there is no discovery; without it this node would found a cluster of its own. \
+     Name the members with --initial-cluster";
 const DISCOVERY_DETAIL: &str = "there is no discovery";
 const NO_TRACING: &str = "nothing is sent to a tracing collector";
 const BBOLT: &str = "it is about etcd's storage engine; ours has no such setting";
 const NO_PROXY: &str = "there is no proxy, and this would be a member instead";
 const PROXY_DETAIL: &str = "there is no proxy";
 const NO_V2: &str = "the protocol of version 2 is not served";
-const CHECKSUMS: &str = "rows know their checksums, which are looked at whenever a row is read; `quorate hashkv` compares \
-     members";
+const CHECKSUMS: &str = "rows know their checksums, which are looked at whenever a row is read; \
+     `quorate hashkv` compares members";
 const NOT_ROTATED: &str =
     "files of the log are not rotated by us: logrotate can, with copytruncate";
 const NO_PINGS: &str = "clients that are gone are found by TCP, within 30 seconds";

@@ -52,6 +52,19 @@ fn the_table_and_clap_know_the_same_flags() {
 }
 
 #[test]
+fn clap_takes_a_value_of_every_flag_that_is_true_or_false() {
+    let is_bool = |row: &&&Row| row.is_served() && row.takes == table::Takes::Bool;
+    let rows: Vec<&Row> = table::ENTRIES.iter().map(|entry| entry.row).collect();
+    for row in rows.iter().filter(is_bool).filter(|row| row.flag != VERSION) {
+        for value in ["true", "false"] {
+            let line = format!("--{}={value}", row.flag);
+            let settled = settled(Program::Etcd, &line, &[]).unwrap();
+            assert!(settled.matches(serve_command()).is_ok(), "{line}");
+        }
+    }
+}
+
+#[test]
 fn no_two_rows_share_a_name() {
     let mut flags: Vec<&str> = table::ENTRIES.iter().flat_map(|entry| entry.row.flags()).collect();
     let count = flags.len();

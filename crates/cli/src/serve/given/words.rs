@@ -4,7 +4,7 @@
 use super::table::{self, Takes};
 use super::{Given, Refusal, Source};
 use crate::serve::near::nearest;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub(super) fn read(words: &[OsString]) -> Result<Asked, Refusal> {
     Ok(Asked::Start(given))
 }
 
-fn text(word: &OsString) -> Result<&str, Refusal> {
+fn text(word: &OsStr) -> Result<&str, Refusal> {
     word.to_str().ok_or_else(|| Refusal::NotText { origin: format!("the word {}", word.display()) })
 }
 
