@@ -109,6 +109,7 @@ impl Row {
     }
 
     /// Whether it does what it says.
+    #[cfg(test)]
     pub(super) fn is_served(&self) -> bool {
         matches!(self.state, State::Served | State::Ours)
     }
