@@ -38,6 +38,7 @@ mod command;
 mod engine;
 mod error;
 mod hash;
+mod heir;
 mod keys;
 pub mod lease;
 mod machine;
@@ -79,6 +80,7 @@ pub use engine::{
 };
 pub use error::{AuthError, OpError, ReadError, RequestError, WireError};
 pub use hash::StoreHash;
+pub use heir::Inherited;
 pub use lease::Lease;
 pub use machine::{KvStateMachine, open, open_with};
 pub use reader::Reader;

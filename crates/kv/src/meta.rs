@@ -22,7 +22,7 @@ const SCRUB_KEY: &[u8] = b"scrub";
 const STORED_KEY: &[u8] = b"stored_bytes";
 /// Revisions and counts above this are not believed: no store comes near, and whatever is below can
 /// be counted on from without a thought of overflow.
-const REVISION_MAX: u64 = 1 << 62;
+pub(crate) const REVISION_MAX: u64 = 1 << 62;
 
 /// How far a state goes. Written in the same batch as the changes that it covers.
 #[derive(Clone, Debug, PartialEq, Eq)]

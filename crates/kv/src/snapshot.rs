@@ -3,7 +3,7 @@
 //! in is not trusted.
 
 use crate::auth::{self, AuthState};
-use crate::engine::{EngineError, Feed, Space, Write};
+use crate::engine::{Engine, EngineError, Feed, Space, Write};
 use crate::lease::{self, Leases};
 use crate::meta::{self, Progress, Scrub};
 use crate::notes;
@@ -76,6 +76,25 @@ pub enum SnapshotError {
         last_included: LogIndex,
         /// What it says.
         got: LogIndex,
+    },
+    /// Only an empty store can begin with another one's content.
+    #[error("the store holds something already, up to entry {applied} of its log: expected none")]
+    NotEmpty {
+        /// What was applied already.
+        applied: LogIndex,
+    },
+    /// A store that counts on from there could not count far.
+    #[error(
+        "the snapshot is at revision {revision}, and {bump} more lead beyond the last possible one, \
+         {most}: choose fewer"
+    )]
+    Bump {
+        /// Where it stands.
+        revision: Revision,
+        /// What was to be added.
+        bump: u64,
+        /// The most that it may be then.
+        most: u64,
     },
     /// The engine failed, or holds a damaged row.
     #[error(transparent)]
@@ -183,19 +202,18 @@ pub(crate) fn restore(
             return Err(SnapshotError::Coverage { applied, last_included, got });
         }
         // What follows up to `last_included` changed nothing: no-ops, configurations.
-        incoming.progress.covered = last_included;
-        let outcome = engine.replace(&mut || incoming.feed());
-        match (incoming.failure.take(), outcome) {
-            (Some(failure), _) => Err(failure),
-            (None, outcome) => Ok(outcome?),
-        }
+        incoming.becomes.covered = last_included;
+        incoming.replace(engine)
     })
 }
 
 /// A snapshot that is being read, checked row by row.
-struct Incoming<'a> {
+pub(crate) struct Incoming<'a> {
     blocks: Blocks<'a>,
-    progress: Progress,
+    /// What the writer said of itself.
+    pub(crate) progress: Progress,
+    /// What the store says of itself that takes it over.
+    pub(crate) becomes: Progress,
     leases: Leases,
     auth: AuthState,
     /// The keys that are attached to a lease as of the last row, each with its lease.
@@ -214,7 +232,7 @@ struct Incoming<'a> {
 }
 
 impl<'a> Incoming<'a> {
-    fn open(source: &'a mut dyn Read) -> Result<Self, SnapshotError> {
+    pub(crate) fn open(source: &'a mut dyn Read) -> Result<Self, SnapshotError> {
         let mut blocks = Blocks { source: io::BufReader::new(source), chain: 0 };
         let version = blocks.read_head()?;
         let progress = Progress::decode(blocks.next("header")?)
@@ -233,6 +251,7 @@ impl<'a> Incoming<'a> {
         };
         Ok(Self {
             blocks,
+            becomes: progress.clone(),
             progress,
             leases,
             auth,
@@ -246,6 +265,15 @@ impl<'a> Incoming<'a> {
             ended: false,
             failure: None,
         })
+    }
+
+    /// Puts all of it into the place of what the engine holds.
+    pub(crate) fn replace(&mut self, engine: &dyn Engine) -> Result<(), SnapshotError> {
+        let outcome = engine.replace(&mut || self.feed());
+        match (self.failure.take(), outcome) {
+            (Some(failure), _) => Err(failure),
+            (None, outcome) => Ok(outcome?),
+        }
     }
 
     fn feed(&mut self) -> Feed {
@@ -327,7 +355,7 @@ impl<'a> Incoming<'a> {
         let done = self.progress.compacted;
         let next = done.map_or_else(ChangeId::default, |done| ChangeId::new(done, 0));
         self.queue.push_back(meta::write_format());
-        self.queue.push_back(self.progress.write());
+        self.queue.push_back(self.becomes.write());
         self.queue.push_back(Scrub { next, done }.write());
         self.queue.push_back(meta::write_stored_bytes(self.stored_bytes));
         let notes = std::mem::take(&mut self.notes).into_iter();
