@@ -26,8 +26,9 @@ mod work;
 
 pub use applier::{Applier, Outcome};
 pub use driver::{
-    Admission, Applied, ApplyBatch, Driver, DriverOptions, Forwarded, Input, Introduction, Output,
-    OwnDisk, PeerMessage, Proposed, Recovering, RemoteFate, Requester, Seen, Ticket, Waiter,
+    Admission, Applied, ApplyBatch, Beginning, Driver, DriverOptions, Forwarded, Input,
+    Introduction, Output, OwnDisk, PeerMessage, Proposed, Recovering, RemoteFate, Requester, Seen,
+    Ticket, Waiter,
 };
 pub use failure::{NodeFailure, StartError};
 pub use fate::{Consistency, Doubt, Fate, MembershipError, MembershipFate, ReadError, Refusal};
@@ -51,7 +52,9 @@ pub use wire::ClusterView;
 /// their own, such as the simulator.
 pub mod parts {
     pub use crate::runtime::{OpenMachine, OpenRequest, Opened, open};
-    pub use crate::session::rewrite_entry as rewrite_session_entry;
+    pub use crate::session::{
+        read_entry as read_session_entry, rewrite_entry as rewrite_session_entry,
+    };
     pub use crate::work::{
         FileDone, FileJob, FilesWorker, Job, LogDone, LogJob, LogWorker, MachineDone, MachineJob,
         MachineWorker, SharedStore, SnapshotJob,

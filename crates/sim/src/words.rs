@@ -22,6 +22,7 @@ pub(crate) fn words_of(message: &PeerMessage) -> String {
             era,
             is_proven,
             has_history,
+            beginning: _,
             answers,
         }) => {
             let what = if answers.is_some() { "answers" } else { "introduces itself" };

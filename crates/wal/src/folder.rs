@@ -5,7 +5,7 @@ use crate::log_map::LogMap;
 use crate::mark::{self, MarkFile, Watermark};
 use crate::meta::{Meta, MetaFiles, Standing};
 use crate::prepare::{self, Slot};
-use crate::recovery::{self, Recovered, Replay};
+use crate::recovery::{self, Recovered, Replay, Witness};
 use crate::scan::{Found, SCAN_WINDOW_BYTES, Scanner};
 use crate::segment::{RECORDS_START, Segment, SegmentHeader, file_name, number_of};
 use crate::{Damage, Disk, DiskFile, Identity, Wal, WalError, WalOptions, reading};
@@ -20,7 +20,7 @@ const LOCK_NAME: &str = "LOCK";
 /// The name under which a segment is made when none was prepared.
 const INLINE_NAME: &str = "next-inline.tmp";
 /// The number of a new log's first segment.
-const FIRST_SEGMENT: u64 = 1;
+pub(crate) const FIRST_SEGMENT: u64 = 1;
 
 /// See [`Wal::create`].
 pub(crate) fn create(
@@ -134,13 +134,8 @@ pub(crate) fn open(
             found,
         });
     }
-    let mark = MarkFile::open(disk.as_ref(), dir, &found)?;
-    let watermark = mark.as_ref().map(MarkFile::watermark);
-    if watermark.is_some_and(|watermark| watermark.is_beyond(&meta)) {
-        return Err(WalError::damaged(&dir.join(mark::NAME), 0, Damage::Unannounced));
-    }
-    let replay = recovery::replay(disk.as_ref(), dir, &meta, watermark)?;
-    check_unannounced(disk.as_ref(), dir, &meta)?;
+    let mark = open_mark(disk.as_ref(), dir, &meta)?;
+    let replay = examine(disk.as_ref(), dir, &meta, mark.as_ref(), &mut ())?;
     let end_bytes = make_durable(disk.as_ref(), dir, &replay, &meta)?;
     let is_mark_lost = mark.is_none() && meta_files.version() > 1;
     // From here on nothing that was cut off can come back: later records are of a later era.
@@ -161,6 +156,32 @@ pub(crate) fn open(
     clear_leftovers(disk.as_ref(), dir, meta_files.meta())?;
     let mark = set_mark(disk.as_ref(), dir, mark, meta_files.meta(), &replay)?;
     build(disk, dir, options, Files { meta: meta_files, mark, is_mark_lost, lock }, replay)
+}
+
+/// The mark, which must not know more than the hard state.
+pub(crate) fn open_mark(
+    disk: &dyn Disk,
+    dir: &Path,
+    meta: &Meta,
+) -> Result<Option<MarkFile>, WalError> {
+    let mark = MarkFile::open(disk, dir, &meta.identity)?;
+    if mark.as_ref().is_some_and(|mark| mark.watermark().is_beyond(meta)) {
+        return Err(WalError::damaged(&dir.join(mark::NAME), 0, Damage::Unannounced));
+    }
+    Ok(mark)
+}
+
+/// Reads the log, as every start does before it changes anything.
+pub(crate) fn examine(
+    disk: &dyn Disk,
+    dir: &Path,
+    meta: &Meta,
+    mark: Option<&MarkFile>,
+    witness: &mut dyn Witness,
+) -> Result<Replay, WalError> {
+    let replay = recovery::replay(disk, dir, meta, mark.map(MarkFile::watermark), witness)?;
+    check_unannounced(disk, dir, meta)?;
+    Ok(replay)
 }
 
 /// Notes in the mark where the log stands now, and makes one in a folder that has none. After both

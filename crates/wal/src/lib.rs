@@ -31,6 +31,7 @@ pub mod codec;
 mod disk;
 mod error;
 mod folder;
+mod inspect;
 mod log_map;
 mod mark;
 mod meta;
@@ -49,9 +50,13 @@ mod wal;
 
 pub use disk::{Disk, DiskFile};
 pub use error::{Damage, WalError};
+pub use inspect::{
+    Finding, MarkSight, MetaSight, RecordContent, RecordSight, SegmentSight, Sight, Verdict,
+    inspect,
+};
 pub use meta::{Identity, Standing};
 pub use prepare::PrepareJob;
-pub use real_disk::RealDisk;
+pub use real_disk::{ReadOnlyDisk, RealDisk};
 pub use recovery::{Recovered, TornTail};
 pub use snapshot::{Received, SnapshotBody, SnapshotReader, SnapshotStore, SnapshotWriter};
 pub use wal::{Wal, WalOptions};

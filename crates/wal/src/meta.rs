@@ -201,6 +201,11 @@ impl MetaFiles {
         }
     }
 
+    /// What each copy says by itself, and in which format version.
+    pub(crate) fn each(disk: &dyn Disk, dir: &Path) -> [Result<(Meta, u32), WalError>; 2] {
+        COPY_NAMES.map(|name| read_copy(disk, &dir.join(name)).and_then(|read| read.meta))
+    }
+
     /// Makes both copies. Their names appear only when their content is durable.
     pub(crate) fn create(disk: Arc<dyn Disk>, dir: &Path, meta: Meta) -> Result<Self, WalError> {
         let bytes = meta.encode();

@@ -95,3 +95,45 @@ impl DiskFile for RealFile {
         rustix::fs::fdatasync(&self.0).map_err(io::Error::from)
     }
 }
+
+/// The operating system's disk, to look at: files are opened for reading, and nothing can be changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadOnlyDisk;
+
+fn refused() -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, "this is only being looked at")
+}
+
+impl Disk for ReadOnlyDisk {
+    fn create(&self, _: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Err(refused())
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(RealFile(File::open(path)?)))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(dir)
+    }
+
+    fn create_dir_all(&self, _: &Path) -> io::Result<()> {
+        Err(refused())
+    }
+
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        Err(refused())
+    }
+
+    fn remove(&self, _: &Path) -> io::Result<()> {
+        Err(refused())
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Err(refused())
+    }
+
+    fn lock(&self, _: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+        Err(refused())
+    }
+}

@@ -81,6 +81,22 @@ pub(crate) struct Replay {
     pub(crate) mark: Option<Watermark>,
 }
 
+/// Hears of what is read on the way.
+pub(crate) trait Witness {
+    /// A record that continues the log.
+    fn record(&mut self, segment: &Segment, position: u64, record: &Record);
+
+    /// A segment was read to its end. Without findings it ended where it should.
+    fn segment(&mut self, segment: &Segment, findings: Option<Findings>);
+}
+
+/// Nobody.
+impl Witness for () {
+    fn record(&mut self, _: &Segment, _: u64, _: &Record) {}
+
+    fn segment(&mut self, _: &Segment, _: Option<Findings>) {}
+}
+
 /// What is known of what a segment has lost.
 struct Loss {
     damage: Damage,
@@ -123,6 +139,7 @@ pub(crate) fn replay(
     dir: &Path,
     meta: &Meta,
     mark: Option<Watermark>,
+    witness: &mut dyn Witness,
 ) -> Result<Replay, WalError> {
     let segments = open_segments(disk, dir, meta)?;
     let start = segments.first().map_or(LogId::ORIGIN, |segment| segment.header.last_log);
@@ -138,7 +155,7 @@ pub(crate) fn replay(
     let mut segments = segments.into_iter().peekable();
     while let Some(segment) = segments.next() {
         let next = segments.peek().map(|next| next.header);
-        replay.read_segment(segment, next, meta)?;
+        replay.read_segment(segment, next, meta, witness)?;
     }
     replay.start_after(dir, meta)?;
     Ok(replay)
@@ -170,6 +187,7 @@ impl Replay {
         mut segment: Segment,
         next: Option<SegmentHeader>,
         meta: &Meta,
+        witness: &mut dyn Witness,
     ) -> Result<(), WalError> {
         self.check_link(&segment, meta)?;
         let Some(file) = segment.file.clone() else {
@@ -180,7 +198,7 @@ impl Replay {
         let salts = segment.header.salts();
         let mut scanner =
             Scanner::new(file.as_ref(), &segment.path, salts, end_bytes, SCAN_WINDOW_BYTES)?;
-        let (stop_bytes, stop, damage) = self.read_records(&mut scanner, &segment, meta);
+        let (stop_bytes, stop, damage) = self.read_records(&mut scanner, &segment, meta, witness);
         segment.end_bytes = stop_bytes;
         let mark = self.mark_of(&segment);
         let mark_bytes = mark.map_or(0, |mark| mark.position);
@@ -197,9 +215,12 @@ impl Replay {
             let anchor = first_known.or(end);
             let durable = synced_bytes > stop_bytes;
             let findings = Findings { place, stop, durable, later, anchor: anchor.is_some() };
+            witness.segment(&segment, Some(findings));
             let damage = damage.unwrap_or(Damage::Record { synced_bytes });
             let loss = Loss { damage, first_proof: beyond.first_proof, end, anchor };
             self.judge(&segment, findings, &loss)?;
+        } else {
+            witness.segment(&segment, None);
         }
         // Old segments are opened again when somebody reads them.
         segment.file = sealed_at.is_none().then_some(file);
@@ -232,6 +253,7 @@ impl Replay {
         scanner: &mut Scanner<'_>,
         segment: &Segment,
         meta: &Meta,
+        witness: &mut dyn Witness,
     ) -> (u64, Stop, Option<Damage>) {
         let mut position = RECORDS_START;
         loop {
@@ -246,7 +268,7 @@ impl Replay {
                 }
             };
             match self.take(&record, segment.header.number, position, meta) {
-                Step::Taken => {}
+                Step::Taken => witness.record(segment, position, &record),
                 Step::Ghost => return (position, Stop::Ghost, None),
                 Step::Contradiction(damage) => {
                     return (position, Stop::Contradiction, Some(damage));

@@ -69,6 +69,50 @@ pub(crate) enum Case {
     Refused,
 }
 
+impl Place {
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Sealed => "sealed",
+            Self::Last => "last",
+        }
+    }
+}
+
+impl Stop {
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::End => "end",
+            Self::Blank => "blank",
+            Self::Residue => "residue",
+            Self::Invalid => "invalid",
+            Self::Unreadable => "unreadable",
+            Self::Ghost => "ghost",
+            Self::Contradiction => "contradiction",
+        }
+    }
+}
+
+impl Later {
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Unproven => "unproven",
+            Self::Proven => "proven",
+        }
+    }
+}
+
+impl Case {
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Torn => "torn",
+            Self::Wounded => "wounded",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 struct Row {
     places: &'static [Place],
     stops: &'static [Stop],

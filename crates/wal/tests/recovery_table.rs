@@ -11,7 +11,7 @@ mod common;
 use common::fault_disk::{FaultDisk, SECTOR};
 use common::{CLUSTER, NODE, base, command, dir, identity, initial, segment};
 use quorate_core::{Persist, SnapshotMeta};
-use quorate_wal::{Damage, Identity, Wal, WalError, WalOptions};
+use quorate_wal::{Damage, Identity, Sight, Verdict, Wal, WalError, WalOptions, inspect};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stop {
@@ -259,4 +259,55 @@ fn an_unreadable_sector_hides_nothing_that_stands_behind_it() {
             Ok(_) => panic!("opened"),
         }
     }
+}
+
+/// What an inspection says of the stop, in the words of the table, and of the whole.
+fn words(disk: &FaultDisk) -> (String, Verdict) {
+    let mut words = Vec::new();
+    let verdict = inspect(&disk.arc(), dir(), &mut |sight| {
+        if let Sight::Segment(segment) = sight
+            && segment.number == 1
+            && let Some(finding) = segment.finding
+        {
+            assert_eq!(segment.end_bytes, SECOND as u64);
+            words.push(finding);
+        }
+    });
+    assert_eq!(words.len(), 1, "{words:?}");
+    assert_eq!(words[0].case, verdict.word());
+    (words[0].to_string(), verdict)
+}
+
+#[test]
+fn an_inspection_names_each_finding_and_its_case_as_a_start_would_and_changes_nothing() {
+    let mut said = std::collections::BTreeSet::new();
+    for stop in STOPS {
+        for vouch in VOUCHERS {
+            for later in LATER {
+                let Some(disk) = damaged(stop, vouch, later) else { continue };
+                let context = format!("{stop:?}, {vouch:?}, {later:?}");
+                let writes = disk.count();
+                let before: Vec<_> = disk.names().iter().map(|name| disk.bytes(name)).collect();
+                let (finding, verdict) = words(&disk);
+                let after: Vec<_> = disk.names().iter().map(|name| disk.bytes(name)).collect();
+                assert!(before == after && disk.count() == writes, "{context}: changed");
+                assert_eq!(
+                    verdict.word(),
+                    format!("{:?}", expected(stop, vouch, later)).to_lowercase(),
+                    "{context}"
+                );
+                let stopped = format!("it stops at: {}", format!("{stop:?}").to_lowercase());
+                assert!(finding.contains(&stopped), "{context}: {finding}");
+                let text = verdict.to_string();
+                assert!(text.starts_with(verdict.word()), "{context}: {text}");
+                if let Verdict::Refused(error) = verdict {
+                    let refused = open(&disk).err().unwrap();
+                    assert_eq!(error.to_string(), refused.to_string(), "{context}");
+                }
+                said.insert(finding);
+            }
+        }
+    }
+    // Each row that bytes can have is told apart from the others.
+    assert!(said.len() > 30, "{}: {said:#?}", said.len());
 }

@@ -90,7 +90,8 @@ mod tests {
     }
 
     fn introduction(storage_id: u128, era: u32, is_proven: bool) -> Introduction {
-        Introduction { storage_id, era, is_proven, has_history: true, answers: None }
+        let (has_history, beginning, answers) = (true, None, None);
+        Introduction { storage_id, era, is_proven, has_history, beginning, answers }
     }
 
     /// Each row: the role, the recorded disk, what was introduced, and whether disk 30 counts.

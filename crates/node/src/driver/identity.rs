@@ -5,7 +5,7 @@ use super::admission::{admits, is_promise, is_vote};
 use super::io::Introduction;
 use super::standing::{Admission, OwnDisk, Recovering, Standing, Verdict};
 use super::{Driver, Output, PeerMessage};
-use quorate_core::{Event, LogIndex, Message, NodeId, NotAMember, Term, Time};
+use quorate_core::{Event, LogId, LogIndex, Message, NodeId, NotAMember, Time};
 use std::collections::BTreeSet;
 
 impl Driver {
@@ -34,7 +34,12 @@ impl Driver {
         match self.verdict(standing) {
             Verdict::Admitted => Admission::Admitted,
             Verdict::Prove => Admission::Founding { missing: Vec::new() },
-            Verdict::Waits(missing) => Admission::Founding { missing },
+            Verdict::Waits(missing) if standing.unlike.is_empty() => {
+                Admission::Founding { missing }
+            }
+            Verdict::Waits(_) => {
+                Admission::Unlike { others: standing.unlike.iter().copied().collect() }
+            }
             Verdict::New => Admission::Recovering(Recovering::NewDisk { own }),
         }
     }
@@ -67,8 +72,11 @@ impl Driver {
         standing.verdict(self.raft.id(), self.has_history(), first)
     }
 
+    /// Whether anything came after what the log began with, which is nothing, or a backup.
     fn has_history(&self) -> bool {
-        self.raft.current_term() > Term::default() || self.raft.last_log().index > LogIndex::ORIGIN
+        let beginning = self.standing.as_ref().and_then(|standing| standing.own.beginning);
+        let LogId { term, index } = beginning.map_or(LogId::ORIGIN, |it| it.last_included);
+        self.raft.current_term() > term || self.raft.last_log().index > index
     }
 
     /// Whether a message of another node is for the core: what is promised by a disk that may not
@@ -230,9 +238,10 @@ impl Driver {
         outputs: &mut Vec<Output>,
     ) {
         let Some(standing) = &self.standing else { return };
-        let OwnDisk { storage_id, era, is_proven } = standing.own;
+        let OwnDisk { storage_id, era, is_proven, beginning } = standing.own;
         let has_history = self.has_history();
-        let introduction = Introduction { storage_id, era, is_proven, has_history, answers };
+        let introduction =
+            Introduction { storage_id, era, is_proven, has_history, beginning, answers };
         outputs.push(Output::Send { to, message: PeerMessage::Introduce(introduction) });
     }
 }
@@ -244,8 +253,8 @@ mod tests {
     use crate::driver::{DriverOptions, Input};
     use bytes::Bytes;
     use quorate_core::{
-        Configuration, HardState, HeartbeatResponse, LogId, Member, MemberRole, Options, Raft,
-        Restored, SnapshotMeta,
+        Configuration, HardState, HeartbeatResponse, Member, MemberRole, Options, Raft, Restored,
+        SnapshotMeta, Term,
     };
     use std::sync::Arc;
     use std::time::Duration;
@@ -276,7 +285,7 @@ mod tests {
         let raft = Raft::new(NodeId::new(1), Options::default(), 7, restored, Time::ZERO).unwrap();
         let origin = LogIndex::ORIGIN;
         let driver = Driver::new(raft, DriverOptions::default(), origin, origin, 7);
-        driver.on_disk(OwnDisk { storage_id: OWN, era: 2, is_proven: false })
+        driver.on_disk(OwnDisk { storage_id: OWN, era: 2, is_proven: false, beginning: None })
     }
 
     /// A voter whose disk was recorded, and whose log ends with a configuration without it.
@@ -341,6 +350,7 @@ mod tests {
             era: 1,
             is_proven: false,
             has_history: true,
+            beginning: None,
             answers: Some(Seen { storage_id: OWN, era: 2 }),
         };
         turn(&mut driver, now, says(21, PeerMessage::Introduce(introduction)));

@@ -67,10 +67,23 @@ pub struct Introduction {
     pub era: u32,
     /// Whether the disk is known to hold all that the node has ever promised.
     pub is_proven: bool,
-    /// Whether the node knows of a term or an entry: somebody has promised something.
+    /// Whether the node knows of a term or an entry after what its log began with: somebody has
+    /// promised something.
     pub has_history: bool,
+    /// What its log began with, if not with nothing.
+    pub beginning: Option<Beginning>,
     /// In an answer, what was said. What is no answer wants one.
     pub answers: Option<Seen>,
+}
+
+/// The state that a log began with, made before it: equal for all founders of a cluster that goes on
+/// from one backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// The entry up to which it stands, which the log does not have.
+    pub last_included: LogId,
+    /// The checksum of its snapshot, configuration included.
+    pub checksum: u32,
 }
 
 /// What is known of the receiver's disk.

@@ -16,8 +16,8 @@ mod tests;
 mod wishes;
 
 pub use io::{
-    Applied, ApplyBatch, Forwarded, Input, Introduction, Output, PeerMessage, Proposed, RemoteFate,
-    Requester, Seen, Ticket, Waiter,
+    Applied, ApplyBatch, Beginning, Forwarded, Input, Introduction, Output, PeerMessage, Proposed,
+    RemoteFate, Requester, Seen, Ticket, Waiter,
 };
 pub use options::DriverOptions;
 pub use standing::{Admission, OwnDisk, Recovering};

@@ -2,9 +2,9 @@
 //! the promises that were made by that name. Decides by what the log and the other nodes say; must
 //! not know how either is asked.
 
-use super::io::Introduction;
+use super::io::{Beginning, Introduction};
 use quorate_core::{Configuration, NodeId, Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ pub struct OwnDisk {
     pub era: u32,
     /// Whether it is known to hold all that this node has ever promised.
     pub is_proven: bool,
+    /// What its log began with, if not with nothing and as long as it still starts there.
+    pub beginning: Option<Beginning>,
 }
 
 /// Whether a node votes and counts, and if not, why.
@@ -33,6 +35,12 @@ pub enum Admission {
     Founding {
         /// Who is waited for; nobody while it is being written down that all were heard.
         missing: Vec<NodeId>,
+    },
+    /// This folder was made from a backup, and those of these founders were not, or from another
+    /// one: a cluster has one beginning.
+    Unlike {
+        /// Who begins otherwise.
+        others: Vec<NodeId>,
     },
     /// It does not: its disk does not hold what it promised.
     Recovering(Recovering),
@@ -69,12 +77,21 @@ impl fmt::Display for Admission {
                 f.write_str("founding: all founders are there, and that is being written down")
             }
             Self::Founding { missing } => {
-                let missing: Vec<String> = missing.iter().map(|id| format!("node {id}")).collect();
-                write!(f, "founding waits for {}", missing.join(", "))
+                write!(f, "founding waits for {}", list(missing))
             }
+            Self::Unlike { others } => write!(
+                f,
+                "founding waits until {} has the same beginning: this folder was made from a backup, \
+                 and that one was not, or from another file, or with other flags",
+                list(others)
+            ),
             Self::Recovering(recovering) => recovering.fmt(f),
         }
     }
+}
+
+fn list(ids: &[NodeId]) -> String {
+    ids.iter().map(|id| format!("node {id}")).collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Recovering {
@@ -106,7 +123,7 @@ impl fmt::Display for Recovering {
 pub(super) struct Own {
     pub(super) id: NodeId,
     pub(super) is_proven: bool,
-    /// Its term is not zero, or its log is not empty.
+    /// Something came after what its log began with.
     pub(super) has_history: bool,
 }
 
@@ -163,6 +180,8 @@ pub(super) struct Standing {
     heard: BTreeMap<NodeId, Told>,
     /// Somebody has a past; once heard this is not forgotten.
     hears_history: bool,
+    /// Who has no past either, and began otherwise.
+    pub(super) unlike: BTreeSet<NodeId>,
     /// It is being written down that this disk is proven.
     pub(super) is_proving: bool,
     /// Who remembers more of this disk than it knows itself.
@@ -182,6 +201,7 @@ impl Standing {
             own,
             heard: BTreeMap::new(),
             hears_history: false,
+            unlike: BTreeSet::new(),
             is_proving: false,
             older_than: None,
             next_at: Some(Time::ZERO),
@@ -194,18 +214,29 @@ impl Standing {
     /// past: anything else may have been sent before it. Returns whether it was news that has to be
     /// asked for.
     pub(super) fn hears(&mut self, from: NodeId, introduction: &Introduction) -> bool {
-        let Introduction { is_proven, has_history, answers, .. } = *introduction;
-        self.hears_history |= has_history;
+        let Introduction { is_proven, has_history, beginning, answers, .. } = *introduction;
+        // Who begins with nothing has lost what the others begin with.
+        self.hears_history |= has_history || (self.own.beginning.is_none() && beginning.is_some());
+        let is_alike = has_history || beginning == self.own.beginning;
+        let is_newly_unlike = !is_alike && self.unlike.insert(from);
+        if is_alike {
+            self.unlike.remove(&from);
+        } else {
+            self.heard.remove(&from);
+        }
         let told = Told { is_proven, has_history };
         match answers {
             Some(seen) if seen.storage_id == self.own.storage_id => {
                 if seen.era > self.own.era {
                     self.older_than = Some(from);
                 }
-                self.heard.insert(from, told);
+                if is_alike {
+                    self.heard.insert(from, told);
+                }
                 false
             }
             Some(_) => false,
+            None if !is_alike => is_newly_unlike,
             None => self.heard.get(&from) != Some(&told),
         }
     }
@@ -233,7 +264,7 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_core::{Member, MemberRole};
+    use quorate_core::{LogId, LogIndex, Member, MemberRole, Term};
 
     const ME: NodeId = NodeId::new(1);
 
@@ -299,7 +330,7 @@ mod tests {
 
     #[test]
     fn only_an_answer_to_this_disk_says_that_there_is_no_past() {
-        let own = OwnDisk { storage_id: 7, era: 2, is_proven: false };
+        let own = OwnDisk { storage_id: 7, era: 2, is_proven: false, beginning: None };
         let mut standing = Standing::new(own);
         let seen = |storage_id, era| Some(super::super::io::Seen { storage_id, era });
         let told = |has_history, answers| Introduction {
@@ -307,6 +338,7 @@ mod tests {
             era: 1,
             is_proven: has_history,
             has_history,
+            beginning: None,
             answers,
         };
         let two = NodeId::new(2);
@@ -320,5 +352,44 @@ mod tests {
         assert_eq!(verdict(&standing), Verdict::New, "a past is believed from anybody");
         standing.hears(two, &told(false, seen(7, 3)));
         assert_eq!((verdict(&standing), standing.older_than), (Verdict::New, Some(two)));
+    }
+
+    fn beginning(checksum: u32) -> Option<Beginning> {
+        let last_included = LogId::new(Term::new(5), LogIndex::new(70));
+        Some(Beginning { last_included, checksum })
+    }
+
+    /// One that answers to disk 7, and has no past.
+    fn answer(beginning: Option<Beginning>) -> Introduction {
+        let answers = Some(super::super::io::Seen { storage_id: 7, era: 2 });
+        let (storage_id, era, is_proven, has_history) = (20, 1, false, false);
+        Introduction { storage_id, era, is_proven, has_history, beginning, answers }
+    }
+
+    #[test]
+    fn founders_that_begin_with_a_backup_wait_until_all_begin_with_the_same() {
+        let own = OwnDisk { storage_id: 7, era: 2, is_proven: false, beginning: beginning(1) };
+        let mut standing = Standing::new(own);
+        let two = NodeId::new(2);
+        let verdict = |standing: &Standing| standing.verdict(ME, false, &founders(2, 0));
+        for other in [None, beginning(2)] {
+            assert!(!standing.hears(two, &answer(other)));
+            assert_eq!(verdict(&standing), waits(&[2]));
+            assert_eq!(standing.unlike, [two].into());
+        }
+        let asks = Introduction { answers: None, ..answer(None) };
+        assert!(!standing.hears(two, &asks), "it was heard already: asking again would never end");
+        assert!(!standing.hears(two, &answer(beginning(1))));
+        assert_eq!((verdict(&standing), standing.unlike.len()), (Verdict::Prove, 0));
+        assert!(!standing.hears(two, &answer(None)), "its folder was emptied again");
+        assert_eq!(verdict(&standing), waits(&[2]));
+    }
+
+    #[test]
+    fn who_begins_with_nothing_has_lost_what_the_others_begin_with() {
+        let own = OwnDisk { storage_id: 7, era: 2, is_proven: false, beginning: None };
+        let mut standing = Standing::new(own);
+        standing.hears(NodeId::new(2), &answer(beginning(1)));
+        assert_eq!(standing.verdict(ME, false, &founders(2, 0)), Verdict::New);
     }
 }

@@ -467,7 +467,12 @@ fn founders_wait_for_each_other_and_have_their_disks_recorded() {
     let mut world = World::new(3);
     let drivers = std::mem::take(&mut world.drivers).into_iter().enumerate();
     let on_disk = |(node, driver): (usize, Driver)| {
-        driver.on_disk(OwnDisk { storage_id: disk(node), era: 1, is_proven: false })
+        driver.on_disk(OwnDisk {
+            storage_id: disk(node),
+            era: 1,
+            is_proven: false,
+            beginning: None,
+        })
     };
     world.drivers = drivers.map(on_disk).collect();
     (world.cut_off, world.asleep) = (vec![2], vec![2]);

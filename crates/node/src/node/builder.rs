@@ -1,10 +1,10 @@
 //! Describes a node before it starts: who it is, where its data is, who the others are.
 
 use super::Node;
-use crate::runtime::{Launch, OpenRequest, launch};
+use crate::runtime::{FoundRequest, Launch, OpenRequest, found, launch};
 use crate::{DriverOptions, Fatal, StartError, StateMachine, TransportOptions};
-use quorate_core::{Configuration, Member, MemberRole, NodeId, Options, Time};
-use quorate_wal::{Disk, RealDisk, WalOptions};
+use quorate_core::{Configuration, LogId, Member, MemberRole, NodeId, Options, Time};
+use quorate_wal::{Disk, Identity, RealDisk, WalOptions};
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
@@ -240,6 +240,33 @@ impl NodeBuilder {
             transport: self.transport_options,
         });
         Ok(Node::launched(launched.await?, command_bytes_max, open_commands_count_max))
+    }
+
+    /// Makes the folder of a founder whose cluster begins with the state that `machine` has, as of the
+    /// entry `applied`, and starts nothing: for a cluster that goes on from a backup. Every founder's
+    /// folder is made so, from the same state with the same members; then each is started as usual,
+    /// with a machine that has this state or none. As in any new cluster, nobody votes before all
+    /// founders have been up together, and begin alike. Blocks on the disk.
+    ///
+    /// What `machine` has noted of sessions goes with the state; a machine that was made from another
+    /// cluster's backup has noted nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: the node is no founder, `applied` is no entry's place, there is a log already,
+    /// the machine or the disk refuses. Without its log, which comes last, the folder is of no use.
+    pub fn found_after(self, applied: LogId, machine: impl StateMachine) -> Result<(), StartError> {
+        let founders = Arc::new(self.founders());
+        let storage_id = u128::from(entropy()) << 64 | u128::from(entropy());
+        let request = FoundRequest {
+            disk: self.disk.0,
+            dir: self.dir,
+            identity: Identity { cluster_id: self.cluster_id, node_id: self.id, storage_id },
+            founders,
+            wal_options: self.wal_options,
+            applied,
+        };
+        found(request, Box::new(machine))
     }
 
     fn check_limits(&self) -> Result<(), StartError> {

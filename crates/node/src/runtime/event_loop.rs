@@ -231,6 +231,11 @@ impl EventLoop {
                     "{admission}: a cluster begins once all its founders are up together"
                 );
             }
+            Admission::Unlike { .. } => tracing::warn!(
+                node = %id,
+                "{admission}. Stop all founders, and restore each from the same file with the same \
+                 flags into an empty folder"
+            ),
             Admission::Recovering(recovering) => tracing::warn!(
                 node = %id,
                 "{recovering}. It neither votes nor counts. Bring the old folder back, or replace \

@@ -20,6 +20,7 @@ mod apply_thread;
 mod clock;
 mod event_loop;
 mod files_thread;
+mod found;
 mod launch;
 mod mailbox;
 mod open;
@@ -29,6 +30,7 @@ mod waiters;
 mod wal_thread;
 
 pub(crate) use apply_thread::ApplyJob;
+pub(crate) use found::{FoundRequest, found};
 pub(crate) use launch::{Launch, Launched, launch};
 pub(crate) use mailbox::{CallerLimit, Mailbox};
 pub use open::{OpenMachine, OpenRequest, Opened, open};

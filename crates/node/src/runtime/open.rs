@@ -1,7 +1,7 @@
 //! Makes the log, the snapshots and the state machine agree before a node starts (§3.8, §5.1).
 //! Blocks on the disk; knows nothing of threads and connections.
 
-use crate::{Applier, Driver, DriverOptions, Fatal, OwnDisk, StartError, StateMachine};
+use crate::{Applier, Beginning, Driver, DriverOptions, Fatal, OwnDisk, StartError, StateMachine};
 use quorate_core::{
     Configuration, LogId, LogIndex, NodeId, Options, Persist, Raft, SnapshotMeta, Time,
 };
@@ -83,10 +83,24 @@ pub fn open(request: OpenRequest, machine: OpenMachine) -> Result<Opened, StartE
         storage_id: wal.identity().storage_id,
         era: wal.era(),
         is_proven: wal.standing() == Standing::Proven,
+        beginning: beginning(&wal, &store),
     };
     let driver = Driver::new(raft, request.driver_options, durable, reached, incarnation);
     let driver = driver.on_disk(own);
     Ok(Opened { wal, store, applier, latest, driver })
+}
+
+/// The state that the folder was made with, as long as the log still starts there.
+fn beginning(wal: &Wal, store: &SnapshotStore) -> Option<Beginning> {
+    let last_included = wal.created_after()?;
+    let checksum = store.reader(last_included).and_then(|reader| reader.checksum());
+    match checksum {
+        Ok(checksum) => Some(Beginning { last_included, checksum }),
+        Err(error) => {
+            tracing::warn!("what this folder was made with cannot be compared: {error}");
+            None
+        }
+    }
 }
 
 fn open_log(

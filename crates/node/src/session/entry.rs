@@ -88,6 +88,16 @@ pub fn rewrite_entry(bytes: Bytes) -> Result<Bytes, DecodeError> {
     SessionEntry::decode(bytes).map(|entry| entry.encode())
 }
 
+/// Reads an entry of the log that a session's request stands in: the leader's reading of the sessions'
+/// time, and the request. For those who show logs.
+///
+/// # Errors
+///
+/// Any [`DecodeError`] if the bytes are no such entry.
+pub fn read_entry(bytes: Bytes) -> Result<(SessionTime, SessionRequest), DecodeError> {
+    SessionEntry::decode(bytes).map(|entry| (entry.stamp, entry.request))
+}
+
 /// In place of a request's kind: limits come first.
 const LIMITS: u8 = 0;
 

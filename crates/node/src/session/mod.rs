@@ -10,7 +10,7 @@ mod tests;
 
 pub(crate) use clock::SessionClock;
 pub(crate) use entry::SessionEntry;
-pub use entry::{SessionTime, rewrite_entry};
+pub use entry::{SessionTime, read_entry, rewrite_entry};
 pub(crate) use entry::{decode_request, encode_request};
 pub(crate) use rows::{read_section, write_section};
 pub use table::SessionTable;

@@ -6,7 +6,7 @@ use super::fate::{put_fate, take_fate};
 use super::members::{put_command, put_outcome, take_command, take_outcome};
 use super::{put_bytes, put_log_id};
 use crate::session::{decode_request, encode_request};
-use crate::{Forwarded, Introduction, PeerMessage, Proposed, Seen};
+use crate::{Beginning, Forwarded, Introduction, PeerMessage, Proposed, Seen};
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_core::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, ConflictHint, Entry, Heartbeat,
@@ -33,6 +33,8 @@ const FORWARD_REPLIES: u8 = 0x21;
 const CHANGE_MEMBERSHIP: u8 = 0x22;
 const MEMBERSHIP_REPLY: u8 = 0x23;
 const INTRODUCE: u8 = 0x24;
+/// Beside whether there is a past: what the log began with follows.
+const HAS_BEGINNING: u8 = 2;
 
 /// Kinds of forwarded commands.
 const PLAIN: u8 = 0;
@@ -358,12 +360,18 @@ fn check_meta(meta: &SnapshotMeta) -> Result<(), WireError> {
 // ---- Introductions ---------------------------------------------------------------------------
 
 fn put_introduction(introduction: &Introduction, out: &mut BytesMut) {
-    let Introduction { storage_id, era, is_proven, has_history, answers } = *introduction;
+    let Introduction { storage_id, era, is_proven, has_history, beginning, answers } =
+        *introduction;
     out.put_u8(INTRODUCE);
     out.put_u128_le(storage_id);
     out.put_u32_le(era);
     out.put_u8(is_proven.into());
-    out.put_u8(has_history.into());
+    let begun = if beginning.is_some() { HAS_BEGINNING } else { 0 };
+    out.put_u8(u8::from(has_history) | begun);
+    if let Some(Beginning { last_included, checksum }) = beginning {
+        put_log_id(last_included, out);
+        out.put_u32_le(checksum);
+    }
     out.put_u8(answers.is_some().into());
     if let Some(Seen { storage_id, era }) = answers {
         out.put_u128_le(storage_id);
@@ -373,13 +381,23 @@ fn put_introduction(introduction: &Introduction, out: &mut BytesMut) {
 
 fn take_introduction(cursor: &mut Cursor) -> Result<Introduction, WireError> {
     let (storage_id, era) = (cursor.u128("storage id")?, cursor.u32("era")?);
-    let (is_proven, has_history) = (cursor.flag("is proven")?, cursor.flag("has history")?);
+    let is_proven = cursor.flag("is proven")?;
+    let past = cursor.u8("has history")?;
+    let (has_history, begun) = (past & 1 == 1, past & HAS_BEGINNING != 0);
+    if past > (HAS_BEGINNING | 1) {
+        return Err(WireError::Meaningless { field: "has history", got: u64::from(past) });
+    }
+    let beginning = if begun {
+        Some(Beginning { last_included: cursor.log_id()?, checksum: cursor.u32("checksum")? })
+    } else {
+        None
+    };
     let answers = if cursor.flag("answers")? {
         Some(Seen { storage_id: cursor.u128("storage id")?, era: cursor.u32("era")? })
     } else {
         None
     };
-    Ok(Introduction { storage_id, era, is_proven, has_history, answers })
+    Ok(Introduction { storage_id, era, is_proven, has_history, beginning, answers })
 }
 
 // ---- Forwarding ------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 use super::hello::{Hello, LinkFrame, put_link_frame, take_link_frame};
 use super::{Channel, ClusterView, Reject, WireError, decode_peer_message, encode_peer_message};
 use crate::{
-    Doubt, Fate, Forwarded, Introduction, PeerMessage, Proposed, Refusal, Seen, SessionId,
-    SessionKey, SessionRefusal, SessionRequest,
+    Beginning, Doubt, Fate, Forwarded, Introduction, PeerMessage, Proposed, Refusal, Seen,
+    SessionId, SessionKey, SessionRefusal, SessionRequest,
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
@@ -235,12 +235,16 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
 
 fn introduction() -> impl Strategy<Value = Introduction> {
     let seen = any::<(u128, u32)>().prop_map(|(storage_id, era)| Seen { storage_id, era });
-    (any::<(u128, u32, bool, bool)>(), prop::option::of(seen)).prop_map(
-        |((storage_id, era, is_proven, has_history), answers)| Introduction {
+    let beginning = (log_id(), any::<u32>())
+        .prop_map(|(last_included, checksum)| Beginning { last_included, checksum });
+    let known = (prop::option::of(beginning), prop::option::of(seen));
+    (any::<(u128, u32, bool, bool)>(), known).prop_map(
+        |((storage_id, era, is_proven, has_history), (beginning, answers))| Introduction {
             storage_id,
             era,
             is_proven,
             has_history,
+            beginning,
             answers,
         },
     )

@@ -18,6 +18,11 @@ impl Service {
                 let names: Vec<String> = missing.iter().map(name).collect();
                 Some(format!("FOUNDING: founding waits for {}", names.join(", ")))
             }
+            Admission::Unlike { others } => {
+                let name = |id: &NodeId| name_of(&status.configuration, *id);
+                let names: Vec<String> = others.iter().map(name).collect();
+                Some(format!("FOUNDING: not made from the same backup: {}", names.join(", ")))
+            }
             Admission::Recovering(recovering) => Some(format!("RECOVERING: {recovering}")),
         }
     }

@@ -57,6 +57,21 @@ impl SnapshotReader {
         self.size_bytes
     }
 
+    /// What the end mark says of the whole file, header included: files that differ are unlikely to
+    /// have equal ones. The file itself is not read.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Io`], [`WalError::Damaged`] if the file shrank.
+    pub fn checksum(&self) -> Result<u32, WalError> {
+        let mark = self.size_bytes.saturating_sub(format::END_MARK_SIZE as u64);
+        let length = format::END_MARK_SIZE;
+        let bytes = read_exactly(self.file.as_ref(), &self.path, mark, length, self.size_bytes)?;
+        let checksum = bytes.get(4..format::BLOCK_HEAD_SIZE).and_then(|it| it.try_into().ok());
+        let truncated = || WalError::damaged(&self.path, mark, Damage::Truncated);
+        checksum.map(u32::from_le_bytes).ok_or_else(truncated)
+    }
+
     /// A piece of the file as it is, header and checksums included, so that the receiver can
     /// verify it end to end; and whether it is the last. Empty and last beyond the end.
     ///
