@@ -1,6 +1,7 @@
 //! The `quorate` binary: reads the command line and hands over to the command's own file. Holds no
 //! rule of the protocol, the store or the server.
 
+mod backup_file;
 mod bench;
 mod client;
 mod cluster;
@@ -8,6 +9,7 @@ mod output;
 mod program;
 mod serve;
 mod sim;
+mod wal;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use program::Program;
@@ -66,8 +68,10 @@ enum Verb {
     Alarm(client::Alarm),
     /// Lets another member lead
     MoveLeader(client::MoveLeader),
-    /// Saves a backup, and shows what is in one
+    /// Saves a backup, shows what is in one, and begins a new cluster with one
     Snapshot(client::Snapshot),
+    /// Looks at a node's log on the disk, offline and read-only
+    Wal(wal::Wal),
     /// Shows a digest of what each endpoint holds
     #[command(name = "hashkv")]
     HashKv(client::HashKv),
@@ -145,6 +149,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Alarm(verb) => client::run(verb),
         Verb::MoveLeader(verb) => client::run(verb),
         Verb::Snapshot(verb) => client::run(verb),
+        Verb::Wal(verb) => wal::run(&verb),
         Verb::HashKv(verb) => client::run(verb),
         Verb::Defrag(verb) => client::run(verb),
         Verb::Bench(options) => bench::run(&options),

@@ -23,7 +23,7 @@ mod watch;
 
 pub(crate) use alarm::Alarm;
 pub(crate) use compaction::Compaction;
-pub(crate) use connection::{Address, DEFAULT_ENDPOINTS, parse_duration};
+pub(crate) use connection::{Address, DEFAULT_ENDPOINTS, Format, parse_duration};
 pub(crate) use del::Del;
 pub(crate) use each::{Defrag, HashKv};
 pub(crate) use get::Get;

@@ -1,17 +1,19 @@
-//! `quorate snapshot`. Saves what a member holds to a file, and looks into such a file.
+//! `quorate snapshot`. Saves what a member holds to a file, and looks into such a file; making a member
+//! from it is `serve/restore.rs`.
 
 use super::connection::{Address, Connection, Format, Kind};
 use super::{ClientVerb, json};
+use crate::backup_file::verify;
 use crate::output::{Table, size};
-use anyhow::{Context, bail, ensure};
+use crate::serve::Restore;
+use anyhow::{Context, ensure};
 use quorate::StateMachine;
 use quorate::core::{LogId, LogIndex, Term};
 use quorate_etcd_api::etcdserverpb::SnapshotRequest;
 use quorate_kv::{Inline, MemoryEngine, Reader};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,10 +21,11 @@ const EXAMPLES: &str = "\
 Examples:
   quorate snapshot save backup.db --endpoints 127.0.0.1:2379
   quorate snapshot status backup.db
+  quorate snapshot restore backup.db --data-dir restored      (more: quorate snapshot restore --help)
 The file is that member's whole store as of one moment; writes go on meanwhile. etcdctl snapshot save
 writes the same. It is not a file of etcd's: etcdutl cannot read it.";
 
-/// Saves a backup, and shows what is in one.
+/// Saves a backup, shows what is in one, and begins a new cluster with one.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, arg_required_else_help = true)]
 pub(crate) struct Snapshot {
@@ -36,6 +39,8 @@ enum Verb {
     Save(Save),
     /// Checks such a file, and shows what is in it
     Status(Status),
+    /// Makes the data folder of a member of a new cluster from such a file
+    Restore(Box<Restore>),
 }
 
 #[derive(Debug, clap::Args)]
@@ -57,14 +62,12 @@ struct Status {
     write_out: Format,
 }
 
-/// What ends the file.
-const DIGEST_BYTES: u64 = 32;
-
 impl ClientVerb for Snapshot {
     async fn execute(self) -> anyhow::Result<()> {
         match self.verb {
             Verb::Save(verb) => verb.run().await,
             Verb::Status(verb) => verb.run(),
+            Verb::Restore(verb) => verb.run(),
         }
     }
 }
@@ -145,29 +148,6 @@ impl Status {
             }
         }
     }
-}
-
-/// Checks that the file ends with the digest of what is before.
-fn verify(file: &mut File) -> anyhow::Result<()> {
-    file.seek(SeekFrom::Start(0))?;
-    let content = file.metadata()?.len().checked_sub(DIGEST_BYTES);
-    let content = content.context("it is too short to be a snapshot")?;
-    let mut digest = Sha256::new();
-    let mut rest = file.take(content);
-    let mut piece = vec![0; 64 << 10];
-    loop {
-        let count = rest.read(&mut piece)?;
-        match piece.get(..count) {
-            Some(read) if count > 0 => digest.update(read),
-            Some(_) | None => break,
-        }
-    }
-    let mut expected = Vec::new();
-    rest.into_inner().read_to_end(&mut expected)?;
-    if digest.finalize().as_slice() != expected {
-        bail!("it is damaged or was cut off: its digest is wrong");
-    }
-    Ok(())
 }
 
 /// Reads it into memory, with all checks that a member makes before it takes a snapshot over.

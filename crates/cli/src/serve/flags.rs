@@ -388,7 +388,7 @@ fn one_url(flag: &'static str, urls: &[HttpUrl]) -> Result<(), FlagsError> {
     }
 }
 
-fn plain<'a>(
+pub(super) fn plain<'a>(
     flag: &'static str,
     urls: impl IntoIterator<Item = &'a HttpUrl>,
 ) -> Result<(), FlagsError> {

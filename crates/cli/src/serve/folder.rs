@@ -133,6 +133,24 @@ fn owner(cluster: &InitialCluster, name: &str) -> String {
     format!("cluster {:016x}, member {:016x}, name {name}\n", cluster.cluster_id, cluster.own_id)
 }
 
+/// Whether nothing is there that a restored folder would take the place of.
+///
+/// # Errors
+///
+/// If there is, or that cannot be seen.
+pub(super) fn check_vacant(dir: &Path) -> anyhow::Result<()> {
+    let shown = dir.display();
+    match fs::read_dir(dir).map(|mut names| names.next().is_some()) {
+        Ok(false) => Ok(()),
+        Ok(true) => bail!(
+            "{shown} exists and is not empty; nothing was changed. A restored member needs a folder \
+             of its own: choose another --data-dir, or move this one away"
+        ),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("looking into {shown}")),
+    }
+}
+
 /// The log's lock says it too, and for good; this asks before anything is opened.
 fn check_unused(dir: &Path) -> anyhow::Result<()> {
     let path = dir.join("wal").join("LOCK");

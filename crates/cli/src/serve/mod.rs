@@ -12,12 +12,15 @@ mod join;
 mod log;
 mod near;
 mod notify;
+mod restore;
 mod retention;
 mod url;
+mod workshop;
 
 pub(crate) use flags::Flags;
 pub(crate) use given::{Refusal, with_variables};
 pub(crate) use initial_cluster::{InitialCluster, InitialClusterError};
+pub(crate) use restore::Restore;
 pub(crate) use url::HttpUrl;
 
 use crate::client::runtime;
@@ -35,6 +38,7 @@ use quorate::{
 use quorate_kv::{BackgroundThread, EngineError, KvStateMachine, Reader, RedbEngine};
 use quorate_server::{MemberContext, ServerOptions};
 use quorate_tls::Tls;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io::Read;
@@ -226,7 +230,7 @@ async fn start_node(
     let builder = Node::builder(settings.cluster.own_id, &settings.data_dir)
         .cluster_id(settings.cluster.cluster_id);
     let builder = match flags.initial_cluster_state {
-        ClusterState::New => builder.members(founders(settings)),
+        ClusterState::New => builder.members(founders(&settings.cluster, &settings.client_urls)),
         ClusterState::Existing => builder.join(),
     };
     let advertised = flags.initial_advertise_peer_urls.first().map(HttpUrl::authority);
@@ -275,10 +279,13 @@ fn damaged(path: &Path) -> String {
 }
 
 /// The first configuration: the same on all members, as long as their flags are.
-fn founders(settings: &Settings) -> Configuration {
+fn founders(
+    cluster: &InitialCluster,
+    client_urls: &BTreeMap<String, Vec<HttpUrl>>,
+) -> Configuration {
     let strings = |urls: &[HttpUrl]| urls.iter().map(ToString::to_string).collect::<Vec<_>>();
     let member = |member: &InitialMember| {
-        let client_urls = settings.client_urls.get(&member.name).map(Vec::as_slice);
+        let client_urls = client_urls.get(&member.name).map(Vec::as_slice);
         let context = MemberContext {
             name: member.name.clone(),
             client_urls: strings(client_urls.unwrap_or_default()),
@@ -288,7 +295,7 @@ fn founders(settings: &Settings) -> Configuration {
         let context = context.to_bytes();
         (member.id.into(), Member { role: MemberRole::Voter, rank: 0, address, context })
     };
-    Configuration::new(0, settings.cluster.members.iter().map(member).collect())
+    Configuration::new(0, cluster.members.iter().map(member).collect())
 }
 
 fn server_options(flags: &Flags, settings: &Settings) -> ServerOptions {
