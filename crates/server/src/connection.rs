@@ -239,7 +239,15 @@ async fn answer_http2_page(
     let limit = pages::body_bytes_max(service.options().message_bytes_max());
     let collect = collect_http2(body, limit);
     let response = match tokio::time::timeout(service.options().header_timeout, collect).await {
-        Ok(Ok(body)) => pages::respond(service, peer, serves, &head, body).await,
+        Ok(Ok(body)) => {
+            let gone = std::future::poll_fn(|cx| respond.poll_reset(cx).map(drop));
+            tokio::select! {
+                biased;
+                response = pages::respond(service, peer, serves, &head, body) => response,
+                // Whoever waited for something waits no more.
+                () = gone => return,
+            }
+        }
         Ok(Err(TooLarge)) => pages::refuse_body(limit.saturating_add(1), limit).map(Content::Whole),
         Err(_) => return respond.send_reset(Reason::CANCEL),
     };

@@ -5,6 +5,7 @@ mod auth;
 mod code;
 mod maintenance;
 mod members;
+mod recipes;
 
 use crate::method::Method;
 use quorate::{Doubt, Fate, ReadError, Refusal};
@@ -15,6 +16,7 @@ pub(crate) use auth::AuthRejection;
 pub use code::Code;
 pub(crate) use maintenance::MaintenanceRejection;
 pub(crate) use members::MembersRejection;
+pub(crate) use recipes::RecipeRejection;
 
 /// Why a request is answered without success.
 #[derive(Debug)]
@@ -73,6 +75,8 @@ pub(crate) enum Rejection {
     Auth(AuthRejection),
     /// Something that an operator asks of one member, and that it does not do.
     Maintenance(MaintenanceRejection),
+    /// A lock that is not held, or an election that is not won.
+    Recipe(RecipeRejection),
     /// What this server holds is damaged. Another one has it whole, most likely.
     StateDamaged,
     /// A fault of ours; the details are in the log.
@@ -117,6 +121,7 @@ impl Rejection {
             Self::Members(rejection) => return rejection.status(),
             Self::Auth(rejection) => rejection.status(),
             Self::Maintenance(rejection) => rejection.status(),
+            Self::Recipe(rejection) => return rejection.status(),
             Self::StateDamaged => (
                 Code::DataLoss,
                 "quorate: the state of this server is damaged; the server's log says more",

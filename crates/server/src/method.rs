@@ -200,6 +200,11 @@ impl Method {
         Self::below_v3(path)
     }
 
+    /// Whether it is carried out by way of others: a lock or an election.
+    pub(crate) fn is_recipe(self) -> bool {
+        matches!(self.service(), "v3lockpb.Lock" | "v3electionpb.Election")
+    }
+
     /// Its place in [`Method::ALL`].
     pub(crate) const fn index(self) -> usize {
         self as usize

@@ -58,6 +58,9 @@ pub struct ServerOptions {
     pub lease_takeover_grace: Duration,
     /// Responses that a watch stream's client has not taken before its further requests wait.
     pub watch_unread_count_max: usize,
+    /// Bytes that the calls may take up together that wait for a lock or an election: each counts for
+    /// 4 KiB and four times its key. One more is refused.
+    pub claims_bytes_max: usize,
     /// How much watches may hold in memory, and do in one go.
     pub watch: WatchLimits,
     /// How long requests in progress may take to end once the server stops.
@@ -130,6 +133,7 @@ impl Default for ServerOptions {
             lease_ttl_seconds_min: 2,
             lease_takeover_grace: Duration::from_secs(3),
             watch_unread_count_max: 1024,
+            claims_bytes_max: 64 << 20,
             watch: WatchLimits::default(),
             drain_timeout: Duration::from_secs(5),
             member: None,

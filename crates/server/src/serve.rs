@@ -87,12 +87,18 @@ pub async fn serve(
     let (renewing, expiring) = (Arc::clone(&service), Arc::clone(&service));
     acceptors.spawn(async move { renewing.renew_leases().await });
     acceptors.spawn(async move { expiring.expire_leases().await });
+    let running = Arc::clone(&service);
+    acceptors.spawn(async move { running.run_errands().await });
     acceptors.spawn(async move { compacting.compact_by_itself().await });
     shutdown.await;
     // Every acceptor and connection holds a receiver; the channel closes when the last has ended.
     let _ = stop.send(true);
     service.stop_streams();
-    if tokio::time::timeout(drain_timeout, stop.closed()).await.is_err() {
+    let drain = async {
+        stop.closed().await;
+        service.recipes_settled().await;
+    };
+    if tokio::time::timeout(drain_timeout, drain).await.is_err() {
         tracing::warn!(connections = service.connections(), "stopped with requests in progress");
     }
     acceptors.shutdown().await;

@@ -202,7 +202,7 @@ async fn no_password_is_in_what_a_member_writes() {
 }
 
 /// Every gateway path but those by which one becomes somebody, and whether alice may go there.
-const PATHS: [(&str, &str, bool); 42] = [
+const PATHS: [(&str, &str, bool); 50] = [
     ("kv/range", r#"{"key":"YQ=="}"#, true),
     ("kv/range", r#"{"key":"AA==","range_end":"AA=="}"#, false),
     ("kv/put", r#"{"key":"YQ=="}"#, true),
@@ -223,6 +223,14 @@ const PATHS: [(&str, &str, bool); 42] = [
     ("lease/timetolive", r#"{"ID":7,"keys":true}"#, true),
     ("lease/leases", "{}", true),
     ("lease/keepalive", r#"{"ID":7}"#, true),
+    ("lock/lock", r#"{"name":"YQ==","lease":7}"#, true),
+    ("lock/lock", r#"{"name":"eA==","lease":7}"#, false),
+    ("lock/unlock", r#"{"key":"eA=="}"#, false),
+    ("election/campaign", r#"{"name":"YQ==","lease":7,"value":"MQ=="}"#, true),
+    ("election/campaign", r#"{"name":"eA==","lease":7}"#, false),
+    ("election/proclaim", r#"{"leader":{"key":"eA==","lease":7}}"#, false),
+    ("election/resign", r#"{"leader":{"key":"eA=="}}"#, false),
+    ("election/leader", r#"{"name":"eA=="}"#, false),
     ("lease/revoke", r#"{"ID":7}"#, true),
     ("maintenance/status", "{}", true),
     ("maintenance/alarm", "{}", true),

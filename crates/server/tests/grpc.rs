@@ -13,8 +13,6 @@ use quorate_etcd_api::etcdserverpb::{
 };
 use quorate_etcd_api::health::health_client::HealthClient;
 use quorate_etcd_api::health::{HealthCheckRequest, health_check_response::ServingStatus};
-use quorate_etcd_api::v3lockpb::UnlockRequest;
-use quorate_etcd_api::v3lockpb::lock_client::LockClient;
 use quorate_server::ServerOptions;
 use tonic::Code;
 
@@ -96,17 +94,10 @@ async fn a_transaction_that_reads_more_than_the_limit_allows_is_refused() {
 #[tokio::test]
 async fn methods_that_are_not_served_are_unimplemented() {
     let server = Server::start().await;
-    let mut locks = LockClient::new(server.channel().await);
-    let error = locks.unlock(UnlockRequest::default()).await.unwrap_err();
-    assert_eq!(error.code(), Code::Unimplemented);
-    assert_eq!(error.message(), "quorate does not serve v3lockpb.Lock/Unlock yet");
     let mut client = server.http2().await;
     for method in [
-        "v3lockpb.Lock/Lock",
-        "v3electionpb.Election/Campaign",
         // These are streams.
         "etcdserverpb.KV/RangeStream",
-        "v3electionpb.Election/Observe",
         "grpc.health.v1.Health/Watch",
         "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         // And this is nothing.

@@ -13,7 +13,6 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use prost::Message;
 use quorate_etcd_api::etcdserverpb::LeaseKeepAliveRequest;
-use tokio::sync::watch as watch_channel;
 
 /// How many renewals of one stream may wait for their answers before further ones are read.
 const PENDING_COUNT_MAX: usize = 1024;
@@ -59,16 +58,11 @@ async fn converse(
             }
             flushed = outlet.flush() => flushed?,
             Some(answer) = pending.next(), if is_free => stream::put(service, outlet, &answer?),
-            () = stopped(&mut stopping) => return Err(Rejection::Stopped.into()),
+            () = stream::stopped(&mut stopping) => return Err(Rejection::Stopped.into()),
         }
     }
 }
 
 fn decoded(request: Bytes) -> Result<LeaseKeepAliveRequest, Rejection> {
     Ok(LeaseKeepAliveRequest::decode(request)?)
-}
-
-async fn stopped(stopping: &mut watch_channel::Receiver<bool>) {
-    // An error means that the service itself is gone.
-    let _ = stopping.wait_for(|stopping| *stopping).await;
 }

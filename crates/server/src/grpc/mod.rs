@@ -5,6 +5,8 @@
 pub(crate) mod frame;
 pub(crate) mod headers;
 mod keep_alive;
+mod long;
+mod observe;
 mod snapshot;
 mod stream;
 mod watch;
@@ -78,6 +80,11 @@ async fn answer_call(
 ) -> Code {
     let outcome = if head.requires_leader && !service.has_leader() {
         Err(Rejection::NoLeader)
+    } else if method.form() == Form::LongUnary {
+        // Boxed for the same reason.
+        let called = Box::pin(long::call(service, method, head, body, &mut respond)).await;
+        let Some(outcome) = called else { return Code::Canceled };
+        outcome
     } else {
         call(service, method, head, body).await
     };

@@ -2,7 +2,7 @@
 //! messages opens, what is sent in it and how it ends. Must not know what a message says.
 
 use super::frame::{self, Messages};
-use super::{Head, headers, keep_alive, snapshot, watch};
+use super::{Head, headers, keep_alive, observe, snapshot, watch};
 use crate::errors::{Code, Rejection};
 use crate::method::Method;
 use crate::outlet::{Gone, Outlet};
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use prost::Message;
+use tokio::sync::watch as watch_channel;
 
 /// Serves a method of many messages, until the client ends it or the server has to.
 pub(super) async fn serve(
@@ -31,6 +32,9 @@ pub(super) async fn serve(
     }
     if method == Method::Snapshot {
         return snapshot::serve(service, head, body, respond).await;
+    }
+    if method == Method::Observe {
+        return observe::serve(service, head, body, respond).await;
     }
     refuse(service, Rejection::not_served(method), body, respond).await
 }
@@ -85,6 +89,12 @@ pub(super) fn end(outlet: Outlet, end: Result<(), End>) -> Code {
     };
     outlet.end_with(trailers);
     code
+}
+
+/// Returns when streams shall end.
+pub(super) async fn stopped(stopping: &mut watch_channel::Receiver<bool>) {
+    // An error means that the service itself is gone.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 /// Sends this next. Everything before must have been sent.

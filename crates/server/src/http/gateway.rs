@@ -1,7 +1,7 @@
 //! The JSON gateway: a gRPC method as `POST` of a JSON object, in etcd 3.5's form. It translates
 //! and nothing else: the message takes the same way through the server as one that came by gRPC.
 
-use super::{Content, keep_alive, pages, snapshot, watch};
+use super::{Content, keep_alive, observe, pages, snapshot, watch};
 use crate::caller::{Caller, PeerIdentity};
 use crate::errors::Rejection;
 use crate::grpc::frame;
@@ -74,6 +74,9 @@ async fn stream(
     }
     if method == Method::Snapshot {
         return snapshot::begin(service, caller).map(Content::Lines);
+    }
+    if method == Method::Observe {
+        return observe::begin(service, body, caller).await.map(Content::Lines);
     }
     Err(Rejection::not_served(method))
 }
@@ -189,7 +192,11 @@ where
         return Err(Rejection::MessageTooLarge { size: message.len(), limit });
     }
     let deadline = service.deadline(method, None);
-    let answer = service.call(method, message, deadline, caller).await?;
+    let answer = if method.form() == Form::LongUnary {
+        service.call_long(method, message, deadline, caller, false).await?
+    } else {
+        service.call(method, message, deadline, caller).await?
+    };
     let answer = A::decode(frame::message_of(answer)).map_err(|_| Rejection::Internal)?;
     serde_json::to_vec(&answer).map_err(|_| Rejection::Internal)
 }

@@ -5,6 +5,7 @@ mod content;
 mod gateway;
 mod keep_alive;
 mod lines;
+mod observe;
 mod pages;
 mod snapshot;
 mod watch;

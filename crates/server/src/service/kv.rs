@@ -12,6 +12,7 @@ use quorate_kv::api::{
 };
 use quorate_kv::{Access, Command, CommandReply, CommandTag, Outcome, RequestError};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// A read of more keys than this goes to a thread of its own, so that small requests do not wait
@@ -129,7 +130,7 @@ impl Service {
         Ok(())
     }
 
-    fn validated(&self, request: Request) -> Result<Request, RequestError> {
+    pub(super) fn validated(&self, request: Request) -> Result<Request, RequestError> {
         quorate_kv::validate_with(&request, self.options.txn_ops_max)?;
         Ok(request)
     }
@@ -142,12 +143,23 @@ impl Service {
         access: &Access,
         deadline: Instant,
     ) -> Result<Bytes, Rejection> {
+        let outcome = self.decide(tag, request, access, deadline).await?;
+        self.encode_outcome(outcome)
+    }
+
+    /// Proposes a request on behalf of somebody; what became of it.
+    pub(super) async fn decide(
+        &self,
+        tag: CommandTag,
+        request: &[u8],
+        access: &Access,
+        deadline: Instant,
+    ) -> Result<Outcome, Rejection> {
         if request.len() > self.options.request_bytes_max {
             return Err(Rejection::RequestTooLarge);
         }
         let command = Command::wrap_for(tag, request, sender(access).as_ref());
-        let outcome = self.outcome_of(command, deadline).await?;
-        self.encode_outcome(outcome)
+        self.outcome_of(command, deadline).await
     }
 
     /// Proposes a command and waits for its fate.
@@ -169,13 +181,7 @@ impl Service {
         deadline: Instant,
         read: impl FnOnce() -> Result<T, Rejection> + Send + 'static,
     ) -> Result<T, Rejection> {
-        let Ok(Ok(_place)) = tokio::time::timeout_at(deadline, self.scans.acquire()).await else {
-            return Err(Rejection::TooManyRequests);
-        };
-        tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a read did not end");
-            Err(Rejection::Internal)
-        })
+        apart(&self.scans, deadline, read).await
     }
 
     pub(super) fn encode_outcome(&self, outcome: Outcome) -> Result<Bytes, Rejection> {
@@ -215,6 +221,21 @@ impl Service {
             Outcome::Refused(error) => Err(error.into_error().into()),
         }
     }
+}
+
+/// Does a long read in a thread of its own, when there is a place for it.
+pub(super) async fn apart<T: Send + 'static>(
+    scans: &Semaphore,
+    deadline: Instant,
+    read: impl FnOnce() -> Result<T, Rejection> + Send + 'static,
+) -> Result<T, Rejection> {
+    let Ok(Ok(_place)) = tokio::time::timeout_at(deadline, scans.acquire()).await else {
+        return Err(Rejection::TooManyRequests);
+    };
+    tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a read did not end");
+        Err(Rejection::Internal)
+    })
 }
 
 /// Whether a read is sure to touch few keys. A count touches none beyond the index.

@@ -11,12 +11,14 @@ mod lease;
 mod maintenance;
 mod members;
 pub(crate) mod plan;
+mod recipes;
 mod space;
 mod standing;
 mod watch;
 mod watch_rights;
 
 pub(crate) use backup::Backup;
+pub(crate) use recipes::Observation;
 pub(crate) use watch::WatchSession;
 
 use crate::admission::Admission;
@@ -46,13 +48,14 @@ pub(crate) struct Service {
     admission: Admission,
     metrics: Metrics,
     /// Places for reads of many keys.
-    scans: Semaphore,
+    scans: Arc<Semaphore>,
     /// Places for backups.
     backups: Arc<Semaphore>,
     /// Places for connections.
     connections: Arc<Semaphore>,
     watches: WatchHub,
     leases: lease::Leases,
+    claims: recipes::Claims,
     tokens: Arc<Tokens>,
     /// What tells the tokens of new ones.
     _token_feed: AuthFeed,
@@ -89,6 +92,7 @@ impl Service {
         Self {
             watches,
             leases,
+            claims: recipes::Claims::new(options.claims_bytes_max),
             tokens,
             _token_feed: token_feed,
             passwords: Passwords::new(options.bcrypt_cost),
@@ -98,7 +102,7 @@ impl Service {
             stopping: watch_channel::Sender::new(false),
             admission: Admission::new(options.pending_bytes_max, options.pending_count_max),
             metrics: Metrics::default(),
-            scans: Semaphore::new(options.scans_count_max),
+            scans: Arc::new(Semaphore::new(options.scans_count_max)),
             backups: Arc::new(Semaphore::new(options.backups_count_max)),
             connections: Arc::new(Semaphore::new(options.connections_count_max)),
             node,
@@ -188,22 +192,22 @@ impl Service {
             Method::RoleDelete => self.change(auth::role_delete, asked(message)).await,
             Method::RoleGrantPermission => self.change(auth::role_permit, asked(message)).await,
             Method::RoleRevokePermission => self.change(auth::role_forbid, asked(message)).await,
+            Method::Unlock => step(Box::pin(self.unlock(asked(message))).await),
+            Method::Proclaim => step(Box::pin(self.proclaim(asked(message))).await),
+            Method::Leader => step(Box::pin(self.leader(asked(message))).await),
+            Method::Resign => step(Box::pin(self.resign(asked(message))).await),
+            // These may wait: see `call_long`.
+            Method::Lock
+            | Method::Campaign
             // Streams are no calls: see `grpc::stream`, `http::gateway`.
-            Method::Watch
+            | Method::Watch
             | Method::LeaseKeepAlive
             | Method::Snapshot
             | Method::RangeStream
             | Method::Observe
             | Method::HealthWatch
             | Method::Reflection
-            | Method::ReflectionAlpha
-            // These are not built yet.
-            | Method::Lock
-            | Method::Unlock
-            | Method::Campaign
-            | Method::Proclaim
-            | Method::Leader
-            | Method::Resign => Err(Rejection::not_served(method)),
+            | Method::ReflectionAlpha => Err(Rejection::not_served(method)),
         }
     }
 
@@ -305,6 +309,11 @@ impl Service {
     fn origin(&self) -> Origin {
         Origin::of(&self.node)
     }
+}
+
+/// The answer of a lock or an election, of which a step may have been refused.
+fn step(answer: Result<Bytes, Rejection>) -> Result<Bytes, Rejection> {
+    answer.map_err(Rejection::of_step)
 }
 
 /// How long a request may still take.

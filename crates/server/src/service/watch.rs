@@ -3,13 +3,17 @@
 
 use super::watch_rights::WatchRights;
 use super::{Origin, Service};
+use crate::auth::Tokens;
 use crate::caller::Caller;
 use crate::errors::Rejection;
 use bytes::Bytes;
 use prost::Message;
 use quorate::Node;
-use quorate_kv::EngineError;
-use quorate_kv::watch::{Pulled, WatchRequest, WatchRequestKind, WatchResponse, WatchStream};
+use quorate_kv::watch::{
+    Pulled, WatchCreateRequest, WatchHub, WatchRequest, WatchRequestKind, WatchResponse,
+    WatchStream,
+};
+use quorate_kv::{EngineError, Reader};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -59,20 +63,62 @@ impl Service {
     /// The session of a stream of watches. If the client requires a leader, the session ends
     /// without one.
     pub(crate) fn watch_session(&self, requires_leader: bool, caller: &Caller) -> WatchSession {
+        self.sights().session(WatchRights::new(self, caller), requires_leader)
+    }
+
+    /// What it takes to begin a session later.
+    pub(super) fn sights(&self) -> Sights {
+        Sights {
+            watches: self.watches.clone(),
+            reader: self.reader.clone(),
+            node: self.node.clone(),
+            tokens: Arc::clone(&self.tokens),
+            stopping: self.stopping.subscribe(),
+            leader_known: self.leader_known.subscribe(),
+            rights_changed: self.rights_changed.subscribe(),
+            progress_interval: self.options.watch_progress_interval,
+            leaderless_timeout: self.options.leaderless_timeout,
+            unread_count_max: self.options.watch_unread_count_max,
+        }
+    }
+}
+
+/// What it takes to begin sessions of watches.
+pub(super) struct Sights {
+    watches: WatchHub,
+    reader: Reader,
+    node: Node,
+    tokens: Arc<Tokens>,
+    stopping: watch_channel::Receiver<bool>,
+    leader_known: watch_channel::Receiver<bool>,
+    rights_changed: watch_channel::Receiver<()>,
+    progress_interval: Duration,
+    leaderless_timeout: Duration,
+    unread_count_max: usize,
+}
+
+impl Sights {
+    /// A session of somebody who is known by name, or by none.
+    pub(super) fn session_of(&self, user: Option<Arc<str>>, requires_leader: bool) -> WatchSession {
+        let rights = WatchRights::of_user(self.reader.clone(), Arc::clone(&self.tokens), user);
+        self.session(rights, requires_leader)
+    }
+
+    fn session(&self, rights: WatchRights, requires_leader: bool) -> WatchSession {
         let woken = Arc::new(Notify::new());
         let signal = Arc::clone(&woken);
         WatchSession {
             stream: self.watches.stream(move || signal.notify_one()),
-            rights: WatchRights::new(self, caller),
+            rights,
             woken,
-            ticks: ticks(self.options.watch_progress_interval),
-            stopping: self.stopping.subscribe(),
+            ticks: ticks(self.progress_interval),
+            stopping: self.stopping.clone(),
             node: self.node.clone(),
-            leader_known: self.leader_known.subscribe(),
-            rights_changed: self.rights_changed.subscribe(),
+            leader_known: self.leader_known.clone(),
+            rights_changed: self.rights_changed.clone(),
             leaderless: None,
-            leaderless_timeout: requires_leader.then_some(self.options.leaderless_timeout),
-            unread_count_max: self.options.watch_unread_count_max,
+            leaderless_timeout: requires_leader.then_some(self.leaderless_timeout),
+            unread_count_max: self.unread_count_max,
         }
     }
 }
@@ -114,14 +160,21 @@ impl WatchSession {
     /// Takes a request, as the protobuf message that the client sent.
     pub(crate) fn request(&mut self, message: Bytes) -> Result<(), Rejection> {
         let request = WatchRequest::decode(message)?;
-        if let Some(WatchRequestKind::Create(create)) = &request.kind
-            && let Err(reason) = self.rights.admit(create)
-        {
-            self.stream.refuse(reason);
-            return Ok(());
+        match &request.kind {
+            Some(WatchRequestKind::Create(create)) => self.create(create),
+            Some(WatchRequestKind::Cancel(_) | WatchRequestKind::Progress(_)) | None => {
+                self.stream.request(request);
+            }
         }
-        self.stream.request(request);
         Ok(())
+    }
+
+    /// Begins a watch, or says why not; either comes in its turn.
+    pub(super) fn create(&mut self, create: &WatchCreateRequest) {
+        match self.rights.admit(create) {
+            Ok(()) => self.stream.create(create),
+            Err(reason) => self.stream.refuse(reason),
+        }
     }
 
     /// What the client is told next; if it cannot take anything now (`can_send`), only an end of

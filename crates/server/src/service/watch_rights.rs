@@ -33,6 +33,12 @@ impl WatchRights {
         }
     }
 
+    /// Of somebody whose name is known already.
+    pub(super) fn of_user(reader: Reader, tokens: Arc<Tokens>, user: Option<Arc<str>>) -> Self {
+        let seen = reader.auth();
+        Self { reader, tokens, token: None, user, seen }
+    }
+
     /// Whether a watch may begin, or what its client is told. The keys are taken as they were sent.
     pub(super) fn admit(&mut self, request: &WatchCreateRequest) -> Result<(), String> {
         let auth = self.reader.auth();

@@ -18,7 +18,7 @@ use expiry::LeaseTimes;
 use prost::Message;
 use quorate_etcd_api::etcdserverpb as pb;
 use quorate_kv::lease::TTL_SECONDS_MAX;
-use quorate_kv::lease::api::{LeaseGrantRequest, LeaseRenewRequest};
+use quorate_kv::lease::api::{LeaseGrantRequest, LeaseGrantResponse, LeaseRenewRequest};
 use quorate_kv::{Access, Command, CommandKind, CommandTag, OpError, Outcome, Reader};
 use renewals::{Renewals, Renewed, Waiting};
 use std::hash::{BuildHasher, RandomState};
@@ -32,7 +32,7 @@ const BATCHES_COUNT_MAX: usize = 4;
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long to wait before something that failed is tried again.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// How many ids are tried for a lease whose client leaves the choice to us. One suffices.
 const ID_TRIES_MAX: usize = 8;
@@ -57,12 +57,23 @@ impl Service {
         deadline: Instant,
         access: &Access,
     ) -> Result<Bytes, Rejection> {
-        let message_bytes = message.len();
         let request = LeaseGrantRequest::decode(message)?;
+        let mut response = self.granted(request, deadline, access).await?;
+        self.origin().complete(&mut response.header);
+        Ok(frame::encode(&response))
+    }
+
+    /// Grants a lease, with an id of our choice if the request has none.
+    pub(super) async fn granted(
+        &self,
+        request: LeaseGrantRequest,
+        deadline: Instant,
+        access: &Access,
+    ) -> Result<LeaseGrantResponse, Rejection> {
         if request.ttl > TTL_SECONDS_MAX {
             return Err(Rejection::LeaseTtlTooLarge);
         }
-        self.check_space(message_bytes, deadline).await?;
+        self.check_space(request.encoded_len(), deadline).await?;
         let ttl = request.ttl.max(self.options.lease_ttl_seconds_min);
         let mut tries = if request.id == 0 { ID_TRIES_MAX } else { 1 };
         loop {
@@ -74,10 +85,11 @@ impl Service {
             match outcome {
                 Err(Rejection::Op(OpError::LeaseExists)) if tries > 0 => {}
                 Err(rejection) => return Err(rejection),
-                Ok(outcome) => {
+                Ok(Outcome::LeaseGrant(response)) => {
                     self.metrics.lease_granted();
-                    return self.encode_outcome(outcome);
+                    return Ok(response);
                 }
+                Ok(_) => return Err(Rejection::Internal),
             }
         }
     }

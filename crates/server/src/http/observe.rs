@@ -1,0 +1,32 @@
+//! The JSON gateway's election that is observed: one request, then a line of JSON for each change for
+//! as long as the client listens, in etcd's form. Must not know what an election is.
+
+use super::gateway;
+use super::lines::{Line, last_line, line_of};
+use crate::caller::Caller;
+use crate::errors::Rejection;
+use crate::service::{Observation, Service};
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream};
+use prost::Message;
+use quorate_etcd_api::v3electionpb::LeaderRequest;
+
+/// Begins a stream.
+pub(super) async fn begin(
+    service: &Service,
+    body: &[u8],
+    caller: &Caller,
+) -> Result<BoxStream<'static, Bytes>, Rejection> {
+    let request: LeaderRequest = gateway::from_json(body).map_err(Rejection::JsonMalformed)?;
+    let request = request.encode_to_vec().into();
+    let observation = service.observe(request, caller, false).await?;
+    Ok(Box::pin(stream::unfold(Some(observation), next_line)))
+}
+
+async fn next_line(observation: Option<Observation>) -> Option<(Bytes, Option<Observation>)> {
+    let mut observation = observation?;
+    Some(match observation.next().await {
+        Ok(result) => (line_of(&Line { result }), Some(observation)),
+        Err(rejection) => (last_line(&rejection), None),
+    })
+}
