@@ -436,7 +436,7 @@ async fn open(server: &Server, token: &str, path: &str, body: &str) -> Lines {
     let mut stream = server.connect().await;
     let length = body.len();
     let request = format!(
-        "POST {path} HTTP/1.1\r\nhost: test\r\nauthorization: {token}\r\n\
+        "POST {path} HTTP/1.1\r\nhost: test\r\nauthorization: {token}\r\nconnection: close\r\n\
          content-length: {length}\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -28,7 +28,7 @@ pub(super) async fn respond(
     service: &Service,
     peer: &PeerIdentity,
     head: &Parts,
-    body: &[u8],
+    body: Bytes,
 ) -> Response<Content> {
     let Some(method) = Method::from_gateway_path(head.uri.path()) else {
         return pages::plain(StatusCode::NOT_FOUND, "Not Found\n").map(Content::Whole);
@@ -43,7 +43,7 @@ pub(super) async fn respond(
             let way = Way { service, method, caller: &caller };
             call(way, body).await.map(|json| Content::Whole(json.into()))
         }
-        Form::ServerStream | Form::Bidi => stream(service, method, body, &caller).await,
+        Form::ServerStream | Form::Bidi => stream(service, method, &body, &caller).await,
     };
     match outcome {
         Ok(content) => success(content),
@@ -107,9 +107,8 @@ fn success<B>(body: B) -> Response<B> {
     response
 }
 
-/// Carries out a method of one message each way. Those that are not built yet are here too: they
-/// are refused by the service, as by gRPC.
-async fn call(way: Way<'_>, json: &[u8]) -> Result<Vec<u8>, Rejection> {
+/// Carries out a method of one message each way.
+async fn call(way: Way<'_>, json: Bytes) -> Result<Vec<u8>, Rejection> {
     macro_rules! translate {
         ($request:ident, $response:ident) => {
             translate::<messages::$request, messages::$response>(way, json).await
@@ -179,21 +178,23 @@ async fn call(way: Way<'_>, json: &[u8]) -> Result<Vec<u8>, Rejection> {
     }
 }
 
-async fn translate<Q, A>(way: Way<'_>, json: &[u8]) -> Result<Vec<u8>, Rejection>
+async fn translate<Q, A>(way: Way<'_>, json: Bytes) -> Result<Vec<u8>, Rejection>
 where
     Q: Message + DeserializeOwned + Default,
     A: Message + Serialize + Default,
 {
     let Way { service, method, caller } = way;
-    let request: Q = from_json(json).map_err(Rejection::JsonMalformed)?;
+    let request: Q = from_json(&json).map_err(Rejection::JsonMalformed)?;
     let message: Bytes = request.encode_to_vec().into();
+    // The answer may be long in coming.
+    drop((json, request));
     let limit = service.options().message_bytes_max();
     if message.len() > limit {
         return Err(Rejection::MessageTooLarge { size: message.len(), limit });
     }
     let deadline = service.deadline(method, None);
     let answer = if method.form() == Form::LongUnary {
-        service.call_long(method, message, deadline, caller, false).await?
+        Box::pin(service.call_long(method, message, deadline, caller, false)).await?
     } else {
         service.call(method, message, deadline, caller).await?
     };

@@ -74,7 +74,7 @@ async fn route(
         return pages::not_found().map(Content::Whole);
     }
     if path.starts_with("/v3/") || path.starts_with("/v3beta/") {
-        return gateway::respond(service, peer, head, &body).await;
+        return gateway::respond(service, peer, head, body).await;
     }
     page(service, head).await.map(Content::Whole)
 }

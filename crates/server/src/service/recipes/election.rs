@@ -2,8 +2,8 @@
 //! not know how a line is kept.
 
 use super::Long;
-use super::requests::{Line, leave, replace, wire_header, wire_key};
-use super::turn::{Wish, wait};
+use super::requests::{Entry, Line, leave, replace, wire_header, wire_key};
+use super::turn::{Turn, Wish, wait};
 use crate::errors::{RecipeRejection, Rejection};
 use crate::grpc::frame;
 use crate::service::Service;
@@ -18,25 +18,30 @@ use tokio::time::Instant;
 impl Service {
     pub(super) async fn campaign(&self, long: Long<'_>) -> Result<Bytes, Rejection> {
         let Long { message, place, access, requires_leader } = long;
-        let pb::CampaignRequest { name, lease, value } = pb::CampaignRequest::decode(message)?;
+        let request = pb::CampaignRequest::decode(message)?;
+        let pb::CampaignRequest { mut name, lease, value } = request;
+        // A slice keeps all of the message, and so does who waits.
+        name = Bytes::copy_from_slice(&name);
         let wish = Wish { line: Line::of(&name), lease, value };
-        let turn = self.take_place(&wish, access, place).await?;
-        let (key, rev) = (turn.claim.key(), turn.entry.revision);
-        if turn.entry.found.as_ref().is_some_and(|found| *found != wish.value) {
+        let Turn { claim, entry, lease } = self.take_place(&wish, access, place).await?;
+        let Wish { line, value, .. } = wish;
+        let Entry { header, revision: rev, found, is_first } = entry;
+        if found.is_some_and(|found| found != value) {
             let deadline = Instant::now() + self.options.request_timeout;
-            let request = replace(key, rev, wish.value.clone(), turn.lease);
+            let request = replace(claim.key(), rev, value, lease);
             self.proclaimed(&request, deadline, access).await?;
+        } else {
+            drop(value);
         }
-        if !turn.entry.is_first {
+        if !is_first {
             let party = self.party(access, requires_leader);
-            let if_lost = || RecipeRejection::NotLeader;
-            wait(&party, &wish.line, &turn.claim, rev, if_lost).await?;
+            wait(&party, &line, &claim, rev, || RecipeRejection::NotLeader).await?;
         }
-        turn.claim.won();
+        claim.won();
         // As in etcd: of the entry into the line, however long ago that was.
-        let mut header = Some(turn.entry.header);
+        let mut header = Some(header);
         self.origin().complete(&mut header);
-        let leader = pb::LeaderKey { name, key: key.clone(), rev, lease: turn.lease };
+        let leader = pb::LeaderKey { name, key: claim.key().clone(), rev, lease };
         let header = header.map(wire_header);
         Ok(frame::encode(&pb::CampaignResponse { header, leader: Some(leader) }))
     }

@@ -18,6 +18,8 @@ impl Service {
         let Long { message, place, access, requires_leader } = long;
         let pb::LockRequest { name, lease } = pb::LockRequest::decode(message)?;
         let wish = Wish { line: Line::of(&name), lease, value: Bytes::new() };
+        // It keeps all of the message, and would wait with us.
+        drop(name);
         let turn = self.take_place(&wish, access, place).await?;
         let mut header = Some(turn.entry.header);
         if !turn.entry.is_first {

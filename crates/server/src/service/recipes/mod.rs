@@ -58,9 +58,9 @@ impl Service {
             }
             Err(Rejection::not_served(method))
         };
-        let called = tokio::time::timeout_at(deadline, call).await;
-        let called = called.unwrap_or_else(|_| Err(RecipeRejection::DeadlinePassed.into()));
-        called.map_err(Rejection::of_step)
+        let in_time = tokio::time::timeout_at(deadline, call).await;
+        let outcome = in_time.unwrap_or_else(|_| Err(RecipeRejection::DeadlinePassed.into()));
+        outcome.map_err(Rejection::of_step)
     }
 
     /// Returns when nobody waits any more, and whoever gave up has left the line.

@@ -103,15 +103,12 @@ impl Observation {
     /// Who leads, as it was read.
     fn found(&mut self, found: RangeResponse) {
         let header = found.header.unwrap_or_default();
-        match found.kvs.into_iter().next() {
-            Some(leader) => self.follow(header, leader),
-            None => {
-                let Line { from: key, end: range_end } = self.line.clone();
-                let unwanted = Some(WatchFilter::NoDelete);
-                let watched = Watched { key, range_end, unwanted };
-                self.stage = Stage::Vacant(self.party.watch(vec![watched], header.revision));
-            }
+        if let Some(leader) = found.kvs.into_iter().next() {
+            return self.follow(header, leader);
         }
+        let Line { from: key, end: range_end } = self.line.clone();
+        let watched = Watched { key, range_end, unwanted: Some(WatchFilter::NoDelete) };
+        self.stage = Stage::Vacant(self.party.watch(vec![watched], header.revision));
     }
 
     /// Somebody leads where nobody did: the first who came.

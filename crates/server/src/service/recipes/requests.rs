@@ -134,14 +134,14 @@ impl Entry {
     pub(super) fn of(answer: TxnResponse) -> Option<Self> {
         let header = answer.header?;
         let mut responses = answer.responses.into_iter();
-        let (own, first) = (responses.next()?, only_key(responses.next()?)?);
+        let (own, first) = (responses.next()?, keys_of(responses.next()?)?);
         let (revision, found) = if answer.succeeded {
             (header.revision, None)
         } else {
-            let own = only_key(own)??;
+            let own = keys_of(own)?.pop()?;
             (own.create_revision, Some(own.value))
         };
-        let is_first = first.is_none_or(|first| first.create_revision == revision);
+        let is_first = first.iter().all(|first| first.create_revision == revision);
         Some(Self { header, revision, found, is_first })
     }
 }
@@ -161,16 +161,16 @@ impl Place {
     pub(super) fn of(answer: TxnResponse, revision: i64) -> Option<Self> {
         let header = answer.header?;
         let mut responses = answer.responses.into_iter();
-        let (own, before) = (only_key(responses.next()?)?, only_key(responses.next()?)?);
-        let is_kept = own.is_some_and(|own| own.create_revision == revision);
-        Some(Self { header, is_kept, before: before.map(|before| before.key) })
+        let (own, mut before) = (keys_of(responses.next()?)?, keys_of(responses.next()?)?);
+        let is_kept = own.iter().any(|own| own.create_revision == revision);
+        Some(Self { header, is_kept, before: before.pop().map(|before| before.key) })
     }
 }
 
-/// The key in the answer to a range of at most one, if there was one; `None` if it is another answer.
-fn only_key(answer: ResponseOp) -> Option<Option<KeyValue>> {
+/// The keys in the answer to a range, of which there is one at most; `None` if it is another answer.
+fn keys_of(answer: ResponseOp) -> Option<Vec<KeyValue>> {
     match answer.response? {
-        Response::Range(range) => Some(range.kvs.into_iter().next()),
+        Response::Range(range) => Some(range.kvs),
         Response::Put(_) | Response::DeleteRange(_) | Response::Txn(_) => None,
     }
 }
