@@ -102,8 +102,7 @@ fn main() -> ExitCode {
 const SERVE: &str = "serve";
 
 fn serve_command() -> clap::Command {
-    let command = <serve::Flags as clap::Args>::augment_args(clap::Command::new(SERVE));
-    serve::with_variables(command)
+    <serve::Flags as clap::Args>::augment_args(clap::Command::new(SERVE))
 }
 
 fn run_verb(words: &[OsString]) -> ExitCode {

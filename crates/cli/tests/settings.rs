@@ -259,7 +259,9 @@ fn the_version_has_etcds_lines_under_both_names() {
     }
     let (code, said) = run(&node, &etcd, &["-h"], &[]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("Usage: etcd") && said.contains("[env: ETCD_INITIAL_CLUSTER]"), "{said}");
+    for words in ["Usage: etcd", "[env: ETCD_INITIAL_CLUSTER]", "NAME.etcd] [env: ETCD_DATA_DIR]"] {
+        assert!(said.contains(words), "expected `{words}` in {said}");
+    }
 }
 
 #[test]

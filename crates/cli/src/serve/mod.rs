@@ -73,7 +73,7 @@ pub(crate) fn run(
     words: &[OsString],
     command: clap::Command,
 ) -> anyhow::Result<()> {
-    let mut command = manners(program, command);
+    let mut command = with_variables(manners(program, command));
     match given::settle(program, words, std::env::vars_os())? {
         Asked::Help => Ok(command.print_help()?),
         Asked::Version => Ok(crate::output::text(&Program::version_text())?),
