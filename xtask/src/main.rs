@@ -13,6 +13,7 @@ mod servers;
 mod source;
 mod tidy;
 mod torture;
+mod versions;
 mod zoo;
 
 use clap::{Parser, Subcommand};

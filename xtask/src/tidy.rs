@@ -3,6 +3,7 @@
 
 use crate::arrows;
 use crate::source::{self, SourceFile};
+use crate::versions;
 use anyhow::bail;
 use std::path::Path;
 
@@ -20,6 +21,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     let files = source::files(root)?;
     let mut breaches: Vec<String> = files.iter().flat_map(breaches_of).collect();
     breaches.extend(arrows::differences(root)?);
+    breaches.extend(versions::differences(root)?);
     for breach in &breaches {
         println!("{breach}");
     }
