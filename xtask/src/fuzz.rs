@@ -38,7 +38,7 @@ const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-l
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Only this target
-    #[arg(long)]
+    #[arg(long, value_parser = TARGETS)]
     target: Option<String>,
     /// Seconds for each target
     #[arg(long, default_value_t = 60)]
@@ -105,4 +105,21 @@ fn fuzz(program: &Path, folder: &Path, target: &str, options: &Options) -> anyho
     let mut merge = Command::new(program);
     merge.env("QUORATE_FUZZ_TARGET", target).args(["-set_cover_merge=1", "-verbosity=0"]);
     succeed(merge.args([&corpus, &grown]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Args;
+
+    #[test]
+    fn a_target_that_does_not_exist_is_refused_with_those_that_do() {
+        let parse = |target: &str| {
+            let command = Options::augment_args(clap::Command::new("fuzz"));
+            command.try_get_matches_from(["fuzz", "--target", target])
+        };
+        assert!(TARGETS.iter().all(|target| parse(target).is_ok()));
+        let refused = parse("nonsense").unwrap_err().to_string();
+        assert!(refused.contains("nonsense") && refused.contains("log_mark"), "{refused}");
+    }
 }
