@@ -5,6 +5,9 @@ use crate::ci::{cargo, succeed};
 use std::path::Path;
 use std::process::Command;
 
+/// `Bounds::STATES_MAX` of the explorer, which numbers states with 32 bits.
+const STATES_MAX: u64 = (1 << 32) - 2;
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Voters
@@ -35,7 +38,11 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 100)]
     depth: u32,
     /// States after which the search stops; each costs about 70 bytes
-    #[arg(long, default_value_t = 10_000_000)]
+    #[arg(
+        long,
+        default_value_t = 10_000_000,
+        value_parser = clap::value_parser!(u64).range(1..=STATES_MAX)
+    )]
     states: u64,
     /// Compares what servers with equal hashes do, as far as it is computed
     #[arg(long)]

@@ -30,6 +30,18 @@ fn bounds(arguments: impl Iterator<Item = String>) -> Result<Bounds, String> {
             _ => return Err(unknown()),
         }
     }
+    within_limits(bounds)
+}
+
+/// What the explorer can count.
+fn within_limits(bounds: Bounds) -> Result<Bounds, String> {
+    if !(2..=Bounds::NODES_MAX).contains(&bounds.nodes) {
+        return Err(format!("expected 2 to {} nodes, found {}", Bounds::NODES_MAX, bounds.nodes));
+    }
+    if bounds.states_max > Bounds::STATES_MAX {
+        let (limit, found) = (Bounds::STATES_MAX, bounds.states_max);
+        return Err(format!("expected at most {limit} states, found {found}"));
+    }
     Ok(bounds)
 }
 
@@ -80,12 +92,15 @@ fn main() -> ExitCode {
     });
     let Level { depth, states, steps, .. } = report.last;
     let (seconds, rate, memory) = (started.elapsed().as_secs(), rate(states), memory_mib());
-    println!(
-        "{states} states, {steps} steps, depth {depth}, {seconds} s, {rate} states/s, {memory} MiB"
-    );
+    let depth = if report.is_partial {
+        format!("all to depth {}, a part of {depth}", depth.saturating_sub(1))
+    } else {
+        format!("depth {depth}")
+    };
+    println!("{states} states, {steps} steps, {depth}, {seconds} s, {rate} states/s, {memory} MiB");
     match report.found {
         None if report.is_complete => println!("complete: no state within these bounds is left"),
-        None => println!("no violation to this depth"),
+        None => println!("no violation: {depth}"),
         Some(found) => {
             println!("VIOLATION: {}\n{}", found.fault, found.script.join("\n"));
             return ExitCode::FAILURE;

@@ -65,6 +65,16 @@ fn the_same_bounds_give_the_same_report() {
     assert_eq!(run(&bounds), run(&bounds));
 }
 
+#[test]
+fn a_search_that_the_limit_of_states_stops_says_that_its_last_level_is_a_part() {
+    let cut = run(&Bounds { states_max: 5_000, ..Bounds::default() });
+    assert!(cut.is_partial && !cut.is_complete);
+    let levels = |depth| run(&Bounds { depth, ..Bounds::default() });
+    let (all, beyond) = (levels(cut.last.depth - 1), levels(cut.last.depth));
+    assert!(!all.is_partial && !beyond.is_partial);
+    assert!(all.last.states < 5_000 && beyond.last.states > 5_000, "{all:?} {beyond:?}");
+}
+
 /// What is found with this broken, and in how many actions.
 fn found(sabotage: Sabotage) -> (Fault, usize) {
     let bounds = Bounds {

@@ -22,7 +22,8 @@ pub struct Bounds {
     pub transfers: u8,
     /// Actions in one run.
     pub depth: u32,
-    /// States after which the search stops, in the middle of a level.
+    /// States after which the search stops, in the middle of a level; [`Bounds::STATES_MAX`] at
+    /// most.
     pub states_max: u64,
     /// Computes every step anew instead of looking it up, and compares: slow, for tests.
     pub audit: bool,
@@ -49,6 +50,8 @@ pub enum Sabotage {
 impl Bounds {
     /// Voters at most.
     pub const NODES_MAX: u8 = 5;
+    /// States at most: they are numbered with 32 bits.
+    pub const STATES_MAX: u64 = (1 << 32) - 2;
 }
 
 impl Default for Bounds {

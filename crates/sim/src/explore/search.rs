@@ -35,6 +35,8 @@ pub struct Report {
     pub last: Level,
     /// Nothing was left: within the bounds every state has been reached.
     pub is_complete: bool,
+    /// The limit of states ended the search: of the last level only a part was reached.
+    pub is_partial: bool,
     /// What was found to be wrong.
     pub found: Option<Found>,
 }
@@ -83,13 +85,13 @@ pub(super) struct Search<'a> {
 /// servers that differ.
 pub fn explore(bounds: &Bounds, progress: &mut dyn FnMut(&Level)) -> Report {
     assert!((2..=Bounds::NODES_MAX).contains(&bounds.nodes), "2 to 5 voters");
-    assert!(bounds.states_max < u64::from(u32::MAX), "states are numbered with 32 bits");
+    assert!(bounds.states_max <= Bounds::STATES_MAX, "states are numbered with 32 bits");
     let mut search = Search::new(bounds);
     match search.first_world() {
         Ok(world) => search.run(&world, progress),
         Err(fault) => {
             let found = Some(Found { fault, script: Vec::new() });
-            Report { last: search.level(0, 0), is_complete: false, found }
+            Report { last: search.level(0, 0), is_complete: false, is_partial: false, found }
         }
     }
 }
@@ -158,6 +160,7 @@ impl<'a> Search<'a> {
             if !is_complete {
                 progress(&last);
             }
+            let is_partial = matches!(end, Some(End::Full));
             let found = match end {
                 Some(End::Found(found)) => Some(*found),
                 Some(End::Full) => None,
@@ -168,7 +171,7 @@ impl<'a> Search<'a> {
                     continue;
                 }
             };
-            return Report { last, is_complete, found };
+            return Report { last, is_complete, is_partial, found };
         }
     }
 
