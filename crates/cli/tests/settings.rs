@@ -145,16 +145,13 @@ async fn a_node_is_started_by_the_environment_alone() {
 #[tokio::test]
 async fn a_node_is_started_by_a_config_file_alone_and_logs_where_it_says() {
     let mut node = Node::new("by-file");
-    let mut text = String::new();
-    for (setting, value) in node.settings() {
-        text.push_str(&format!("{setting}: '{value}'\n"));
-    }
-    text.push_str(&format!(
-        "log-format: json\nlog-outputs: [{}]\n",
-        node.path("file.log").display()
-    ));
-    text.push_str("watch-progress-notify-interval: 600000000000\n");
-    fs::write(node.path("etcd.conf.yml"), text).unwrap();
+    let settings = node.settings().into_iter();
+    let mut lines: Vec<String> =
+        settings.map(|(setting, value)| format!("{setting}: '{value}'")).collect();
+    lines.push("log-format: json".to_owned());
+    lines.push(format!("log-outputs: [{}]", node.path("file.log").display()));
+    lines.push("watch-progress-notify-interval: 600000000000".to_owned());
+    fs::write(node.path("etcd.conf.yml"), lines.join("\n")).unwrap();
     let mut command = node.command(Path::new(QUORATE));
     command.args(["serve", "--exit-with-parent", "--config-file", "etcd.conf.yml", "--name", "n2"]);
     command.env("ETCD_DATA_DIR", "/none");

@@ -58,7 +58,7 @@ fn value(reader: &Reader, key: &'static str, revision: i64) -> Result<Option<Str
 fn refusal(reader: &Reader, revision: i64) -> OpError {
     match value(reader, "a", revision).unwrap_err() {
         ReadError::Refused(why) => why,
-        other => panic!("{other}"),
+        other @ ReadError::Engine(_) => panic!("{other}"),
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) struct Restore {
     /// Tells clusters with equal addresses apart
     #[arg(long, default_value = "etcd-cluster", value_name = "TOKEN")]
     initial_cluster_token: String,
-    /// Where its peers will reach it [default: as --initial-cluster says, or http://localhost:2380]
+    /// Where its peers will reach it [default: as --initial-cluster says, or `http://localhost:2380`]
     #[arg(long, value_delimiter = ',', value_name = "URL,...")]
     initial_advertise_peer_urls: Vec<HttpUrl>,
     /// How many revisions to leave out, so that no client sees one twice; needs --mark-compacted

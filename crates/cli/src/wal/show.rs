@@ -28,10 +28,10 @@ impl Show {
     pub(super) fn sight(&mut self, sight: &Sight<'_>) {
         match sight {
             Sight::Meta(name, Ok(meta)) => {
-                self.line(|| meta_text(name, meta), || meta_json(name, meta))
+                self.line(|| meta_text(name, meta), || meta_json(name, meta));
             }
             Sight::Meta(name, Err(why)) => {
-                self.line(|| bad_text(name, why), || bad_json(name, why))
+                self.line(|| bad_text(name, why), || bad_json(name, why));
             }
             Sight::Mark(mark) => self.line(|| mark_text(*mark), || mark_json(*mark)),
             Sight::Record(record) if self.takes(record) => {
@@ -39,7 +39,7 @@ impl Show {
             }
             Sight::Record(_) => self.hidden_count += 1,
             Sight::Segment(segment) => {
-                self.line(|| segment_text(segment), || segment_json(segment))
+                self.line(|| segment_text(segment), || segment_json(segment));
             }
         }
     }

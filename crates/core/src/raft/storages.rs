@@ -134,7 +134,9 @@ mod tests {
 
     fn recorded(versions: &[u64]) -> Storages {
         let mut storages = Storages::default();
-        versions.iter().for_each(|version| storages.note_record(*version));
+        for version in versions {
+            storages.note_record(*version);
+        }
         storages
     }
 

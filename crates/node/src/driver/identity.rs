@@ -327,7 +327,7 @@ mod tests {
         let storages = [(id, OWN), (learner, 20)].into();
         let configuration = Configuration { storages, ..Configuration::new(1, members.into()) };
         let mut driver = started(vec![Arc::new(configuration)]);
-        let now = driver.next_deadline().unwrap_or(Time::ZERO).after(Duration::from_secs(60));
+        let now = driver.next_deadline().unwrap_or(Time::ZERO).after(Duration::from_mins(1));
         turn(&mut driver, now, Input::Deadline);
         assert_eq!(driver.raft().leader(), Some(id));
 

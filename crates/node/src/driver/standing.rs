@@ -354,9 +354,9 @@ mod tests {
         assert_eq!((verdict(&standing), standing.older_than), (Verdict::New, Some(two)));
     }
 
-    fn beginning(checksum: u32) -> Option<Beginning> {
+    fn beginning(checksum: u32) -> Beginning {
         let last_included = LogId::new(Term::new(5), LogIndex::new(70));
-        Some(Beginning { last_included, checksum })
+        Beginning { last_included, checksum }
     }
 
     /// One that answers to disk 7, and has no past.
@@ -368,18 +368,19 @@ mod tests {
 
     #[test]
     fn founders_that_begin_with_a_backup_wait_until_all_begin_with_the_same() {
-        let own = OwnDisk { storage_id: 7, era: 2, is_proven: false, beginning: beginning(1) };
+        let own =
+            OwnDisk { storage_id: 7, era: 2, is_proven: false, beginning: Some(beginning(1)) };
         let mut standing = Standing::new(own);
         let two = NodeId::new(2);
         let verdict = |standing: &Standing| standing.verdict(ME, false, &founders(2, 0));
-        for other in [None, beginning(2)] {
+        for other in [None, Some(beginning(2))] {
             assert!(!standing.hears(two, &answer(other)));
             assert_eq!(verdict(&standing), waits(&[2]));
             assert_eq!(standing.unlike, [two].into());
         }
         let asks = Introduction { answers: None, ..answer(None) };
         assert!(!standing.hears(two, &asks), "it was heard already: asking again would never end");
-        assert!(!standing.hears(two, &answer(beginning(1))));
+        assert!(!standing.hears(two, &answer(Some(beginning(1)))));
         assert_eq!((verdict(&standing), standing.unlike.len()), (Verdict::Prove, 0));
         assert!(!standing.hears(two, &answer(None)), "its folder was emptied again");
         assert_eq!(verdict(&standing), waits(&[2]));
@@ -389,7 +390,7 @@ mod tests {
     fn who_begins_with_nothing_has_lost_what_the_others_begin_with() {
         let own = OwnDisk { storage_id: 7, era: 2, is_proven: false, beginning: None };
         let mut standing = Standing::new(own);
-        standing.hears(NodeId::new(2), &answer(beginning(1)));
+        standing.hears(NodeId::new(2), &answer(Some(beginning(1))));
         assert_eq!(standing.verdict(ME, false, &founders(2, 0)), Verdict::New);
     }
 }
