@@ -256,3 +256,45 @@ fn newest_slot(salt: u32, file: &Bytes) -> Option<(u64, Watermark)> {
         .flatten()
         .max_by_key(|(sequence, _)| *sequence)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_believed_whole_or_not_at_all() {
+        let identity = Identity { cluster_id: 1, node_id: NodeId::new(2), storage_id: 3 };
+        let header = encode_header(&identity);
+        let found = |header: &[u8]| identity_of(Path::new("mark"), Bytes::copy_from_slice(header));
+        assert!(matches!(found(&header), Ok(Some(found)) if found == identity));
+        // Behind the kind and the version, which say more.
+        for place in PREFIX_SIZE..header.len() {
+            let mut damaged = header.clone();
+            if let Some(byte) = damaged.get_mut(place) {
+                *byte ^= 1;
+            }
+            assert!(matches!(found(&damaged), Ok(None)), "{place}");
+            assert!(matches!(found(header.get(..place).unwrap_or_default()), Ok(None)), "{place}");
+        }
+    }
+
+    #[test]
+    fn the_slots_take_turns_where_the_format_has_them() {
+        for sequence in [0, 2, 1 << 40] {
+            assert_eq!(slot_start(sequence), BLOCK_BYTES);
+            assert_eq!(slot_start(sequence + 1), 2 * BLOCK_BYTES);
+        }
+    }
+
+    #[test]
+    fn a_slot_of_another_folder_says_nothing() {
+        let salts = [1, 2].map(|storage_id| {
+            salt_of(&Identity { cluster_id: 1, node_id: NodeId::new(2), storage_id })
+        });
+        let last_log = LogId::new(Term::new(3), LogIndex::new(4));
+        let watermark = Watermark { era: 1, generation: 2, segment: 1, position: 4096, last_log };
+        let slot = Bytes::from(watermark.encode(salts[0], 5));
+        assert_eq!(Watermark::decode(salts[0], slot.clone()), Some((5, watermark)));
+        assert_eq!(Watermark::decode(salts[1], slot), None);
+    }
+}

@@ -213,3 +213,27 @@ fn a_new_folder_is_unproven_until_that_is_noted_for_good() {
     assert_eq!((wal.standing(), wal.era()), (Standing::Proven, 3));
     assert_eq!(recovered.last_log, id(1, 3));
 }
+
+#[test]
+fn a_log_knows_what_it_was_created_after_as_long_as_it_starts_there() {
+    let after = |last_included| {
+        let dir = tempfile::tempdir().unwrap();
+        let base = SnapshotMeta { last_included, configuration: configuration(1) };
+        let options = WalOptions::default();
+        let begun = Wal::create(Arc::new(RealDisk), dir.path(), options, identity(), base);
+        (dir, begun.unwrap().0)
+    };
+    let (_dir, mut wal) = after(LogId::ORIGIN);
+    wal.persist(&[commands(1, 1..=2)]).unwrap();
+    assert_eq!(wal.created_after(), None);
+
+    let (dir, mut wal) = after(id(5, 7));
+    wal.persist(&[commands(6, 8..=9)]).unwrap();
+    assert_eq!(wal.created_after(), Some(id(5, 7)));
+    drop(wal);
+    let (mut wal, _) = open(dir.path());
+    assert_eq!(wal.created_after(), Some(id(5, 7)));
+    let base = SnapshotMeta { last_included: id(6, 20), configuration: configuration(2) };
+    wal.persist(&[Persist { reset: Some(base), ..Persist::default() }]).unwrap();
+    assert_eq!(wal.created_after(), None, "it starts elsewhere now");
+}
