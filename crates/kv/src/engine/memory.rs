@@ -144,6 +144,7 @@ impl EngineView for Content {
             to: to.map(Bytes::copy_from_slice),
             direction,
             chunk: Vec::new(),
+            chunk_count: 2,
             row: None,
         }))
     }
@@ -157,22 +158,25 @@ struct MemoryCursor {
     direction: Direction,
     /// The rows ahead, the next one last.
     chunk: Vec<(Bytes, Bytes)>,
+    /// How many to take next: most cursors are asked for a row or two.
+    chunk_count: usize,
     row: Option<(Bytes, Bytes)>,
 }
 
 impl MemoryCursor {
-    const CHUNK_COUNT: usize = 64;
+    const CHUNK_COUNT_MAX: usize = 64;
 
     fn refill(&mut self) {
         if self.to.as_ref().is_some_and(|to| *to <= self.from) {
             return;
         }
-        let from = self.from.clone();
+        let (from, count) = (self.from.clone(), self.chunk_count);
+        self.chunk_count = (count * 2).min(Self::CHUNK_COUNT_MAX);
         let taken: Vec<(Bytes, Bytes)> = match (self.to.clone(), self.direction) {
-            (Some(to), Direction::Forward) => take(self.map.range(from..to)),
-            (None, Direction::Forward) => take(self.map.range(from..)),
-            (Some(to), Direction::Backward) => take(self.map.range(from..to).rev()),
-            (None, Direction::Backward) => take(self.map.range(from..).rev()),
+            (Some(to), Direction::Forward) => take(count, self.map.range(from..to)),
+            (None, Direction::Forward) => take(count, self.map.range(from..)),
+            (Some(to), Direction::Backward) => take(count, self.map.range(from..to).rev()),
+            (None, Direction::Backward) => take(count, self.map.range(from..).rev()),
         };
         if let Some((last, _)) = taken.last() {
             match self.direction {
@@ -185,8 +189,11 @@ impl MemoryCursor {
     }
 }
 
-fn take<'a>(rows: impl Iterator<Item = (&'a Bytes, &'a Bytes)>) -> Vec<(Bytes, Bytes)> {
-    rows.take(MemoryCursor::CHUNK_COUNT).map(|(key, value)| (key.clone(), value.clone())).collect()
+fn take<'a>(
+    count: usize,
+    rows: impl Iterator<Item = (&'a Bytes, &'a Bytes)>,
+) -> Vec<(Bytes, Bytes)> {
+    rows.take(count).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// The lowest key above `key`.

@@ -10,8 +10,10 @@ use quorate_core::{LogIndex, NodeId};
 use std::collections::BTreeMap;
 use std::io;
 
-/// How often the states are compared while the world goes on, in steps.
+/// How often the states are compared while the world goes on, in steps, and how much less often for
+/// every thousand entries that have been applied: each comparison reads all that the states hold.
 const COMPARE_EVERY_STEPS: u64 = 1000;
+const COMPARE_LATER_STEPS: u64 = 30_000;
 
 /// How many states are remembered.
 const REMEMBERED_MAX: usize = 1000;
@@ -19,6 +21,8 @@ const REMEMBERED_MAX: usize = 1000;
 /// What the state of some node was once it had applied up to an index.
 #[derive(Debug, Default)]
 pub(super) struct States {
+    /// The step that is the next to compare at.
+    due: u64,
     seen: BTreeMap<LogIndex, (NodeId, u64)>,
 }
 
@@ -39,7 +43,13 @@ impl States {
 impl<A: Application> Cluster<A> {
     /// Compares the states now and then.
     pub(super) fn compare_states_sometimes(&mut self) -> Result<(), Breach> {
-        if self.steps.is_multiple_of(COMPARE_EVERY_STEPS) { self.compare_states() } else { Ok(()) }
+        if self.steps < self.states.due.max(COMPARE_EVERY_STEPS) {
+            return Ok(());
+        }
+        let thousands = self.safety.last_committed().get() / 1000;
+        let pause = COMPARE_EVERY_STEPS + thousands * COMPARE_LATER_STEPS;
+        self.states.due = (self.steps / COMPARE_EVERY_STEPS) * COMPARE_EVERY_STEPS + pause;
+        self.compare_states()
     }
 
     /// Compares every node's state with what was seen at the same index, on any node.

@@ -2,7 +2,7 @@
 //! else is wrong. Must not know how a change goes.
 
 use super::Breach;
-use quorate_core::{Configuration, Entry, LogIndex, Members, Payload, Raft};
+use quorate_core::{Configuration, Entry, LogIndex, Members, NodeId, Payload, Raft};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ pub(crate) struct KnownMembers {
     last_committed: LogIndex,
     /// What somebody was told of a version that no state machine has reached yet.
     told: BTreeMap<u64, Vec<Members>>,
+    /// What each node was last found to know rightly: it need not be compared again.
+    agreed: BTreeMap<NodeId, Arc<Configuration>>,
 }
 
 impl KnownMembers {
@@ -69,15 +71,17 @@ impl KnownMembers {
 
     /// What a node takes for the committed members, out of its log or of a snapshot, is what is
     /// committed under that version. One that joins begins without any.
-    pub(super) fn are_known_by(&self, raft: &Raft) -> Result<(), Breach> {
+    pub(super) fn are_known_by(&mut self, raft: &Raft) -> Result<(), Breach> {
         let (_, known) = raft.committed_configuration();
+        if self.agreed.get(&raft.id()).is_some_and(|agreed| Arc::ptr_eq(agreed, known)) {
+            return Ok(());
+        }
         let Configuration { version, ref members, .. } = **known;
-        let is_other = |committed: &Arc<Configuration>| {
-            !Arc::ptr_eq(committed, known) && !members.is_empty() && committed != known
-        };
-        if self.versions.get(&version).is_some_and(is_other) {
+        let Some(committed) = self.versions.get(&version) else { return Ok(()) };
+        if !members.is_empty() && committed != known {
             return Err(Breach::WrongMembers { node: raft.id(), version });
         }
+        self.agreed.insert(raft.id(), Arc::clone(known));
         Ok(())
     }
 

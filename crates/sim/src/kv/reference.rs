@@ -22,6 +22,7 @@ use quorate_kv::lease::api::{
 };
 use quorate_kv::watch::{Event, EventKind};
 use quorate_kv::{AlarmResponse, Command, CommandKind, CommandReply, OpError, Outcome};
+use rpds::RedBlackTreeMapSync;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +52,8 @@ pub(super) struct Reference {
 
 #[derive(Clone, Debug)]
 struct Content {
-    rows: BTreeMap<Bytes, KeyValue>,
+    /// Persistent: what was there before a command costs nothing to keep.
+    rows: RedBlackTreeMapSync<Bytes, KeyValue>,
     /// The time to live of each lease, and the index that granted or renewed it last.
     leases: BTreeMap<i64, (i64, LogIndex)>,
     revision: i64,
@@ -63,7 +65,7 @@ struct Content {
 
 impl Default for Content {
     fn default() -> Self {
-        let (rows, leases, events) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let (rows, leases, events) = (RedBlackTreeMapSync::default(), BTreeMap::new(), Vec::new());
         Self { rows, leases, revision: FIRST_REVISION, has_changed: false, events }
     }
 }
@@ -282,14 +284,12 @@ impl Reference {
 
     /// Keeps what has changed from the present content to this one.
     fn remember(&mut self, after: &Content) {
-        let before = &self.content.rows;
-        let revision = after.revision;
-        let gone = before.keys().filter(|key| !after.rows.contains_key(*key));
-        let gone = gone.map(|key| (key, None));
-        let changed = after.rows.values().filter(|row| row.mod_revision == revision);
-        let changed = changed.map(|row| (&row.key, Some(row.value.clone())));
-        for (key, value) in gone.chain(changed).filter(|_| after.has_changed) {
-            self.past.entry(key.clone()).or_default().push((revision, value));
+        let touched = after.events.iter().filter_map(|event| event.kv.as_ref());
+        for key in touched.map(|kv| &kv.key).collect::<BTreeSet<_>>() {
+            let value = after.rows.get(key).map(|row| row.value.clone());
+            if value.is_some() || self.content.rows.contains_key(key) {
+                self.past.entry(key.clone()).or_default().push((after.revision, value));
+            }
         }
     }
 }
@@ -301,13 +301,11 @@ impl Content {
     }
 
     fn keys(&self, key: &Bytes, range_end: &Bytes) -> Vec<Bytes> {
+        if range_end.is_empty() {
+            return self.rows.get_key_value(key).map(|(key, _)| key.clone()).into_iter().collect();
+        }
         let is_open = range_end.as_ref() == [0];
-        let is_in = |other: &&Bytes| {
-            if range_end.is_empty() {
-                return *other == key;
-            }
-            *other >= key && (is_open || *other < range_end)
-        };
+        let is_in = |other: &&Bytes| *other >= key && (is_open || *other < range_end);
         self.rows.keys().filter(is_in).cloned().collect()
     }
 
@@ -330,7 +328,7 @@ impl Content {
                 Some(_) | None => request.lease,
             },
         };
-        self.rows.insert(request.key.clone(), row.clone());
+        self.rows.insert_mut(request.key.clone(), row.clone());
         self.events.push(Event { kind: EventKind::Put.into(), kv: Some(row), prev_kv: None });
         Ok(PutResponse { header: Some(header(now)), prev_kv: old.filter(|_| request.prev_kv) })
     }
@@ -344,7 +342,11 @@ impl Content {
 
     /// Removes keys that are there; what they held.
     fn remove(&mut self, doomed: Vec<Bytes>) -> Vec<KeyValue> {
-        let rows: Vec<KeyValue> = doomed.iter().filter_map(|key| self.rows.remove(key)).collect();
+        let rows: Vec<KeyValue> =
+            doomed.iter().filter_map(|key| self.rows.get(key)).cloned().collect();
+        for key in &doomed {
+            self.rows.remove_mut(key);
+        }
         self.has_changed |= !rows.is_empty();
         let mod_revision = self.now();
         self.events.extend(doomed.into_iter().map(|key| {
