@@ -15,6 +15,7 @@ mod configuration;
 mod effect;
 mod entry;
 mod event;
+mod explain;
 pub mod invariants;
 mod log;
 mod membership;
@@ -30,6 +31,7 @@ pub use configuration::{Configuration, Member, MemberRole};
 pub use effect::{Effect, LoadFor, LoadRequest, Persist, ProposalRefusal, ReadRefusal};
 pub use entry::{Entry, Payload};
 pub use event::{CommandKind, Event, Proposal, Restored};
+pub use explain::{LeaderWait, PeerWait, ReadWait, Reason};
 pub use membership::{
     Change, ChangeWait, MEMBER_BYTES_MAX, MEMBERS_COUNT_MAX, Members, MembershipCommand,
     MembershipRefusal,

@@ -199,7 +199,7 @@ pub enum ChangeWait {
     },
 }
 
-fn list(members: &[NodeId]) -> String {
+pub(crate) fn list(members: &[NodeId]) -> String {
     let ids: Vec<String> = members.iter().map(|id| format!("node {id}")).collect();
     if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
 }

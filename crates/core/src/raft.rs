@@ -7,6 +7,7 @@ mod behaviour;
 mod commit;
 mod common;
 mod election;
+mod explain;
 mod follower;
 mod heartbeat;
 mod install;

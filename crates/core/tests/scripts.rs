@@ -11,7 +11,7 @@ mod harness;
 
 use harness::{Cluster, Disk, command, configuration, describe, index, log_id, node};
 use quorate_core::{
-    AppendEntries, Configuration, Entry, Event, InstallSnapshot, LogId, MemberRole,
+    AppendEntries, Configuration, Entry, Event, InstallSnapshot, LogId, LogIndex, MemberRole,
     MembershipCommand, Message, NodeId, Options, Payload, PeerState, Raft, Role, SnapshotMeta,
     Status, Term,
 };
@@ -126,6 +126,21 @@ impl Stage {
             "waits" => {
                 for wait in self.cluster.raft(number(words[1])).status().change_waits {
                     writeln!(seen, "{wait}").unwrap();
+                }
+            }
+            "explain" => {
+                let raft = self.cluster.raft(number(words[1]));
+                let reasons = match words.get(2) {
+                    Some(index) => {
+                        raft.explain_commit(LogIndex::new(number(index))).into_iter().collect()
+                    }
+                    None => raft.explain(),
+                };
+                for reason in reasons {
+                    writeln!(seen, "{reason}").unwrap();
+                    reason.advice().iter().for_each(|advice| {
+                        writeln!(seen, "  {advice}").unwrap();
+                    });
                 }
             }
             "sent" => writeln!(seen, "{} messages", self.cluster.sent_count).unwrap(),

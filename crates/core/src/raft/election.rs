@@ -22,6 +22,10 @@ impl Candidate {
     fn new(phase: VotePhase) -> Self {
         Self { phase, granted: BTreeSet::new(), has_asked: false }
     }
+
+    pub(super) fn has_vote_of(&self, id: NodeId) -> bool {
+        self.granted.contains(&id)
+    }
 }
 
 impl Raft {
@@ -52,7 +56,7 @@ impl Raft {
 
     /// Learners have no vote (§4.2.1); a server that is taking in a snapshot, or whose disk hangs,
     /// would be no use as a leader.
-    fn may_campaign(&self) -> bool {
+    pub(super) fn may_campaign(&self) -> bool {
         self.common.is_electable() && !self.common.is_restoring() && !self.common.disk_is_stalled()
     }
 

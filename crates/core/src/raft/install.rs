@@ -4,8 +4,8 @@
 use super::common::Common;
 use super::{LOG_INDEX_MAX, Raft, RoleState};
 use crate::{
-    Effect, InstallSnapshot, InstallSnapshotResponse, LogId, LogIndex, Message, NodeId, Role,
-    SnapshotMeta, Term,
+    Effect, InstallSnapshot, InstallSnapshotResponse, LogId, LogIndex, Message, NodeId, Reason,
+    Role, SnapshotMeta, Term,
 };
 
 /// A snapshot on its way in.
@@ -30,6 +30,16 @@ enum Stage {
     Draining,
     /// The state machine is being replaced.
     Restoring,
+}
+
+impl Installing {
+    /// See `explain.rs`.
+    pub(super) fn explain(&self) -> Reason {
+        let is_arriving = self.stage == Stage::Receiving;
+        let received_bytes = is_arriving.then_some(self.next_offset);
+        let last_included = self.meta.last_included;
+        Reason::Installing { from: self.from, last_included, received_bytes }
+    }
 }
 
 impl Raft {

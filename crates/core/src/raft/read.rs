@@ -56,6 +56,11 @@ impl ForwardedReads {
         }
     }
 
+    /// Reads that wait, for the leader or to be asked about.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
     fn take(&mut self, name: ReadId) -> Vec<ReadId> {
         let place = self.batches.iter().position(|batch| batch.name == name);
         let batch = place.and_then(|place| self.batches.remove(place));
@@ -183,6 +188,11 @@ impl Leader {
         // Only a round that starts from now on proves that we lead now.
         let round = self.round_started + 1;
         self.reads.push_back(WaitingRead { from, id, round, index });
+    }
+
+    /// The round that a quorum has to answer before the oldest read is served.
+    pub(super) fn oldest_read_round(&self) -> Option<u64> {
+        self.reads.front().map(|read| read.round)
     }
 
     /// §6.4, step 3: releases the reads whose round a quorum has answered, once this term has
