@@ -4,7 +4,7 @@
 use prost::Message as _;
 
 /// Every file that nobody imports; the others come along.
-const ROOTS: [&str; 9] = [
+const ROOTS: [&str; 10] = [
     "etcdserverpb/kv.proto",
     "etcdserverpb/watch.proto",
     "etcdserverpb/lease.proto",
@@ -14,6 +14,7 @@ const ROOTS: [&str; 9] = [
     "v3lockpb.proto",
     "v3electionpb.proto",
     "health.proto",
+    "quorate.proto",
 ];
 
 /// Packages that the HTTP gateway speaks in JSON.

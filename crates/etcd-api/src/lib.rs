@@ -45,3 +45,8 @@ pub mod v3electionpb {
 pub mod health {
     include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
 }
+
+/// What etcd has no word for: questions that only this server answers.
+pub mod quorate {
+    include!(concat!(env!("OUT_DIR"), "/quorate.v1.rs"));
+}

@@ -12,6 +12,7 @@
 
 mod applier;
 mod driver;
+mod explanation;
 mod failure;
 mod fate;
 mod metrics;
@@ -30,6 +31,7 @@ pub use driver::{
     Introduction, Output, OwnDisk, PeerMessage, Proposed, Recovering, RemoteFate, Requester, Seen,
     Ticket, Waiter,
 };
+pub use explanation::{Cause, Explanation};
 pub use failure::{NodeFailure, StartError};
 pub use fate::{Consistency, Doubt, Fate, MembershipError, MembershipFate, ReadError, Refusal};
 pub use metrics::{Counter, Gauge, Histogram, Metrics, PeerMetrics};
@@ -64,8 +66,8 @@ pub mod parts {
 // What users of the library need of the rooms below.
 pub use quorate_core as core;
 pub use quorate_core::{
-    Change, ChangeWait, Configuration, LogId, LogIndex, Member, MemberRole, Members,
-    MembershipCommand, MembershipRefusal, NodeId, Options, Role, Term,
+    Change, ChangeWait, Configuration, LeaderWait, LogId, LogIndex, Member, MemberRole, Members,
+    MembershipCommand, MembershipRefusal, NodeId, Options, PeerWait, ReadWait, Reason, Role, Term,
 };
 pub use quorate_wal as wal;
 pub use quorate_wal::WalOptions;

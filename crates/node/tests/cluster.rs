@@ -6,8 +6,8 @@ mod common;
 
 use common::{Cluster, PATIENCE, Words, say, wait};
 use quorate::{
-    Consistency, DriverOptions, Fate, LogIndex, Node, NodeFailure, NodeId, NodeOptions, ReadError,
-    Refusal, StartError, TransferError,
+    Cause, Consistency, DriverOptions, Fate, LogIndex, Node, NodeFailure, NodeId, NodeOptions,
+    ReadError, Reason, Refusal, StartError, TransferError,
 };
 use std::time::Duration;
 
@@ -101,6 +101,29 @@ async fn one_of_three_refuses_with_a_reason_and_serves_again_with_a_second() {
     cluster.start(others[0]).await;
     assert_eq!(say(&alone, "word").await, 1);
     cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_node_explains_what_it_waits_for_and_what_to_do_about_it() {
+    let mut cluster = Cluster::started().await;
+    cluster.settle().await;
+    let leader = cluster.leader().await;
+    let explanation = cluster.up[&leader].explain().await.unwrap();
+    assert_eq!((explanation.id, explanation.leader), (leader.into(), Some(leader.into())));
+    assert!(explanation.to_string().starts_with(&format!("node {leader} leads in term ")));
+
+    let others: Vec<u64> = [1, 2, 3].into_iter().filter(|id| *id != leader).collect();
+    for id in &others {
+        cluster.stop(*id).await;
+    }
+    let node = cluster.up[&leader].clone();
+    wait(&node, |status| status.leader.is_none()).await;
+    let explanation = node.explain().await.unwrap();
+    let is_leaderless = |cause: &Cause| matches!(cause, Cause::Core(Reason::NoLeader(_)));
+    assert!(explanation.causes.iter().any(is_leaderless), "{explanation}");
+
+    cluster.stop_all().await;
+    assert_eq!(node.explain().await, None, "a node that has ended waits for nothing");
 }
 
 #[tokio::test]

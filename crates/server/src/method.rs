@@ -175,6 +175,9 @@ methods! {
         Observe "Observe" ServerStream ["election/observe"]
         Resign "Resign" Unary ["election/resign"]
     }
+    "quorate.v1.Diagnostics" {
+        Explain "Explain" Unary []
+    }
     "grpc.health.v1.Health" {
         HealthCheck "Check" Unary []
         HealthWatch "Watch" ServerStream []

@@ -7,6 +7,7 @@ mod connection;
 mod del;
 mod dial;
 mod each;
+mod explain;
 mod get;
 mod json;
 mod lease;

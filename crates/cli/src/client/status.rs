@@ -2,7 +2,7 @@
 
 use super::connection::{Address, Connection, Format};
 use super::dial::Dialler;
-use super::{ClientVerb, json};
+use super::{ClientVerb, explain, json};
 use crate::output::{Table, size};
 use anyhow::bail;
 use quorate_etcd_api::etcdserverpb::cluster_client::ClusterClient;
@@ -17,6 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   quorate status
   quorate status --endpoints 10.0.0.1:2379,10.0.0.2:2379 -w json
+  quorate status --explain
 It exits with 1 if an endpoint did not answer.";
 
 /// Shows who leads and how far each endpoint is.
@@ -25,6 +26,9 @@ It exits with 1 if an endpoint did not answer.";
 pub(crate) struct Status {
     #[command(flatten)]
     connection: Connection,
+    /// Also tell what each member waits for, and what may be done about it
+    #[arg(long)]
+    explain: bool,
 }
 
 /// What one endpoint said, or why it said nothing.
@@ -33,11 +37,16 @@ type Answer = Result<StatusResponse, String>;
 impl ClientVerb for Status {
     async fn execute(self) -> anyhow::Result<()> {
         let answers = self.ask_all().await;
+        let explanations =
+            if self.explain { self.explanations(&answers).await } else { Vec::new() };
         match self.connection.write_out {
-            Format::Json => json::print(&as_json(&answers))?,
+            Format::Json => json::print(&as_json(&answers, &explanations))?,
             Format::Simple | Format::Table => {
                 let names = self.names(&answers).await;
                 print!("{}", as_table(&answers, &names).render());
+                for (address, explanation) in &explanations {
+                    print!("{}", explain::as_text(address, explanation));
+                }
             }
         }
         let silent = answers.iter().filter(|(_, answer)| answer.is_err()).count();
@@ -62,6 +71,17 @@ impl Status {
             answers.push((address.clone(), answer));
         }
         answers
+    }
+
+    /// What those that answered wait for.
+    async fn explanations(&self, answers: &[(Address, Answer)]) -> Vec<(Address, explain::Answer)> {
+        let (dialler, timeout) = (self.connection.dialler(), self.connection.dial_timeout);
+        let mut explanations = Vec::new();
+        for (address, _) in answers.iter().filter(|(_, answer)| answer.is_ok()) {
+            let explanation = explain::ask(&dialler, address, timeout).await;
+            explanations.push((address.clone(), explanation));
+        }
+        explanations
     }
 
     /// The members' names, as far as an endpoint that answered tells them.
@@ -109,10 +129,18 @@ async fn member_names(
     Ok(members.into_iter().map(|member| (member.id, member.name)).collect())
 }
 
-fn as_json(answers: &[(Address, Answer)]) -> Value {
-    let one = |(address, answer): &(Address, Answer)| match answer {
-        Ok(status) => json!({ "Endpoint": address.to_string(), "Status": json::status(status) }),
-        Err(why) => json!({ "Endpoint": address.to_string(), "Error": why }),
+fn as_json(answers: &[(Address, Answer)], explanations: &[(Address, explain::Answer)]) -> Value {
+    let one = |(address, answer): &(Address, Answer)| {
+        let mut shown = match answer {
+            Ok(status) => {
+                json!({ "Endpoint": address.to_string(), "Status": json::status(status) })
+            }
+            Err(why) => json!({ "Endpoint": address.to_string(), "Error": why }),
+        };
+        if let Some((_, explanation)) = explanations.iter().find(|(of, _)| of == address) {
+            shown["Explanation"] = explain::as_json(explanation);
+        }
+        shown
     };
     Value::Array(answers.iter().map(one).collect())
 }

@@ -5,6 +5,7 @@
 mod admission;
 mod barriers;
 mod compaction;
+mod explaining;
 mod identity;
 mod io;
 mod members;

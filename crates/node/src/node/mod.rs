@@ -11,7 +11,10 @@ pub use session::{OpenSessionError, Session, SessionCommand};
 
 use crate::metrics::Metrics;
 use crate::runtime::{ApplyJob, Launched, Shared, Waiting, lock};
-use crate::{Consistency, Doubt, Fate, Input, NodeFailure, NodeStatus, ReadError, Refusal, Ticket};
+use crate::{
+    Consistency, Doubt, Explanation, Fate, Input, NodeFailure, NodeStatus, ReadError, Refusal,
+    Ticket,
+};
 use bytes::Bytes;
 use quorate_core::{LogIndex, NodeId};
 use std::path::Path;
@@ -221,6 +224,15 @@ impl Node {
     #[must_use]
     pub fn status(&self) -> Arc<NodeStatus> {
         Arc::clone(&self.inner.shared.status.borrow())
+    }
+
+    /// What the node waits for: why there is no leader, why entries are not committed, which members
+    /// are behind and why, what a change of members, a read or a disk waits for, and what an operator
+    /// may do. `None` if the node has ended, or is asked by too many at once.
+    pub async fn explain(&self) -> Option<Explanation> {
+        let (question, answer) = oneshot::channel();
+        self.inner.shared.mailbox.ask(question);
+        answer.await.ok()
     }
 
     /// Follows the status; changes that come faster than they are looked at are skipped. Ends when

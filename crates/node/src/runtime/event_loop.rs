@@ -185,6 +185,10 @@ impl EventLoop {
             self.transfer.ended += u64::from(self.transfer.under_way.is_none());
         }
         let status = self.status();
+        for question in self.shared.mailbox.take_questions() {
+            // Whoever asked may be gone.
+            let _gone = question.send(self.driver.explain());
+        }
         self.tell_admission(&status);
         self.transport.follow_members(self.driver.raft());
         let metrics = &self.shared.metrics;

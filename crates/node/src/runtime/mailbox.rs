@@ -3,9 +3,9 @@
 //! queued for them; everything else is bounded by the core's own limits.
 
 use super::queue::lock;
-use crate::{Input, Refusal};
+use crate::{Explanation, Input, Refusal};
 use std::sync::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// The event loop's letter box.
 #[derive(Debug)]
@@ -31,9 +31,13 @@ pub(crate) enum Ending {
     HandingOver,
 }
 
+/// Somebody who wants to know what the node waits for.
+pub(crate) type Question = oneshot::Sender<Explanation>;
+
 #[derive(Debug, Default)]
 struct Letters {
     inputs: Vec<Input>,
+    questions: Vec<Question>,
     caller_count: usize,
     caller_bytes: usize,
     ending: Option<Ending>,
@@ -77,6 +81,22 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Somebody asks what the node waits for. Dropped by a node that is stopping, or asked by too many.
+    pub(crate) fn ask(&self, question: Question) {
+        let mut letters = lock(&self.letters);
+        if letters.ending.is_some() || letters.questions.len() >= self.limit.count_max {
+            return;
+        }
+        letters.questions.push(question);
+        drop(letters);
+        self.filled.notify_one();
+    }
+
+    /// The questions that nobody has answered yet.
+    pub(crate) fn take_questions(&self) -> Vec<Question> {
+        std::mem::take(&mut lock(&self.letters).questions)
+    }
+
     /// Moves everything that happened into `inputs`, which must be empty. Returns how the loop is to
     /// end, if it is.
     pub(crate) fn take(&self, inputs: &mut Vec<Input>) -> Option<Ending> {
@@ -98,7 +118,11 @@ impl Mailbox {
 
     /// Takes no more, and tells the loop to end. Whoever says first how, is obeyed.
     pub(crate) fn stop(&self, ending: Ending) {
-        lock(&self.letters).ending.get_or_insert(ending);
+        let mut letters = lock(&self.letters);
+        letters.ending.get_or_insert(ending);
+        // Whoever waits for an answer is told that there is none.
+        letters.questions.clear();
+        drop(letters);
         self.filled.notify_one();
     }
 }

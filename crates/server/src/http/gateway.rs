@@ -166,7 +166,8 @@ async fn call(way: Way<'_>, json: Bytes) -> Result<Vec<u8>, Rejection> {
         Method::Leader => translate!(LeaderRequest, LeaderResponse),
         Method::Resign => translate!(ResignRequest, ResignResponse),
         // These have no gateway path, or are streams: nobody gets here.
-        Method::HealthCheck
+        Method::Explain
+        | Method::HealthCheck
         | Method::HealthWatch
         | Method::Reflection
         | Method::ReflectionAlpha

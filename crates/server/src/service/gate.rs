@@ -30,7 +30,7 @@ const fn gate_of(method: Method) -> Gate {
         | Method::HealthWatch
         | Method::Reflection
         | Method::ReflectionAlpha => Gate::Open,
-        Method::Status | Method::MemberList => Gate::Anybody,
+        Method::Status | Method::MemberList | Method::Explain => Gate::Anybody,
         Method::Defragment
         | Method::Hash
         | Method::HashKv

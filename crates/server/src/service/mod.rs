@@ -5,6 +5,7 @@ mod auth;
 mod backup;
 mod cluster;
 mod compactor;
+mod explain;
 mod gate;
 mod kv;
 mod lease;
@@ -147,7 +148,8 @@ impl Service {
         caller: &Caller,
     ) -> Result<Bytes, Rejection> {
         let _place = self.admission.admit(message.len())?;
-        if self.is_learner() && !matches!(method, Method::Range | Method::Status) {
+        if self.is_learner() && !matches!(method, Method::Range | Method::Status | Method::Explain)
+        {
             return Err(Rejection::Learner);
         }
         let access = &self.enter(method, caller, deadline).await?;
@@ -171,6 +173,7 @@ impl Service {
             Method::MemberUpdate => Box::pin(self.member_update(message, deadline)).await,
             Method::MemberPromote => Box::pin(self.member_promote(message, deadline)).await,
             Method::HealthCheck => Self::health_check(message),
+            Method::Explain => self.explain(message).await,
             Method::LeaseGrant => self.lease_grant(message, deadline, access).await,
             Method::LeaseRevoke => self.lease_revoke(message, deadline, access).await,
             Method::LeaseTimeToLive => self.lease_time_to_live(message, deadline, access).await,

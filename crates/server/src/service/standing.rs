@@ -29,7 +29,7 @@ impl Service {
 }
 
 /// What the operator calls a member, or its id.
-fn name_of(configuration: &Configuration, id: NodeId) -> String {
+pub(super) fn name_of(configuration: &Configuration, id: NodeId) -> String {
     let member = configuration.members.get(&id);
     let context = member.and_then(|member| MemberContext::from_bytes(&member.context).ok());
     let name = context.map(|context| context.name).unwrap_or_default();
