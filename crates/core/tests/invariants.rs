@@ -370,6 +370,24 @@ fn a_commitment_that_no_quorum_holds_is_found() {
 }
 
 #[test]
+fn what_a_lost_disk_held_counts_and_its_server_may_come_back_with_nothing() {
+    let mut boss = leader(1, 3, 1, &[]);
+    let mut peer = server(2, 3, 1, LogId::ORIGIN, &[]);
+    let entry = Entry { log_id: log_id(1, 1), payload: Payload::Noop };
+    follow(&mut peer, 1, LogId::ORIGIN, vec![entry], 0);
+    acknowledge(&mut boss, 2, 1);
+    let empty = server(2, 3, 0, LogId::ORIGIN, &[]);
+    let mut checker = ClusterChecker::new();
+    checker.observe(&peer).unwrap();
+    assert!(checker.observe(&empty).is_err(), "a disk that is there forgets nothing");
+    let mut checker = ClusterChecker::new();
+    checker.observe(&peer).unwrap();
+    checker.wiped(node(2));
+    assert_eq!(checker.observe(&empty), Ok(()));
+    assert_eq!(checker.observe(&boss), Ok(()), "it held the entry when it was counted");
+}
+
+#[test]
 fn whoever_commits_another_entry_than_the_others_is_found() {
     let committed = |id, term: u64| {
         let mut follower = server(id, 3, term, LogId::ORIGIN, &[term, term]);
