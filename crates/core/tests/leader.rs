@@ -201,6 +201,25 @@ fn a_leader_that_was_stopped_looks_whether_it_is_heard_before_it_serves_readers(
 }
 
 #[test]
+fn a_reader_that_comes_at_the_moment_when_the_look_is_due_waits_for_it() {
+    let mut office = Office::take(0, 0, options());
+    office.accepted(2, 4);
+    office.serve(BEAT / 2);
+    let due = office.raft.next_deadline().unwrap();
+    let beats = |effects: &[Effect]| {
+        effects.iter().any(|it| matches!(it, Effect::Send { message: Message::Heartbeat(_), .. }))
+    };
+    office.now = due;
+    let early = office.step(Event::Read { id: ReadId::new(1) });
+    assert!(!beats(&early), "its round would put the look off: {early:?}");
+    let looked = office.step(Event::Deadline);
+    assert!(beats(&looked) && looked.iter().any(|it| matches!(it, Effect::ReadReady { .. })));
+    office.now = Time::from_micros(office.raft.next_deadline().unwrap().as_micros() - 1);
+    let in_time = office.step(Event::Read { id: ReadId::new(2) });
+    assert!(beats(&in_time), "before that it has a round of its own: {in_time:?}");
+}
+
+#[test]
 fn a_follower_is_active_until_it_was_not_heard_for_an_election_timeout() {
     let mut office = Office::take(0, 0, options());
     office.accepted(2, 3);
