@@ -98,6 +98,27 @@ fn after_a_kill_a_last_batch_of_zeros_or_cut_off_or_unreadable_is_damage_with_it
 }
 
 #[test]
+fn a_mark_that_ends_where_the_log_stops_names_no_end_of_what_is_lost_behind_it() {
+    let disk = FaultDisk::default();
+    let (mut wal, _) = create(&disk.arc(), dir()).unwrap();
+    wal.persist(&[commands(1, 1..=3)]).unwrap();
+    let before = disk.bytes(&mark());
+    wal.persist(&[commands(1, 4..=5)]).unwrap();
+    // The hard state knows how far the log was durable, and no entry.
+    wal.persist(&[vote(3)]).unwrap();
+    drop(wal);
+    let disk = disk.process_crash();
+    disk.edit(&mark(), |bytes| *bytes = before);
+    disk.edit(&segment(1), |bytes| bytes[4096 + 3 * 144..].fill(0));
+    match start(&disk) {
+        Err(WalError::Damaged { indexes: Some((from, None)), anchor: None, .. }) => {
+            assert_eq!(from, common::index(4));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn what_was_marked_when_idle_is_known_after_a_power_cut_too() {
     let disk = FaultDisk::default();
     let (mut wal, _) = create(&disk.arc(), dir()).unwrap();

@@ -2,7 +2,7 @@
 //! failure.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
-use quorate_wal::{Disk, RealDisk};
+use quorate_wal::{Disk, ReadOnlyDisk, RealDisk};
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -76,4 +76,29 @@ fn a_lock_is_exclusive_names_its_holder_and_ends_with_its_guard() {
     assert_eq!(refused.kind(), ErrorKind::WouldBlock);
     drop(guard);
     drop(RealDisk.lock(&path).unwrap());
+}
+
+#[test]
+fn who_only_looks_reads_and_lists_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, other) = (dir.path().join("file"), dir.path().join("other"));
+    std::fs::write(&file, "content").unwrap();
+    let disk = ReadOnlyDisk;
+    assert_eq!(disk.list(dir.path()).unwrap(), ["file"]);
+    let mut buffer = [0; 7];
+    assert_eq!(disk.open(&file).unwrap().read_at(&mut buffer, 0).unwrap(), 7);
+    assert_eq!(&buffer, b"content");
+    let refused = [
+        disk.create(&other).err(),
+        disk.create_dir_all(&other).err(),
+        disk.rename(&file, &other).err(),
+        disk.remove(&file).err(),
+        disk.sync_dir(dir.path()).err(),
+        disk.lock(&file).err(),
+    ];
+    for error in refused {
+        assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::PermissionDenied));
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "content");
+    assert!(!other.exists());
 }
