@@ -257,3 +257,7 @@ impl Beyond {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "scan_tests.rs"]
+mod tests;
