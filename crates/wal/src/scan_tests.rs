@@ -15,11 +15,13 @@ struct Faulty {
     /// Reads of more than a sector that fail, whatever they are of.
     moody_count: AtomicUsize,
     reads: Mutex<Vec<Range<usize>>>,
+    content: fn(usize) -> u8,
 }
 
 impl Faulty {
     fn new(bad: Range<usize>, end: usize) -> Self {
-        Self { bad, end, moody_count: AtomicUsize::new(0), reads: Mutex::default() }
+        let (moody_count, reads) = (AtomicUsize::new(0), Mutex::default());
+        Self { bad, end, moody_count, reads, content }
     }
 
     /// How many reads there were since the last question, and how many of them met the bad sector.
@@ -55,7 +57,7 @@ impl DiskFile for Faulty {
         }
         let count = self.end.saturating_sub(start).min(buffer.len());
         for (place, byte) in buffer[..count].iter_mut().enumerate() {
-            *byte = content(start + place);
+            *byte = (self.content)(start + place);
         }
         Ok(count)
     }
@@ -138,4 +140,22 @@ fn a_file_that_ends_sooner_than_it_says_is_unreadable_from_there_on() {
         let beyond = scanner.bytes_at(0, 3 * SECTOR + 11);
         assert!(matches!(beyond, Err(Unread(io::ErrorKind::UnexpectedEof))));
     }
+}
+
+#[test]
+fn a_rest_is_blank_if_no_window_of_it_holds_anything() {
+    let is_blank_from = |content, position| {
+        let file = Faulty { content, ..Faulty::new(0..0, SIZE) };
+        let mut scanner = Scanner { step_bytes: SECTOR, ..scanner(&file) };
+        let is_blank = scanner.is_blank_from(position).unwrap();
+        (is_blank, file.reads().0)
+    };
+    assert_eq!(is_blank_from(|_| 0, 2), (true, 4), "in as few reads as there are windows");
+    assert_eq!(is_blank_from(|_| 0, SIZE as u64), (true, 0));
+    let last = |at| u8::from(at == SIZE - 1);
+    assert_eq!(is_blank_from(last, 2), (false, 4));
+    assert!(!is_blank_from(last, SIZE as u64 - 1).0);
+    let first = |at| u8::from(at == 0);
+    assert!(is_blank_from(first, 2).0);
+    assert!(!is_blank_from(first, 0).0);
 }
