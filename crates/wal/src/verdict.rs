@@ -316,6 +316,11 @@ impl Row {
 mod tests {
     use super::*;
 
+    #[test]
+    fn each_place_has_its_word() {
+        assert_eq!([Place::Sealed, Place::Last].map(Place::word), ["sealed", "last"]);
+    }
+
     fn all_findings() -> Vec<Findings> {
         let mut all = Vec::new();
         for &place in ANY_PLACE {

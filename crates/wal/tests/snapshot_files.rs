@@ -358,3 +358,18 @@ fn two_snapshots_can_be_written_at_the_same_time() {
         assert_eq!(body, wanted);
     }
 }
+
+#[test]
+fn a_file_s_checksum_tells_it_from_others_and_the_end_of_the_file_has_it() {
+    let of = |body: &[u8]| {
+        let (_, _, mut store) = stored();
+        write(&mut store, &base(1, 5), body);
+        let reader = store.reader(id(1, 5)).unwrap();
+        let whole = whole_file(&reader);
+        let checksum = reader.checksum().unwrap();
+        assert!(whole.windows(4).rev().take(32).any(|bytes| bytes == checksum.to_le_bytes()));
+        checksum
+    };
+    assert_eq!(of(b"body"), of(b"body"));
+    assert_ne!(of(b"body"), of(b"bodY"));
+}
