@@ -2,6 +2,7 @@
 //! Holds no rule of its own; each command's file does.
 
 mod arrows;
+mod bench_core;
 mod bench_etcd;
 mod ci;
 mod explore;
@@ -48,6 +49,8 @@ enum Chore {
     Mutants(mutants::Options),
     /// Three real etcds and three of ours in turn, on the same disk, under the same load
     BenchEtcd(bench_etcd::Options),
+    /// Our core beside raft-rs, our library beside openraft, on the same work
+    BenchCore(bench_core::Options),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +75,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Fuzz(options) => fuzz::run(&root, &options),
         Chore::Mutants(options) => mutants::run(&root, &options),
         Chore::BenchEtcd(options) => bench_etcd::run(&root, &options),
+        Chore::BenchCore(options) => bench_core::run(&root, &options),
     }
 }
 

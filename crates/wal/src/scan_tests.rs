@@ -159,3 +159,33 @@ fn a_rest_is_blank_if_no_window_of_it_holds_anything() {
     assert!(is_blank_from(first, 2).0);
     assert!(!is_blank_from(first, 0).0);
 }
+
+/// A record that was written when everything before `synced_bytes` was durable.
+fn record(index: u64, synced_bytes: u64) -> Record {
+    let mut bytes = Vec::new();
+    for word in [0_u32, 8, 1, 1] {
+        bytes.extend(word.to_le_bytes());
+    }
+    for word in [index, 1, synced_bytes] {
+        bytes.extend(word.to_le_bytes());
+    }
+    bytes.resize(RECORD_HEADER_SIZE, 0);
+    let header = RecordHeader::parse(&bytes).unwrap();
+    Record { header, payload: Bytes::from_static(&[7; 8]) }
+}
+
+#[test]
+fn an_entry_is_known_if_it_came_after_the_stop_was_durable_or_was_durable_itself() {
+    let size = record(5, 0).header.record_size() as u64;
+    let (stop, known_synced) = (1000, 2000);
+    let note = |position, synced_bytes| {
+        let mut beyond =
+            Beyond { synced_bytes: stop, later: Later::None, first_proof: None, first_known: None };
+        beyond.note(stop, known_synced, position, &record(5, synced_bytes));
+        (beyond.later, beyond.first_known.is_some())
+    };
+    assert_eq!(note(3000, stop + 1), (Later::Proven, true));
+    assert_eq!(note(3000, stop), (Later::Unproven, false), "it may be of the torn batch");
+    assert_eq!(note(known_synced - size, stop), (Later::Unproven, true));
+    assert_eq!(note(known_synced - size + 1, stop), (Later::Unproven, false));
+}
