@@ -5,6 +5,7 @@ mod arrows;
 mod bench_core;
 mod bench_etcd;
 mod ci;
+mod differ;
 mod explore;
 mod figure_3_1;
 mod fuzz;
@@ -45,6 +46,8 @@ enum Chore {
     Explore(explore::Options),
     /// Feeds decoders and the core with inputs that reach ever more code
     Fuzz(fuzz::Options),
+    /// The real etcd and ours get the same random requests: is every answer the same?
+    Differ(differ::Options),
     /// Changes one thing at a time in a crate: do its own tests notice?
     Mutants(mutants::Options),
     /// Three real etcds and three of ours in turn, on the same disk, under the same load
@@ -73,6 +76,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Zoo(options) => zoo::run(&root, &options),
         Chore::Explore(options) => explore::run(&root, &options),
         Chore::Fuzz(options) => fuzz::run(&root, &options),
+        Chore::Differ(options) => differ::run(&root, &options),
         Chore::Mutants(options) => mutants::run(&root, &options),
         Chore::BenchEtcd(options) => bench_etcd::run(&root, &options),
         Chore::BenchCore(options) => bench_core::run(&root, &options),

@@ -5,6 +5,7 @@ mod backup_file;
 mod bench;
 mod client;
 mod cluster;
+mod etcdctl;
 mod output;
 mod program;
 mod serve;
@@ -62,8 +63,16 @@ enum Verb {
     Compaction(client::Compaction),
     /// Shows who leads and how far each endpoint is
     Status(client::Status),
+    /// Shows what each endpoint says of itself
+    Endpoint(client::Endpoint),
     /// Shows who belongs to the cluster, and changes it
     Member(client::Member),
+    /// Asks everybody who they are, or nobody
+    Auth(client::Auth),
+    /// Shows who may log in, and changes it
+    User(client::User),
+    /// Shows what roles permit, and changes it
+    Role(client::Role),
     /// Shows and clears the alarms of the cluster
     Alarm(client::Alarm),
     /// Lets another member lead
@@ -72,6 +81,8 @@ enum Verb {
     Snapshot(client::Snapshot),
     /// Looks at a node's log on the disk, offline and read-only
     Wal(wal::Wal),
+    /// Begins a new cluster with what is left of one whose quorum is lost for good
+    Recover(Box<serve::Recover>),
     /// Shows a digest of what each endpoint holds
     #[command(name = "hashkv")]
     HashKv(client::HashKv),
@@ -89,6 +100,7 @@ fn main() -> ExitCode {
     let is_serve = words.get(1).is_some_and(|word| word == SERVE);
     let behind = match program {
         Program::Etcd => Some(1),
+        Program::Etcdctl => return etcdctl::run(words.get(1..).unwrap_or_default()),
         Program::Quorate => is_serve.then_some(2),
     };
     // A node's settings come from more places than clap knows.
@@ -144,11 +156,16 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Lease(verb) => client::run(verb),
         Verb::Compaction(verb) => client::run(verb),
         Verb::Status(verb) => client::run(verb),
+        Verb::Endpoint(verb) => client::run(verb),
         Verb::Member(verb) => client::run(verb),
+        Verb::Auth(verb) => client::run(verb),
+        Verb::User(verb) => client::run(verb),
+        Verb::Role(verb) => client::run(verb),
         Verb::Alarm(verb) => client::run(verb),
         Verb::MoveLeader(verb) => client::run(verb),
         Verb::Snapshot(verb) => client::run(verb),
         Verb::Wal(verb) => wal::run(&verb),
+        Verb::Recover(verb) => verb.run(),
         Verb::HashKv(verb) => client::run(verb),
         Verb::Defrag(verb) => client::run(verb),
         Verb::Bench(options) => bench::run(&options),

@@ -12,13 +12,19 @@ pub(crate) enum Program {
     Quorate,
     /// etcd: flags without a verb.
     Etcd,
+    /// etcdctl: verbs with its flags, output and exit codes.
+    Etcdctl,
 }
 
 impl Program {
     /// By the name of the file that was started: a link, or a copy.
     pub(crate) fn called(first_word: Option<&OsString>) -> Self {
         let name = first_word.and_then(|word| Path::new(word).file_name());
-        if name.is_some_and(|name| name == "etcd") { Self::Etcd } else { Self::Quorate }
+        match name.and_then(|name| name.to_str()) {
+            Some("etcd") => Self::Etcd,
+            Some("etcdctl") => Self::Etcdctl,
+            Some(_) | None => Self::Quorate,
+        }
     }
 
     /// What `--version` prints for a server: etcd's lines, which programs read, and whose they are.
@@ -58,7 +64,9 @@ mod tests {
             ("/usr/local/bin/etcd", Program::Etcd),
             ("./quorate", Program::Quorate),
             ("/etcd/quorate", Program::Quorate),
-            ("etcdctl", Program::Quorate),
+            ("etcdctl", Program::Etcdctl),
+            ("/usr/local/bin/etcdctl", Program::Etcdctl),
+            ("etcdctl.sh", Program::Quorate),
             ("", Program::Quorate),
         ] {
             assert_eq!(Program::called(Some(&word.into())), program, "{word}");

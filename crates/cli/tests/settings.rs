@@ -292,12 +292,12 @@ fn what_is_unknown_or_wrong_or_dangerous_to_ignore_is_refused_before_the_disk_is
         &[("ETCD_FORCE_NEW_CLUSTER", "true")],
         &["ETCD_FORCE_NEW_CLUSTER cannot be followed"],
     );
-    refused(&[], &[("ETCD_PEER_CERT_FILE", "c.pem")], &["ETCD_PEER_CERT_FILE", "in the clear"]);
+    refused(&[], &[("ETCD_DISCOVERY_SRV", "example")], &["ETCD_DISCOVERY_SRV", "no discovery"]);
     refused(&["-name=a"], &[("ETCD_NAME", "a")], &["conflicting environment variable is shadowed"]);
     file("name: n1\nlisten-client-url: http://h:1\n");
     let unknown = ["f.yml, line 2, listen-client-url", "did you mean listen-client-urls?"];
     refused(&["-config-file", "f.yml"], &[], &unknown);
-    file("peer-transport-security:\n  auto-tls: true\n");
+    file("peer-transport-security:\n  auto-tls: perhaps\n");
     refused(&[], &[("ETCD_CONFIG_FILE", "f.yml")], &["line 2, peer-transport-security.auto-tls"]);
 }
 
@@ -336,8 +336,10 @@ async fn etcdctls_variables_count_for_our_verbs_and_flags_win_over_them() {
     assert_eq!(get(&[], &[ours, ("ETCDCTL_ENDPOINTS", &nobody)]).0, Some(0));
     let (code, said) = get(&[], &[endpoints, ("ETCDCTL_WRITE_OUT", "json")]);
     assert!(code == Some(0) && said.contains("\"kvs\""), "{said}");
-    let (code, said) = get(&[], &[endpoints, ("ETCDCTL_USER", "root:secret")]);
-    assert!(code == Some(1) && said.contains("ETCDCTL_USER cannot be followed"), "{said}");
+    let (code, said) = get(&[], &[endpoints, ("ETCDCTL_USER", "root:hush")]);
+    assert!(code == Some(0) && !said.contains("hush"), "nobody is asked who they are: {said}");
+    let (code, said) = get(&[], &[endpoints, ("ETCDCTL_PASSWORD", "hush")]);
+    assert!(code == Some(1) && said.contains("expected --user NAME"), "{said}");
     let (code, said) = get(&[], &[endpoints, ("ETCDCTL_COMMAND_TIMEOUT", "soon")]);
     assert!(code == Some(2) && said.contains("ETCDCTL_COMMAND_TIMEOUT: `soon`"), "{said}");
     node.stop();

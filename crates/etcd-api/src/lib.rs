@@ -50,3 +50,32 @@ pub mod health {
 pub mod quorate {
     include!(concat!(env!("OUT_DIR"), "/quorate.v1.rs"));
 }
+
+/// What a server serves, for who asks it. The older `v1alpha` has the same messages.
+pub mod reflection {
+    include!(concat!(env!("OUT_DIR"), "/grpc.reflection.v1.rs"));
+}
+
+/// The older name of [`reflection`], for its clients.
+pub mod reflection_v1alpha {
+    include!(concat!(env!("OUT_DIR"), "/grpc.reflection.v1alpha.rs"));
+}
+
+/// The files that all of this is made from, for who asks a server what it serves.
+pub mod descriptors {
+    /// One of our `.proto` files.
+    #[derive(Clone, Copy, Debug)]
+    pub struct File {
+        /// As others import it.
+        pub name: &'static str,
+        /// The files that it needs itself.
+        pub imports: &'static [&'static str],
+        /// The full names of services, methods, messages, enums and their parts; sorted.
+        pub symbols: &'static [&'static str],
+        /// The encoded `google.protobuf.FileDescriptorProto`.
+        pub descriptor: &'static [u8],
+    }
+
+    /// All files, in the order of their names.
+    pub static FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/descriptors.rs"));
+}

@@ -22,6 +22,9 @@ pub enum AlarmKind {
     NoSpace = 1,
     /// A member's store differs from the others'.
     Corrupt = 2,
+    /// A member's disk is nearly full. Only the member itself says so, and takes it back; clients are
+    /// told that there is no space, and know no such kind.
+    DiskFull = 16,
 }
 
 /// What to do with an alarm.
@@ -80,10 +83,22 @@ pub(crate) struct Alarms {
 }
 
 impl Alarms {
-    /// Those of a kind; all for [`AlarmKind::None`].
+    /// Those of a kind, as clients know them; all for [`AlarmKind::None`].
     pub(crate) fn list(&self, kind: AlarmKind) -> Vec<AlarmMember> {
-        let wanted = |raised: &&(u64, AlarmKind)| kind == AlarmKind::None || raised.1 == kind;
-        self.raised.iter().filter(wanted).map(|(id, kind)| member(*id, *kind)).collect()
+        let known = self.raised.iter().map(|(id, kind)| (*id, shown_as(*kind)));
+        let wanted = |shown: &(u64, AlarmKind)| kind == AlarmKind::None || shown.1 == kind;
+        let shown: BTreeSet<(u64, AlarmKind)> = known.filter(wanted).collect();
+        shown.into_iter().map(|(id, kind)| member(id, kind)).collect()
+    }
+
+    /// All, as they are stored.
+    pub(crate) fn to_members(&self) -> Vec<AlarmMember> {
+        self.raised.iter().map(|(id, kind)| member(*id, *kind)).collect()
+    }
+
+    /// Whether this very one is raised.
+    pub(crate) fn is_raised(&self, member_id: u64, kind: AlarmKind) -> bool {
+        self.raised.contains(&(member_id, kind))
     }
 
     /// As they are stored.
@@ -93,7 +108,7 @@ impl Alarms {
         Self { raised: Arc::new(known.collect()) }
     }
 
-    /// Carries out a request.
+    /// Carries out a request. Whoever clears what clients know as one alarm clears every cause of it.
     ///
     /// # Errors
     ///
@@ -114,9 +129,17 @@ impl Alarms {
                 Arc::make_mut(&mut self.raised).insert(key);
                 true
             }
-            AlarmAction::Deactivate => Arc::make_mut(&mut self.raised).remove(&key),
+            AlarmAction::Deactivate => self.clear(request.member_id, kind),
         };
-        Ok(if done { vec![member(key.0, kind)] } else { Vec::new() })
+        Ok(if done { vec![member(key.0, shown_as(kind))] } else { Vec::new() })
+    }
+
+    fn clear(&mut self, member_id: u64, kind: AlarmKind) -> bool {
+        let before = self.raised.len();
+        let is_meant = |raised: AlarmKind| raised == kind || shown_as(raised) == kind;
+        Arc::make_mut(&mut self.raised)
+            .retain(|(id, raised)| *id != member_id || !is_meant(*raised));
+        self.raised.len() < before
     }
 
     /// Refuses a command while an alarm stands against it. Nothing is refused that frees space.
@@ -126,7 +149,7 @@ impl Alarms {
         if self.raised.is_empty() || is_exempt {
             return Ok(());
         }
-        let is_raised = |kind| self.raised.iter().any(|(_, raised)| *raised == kind);
+        let is_raised = |kind| self.raised.iter().any(|(_, raised)| shown_as(*raised) == kind);
         if is_raised(AlarmKind::Corrupt) {
             return Err(OpError::Corrupt);
         }
@@ -134,6 +157,14 @@ impl Alarms {
             return Err(OpError::NoSpace);
         }
         Ok(())
+    }
+}
+
+/// What clients know an alarm as.
+const fn shown_as(kind: AlarmKind) -> AlarmKind {
+    match kind {
+        AlarmKind::DiskFull => AlarmKind::NoSpace,
+        AlarmKind::None | AlarmKind::NoSpace | AlarmKind::Corrupt => kind,
     }
 }
 

@@ -37,6 +37,7 @@ mod backup;
 mod command;
 mod engine;
 mod error;
+mod glance;
 mod hash;
 mod heir;
 mod keys;
@@ -45,6 +46,7 @@ mod machine;
 mod meta;
 mod notes;
 mod overlay;
+mod pieces;
 mod range;
 mod reader;
 mod revision;
@@ -76,13 +78,16 @@ pub use backup::Backup;
 pub use command::{Command, CommandKind, CommandReply, CommandTag, Outcome};
 pub use engine::{
     CACHE_SIZE_BYTES_DEFAULT, Cursor, Direction, Durability, Engine, EngineError, EngineView, Feed,
-    MemoryEngine, RedbEngine, Space, Write,
+    MemoryEngine, Patience, RedbEngine, Space, Write,
 };
 pub use error::{AuthError, OpError, ReadError, RequestError, WireError};
+pub use glance::{Glance, glance};
 pub use hash::StoreHash;
 pub use heir::Inherited;
 pub use lease::Lease;
 pub use machine::{KvStateMachine, open, open_with};
+pub use pieces::RangePieces;
+pub use range::{is_filtered, is_sorted};
 pub use reader::Reader;
 pub use revision::Revision;
 pub use snapshot::SnapshotError;

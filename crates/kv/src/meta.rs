@@ -1,7 +1,7 @@
 //! What the engine holds about the store itself: format, how far it goes, how far compaction got.
 //! The layout is drawn in `docs/decisions/0002-storage-engine.md`.
 
-use crate::alarm::{AlarmKind, AlarmMember, Alarms};
+use crate::alarm::{AlarmMember, Alarms};
 use crate::engine::{Direction, Durability, Engine, EngineError, EngineView, Space, Write};
 use crate::revision::{ChangeId, Revision};
 use bytes::Bytes;
@@ -146,7 +146,7 @@ impl Progress {
             revision: self.revision.get(),
             compacted: self.compacted.map(Revision::get),
             key_count: self.key_count,
-            alarms: self.alarms.list(AlarmKind::None),
+            alarms: self.alarms.to_members(),
         }
     }
 

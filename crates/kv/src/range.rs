@@ -45,7 +45,11 @@ pub(crate) fn range(
 }
 
 /// The revision that a request asks for; 0 or less is `now`.
-fn readable_revision(view: &View, now: Revision, wanted: i64) -> Result<Revision, OpError> {
+pub(crate) fn readable_revision(
+    view: &View,
+    now: Revision,
+    wanted: i64,
+) -> Result<Revision, OpError> {
     let at = match u64::try_from(wanted) {
         Ok(wanted) if wanted > 0 => Revision::new(wanted),
         _ => now,
@@ -57,6 +61,22 @@ fn readable_revision(view: &View, now: Revision, wanted: i64) -> Result<Revision
         return Err(OpError::Compacted);
     }
     Ok(at)
+}
+
+/// Whether a request wants its keys in another order than they are kept in.
+#[must_use]
+pub fn is_sorted(request: &RangeRequest) -> bool {
+    request.sort_order == i32::from(SortOrder::Descend)
+        || request.sort_target != i32::from(SortTarget::Key)
+}
+
+/// Whether a request wants keys of certain revisions only.
+#[must_use]
+pub const fn is_filtered(request: &RangeRequest) -> bool {
+    request.min_mod_revision != 0
+        || request.max_mod_revision != 0
+        || request.min_create_revision != 0
+        || request.max_create_revision != 0
 }
 
 /// A response header that says the revision; the server adds what else it knows.
@@ -108,10 +128,7 @@ impl<'a> Plan<'a> {
             (_, SortOrder::None) => SortOrder::Ascend,
             (_, order) => order,
         };
-        let filtered = request.min_mod_revision != 0
-            || request.max_mod_revision != 0
-            || request.min_create_revision != 0
-            || request.max_create_revision != 0;
+        let filtered = is_filtered(request);
         // One more than the limit tells whether there is more.
         let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0);
         let keep = match limit.map(|limit| limit.saturating_add(1)) {

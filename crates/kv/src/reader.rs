@@ -8,6 +8,7 @@ use crate::backup::Backup;
 use crate::error::{AuthError, ReadError};
 use crate::hash::{self, StoreHash};
 use crate::lease::Lease;
+use crate::pieces::RangePieces;
 use crate::range;
 use crate::revision::Revision;
 use crate::snapshot::StoreView;
@@ -56,6 +57,20 @@ impl Reader {
         let view = self.shared.view();
         Examiner::new(&view, access).range(request)?;
         range::range(&view, view.revision, request).map_err(|error| self.failed_by(error))
+    }
+
+    /// Answers a range request of somebody piece by piece, as of now: its order and its filters are
+    /// not looked at, see [`crate::is_sorted`] and [`crate::is_filtered`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::range_for`].
+    pub fn range_pieces(
+        &self,
+        access: &Access,
+        request: RangeRequest,
+    ) -> Result<RangePieces, ReadError> {
+        RangePieces::new(&self.shared, access, request)
     }
 
     /// The first failure of the store, once there is one: of its engine, in the background or in a
@@ -219,6 +234,13 @@ impl Reader {
         self.shared.lock().progress.key_count
     }
 
+    /// Whether this member has said that its disk is nearly full. In what [`Reader::alarms`] lists
+    /// that is an alarm like that of its quota.
+    #[must_use]
+    pub fn has_full_disk(&self, member_id: u64) -> bool {
+        self.shared.lock().progress.alarms.is_raised(member_id, AlarmKind::DiskFull)
+    }
+
     /// The alarms of a kind that are raised; all for [`AlarmKind::None`]. In the order of members.
     #[must_use]
     pub fn alarms(&self, kind: AlarmKind) -> Vec<AlarmMember> {
@@ -249,6 +271,12 @@ impl Reader {
     pub fn size_in_use_bytes(&self) -> u64 {
         let state = self.shared.lock();
         state.stored.stored_bytes + state.view.overlay_size_bytes()
+    }
+
+    /// How long the engine's batches took, if it is known.
+    #[must_use]
+    pub fn batch_times(&self) -> Option<&quorate::Histogram> {
+        self.shared.engine.batch_times()
     }
 
     /// The whole store as it is now, to be written elsewhere.

@@ -51,6 +51,10 @@ impl Engine for SealedEngine {
     fn size_bytes(&self) -> u64 {
         self.engine.size_bytes()
     }
+
+    fn batch_times(&self) -> Option<&quorate::Histogram> {
+        self.engine.batch_times()
+    }
 }
 
 struct SealedView {

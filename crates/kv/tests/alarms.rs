@@ -135,3 +135,33 @@ fn alarms_are_limited_in_number_and_known_in_kind() {
     let unknown = AlarmRequest { action: 7, member_id: 1, alarm: 1 };
     assert_eq!(store.apply(CommandKind::Alarm(unknown)), Err(OpError::UnknownAlarm));
 }
+
+#[test]
+fn a_member_takes_back_what_it_said_of_its_disk_and_no_other_alarm() {
+    let mut store = Store::new();
+    store.apply(raise(7, AlarmKind::DiskFull)).unwrap();
+    assert_eq!(store.apply(put("a", "1")), Err(OpError::NoSpace));
+    assert_eq!(store.raised(AlarmKind::NoSpace), [7], "clients know one kind");
+    assert!(store.reader.has_full_disk(7) && !store.reader.has_full_disk(3));
+    store.apply(raise(7, AlarmKind::NoSpace)).unwrap();
+    assert_eq!(store.raised(AlarmKind::None), [7], "and see one alarm");
+
+    // The quota's, or an operator's, stays; in a snapshot and after a restart too.
+    store.apply(alarm(AlarmAction::Deactivate, 7, AlarmKind::DiskFull)).unwrap();
+    assert!(!store.reader.has_full_disk(7));
+    assert_eq!(store.apply(put("a", "1")), Err(OpError::NoSpace));
+    store.apply(raise(3, AlarmKind::DiskFull)).unwrap();
+    store.machine.flush().unwrap();
+    let mut store = Store::on(store.engine.after_crash());
+    assert_eq!(store.raised(AlarmKind::NoSpace), [3, 7]);
+    assert!(store.reader.has_full_disk(3) && !store.reader.has_full_disk(7));
+
+    // An operator who says that it is over means every cause of it.
+    store.apply(raise(7, AlarmKind::DiskFull)).unwrap();
+    let cleared = store.apply(alarm(AlarmAction::Deactivate, 7, AlarmKind::NoSpace)).unwrap();
+    let Outcome::Alarm(AlarmResponse { alarms, .. }) = cleared else { panic!("{cleared:?}") };
+    assert_eq!(alarms, [AlarmMember { member_id: 7, alarm: AlarmKind::NoSpace.into() }]);
+    assert_eq!(store.raised(AlarmKind::NoSpace), [3]);
+    store.apply(alarm(AlarmAction::Deactivate, 3, AlarmKind::DiskFull)).unwrap();
+    store.apply(put("a", "1")).unwrap();
+}

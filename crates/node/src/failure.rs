@@ -43,6 +43,19 @@ pub enum NodeFailure {
 }
 
 impl NodeFailure {
+    /// Whether there was no room on the disk, and nothing else is wrong.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Log(error) | Self::Snapshot(error) => matches!(error, WalError::DiskFull { .. }),
+            Self::View(error) => quorate_wal::is_full(error),
+            Self::Stopped
+            | Self::StateMachine(_)
+            | Self::Poisoned { .. }
+            | Self::Panicked { .. } => false,
+        }
+    }
+
     /// Whether only the disk under the log is to blame. The rest of the node is sound then, and is
     /// given [`crate::Input::DiskFailed`] before it ends, so that a leader can hand over.
     #[must_use]
@@ -88,7 +101,9 @@ const fn what_to_do(error: &WalError) -> &'static str {
              of it once more, and goes on"
         }
         WalError::DiskFull { .. } => {
-            ". What did not fit was promised to nobody. This member leads no more and has stopped"
+            ". This file system had promised the room, and broke that: what was being written may \
+             be there in part, and was promised to nobody. This member leads no more and has \
+             stopped. Free space, then start it again"
         }
         WalError::Damaged { .. }
         | WalError::WrongIdentity { .. }
@@ -124,6 +139,9 @@ pub enum StartError {
     /// A node that joins can only be added where it listens.
     #[error("a node that joins a cluster needs an address to listen on")]
     NotListening,
+    /// Other nodes are to call over TLS, and there is nothing to show them.
+    #[error("a node that listens with TLS needs a certificate and its key")]
+    NoCertificate,
     /// Limits that exclude each other.
     #[error("{smaller} must not exceed {larger}, which is {limit_bytes} bytes")]
     Limits {

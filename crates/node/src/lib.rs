@@ -39,6 +39,7 @@ pub use node::{
     MembershipWish, Node, NodeBuilder, NodeMembers, NodeOptions, OpenSessionError, Session,
     SessionCommand, TransferError,
 };
+pub use runtime::DiskWatch;
 pub use session::{
     SessionId, SessionKey, SessionLimits, SessionRefusal, SessionRequest, SessionTable, SessionTime,
 };
@@ -47,8 +48,9 @@ pub use state_machine::{
     Checkpoint, Committed, Fatal, Note, Notebook, QueryError, Replies, SnapshotView, StateMachine,
 };
 pub use status::NodeStatus;
-pub use transport::{AskError, TransportOptions, ask_cluster};
+pub use transport::{AskError, PEER_PROTOCOL, PeerTls, TransportOptions, ask_cluster};
 pub use wire::ClusterView;
+pub use work::{DiskRoom, Rot};
 
 /// The parts of a node before threads, sockets and clocks are put around them: for those who bring
 /// their own, such as the simulator.
@@ -59,7 +61,7 @@ pub mod parts {
     };
     pub use crate::work::{
         FileDone, FileJob, FilesWorker, Job, LogDone, LogJob, LogWorker, MachineDone, MachineJob,
-        MachineWorker, SharedStore, SnapshotJob,
+        MachineWorker, RoomKeeper, ScrubDone, SharedStore, SnapshotJob,
     };
 }
 

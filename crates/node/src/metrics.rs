@@ -69,7 +69,8 @@ impl Histogram {
         self.sum_micros.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn record(&self, duration: Duration) {
+    /// Counts one more.
+    pub fn record(&self, duration: Duration) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let power = u64::BITS - micros.saturating_sub(1).leading_zeros();
         let place = usize::try_from(power).unwrap_or(usize::MAX).min(Self::BUCKETS - 1);
@@ -105,6 +106,12 @@ pub struct Metrics {
     pub fsync: Histogram,
     /// Entries made durable.
     pub entries_persisted: Counter,
+    /// Bytes of the log and of snapshots that were read again to see whether they are whole.
+    pub scrubbed_bytes: Counter,
+    /// How often all of them were read again.
+    pub scrub_rounds: Counter,
+    /// How many of their files were found to be damaged when they were last read.
+    pub rotten_files: Gauge,
     peers: Mutex<BTreeMap<NodeId, Arc<PeerMetrics>>>,
 }
 
@@ -135,6 +142,8 @@ pub struct PeerMetrics {
     pub is_connected: Gauge,
     /// The last answered ping's round trip on the control connection, in microseconds.
     pub round_trip_micros: Gauge,
+    /// All of them.
+    pub round_trips: Histogram,
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! How a node is doing, as of the last turn of its event loop.
 
-use crate::Admission;
+use crate::{Admission, Rot};
 use quorate_core::{ChangeWait, Configuration, LogId, LogIndex, Member, NodeId, Role, Term};
 use std::sync::Arc;
 
@@ -42,6 +42,8 @@ pub struct NodeStatus {
     /// Whether it votes and counts, and if not, why: a node whose disk is not the one that the
     /// cluster knows it with does not.
     pub admission: Admission,
+    /// Files of the log and snapshots that were found to be damaged when they were last read again.
+    pub rotten: Arc<[Rot]>,
     /// Proposals and reads whose outcome is open.
     pub pending_count: usize,
     /// On a leader that is handing over, to whom.

@@ -107,14 +107,14 @@ async fn whoever_asks_a_node_learns_its_cluster_and_members() {
     say(&cluster.up[&leader], "word").await;
     let status = cluster.up[&leader].status();
     let address = &status.configuration.members[&NodeId::new(leader)].address;
-    let view = quorate::ask_cluster(address, PATIENCE).await.unwrap();
+    let view = quorate::ask_cluster(address, None, PATIENCE).await.unwrap();
     assert_eq!((view.cluster_id, view.node_id), (status.cluster_id, NodeId::new(leader)));
     assert_eq!(view.configuration.members, status.configuration.members);
 
     let (node, address) = newcomer(&cluster, 4).await;
-    let view = quorate::ask_cluster(&address, PATIENCE).await.unwrap();
+    let view = quorate::ask_cluster(&address, None, PATIENCE).await.unwrap();
     assert!(view.configuration.members.is_empty(), "it waits to be added");
     node.stop().await;
     cluster.stop_all().await;
-    assert!(quorate::ask_cluster(&address, PATIENCE).await.is_err(), "nobody is there");
+    assert!(quorate::ask_cluster(&address, None, PATIENCE).await.is_err(), "nobody is there");
 }

@@ -25,6 +25,11 @@ impl Admission {
         Self { bytes_max, count_max, bytes: AtomicUsize::new(0), count: AtomicUsize::new(0) }
     }
 
+    /// How many bytes have a place.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Admits a request of that many bytes, if both limits allow it.
     pub(crate) fn admit(&self, bytes: usize) -> Result<Admitted<'_>, Rejection> {
         // Relaxed suffices: the counters order nothing but themselves.

@@ -18,9 +18,12 @@ const TOKEN_BYTES_MAX: usize = 8 << 10;
 pub(crate) struct PeerIdentity {
     /// The common name of the certificate that was checked, if there was one.
     pub(crate) common_name: Option<Arc<str>>,
+    /// Whether nobody else hears what is said.
+    pub(crate) is_secure: bool,
 }
 
 /// Who asks for something. Without `Debug`, so that no token gets into a log.
+#[derive(Clone)]
 pub(crate) struct Caller {
     token: Option<Box<str>>,
     common_name: Option<Arc<str>>,
@@ -41,7 +44,8 @@ impl Caller {
     fn new(headers: &HeaderMap, name: &HeaderName, peer: &PeerIdentity, is_gateway: bool) -> Self {
         // As in etcd: the second is for JSON's clients, and works for all.
         let value = headers.get(name).or_else(|| headers.get(AUTHORIZATION));
-        let common_name = peer.common_name.clone();
+        // As in etcd, where the gateway is a client with a certificate of its own.
+        let common_name = peer.common_name.clone().filter(|_| !is_gateway);
         Self { token: value.map(|value| token_of(value).into()), common_name, is_gateway }
     }
 
@@ -51,7 +55,7 @@ impl Caller {
         self.token.as_deref()
     }
 
-    /// The name in the connection's certificate.
+    /// The name in the connection's certificate, if it is that of whoever asks: not by the gateway.
     pub(crate) fn common_name(&self) -> Option<&str> {
         self.common_name.as_deref()
     }
@@ -121,8 +125,9 @@ mod tests {
 
     #[test]
     fn the_name_in_a_certificate_is_the_connections() {
-        let peer = PeerIdentity { common_name: Some("root".into()) };
+        let peer = PeerIdentity { common_name: Some("root".into()), ..PeerIdentity::default() };
         let caller = Caller::by_grpc(&headers(&[("token", "a.7")]), &peer);
         assert_eq!((caller.common_name(), caller.token()), (Some("root"), Some("a.7")));
+        assert_eq!(Caller::by_gateway(&headers(&[]), &peer).common_name(), None);
     }
 }

@@ -3,19 +3,21 @@
 //! request means.
 
 use crate::caller::PeerIdentity;
+use crate::errors::Rejection;
 use crate::grpc;
 use crate::http::{self as pages, Content};
+use crate::intake::Intake;
 use crate::listener::Serves;
 use crate::net::{self, Prefixed, Protocol};
-use crate::outlet::Outlet;
+use crate::outlet::{Outlet, Unsent};
 use crate::service::Service;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::Either;
 use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{Request, Response};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use quorate_tls::Stranger;
@@ -129,17 +131,30 @@ async fn answer_http1(
     // One that says beforehand that it is too large is not waited for.
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > limit {
-        return Ok(pages::refuse_body(announced, limit).map(Content::Whole));
+        let rejection = Rejection::MessageTooLarge { size: announced, limit };
+        return Ok(pages::refuse(&rejection).map(Content::Whole));
     }
-    let collect = Limited::new(body, limit).collect();
-    let response = match tokio::time::timeout(service.options().header_timeout, collect).await {
-        Ok(Ok(body)) => pages::respond(service, peer, serves, &head, body.to_bytes()).await,
-        // Too large, too slow, or gone; only the first two read the answer.
-        Ok(Err(_)) | Err(_) => {
-            pages::refuse_body(limit.saturating_add(1), limit).map(Content::Whole)
+    let collect = collect_http1(body, Intake::new(service.receiving(), limit));
+    let collected = tokio::time::timeout(service.options().header_timeout, collect).await;
+    Ok(match collected.unwrap_or(Err(Rejection::MessageIncomplete)) {
+        Ok(body) => pages::respond(service, peer, serves, &head, body).await,
+        // Whoever is gone does not read it.
+        Err(rejection) => pages::refuse(&rejection).map(Content::Whole),
+    })
+}
+
+async fn collect_http1(
+    mut body: hyper::body::Incoming,
+    mut intake: Intake<'_>,
+) -> Result<Bytes, Rejection> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Rejection::MessageIncomplete)?;
+        // Anything else is trailers.
+        if let Ok(piece) = frame.into_data() {
+            intake.take(&piece)?;
         }
-    };
-    Ok(response)
+    }
+    Ok(intake.finish())
 }
 
 async fn serve_http2<S>(
@@ -237,7 +252,7 @@ async fn answer_http2_page(
 ) {
     let (head, body) = request.into_parts();
     let limit = pages::body_bytes_max(service.options().message_bytes_max());
-    let collect = collect_http2(body, limit);
+    let collect = collect_http2(body, Intake::new(service.receiving(), limit));
     let response = match tokio::time::timeout(service.options().header_timeout, collect).await {
         Ok(Ok(body)) => {
             let gone = std::future::poll_fn(|cx| respond.poll_reset(cx).map(drop));
@@ -248,7 +263,7 @@ async fn answer_http2_page(
                 () = gone => return,
             }
         }
-        Ok(Err(TooLarge)) => pages::refuse_body(limit.saturating_add(1), limit).map(Content::Whole),
+        Ok(Err(rejection)) => pages::refuse(&rejection).map(Content::Whole),
         Err(_) => return respond.send_reset(Reason::CANCEL),
     };
     let (head, body) = response.into_parts();
@@ -258,6 +273,17 @@ async fn answer_http2_page(
     };
     match body {
         Content::Whole(bytes) => drop(stream.send_data(bytes, true)),
+        Content::Large { rest, place } => {
+            let mut outlet = Outlet::new(stream);
+            outlet.put(rest);
+            let patience = service.options().unread_timeout;
+            match outlet.flush_to_a_reader(patience).await {
+                Ok(()) => outlet.end(),
+                Err(Unsent::Untaken) => outlet.break_off(),
+                Err(Unsent::Gone) => {}
+            }
+            drop(place);
+        }
         Content::Lines(lines) => send_lines(lines, Outlet::new(stream)).await,
     }
 }
@@ -277,18 +303,12 @@ async fn send_lines(mut lines: BoxStream<'static, Bytes>, mut outlet: Outlet) {
     }
 }
 
-struct TooLarge;
-
-async fn collect_http2(mut body: RecvStream, limit: usize) -> Result<Bytes, TooLarge> {
-    let mut collected = BytesMut::new();
+async fn collect_http2(mut body: RecvStream, mut intake: Intake<'_>) -> Result<Bytes, Rejection> {
     // An error means that the client broke off: what came is judged as it is, and nobody reads
     // the verdict.
     while let Some(Ok(piece)) = body.data().await {
         let _ = body.flow_control().release_capacity(piece.len());
-        if collected.len() + piece.len() > limit {
-            return Err(TooLarge);
-        }
-        collected.extend_from_slice(&piece);
+        intake.take(&piece)?;
     }
-    Ok(collected.freeze())
+    Ok(intake.finish())
 }

@@ -65,6 +65,10 @@ pub(crate) enum Rejection {
         /// Its full name, `service/method`.
         method: Cow<'static, str>,
     },
+    /// A range in pieces, in another order than the keys'.
+    StreamSorted,
+    /// A range in pieces, of keys of certain revisions only.
+    StreamFiltered,
     /// A health check of something that this server is not.
     UnknownHealthService,
     /// A learner serves little more than its own state.
@@ -113,6 +117,12 @@ impl Rejection {
             Self::MessageIncomplete => (Code::Canceled, "etcdserver: request canceled"),
             Self::MessageCompressed => {
                 (Code::Unimplemented, "quorate: compressed messages are not supported")
+            }
+            Self::StreamSorted => {
+                (Code::Unimplemented, "RangeStream does not support custom sort orders")
+            }
+            Self::StreamFiltered => {
+                (Code::Unimplemented, "RangeStream does not support revision filters")
             }
             Self::UnknownHealthService => (Code::NotFound, "unknown service"),
             Self::Learner => {

@@ -67,7 +67,7 @@ impl Serves {
             Self::Everything | Self::HttpOnly => true,
             Self::GrpcOnly => false,
             Self::MetricsOnly => {
-                matches!(path, "/metrics" | "/health" | "/livez" | "/readyz")
+                matches!(path, "/metrics" | "/health") || crate::http::probe_asked(path).is_some()
             }
         }
     }

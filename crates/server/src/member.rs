@@ -8,6 +8,9 @@ use quorate::core::{Member, MemberRole, NodeId};
 use quorate_etcd_api::etcdserverpb as pb;
 use sha1::{Digest, Sha1};
 
+const PLAIN: &str = "http://";
+const SECURE: &str = "https://";
+
 /// A member's name and client URLs. The encoding is protobuf, so that fields can be added.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct MemberContext {
@@ -17,7 +20,8 @@ pub struct MemberContext {
     /// Where clients reach it: URLs such as `http://10.0.0.1:2379`.
     #[prost(string, repeated, tag = "2")]
     pub client_urls: Vec<String>,
-    /// Where its peers reach it, as the operator wrote it; empty means `http://` and the address.
+    /// Where its peers reach it, as the operator wrote it; empty means what the address says:
+    /// `http://` and `host:port`, or `https://host:port`.
     #[prost(string, repeated, tag = "3")]
     pub peer_urls: Vec<String>,
 }
@@ -72,30 +76,37 @@ pub(crate) fn describe(id: NodeId, member: &Member) -> pb::Member {
 pub fn peer_urls_of(member: &Member) -> Vec<String> {
     let context = MemberContext::from_bytes(&member.context).unwrap_or_default();
     if context.peer_urls.is_empty() {
-        return vec![format!("http://{}", member.address)];
+        return vec![peer_url(&member.address)];
     }
     context.peer_urls
+}
+
+/// The URL of a member's address: the other way round than [`peer_address`].
+fn peer_url(address: &str) -> String {
+    if address.starts_with(SECURE) { address.to_owned() } else { format!("{PLAIN}{address}") }
 }
 
 /// Peer URLs as a client gives them, checked and sorted; `None` if one is none, or there are none.
 pub(crate) fn peer_urls(given: &[String]) -> Option<Vec<String>> {
     let mut urls = Vec::new();
     for url in given {
-        urls.push(format!("http://{}", peer_address(url.trim())?));
+        urls.push(peer_url(peer_address(url.trim())?));
     }
     urls.sort();
     urls.dedup();
     (!urls.is_empty()).then_some(urls)
 }
 
-/// The `host:port` of a URL like `http://host:port`; `None` if it is not of this form.
+/// What the address of a member at this URL is: `host:port`, and all of the URL if it begins with
+/// `https://`. `None` if it is no such URL.
 pub(crate) fn peer_address(url: &str) -> Option<&str> {
-    let address = url.strip_prefix("http://")?;
-    let address = address.strip_suffix('/').unwrap_or(address);
-    let (host, port) = address.rsplit_once(':')?;
+    let url = url.strip_suffix('/').unwrap_or(url);
+    let plain = url.strip_prefix(PLAIN);
+    let authority = plain.or_else(|| url.strip_prefix(SECURE))?;
+    let (host, port) = authority.rsplit_once(':')?;
     let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
     let is_host = !host.is_empty() && !host.contains(['/', '@', ' ', ',', '=', '?', '#']);
-    (is_port && is_host).then_some(address)
+    (is_port && is_host).then_some(plain.unwrap_or(url))
 }
 
 /// A member's id as etcd computes it: from its peer URLs, the cluster's token, and, for one that is
@@ -127,17 +138,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_url_is_http_a_host_and_a_port() {
+    fn a_peer_url_is_http_or_https_a_host_and_a_port() {
         let urls =
             |given: &[&str]| peer_urls(&given.iter().map(ToString::to_string).collect::<Vec<_>>());
         let sorted = vec!["http://a:1".to_owned(), "http://b:2".to_owned()];
         assert_eq!(urls(&["http://b:2/", "http://a:1"]), Some(sorted));
-        for wrong in
-            ["", "a:1", "http://a", "http://a:0", "https://a:1", "http://a:1/x", "http://:1"]
+        assert_eq!(urls(&["https://a:1/"]), Some(vec!["https://a:1".to_owned()]));
+        for wrong in ["", "a:1", "http://a", "http://a:0", "https://a", "ftp://a:1", "http://a:1/x"]
         {
             assert_eq!(urls(&[wrong]), None, "{wrong}");
         }
+        assert_eq!(urls(&["http://:1"]), None);
         assert_eq!(urls(&[]), None);
+    }
+
+    #[test]
+    fn an_address_says_which_url_it_was_made_of() {
+        for (url, address) in [("http://a:1", "a:1"), ("https://a:1", "https://a:1")] {
+            assert_eq!(peer_address(url), Some(address));
+            let (role, context) = (MemberRole::Voter, Bytes::new());
+            let member = Member { role, rank: 0, address: address.to_owned(), context };
+            assert_eq!(peer_urls_of(&member), [url]);
+        }
     }
 
     #[test]

@@ -2,12 +2,26 @@
 //! etcd's names so that etcd's dashboards and alerts work unchanged. Must not know how the figures
 //! of the node and the store come about.
 
+mod calls;
+mod page;
+mod peers;
+mod probes;
+mod process;
+
 use crate::errors::Code;
 use crate::method::Method;
+use crate::service::{Check, Probe};
+use calls::CallTimes;
+use page::Page;
+use probes::ProbeCounters;
+use quorate::DiskRoom;
 use quorate_kv::watch::WatchFigures;
-use std::fmt::{Display, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+pub(crate) use page::Histogram;
+pub(crate) use peers::PeerFigures;
+pub(crate) use process::ProcessFigures;
 
 /// The counters that requests feed.
 #[derive(Debug, Default)]
@@ -24,6 +38,9 @@ pub(crate) struct Metrics {
     leases_expired: AtomicU64,
     health_success: AtomicU64,
     health_failures: AtomicU64,
+    probes: ProbeCounters,
+    /// If they are measured.
+    call_times: Option<Box<CallTimes>>,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +70,10 @@ impl Drop for ProposalInProgress<'_> {
 }
 
 impl Metrics {
+    pub(crate) fn new(measures_calls: bool) -> Self {
+        Self { call_times: measures_calls.then(Box::default), ..Self::default() }
+    }
+
     pub(crate) fn started(&self, method: Method) {
         if let Some(counters) = self.methods.0.get(method.index()) {
             add(&counters.started, 1);
@@ -65,6 +86,13 @@ impl Metrics {
             counters.and_then(|counters| counters.handled.get(usize::from(code.number())))
         {
             add(count, 1);
+        }
+    }
+
+    /// How long a call took, if that is measured.
+    pub(crate) fn took(&self, method: Method, time: Duration) {
+        if let Some(times) = &self.call_times {
+            times.took(method, time);
         }
     }
 
@@ -104,6 +132,10 @@ impl Metrics {
     pub(crate) fn health_checked(&self, healthy: bool) {
         add(if healthy { &self.health_success } else { &self.health_failures }, 1);
     }
+
+    pub(crate) fn checked(&self, probe: Probe, check: Check, is_well: bool) {
+        self.probes.checked(probe, check, is_well);
+    }
 }
 
 /// Relaxed: the counters order nothing.
@@ -126,59 +158,31 @@ pub(crate) struct Figures {
     pub(crate) committed: u64,
     pub(crate) applied: u64,
     pub(crate) revision: u64,
+    pub(crate) compacted_revision: u64,
+    pub(crate) keys: u64,
     pub(crate) db_size_bytes: u64,
     pub(crate) db_size_in_use_bytes: u64,
     pub(crate) quota_bytes: u64,
+    pub(crate) disk: DiskRoom,
     pub(crate) connections: usize,
+    pub(crate) streams: usize,
+    pub(crate) receiving_bytes: usize,
+    pub(crate) unread_bytes: usize,
     pub(crate) wal_fsync: Option<Histogram>,
+    pub(crate) backend_commit: Option<Histogram>,
+    pub(crate) peers: Vec<PeerFigures>,
+    pub(crate) scrub: ScrubFigures,
     pub(crate) watch: WatchFigures,
     pub(crate) leases: usize,
     pub(crate) process: ProcessFigures,
 }
 
-/// Durations by bucket.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Histogram {
-    /// For each bucket, in rising order: its upper bound in seconds, and how many fell into it
-    /// alone.
-    pub(crate) buckets: Vec<(f64, u64)>,
-    /// How many there were beyond the last bucket.
-    pub(crate) beyond: u64,
-    /// Their sum in seconds.
-    pub(crate) sum_seconds: f64,
-}
-
-impl From<&quorate::Histogram> for Histogram {
-    fn from(histogram: &quorate::Histogram) -> Self {
-        let mut buckets: Vec<_> = histogram
-            .buckets()
-            .map(|(bound_micros, count)| (Duration::from_micros(bound_micros).as_secs_f64(), count))
-            .collect();
-        // The node's last bucket has no bound, in spite of the figure that comes with it.
-        let beyond = buckets.pop().map_or(0, |(_, count)| count);
-        let sum_seconds = Duration::from_micros(histogram.sum_micros()).as_secs_f64();
-        Self { buckets, beyond, sum_seconds }
-    }
-}
-
-/// What the system says of this process; absent where it does not say.
+/// What came of reading the log and the snapshots again.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ProcessFigures {
-    pub(crate) resident_bytes: Option<u64>,
-    pub(crate) open_files: Option<u64>,
-}
-
-impl ProcessFigures {
-    /// Asks the system; on systems without `/proc` there is no answer.
-    pub(crate) fn now() -> Self {
-        // In the file's units of pages; every system that has the file uses pages of 4 KiB or
-        // says so in `smaps`, which is slow to read.
-        const PAGE_BYTES: u64 = 4096;
-        let statm = std::fs::read_to_string("/proc/self/statm").ok();
-        let pages = statm.as_deref().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
-        let files = std::fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as u64);
-        Self { resident_bytes: pages.map(|pages| pages * PAGE_BYTES), open_files: files }
-    }
+pub(crate) struct ScrubFigures {
+    pub(crate) read_bytes: u64,
+    pub(crate) rounds: u64,
+    pub(crate) damaged_files: u64,
 }
 
 impl Metrics {
@@ -188,10 +192,12 @@ impl Metrics {
         render_raft(&mut out, figures);
         self.render_proposals(&mut out, figures);
         render_store(&mut out, figures);
+        peers::render(&mut out, figures.member_id, &figures.peers);
+        render_disk(&mut out, figures.disk);
         render_watches(&mut out, figures.watch);
         self.render_leases(&mut out, figures);
         self.render_requests(&mut out, figures);
-        render_process(&mut out, figures.process);
+        figures.process.render(&mut out);
         out.text
     }
 
@@ -240,6 +246,7 @@ impl Metrics {
             "Health checks that found it unhealthy.",
             load(&self.health_failures),
         );
+        self.probes.render(out);
         out.counter(
             "etcd_network_client_grpc_received_bytes_total",
             "Bytes of gRPC messages received from clients.",
@@ -250,7 +257,22 @@ impl Metrics {
             "Bytes of gRPC messages sent to clients.",
             load(&self.sent_bytes),
         );
-        out.gauge("quorate_client_connections", "Open client connections.", figures.connections);
+        for (name, help, value) in [
+            ("quorate_client_connections", "Open client connections.", figures.connections),
+            ("quorate_client_streams", "Open gRPC and gateway streams.", figures.streams),
+            (
+                "quorate_receiving_bytes",
+                "Bytes of requests that are only partly here.",
+                figures.receiving_bytes,
+            ),
+            (
+                "quorate_unread_bytes",
+                "Bytes of large answers that their clients have not taken yet.",
+                figures.unread_bytes,
+            ),
+        ] {
+            out.gauge(name, help, value);
+        }
         out.head("grpc_server_started_total", "counter", "gRPC calls that began.");
         for (method, counters) in Method::ALL.into_iter().zip(&self.methods.0) {
             out.method_line("grpc_server_started_total", method, None, load(&counters.started));
@@ -261,6 +283,9 @@ impl Metrics {
                 out.method_line("grpc_server_handled_total", method, Some(code), load(count));
             }
         }
+        if let Some(times) = &self.call_times {
+            times.render(out);
+        }
     }
 }
 
@@ -269,6 +294,9 @@ fn render_raft(out: &mut Page, figures: &Figures) {
     out.line(&format!("etcd_server_id{{server_id=\"{:x}\"}}", figures.member_id), 1);
     out.head("etcd_server_version", "gauge", "The etcd version that this server stands in for.");
     out.line(&format!("etcd_server_version{{server_version=\"{}\"}}", crate::ETCD_VERSION), 1);
+    let (major_minor, _) = crate::ETCD_CLUSTER_VERSION.rsplit_once('.').unwrap_or_default();
+    out.head("etcd_cluster_version", "gauge", "The etcd version that the cluster stands in for.");
+    out.line(&format!("etcd_cluster_version{{cluster_version=\"{major_minor}\"}}"), 1);
     out.head("quorate_version", "gauge", "The version of Quorate, as a label.");
     out.line(&format!("quorate_version{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1);
     out.flag("etcd_server_has_leader", "Whether a leader is known.", figures.has_leader);
@@ -286,6 +314,18 @@ fn render_raft(out: &mut Page, figures: &Figures) {
             histogram,
         );
     }
+    let ScrubFigures { read_bytes, rounds, damaged_files } = figures.scrub;
+    out.counter(
+        "quorate_scrub_read_bytes_total",
+        "Bytes of the log and of snapshots that were read again, to find damage before it matters.",
+        read_bytes,
+    );
+    out.counter("quorate_scrub_rounds_total", "How often all of them were read again.", rounds);
+    out.gauge(
+        "quorate_scrub_damaged_files",
+        "How many of their files were damaged when they were last read.",
+        damaged_files,
+    );
 }
 
 fn render_store(out: &mut Page, figures: &Figures) {
@@ -305,6 +345,43 @@ fn render_store(out: &mut Page, figures: &Figures) {
         figures.quota_bytes,
     );
     out.gauge("etcd_debugging_mvcc_current_revision", "The store's revision.", figures.revision);
+    out.gauge(
+        "etcd_debugging_mvcc_compact_revision",
+        "The oldest revision that can be read; 0 before the first compaction.",
+        figures.compacted_revision,
+    );
+    out.gauge("etcd_debugging_mvcc_keys_total", "Keys that exist.", figures.keys);
+    if let Some(histogram) = &figures.backend_commit {
+        out.histogram(
+            "etcd_disk_backend_commit_duration_seconds",
+            "How long the store's file takes to take a batch; no request waits for it.",
+            histogram,
+        );
+    }
+}
+
+/// Nothing of a disk that nobody looks at.
+fn render_disk(out: &mut Page, disk: DiskRoom) {
+    if disk.low_bytes == 0 {
+        return;
+    }
+    out.gauge("quorate_disk_free_bytes", "What is free on the member's disk.", disk.free_bytes);
+    out.gauge(
+        "quorate_disk_reserve_bytes",
+        "What the member holds in reserve there; 0 while it is used up.",
+        disk.reserved_bytes,
+    );
+    out.gauge(
+        "quorate_disk_low_bytes",
+        "Below this, of both together, nothing is stored.",
+        disk.low_bytes,
+    );
+    out.flag("quorate_disk_short", "Whether the disk is nearly full.", disk.is_short);
+    out.flag(
+        "quorate_disk_waiting",
+        "Whether a write waits for room: nothing new is acknowledged until there is some.",
+        disk.is_waited_for,
+    );
 }
 
 fn render_watches(out: &mut Page, watch: WatchFigures) {
@@ -331,96 +408,29 @@ fn render_watches(out: &mut Page, watch: WatchFigures) {
     );
 }
 
-fn render_process(out: &mut Page, process: ProcessFigures) {
-    if let Some(bytes) = process.resident_bytes {
-        out.gauge("process_resident_memory_bytes", "Memory in RAM.", bytes);
-    }
-    if let Some(count) = process.open_files {
-        out.gauge("process_open_fds", "Open file descriptors.", count);
-    }
-}
-
-/// Text under construction. Writing to a `String` cannot fail, so results are dropped.
-#[derive(Default)]
-struct Page {
-    text: String,
-}
-
-impl Page {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    fn line(&mut self, name: &str, value: impl Display) {
-        let _ = writeln!(self.text, "{name} {value}");
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
-        self.head(name, "gauge", help);
-        self.line(name, value);
-    }
-
-    fn flag(&mut self, name: &str, help: &str, value: bool) {
-        self.gauge(name, help, u8::from(value));
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) {
-        self.head(name, "counter", help);
-        self.line(name, value);
-    }
-
-    fn method_line(&mut self, name: &str, method: Method, code: Option<Code>, value: u64) {
-        let _ = write!(self.text, "{name}{{");
-        if let Some(code) = code {
-            let _ = write!(self.text, "grpc_code=\"{}\",", code.name());
-        }
-        let (service, form, method) = (method.service(), method.form().name(), method.name());
-        let _ = writeln!(
-            self.text,
-            "grpc_method=\"{method}\",grpc_service=\"{service}\",grpc_type=\"{form}\"}} {value}"
-        );
-    }
-
-    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
-        self.head(name, "histogram", help);
-        let mut total = 0;
-        for (bound, count) in &histogram.buckets {
-            total += count;
-            self.line(&format!("{name}_bucket{{le=\"{bound}\"}}"), total);
-        }
-        total += histogram.beyond;
-        self.line(&format!("{name}_bucket{{le=\"+Inf\"}}"), total);
-        self.line(&format!("{name}_sum"), histogram.sum_seconds);
-        self.line(&format!("{name}_count"), total);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_names_that_etcds_dashboards_need_are_there_with_etcds_types() {
-        let text = Metrics::default()
-            .render(&Figures { wal_fsync: Some(Histogram::default()), ..Figures::default() });
+    fn a_disk_that_is_looked_at_is_shown() {
+        let shown = |disk| Metrics::default().render(&Figures { disk, ..Figures::default() });
+        assert!(!shown(DiskRoom::default()).contains("quorate_disk"));
+        let text = shown(DiskRoom {
+            free_bytes: 1,
+            reserved_bytes: 2,
+            low_bytes: 6,
+            is_short: true,
+            is_waited_for: false,
+        });
         for line in [
-            "# TYPE etcd_server_has_leader gauge",
-            "# TYPE etcd_server_is_leader gauge",
-            "# TYPE etcd_server_leader_changes_seen_total counter",
-            "# TYPE etcd_server_proposals_committed_total gauge",
-            "# TYPE etcd_server_proposals_applied_total gauge",
-            "# TYPE etcd_server_proposals_pending gauge",
-            "# TYPE etcd_server_proposals_failed_total counter",
-            "# TYPE etcd_server_quota_backend_bytes gauge",
-            "# TYPE etcd_mvcc_db_total_size_in_bytes gauge",
-            "# TYPE etcd_mvcc_db_total_size_in_use_in_bytes gauge",
-            "# TYPE etcd_disk_wal_fsync_duration_seconds histogram",
-            "# TYPE etcd_network_client_grpc_sent_bytes_total counter",
-            "# TYPE etcd_network_client_grpc_received_bytes_total counter",
-            "# TYPE grpc_server_started_total counter",
-            "# TYPE grpc_server_handled_total counter",
+            "quorate_disk_free_bytes 1",
+            "quorate_disk_reserve_bytes 2",
+            "quorate_disk_low_bytes 6",
+            "quorate_disk_short 1",
+            "quorate_disk_waiting 0",
         ] {
-            assert!(text.lines().any(|found| found == line), "{line}");
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! The settings of a server: every limit it has, by name. Must not know how a limit is enforced.
 
+use crate::auth::AuthTokens;
 use crate::member::MemberContext;
 use quorate_kv::watch::WatchLimits;
 use std::time::Duration;
@@ -31,6 +32,16 @@ pub struct ServerOptions {
     pub connections_count_max: usize,
     /// Requests in progress on one HTTP/2 connection.
     pub streams_count_max: u32,
+    /// Open streams, over all connections.
+    pub open_streams_count_max: usize,
+    /// Bytes of requests that are only partly here, over all connections: each counts with its whole
+    /// size. One more is refused.
+    pub receiving_bytes_max: usize,
+    /// Bytes of large answers that their clients have not taken yet, over all connections. One more is
+    /// refused; one that is larger than this is there alone.
+    pub unread_bytes_max: usize,
+    /// How long a client may take nothing of a large answer before it is given up.
+    pub unread_timeout: Duration,
     /// The size in bytes of a request's headers.
     pub header_bytes_max: u32,
     /// How long a client may take over the first bytes of a connection, and over the headers of an
@@ -74,10 +85,19 @@ pub struct ServerOptions {
     pub learners_count_max: usize,
     /// What the leader compacts by itself.
     pub auto_compaction: AutoCompaction,
-    /// How long a token is good after its last use with this member.
+    /// What a token is: the same on all members.
+    pub auth_tokens: AuthTokens,
+    /// How long a simple token is good after its last use with this member.
     pub auth_token_ttl: Duration,
     /// The binary logarithm of the rounds that a hash of a password takes: 4 to 31.
     pub bcrypt_cost: u32,
+    /// The hosts that HTTP requests without TLS may name; any if there are none, or one is `*`.
+    pub host_whitelist: Vec<String>,
+    /// The origins of pages whose scripts may read answers, such as `https://a.example`; any if there
+    /// are none, or one is `*`.
+    pub cors_origins: Vec<String>,
+    /// Whether it is measured how long each call takes: etcd's `--metrics extensive`.
+    pub measures_calls: bool,
 }
 
 /// Which history a cluster forgets by itself.
@@ -122,6 +142,10 @@ impl Default for ServerOptions {
             backups_count_max: 2,
             connections_count_max: 8_192,
             streams_count_max: 8_192,
+            open_streams_count_max: 65_536,
+            receiving_bytes_max: 64 << 20,
+            unread_bytes_max: 512 << 20,
+            unread_timeout: Duration::from_secs(30),
             header_bytes_max: 64 << 10,
             header_timeout: Duration::from_secs(30),
             handshake_timeout: Duration::from_secs(10),
@@ -140,8 +164,12 @@ impl Default for ServerOptions {
             strict_reconfig_check: true,
             learners_count_max: 1,
             auto_compaction: AutoCompaction::Off,
+            auth_tokens: AuthTokens::Simple,
             auth_token_ttl: Duration::from_mins(5),
             bcrypt_cost: 10,
+            host_whitelist: Vec::new(),
+            cors_origins: Vec::new(),
+            measures_calls: false,
         }
     }
 }

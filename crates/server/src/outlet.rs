@@ -2,9 +2,10 @@
 //! client that goes away is noticed although nothing is sent. Must not know what the bytes mean.
 
 use bytes::Bytes;
-use h2::SendStream;
+use h2::{Reason, SendStream};
 use http::HeaderMap;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 /// Where bytes leave for one client.
 pub(crate) struct Outlet {
@@ -15,6 +16,15 @@ pub(crate) struct Outlet {
 /// The client cancelled the stream, or its connection is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gone;
+
+/// Why something was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsent {
+    /// The client is gone.
+    Gone,
+    /// The client is there, and has taken nothing for too long.
+    Untaken,
+}
 
 impl Outlet {
     pub(crate) const fn new(stream: SendStream<Bytes>) -> Self {
@@ -35,6 +45,18 @@ impl Outlet {
     /// Dropping the future loses nothing.
     pub(crate) async fn flush(&mut self) -> Result<(), Gone> {
         std::future::poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// [`Outlet::flush`], to a client that takes some of it within every `patience`.
+    pub(crate) async fn flush_to_a_reader(&mut self, patience: Duration) -> Result<(), Unsent> {
+        loop {
+            let before = self.unsent.len();
+            match tokio::time::timeout(patience, self.flush()).await {
+                Ok(flushed) => return flushed.map_err(|Gone| Unsent::Gone),
+                Err(_) if self.unsent.len() == before => return Err(Unsent::Untaken),
+                Err(_) => {}
+            }
+        }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
@@ -65,6 +87,11 @@ impl Outlet {
     /// Ends the stream with trailers. Nobody hears it if the client is gone.
     pub(crate) fn end_with(mut self, trailers: HeaderMap) {
         let _ = self.stream.send_trailers(trailers);
+    }
+
+    /// Breaks the stream off: what the client has not taken is dropped.
+    pub(crate) fn break_off(mut self) {
+        self.stream.send_reset(Reason::CANCEL);
     }
 
     /// Ends the stream.

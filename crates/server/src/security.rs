@@ -7,21 +7,18 @@ use crate::handshakes::{Handshakes, Place};
 use crate::listener::{Security, Serves};
 use crate::net;
 use crate::service::Service;
-use quorate_tls::{Identity, Judgement, Refreshed, Tls, Unresolved};
+use quorate_tls::{Identity, Judgement, Notices, Tls, Unresolved};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// The first byte of every TLS connection, and of no HTTP request: a record with a handshake.
 const HANDSHAKE_RECORD: u8 = 0x16;
-
-/// Files that cannot be used are complained of this often, although they are tried every time.
-const COMPLAINT_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What all connections of a listener have in common.
 #[derive(Debug)]
@@ -99,7 +96,8 @@ async fn secure(
         Judgement::Known(identity) => identity,
         Judgement::Resolve(unresolved) => resolve(unresolved).await?,
     };
-    Ok((stream, PeerIdentity { common_name: identity.common_name.map(Arc::from) }))
+    let common_name = identity.common_name.map(Arc::from);
+    Ok((stream, PeerIdentity { common_name, is_secure: true }))
 }
 
 /// Looks up the hosts in a certificate. One that nobody knows has no addresses.
@@ -117,26 +115,13 @@ async fn resolve(unresolved: Unresolved) -> Result<Identity, ConnectionError> {
 pub async fn keep_fresh(tls: Arc<Tls>, interval: Duration) {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut complained_at: Option<Instant> = None;
+    let mut notices = Notices::new("clients");
     loop {
         ticks.tick().await;
         let looked = Arc::clone(&tls);
         // A disk that does not answer holds up nothing but this.
         match tokio::task::spawn_blocking(move || looked.refresh()).await {
-            Ok(Refreshed::Unchanged) => complained_at = None,
-            Ok(Refreshed::Changed) => {
-                tracing::info!("the TLS files have changed: the new ones are used from now on");
-            }
-            Ok(Refreshed::Broken(error)) => {
-                let is_due = |at: Instant| at.elapsed() >= COMPLAINT_INTERVAL;
-                if complained_at.is_none_or(is_due) {
-                    complained_at = Some(Instant::now());
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "the TLS files have changed and cannot be used: those of before hold"
-                    );
-                }
-            }
+            Ok(refreshed) => notices.tell(&refreshed, Instant::now()),
             Err(error) => tracing::error!(%error, "looking at the TLS files failed"),
         }
     }

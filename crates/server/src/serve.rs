@@ -90,6 +90,8 @@ pub async fn serve(
     let running = Arc::clone(&service);
     acceptors.spawn(async move { running.run_errands().await });
     acceptors.spawn(async move { compacting.compact_by_itself().await });
+    let looking = Arc::clone(&service);
+    acceptors.spawn(async move { looking.watch_disk().await });
     shutdown.await;
     // Every acceptor and connection holds a receiver; the channel closes when the last has ended.
     let _ = stop.send(true);

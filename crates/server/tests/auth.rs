@@ -4,11 +4,11 @@
 
 mod common;
 
-use common::{Server, framed, raw_call};
+use common::{Server, framed, raw_call, raw_open};
 use quorate_etcd_api::etcdserverpb::watch_client::WatchClient;
 use quorate_etcd_api::etcdserverpb::watch_request::RequestUnion;
 use quorate_etcd_api::etcdserverpb::{
-    AuthUserGetRequest, WatchCreateRequest, WatchRequest, WatchResponse,
+    AuthUserGetRequest, PutRequest, RangeRequest, WatchCreateRequest, WatchRequest, WatchResponse,
 };
 use quorate_server::ServerOptions;
 use std::collections::BTreeMap;
@@ -361,5 +361,45 @@ async fn a_watch_ends_when_its_right_is_taken_away() {
     assert!(ended.canceled && ended.events.is_empty());
     assert_eq!((ended.watch_id, ended.cancel_reason.as_str()), (0, DENIED));
     drop(stream);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_range_in_pieces_is_for_who_may_read_it_as_long_as_they_may() {
+    let (server, root, alice) = with_alice().await;
+    let mut client = server.http2().await;
+    let path = "/etcdserverpb.KV/RangeStream";
+    for key in ["a1", "a2", "a3"] {
+        let put =
+            PutRequest { key: key.into(), value: vec![7; 300_000].into(), ..Default::default() };
+        let headers = [("token", alice.as_str())];
+        assert_eq!(
+            raw_call(&mut client, "/etcdserverpb.KV/Put", &headers, framed(&put)).await.code,
+            "0"
+        );
+    }
+    let range = |from: &'static str, to: &'static str| {
+        framed(&RangeRequest { key: from.into(), range_end: to.into(), ..Default::default() })
+    };
+    let denied = ("7".to_owned(), "etcdserver: permission denied".to_owned());
+    let nobody = ("3".to_owned(), "etcdserver: user name is empty".to_owned());
+    let own = [("token", alice.as_str())];
+    let answer = raw_call(&mut client, path, &own, range("a", "d")).await;
+    assert_eq!((answer.code, answer.message), denied);
+    let answer = raw_call(&mut client, path, &[], range("a", "c")).await;
+    assert_eq!((answer.code, answer.message), nobody);
+    let answer = raw_call(&mut client, path, &own, range("a", "c")).await;
+    assert_eq!((answer.code.as_str(), answer.body.len() > 900_000), ("0", true));
+
+    let others = raw_open(&mut client, path, &own, range("a", "c")).await.begun().await;
+    let body = r#"{"name":"bob","password":"bobpw"}"#;
+    assert_eq!(post_as(&server, &root, "/v3/auth/user/add", body).await.0, 200);
+    assert_eq!(others.finish().await.code, "0", "that others change does not matter");
+    let pieces = raw_open(&mut client, path, &own, range("a", "c")).await.begun().await;
+    let body = r#"{"name":"alice","role":"letters"}"#;
+    assert_eq!(post_as(&server, &root, "/v3/auth/user/revoke", body).await.0, 200);
+    let answer = pieces.finish().await;
+    assert_eq!((answer.code, answer.message), denied);
+    assert!(answer.body.len() < 400_000, "no piece was read after that: {}", answer.body.len());
     server.stop().await;
 }

@@ -5,6 +5,8 @@
 mod common;
 
 use common::Server;
+use quorate_server::{Security, ServerOptions, Serves};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const RECORDED: &str = include_str!("etcd-3.5.1-gateway.txt");
 
@@ -124,4 +126,69 @@ async fn a_stopped_node_is_unhealthy() {
     assert_eq!(status, 503);
     assert!(answer.contains("etcdserver: server stopped"), "{answer}");
     server.stop().await;
+}
+
+/// The answer to a request with these headers, head and all.
+async fn answer_to(address: std::net::SocketAddr, request: &str, headers: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("{request} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_listed_is_misdirected_but_where_it_is_measured() {
+    let host_whitelist = vec!["member.example".to_owned(), "127.0.0.1".to_owned()];
+    let options = ServerOptions { host_whitelist, ..Default::default() };
+    let doors = vec![(Security::Plain, Serves::Everything), (Security::Plain, Serves::MetricsOnly)];
+    let server = Server::start_at(options, doors).await;
+    let [all, metrics] = server.addresses[..] else { panic!("two listeners") };
+    for (address, host, status) in [
+        (all, "member.example:2379", "200"),
+        (all, "127.0.0.1", "200"),
+        (all, "evil.example", "421"),
+        (metrics, "evil.example", "200"),
+    ] {
+        let answer = answer_to(address, "GET /health", &format!("host: {host}\r\n")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {answer}");
+    }
+    let answer = answer_to(all, "POST /v3/kv/put", "host: evil.example\r\n").await;
+    assert!(answer.contains("421 ") && answer.contains("CVE-2018-5702"), "{answer}");
+    assert!(answer.contains(r#"--host-whitelist "evil.example""#), "{answer}");
+    // HTTP/2 names its host elsewhere, and gRPC is no matter for browsers.
+    let mut client = server.http2().await;
+    let request = http::Request::get("http://evil.example/health").body(()).unwrap();
+    let (answer, _) = client.send_request(request, true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 421);
+    let range =
+        quorate_etcd_api::etcdserverpb::RangeRequest { key: "a".into(), ..Default::default() };
+    let path = "/etcdserverpb.KV/Range";
+    let answer = common::raw_call(&mut client, path, &[], common::framed(&range)).await;
+    assert_eq!(answer.code, "0");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn pages_of_listed_origins_may_read_answers_and_by_default_all_may() {
+    let cors_origins = vec!["https://pages.example".to_owned()];
+    let listed = ServerOptions { cors_origins, ..Default::default() };
+    for (options, origin, told) in [
+        (ServerOptions::default(), "https://other.example", Some("*")),
+        (listed.clone(), "https://pages.example", Some("https://pages.example")),
+        (listed, "https://other.example", None),
+    ] {
+        let server = Server::start_with(options).await;
+        for request in ["GET /version", "OPTIONS /v3/kv/range"] {
+            let headers = format!("host: test\r\norigin: {origin}\r\n");
+            let answer = answer_to(server.address, request, &headers).await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+            let found = answer.lines().find_map(|line| {
+                line.strip_prefix("access-control-allow-origin: ").map(str::to_owned)
+            });
+            assert_eq!(found.as_deref(), told, "{request}: {answer}");
+        }
+        server.stop().await;
+    }
 }

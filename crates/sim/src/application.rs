@@ -119,6 +119,23 @@ pub trait Application {
         false
     }
 
+    /// A node has looked whether its disk is nearly full: a request by which its server tells all
+    /// members, if they do not know yet. Its name comes from `next_op`.
+    fn disk_room(
+        &mut self,
+        node: NodeId,
+        is_short: bool,
+        next_op: &mut dyn FnMut() -> OpId,
+    ) -> Option<(OpId, Request)> {
+        let _ = (node, is_short, next_op);
+        None
+    }
+
+    /// Whether, by what was told, this node's disk is nearly full.
+    fn has_disk_alarm(&self, _node: NodeId) -> bool {
+        false
+    }
+
     /// From now on everything is in order: no storage fails any more.
     fn healed(&mut self) {}
 

@@ -128,6 +128,12 @@ counters! {
             alarms,
         }
         figures {
+            /// How often a write found no room, and was tried again later.
+            waits_for_room,
+            /// How often the reserve of a disk was given up.
+            reserves_released,
+            /// How often a member said of its disk that it is nearly full, or is no more.
+            disk_alarms,
             /// Times that a node became leader.
             elections,
             /// Nodes that started again.

@@ -138,6 +138,32 @@ fn a_leader_whose_snapshot_has_gone_bad_makes_a_new_one_for_whoever_needs_it() {
     cluster.finish().unwrap();
 }
 
+/// How many snapshots are taken in a quiet half minute after the newest of the leader's has gone bad.
+fn taken_after_damage(scrub_bytes_per_second: u64) -> u64 {
+    let mut options = ClusterOptions::calm(1, 3);
+    (options.driver.compact_log_count, options.driver.retain_log_count) = (40, 0);
+    options.driver.scrub_bytes_per_second = scrub_bytes_per_second;
+    let volatile = KvOptions { is_volatile: true, ..KvOptions::default() };
+    let mut cluster = Cluster::new(options, KvApplication::new(volatile));
+    let leader = cluster.wait_for_leader(seconds(3)).unwrap();
+    for value in 1..=100 {
+        assert!(is_applied(put(&mut cluster, leader, "story", value).as_ref()));
+    }
+    cluster.run_for(seconds(1));
+    let before = cluster.counts().snapshots_taken;
+    assert!(before > 0 && cluster.damage(leader, "snap-"));
+    cluster.run_for(seconds(30));
+    let taken = cluster.counts().snapshots_taken - before;
+    cluster.finish().unwrap();
+    taken
+}
+
+#[test]
+fn a_snapshot_that_has_gone_bad_is_replaced_before_anybody_needs_it_if_files_are_read_again() {
+    assert_eq!(taken_after_damage(0), 0);
+    assert_eq!(taken_after_damage(1 << 20), 1);
+}
+
 /// Nothing but the log's mark tells the last batch before a kill from a torn write, if it has gone bad
 /// as well: the node refuses, and nobody forgets what it acknowledged.
 #[test]

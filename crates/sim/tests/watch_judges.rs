@@ -35,7 +35,7 @@ fn watches_without_a_fault_are_told_much_and_nobody_complains() {
     for seed in 1..=SEEDS_MAX {
         told += run(seed, None).unwrap_or_else(|violation| panic!("{violation}"));
     }
-    assert!(told > 1_000, "watches were told {told} events");
+    assert!(told > 500, "watches were told {told} events");
 }
 
 #[test]

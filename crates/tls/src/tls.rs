@@ -93,6 +93,12 @@ impl Tls {
         self.snapshot().judge.check(certificates).map(drop)
     }
 
+    /// Whether there are files at all that could become others.
+    #[must_use]
+    pub fn has_files(&self) -> bool {
+        !self.paths.is_empty()
+    }
+
     /// Looks whether the files are others, and takes them over if so: all of them, or none. Waits
     /// for the disk.
     pub fn refresh(&self) -> Refreshed {

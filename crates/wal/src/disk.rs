@@ -5,6 +5,20 @@ use std::any::Any;
 use std::io;
 use std::path::Path;
 
+/// How much room a disk has, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// What this process may still take.
+    pub free_bytes: u64,
+    /// All there is.
+    pub size_bytes: u64,
+}
+
+impl DiskSpace {
+    /// That of a disk without an end.
+    pub const ENDLESS: Self = Self { free_bytes: u64::MAX, size_bytes: u64::MAX };
+}
+
 /// A place for files. Only what was synced survives a power loss: a file's bytes by
 /// [`DiskFile::sync`], a name (created, renamed or removed) by [`Disk::sync_dir`].
 pub trait Disk: Send + Sync + 'static {
@@ -57,6 +71,15 @@ pub trait Disk: Send + Sync + 'static {
     /// What the operating system says. Afterwards no name in it may be believed durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
+    /// How much room there is where this folder is. A disk that does not say has no end.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn space(&self, _dir: &Path) -> io::Result<DiskSpace> {
+        Ok(DiskSpace::ENDLESS)
+    }
+
     /// Takes a folder for this process alone, until the guard is dropped.
     ///
     /// # Errors
@@ -96,6 +119,17 @@ pub trait DiskFile: Send + Sync + 'static {
     /// What the operating system says.
     fn set_size(&self, size_bytes: u64) -> io::Result<()>;
 
+    /// Takes room for `size_bytes` from `offset` on, so that no write there meets a full disk; neither
+    /// the file's length nor what it holds changes. Returns whether the disk can do that: one that
+    /// does not say cannot.
+    ///
+    /// # Errors
+    ///
+    /// `StorageFull` or `QuotaExceeded` if there is not enough; nothing has happened to the file then.
+    fn reserve(&self, _offset: u64, _size_bytes: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// Makes the file's bytes and length durable.
     ///
     /// # Errors
@@ -115,4 +149,10 @@ pub(crate) fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> 
         }
     }
     Ok(done)
+}
+
+/// Whether this says that the disk, or the quota on it, is full.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&error.kind())
 }

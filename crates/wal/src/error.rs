@@ -87,8 +87,9 @@ pub enum WalError {
         /// The newest version that this program knows.
         supported: u32,
     },
-    /// The disk, or the quota on it, is full. After a write the log is poisoned.
-    #[error("{path}: no space left to {op}; free space on this disk, then restart", path = path.display())]
+    /// The disk, or the quota on it, is full. A log that is not poisoned afterwards has not begun what
+    /// was asked for: it may be asked again.
+    #[error("{path}: no space left to {op}; free space on this disk", path = path.display())]
     DiskFull {
         /// What was tried.
         op: &'static str,
@@ -230,8 +231,7 @@ impl WalError {
     /// Turns the operating system's answer into an error that says what was tried, and where.
     pub(crate) fn io(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| {
-            let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-            if full.contains(&source.kind()) {
+            if crate::disk::is_full(&source) {
                 return Self::DiskFull { op, path: path.to_owned() };
             }
             Self::Io { op, path: path.to_owned(), source }

@@ -12,7 +12,7 @@ use crate::{Damage, Disk, DiskFile, Identity, Wal, WalError, WalOptions, reading
 use quorate_core::{HardState, LogId, NodeId, SnapshotMeta};
 use std::any::Any;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The file that says which process has the folder.
@@ -49,7 +49,8 @@ pub(crate) fn create(
     let file = disk.create(&inline).map_err(WalError::io("create", &inline))?;
     prepare::fill(file.as_ref(), header.capacity_bytes)
         .map_err(WalError::io("zero-fill", &inline))?;
-    let active = finish_segment(disk.as_ref(), dir, header, file, &inline)?;
+    let filled = unnamed_segment(header, file, inline, header.capacity_bytes);
+    let active = finish_segment(disk.as_ref(), dir, filled)?;
     let meta = Meta {
         generation: 1,
         identity,
@@ -278,36 +279,63 @@ fn read_pid(disk: &dyn Disk, path: &Path) -> Option<u32> {
     std::str::from_utf8(text.get(..count)?).ok()?.trim().parse().ok()
 }
 
-/// Makes a segment out of a prepared file, or out of a new one that will grow.
+/// Makes a segment with room for so many bytes of records, out of a prepared file, or out of a new one
+/// that will grow. If there is no room, nothing is left of it.
 pub(crate) fn make_segment(
     disk: &dyn Disk,
     dir: &Path,
     header: SegmentHeader,
     prepared: Option<Box<dyn DiskFile>>,
+    size_bytes: u64,
 ) -> Result<Segment, WalError> {
-    if let Some(file) = prepared {
-        return finish_segment(disk, dir, header, file, &dir.join(prepare::PREPARED_NAME));
+    let mut unnamed = if let Some(file) = prepared {
+        let temporary = dir.join(prepare::PREPARED_NAME);
+        unnamed_segment(header, file, temporary, header.capacity_bytes)
+    } else {
+        let inline = dir.join(INLINE_NAME);
+        let file = disk.create(&inline).map_err(WalError::io("create", &inline))?;
+        unnamed_segment(header, file, inline, 0)
+    };
+    let temporary = unnamed.path.clone();
+    let made = unnamed.reserve(size_bytes).and_then(|()| finish_segment(disk, dir, unnamed));
+    if matches!(made, Err(WalError::DiskFull { .. })) {
+        discard(disk, &temporary)?;
     }
-    let inline = dir.join(INLINE_NAME);
-    let file = disk.create(&inline).map_err(WalError::io("create", &inline))?;
-    finish_segment(disk, dir, header, file, &inline)
+    made
+}
+
+/// Removes a file, if there is one.
+pub(crate) fn discard(disk: &dyn Disk, path: &Path) -> Result<(), WalError> {
+    match disk.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(WalError::io("remove", path)(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// A segment whose file has neither its header nor its name yet.
+fn unnamed_segment(
+    header: SegmentHeader,
+    file: Box<dyn DiskFile>,
+    path: PathBuf,
+    reserved_bytes: u64,
+) -> Segment {
+    let (salt, file) = (header.salt(), Some(file.into()));
+    Segment { header, salt, end_bytes: RECORDS_START, reserved_bytes, path, file }
 }
 
 /// Writes the header, then gives the file its name: a segment's name implies a whole header.
-fn finish_segment(
-    disk: &dyn Disk,
-    dir: &Path,
-    header: SegmentHeader,
-    file: Box<dyn DiskFile>,
-    temporary: &Path,
-) -> Result<Segment, WalError> {
+fn finish_segment(disk: &dyn Disk, dir: &Path, unnamed: Segment) -> Result<Segment, WalError> {
+    let Segment { header, path: temporary, file, .. } = &unnamed;
     let path = dir.join(file_name(header.number));
-    file.write_at(&header.encode(), 0).map_err(WalError::io("write", temporary))?;
-    file.sync().map_err(WalError::io("sync", temporary))?;
+    if let Some(file) = file {
+        file.write_at(&header.encode(), 0).map_err(WalError::io("write", temporary))?;
+        file.sync().map_err(WalError::io("sync", temporary))?;
+    }
     disk.rename(temporary, &path).map_err(WalError::io("rename to", &path))?;
     disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
-    let salt = header.salt();
-    Ok(Segment { header, salt, end_bytes: RECORDS_START, path, file: Some(file.into()) })
+    Ok(Segment { path, ..unnamed })
 }
 
 /// Makes what was read durable, and returns where the log ends. Records of the last batch may

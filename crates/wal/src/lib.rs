@@ -41,14 +41,17 @@ mod reading;
 mod real_disk;
 mod record;
 mod recovery;
+mod reserve;
+mod room;
 mod scan;
+mod scrub;
 mod segment;
 mod snapshot;
 mod standing;
 mod verdict;
 mod wal;
 
-pub use disk::{Disk, DiskFile};
+pub use disk::{Disk, DiskFile, DiskSpace, is_full};
 pub use error::{Damage, WalError};
 pub use inspect::{
     Finding, MarkSight, MetaSight, RecordContent, RecordSight, SegmentSight, Sight, Verdict,
@@ -58,5 +61,7 @@ pub use meta::{Identity, Standing};
 pub use prepare::PrepareJob;
 pub use real_disk::{ReadOnlyDisk, RealDisk};
 pub use recovery::{Recovered, TornTail};
+pub use reserve::Reserve;
+pub use scrub::{Rotten, RottenFile, Scrubbed, Scrubber};
 pub use snapshot::{Received, SnapshotBody, SnapshotReader, SnapshotStore, SnapshotWriter};
 pub use wal::{Wal, WalOptions};

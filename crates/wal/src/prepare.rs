@@ -3,7 +3,7 @@
 
 use crate::{Disk, DiskFile, WalError};
 use std::any::Any;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The name under which a segment is prepared.
@@ -58,10 +58,16 @@ impl Slot {
 pub struct PrepareJob {
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    size_bytes: u64,
+    size: Size,
     slot: Slot,
     /// The folder stays ours until the job is over.
     _lock: Arc<dyn Any + Send + Sync>,
+}
+
+/// How large a prepared file is, and what it must leave free.
+pub(crate) struct Size {
+    pub(crate) file_bytes: u64,
+    pub(crate) kept_free_bytes: u64,
 }
 
 impl PrepareJob {
@@ -69,22 +75,26 @@ impl PrepareJob {
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
         path: PathBuf,
-        size_bytes: u64,
+        size: Size,
         slot: Slot,
         lock: Arc<dyn Any + Send + Sync>,
     ) -> Self {
-        Self { disk, path, size_bytes, slot, _lock: lock }
+        Self { disk, path, size, slot, _lock: lock }
     }
 
-    /// Does the work; blocks on the disk.
+    /// Does the work, unless the disk would be nearly full afterwards: then the next file grows with
+    /// what is written to it. Blocks on the disk.
     ///
     /// # Errors
     ///
     /// [`WalError::DiskFull`] or [`WalError::Io`]. The log is not affected: it goes on without the
     /// prepared file, and meets the same trouble itself if it lasts.
     pub fn run(self) -> Result<(), WalError> {
+        if !self.has_room() {
+            return Ok(());
+        }
         let file = self.disk.create(&self.path).map_err(WalError::io("create", &self.path))?;
-        let filled = fill(file.as_ref(), self.size_bytes);
+        let filled = fill(file.as_ref(), self.size.file_bytes);
         if let Err(error) = filled {
             // Half a file is of no use; the space is.
             self.disk.remove(&self.path).map_err(WalError::io("remove", &self.path))?;
@@ -92,6 +102,14 @@ impl PrepareJob {
         }
         *self.slot.state() = State::Ready(file);
         Ok(())
+    }
+
+    /// A disk that does not say how full it is finds out by itself.
+    fn has_room(&self) -> bool {
+        let Size { file_bytes, kept_free_bytes } = self.size;
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        let space = self.disk.space(dir);
+        space.map_or(true, |space| space.free_bytes >= file_bytes.saturating_add(kept_free_bytes))
     }
 }
 

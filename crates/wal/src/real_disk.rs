@@ -1,8 +1,9 @@
 //! The [`Disk`] of the operating system: plain files, `fdatasync`, `flock`.
 //! Must not know what the files hold.
 
-use crate::{Disk, DiskFile};
-use rustix::fs::FlockOperation;
+use crate::{Disk, DiskFile, DiskSpace};
+use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::io::Errno;
 use std::any::Any;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -54,6 +55,12 @@ impl Disk for RealDisk {
         File::open(dir)?.sync_all()
     }
 
+    fn space(&self, dir: &Path) -> io::Result<DiskSpace> {
+        let found = rustix::fs::statvfs(dir)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(DiskSpace { free_bytes: bytes(found.f_bavail), size_bytes: bytes(found.f_blocks) })
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
@@ -90,6 +97,17 @@ impl DiskFile for RealFile {
         self.0.set_len(size_bytes)
     }
 
+    fn reserve(&self, offset: u64, size_bytes: u64) -> io::Result<bool> {
+        loop {
+            match rustix::fs::fallocate(&self.0, FallocateFlags::KEEP_SIZE, offset, size_bytes) {
+                Ok(()) => return Ok(true),
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     fn sync(&self) -> io::Result<()> {
         // fdatasync also makes a changed length durable, and spares the journal otherwise.
         rustix::fs::fdatasync(&self.0).map_err(io::Error::from)
@@ -115,6 +133,10 @@ impl Disk for ReadOnlyDisk {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         RealDisk.list(dir)
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<DiskSpace> {
+        RealDisk.space(dir)
     }
 
     fn create_dir_all(&self, _: &Path) -> io::Result<()> {

@@ -120,7 +120,7 @@ impl Loss {
 }
 
 /// Whether a record continues the log.
-enum Step {
+pub(crate) enum Step {
     Taken,
     Ghost,
     Contradiction(Damage),
@@ -175,12 +175,32 @@ fn open_segments(disk: &dyn Disk, dir: &Path, meta: &Meta) -> Result<Vec<Segment
         };
         let header = SegmentHeader::read(file.as_ref(), &path, &meta.identity, number)?;
         let salt = header.salt();
-        segments.push(Segment { header, salt, end_bytes: RECORDS_START, path, file: Some(file) });
+        segments.push(Segment {
+            header,
+            salt,
+            end_bytes: RECORDS_START,
+            reserved_bytes: 0,
+            path,
+            file: Some(file),
+        });
     }
     Ok(segments)
 }
 
 impl Replay {
+    /// Where the records of one segment begin, the earlier ones left out.
+    pub(crate) const fn of_segment(header: &SegmentHeader) -> Self {
+        Self {
+            map: LogMap::new(header.last_log),
+            configurations: Vec::new(),
+            segments: Vec::new(),
+            torn_tail: None,
+            last_batch_bytes: RECORDS_START,
+            era: header.era,
+            mark: None,
+        }
+    }
+
     /// Reads one segment; the header of the next one says where it ends, and with which entry.
     fn read_segment(
         &mut self,
@@ -267,7 +287,7 @@ impl Replay {
                     return (position, Stop::Unreadable, Some(Damage::Unreadable { kind }));
                 }
             };
-            match self.take(&record, segment.header.number, position, meta) {
+            match self.take(&record, segment.header.number, position, meta.era) {
                 Step::Taken => witness.record(segment, position, &record),
                 Step::Ghost => return (position, Stop::Ghost, None),
                 Step::Contradiction(damage) => {
@@ -279,12 +299,19 @@ impl Replay {
         }
     }
 
-    fn take(&mut self, record: &Record, segment: u64, position: u64, meta: &Meta) -> Step {
+    /// Takes the next record, which is of era `era_max` at the latest.
+    pub(crate) fn take(
+        &mut self,
+        record: &Record,
+        segment: u64,
+        position: u64,
+        era_max: u32,
+    ) -> Step {
         let header = &record.header;
         if header.era < self.era {
             return Step::Ghost;
         }
-        if header.era > meta.era {
+        if header.era > era_max {
             return Step::Contradiction(Damage::Unannounced);
         }
         self.era = header.era;

@@ -1,3 +1,6 @@
+//! How a file is read around what cannot be read, and which entries behind a stop are known. Must not
+//! know what recovery makes of it.
+
 use super::*;
 use crate::Identity;
 use crate::record::Salt;

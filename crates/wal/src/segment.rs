@@ -1,7 +1,7 @@
 //! Segment files: their names, and the header block that ties each to its folder and to the
 //! segment before it (layout: `docs/wal-format.md`). Must not know records.
 
-use crate::disk::read_full;
+use crate::disk::{is_full, read_full};
 use crate::prefix::{Kind, PREFIX_SIZE};
 use crate::record::{Salt, Salts};
 use crate::{Damage, DiskFile, Identity, WalError};
@@ -148,6 +148,8 @@ pub(crate) struct Segment {
     pub(crate) salt: Salt,
     /// Where its records end.
     pub(crate) end_bytes: u64,
+    /// No write before this position meets a full disk.
+    pub(crate) reserved_bytes: u64,
     pub(crate) path: PathBuf,
     pub(crate) file: Option<Arc<dyn DiskFile>>,
 }
@@ -156,6 +158,29 @@ impl Segment {
     /// Bytes of records in it.
     pub(crate) const fn records_bytes(&self) -> u64 {
         self.end_bytes.saturating_sub(RECORDS_START)
+    }
+
+    /// Makes sure that there is room for so many more bytes of records. A log that grows asks the
+    /// system once for many batches, as long as there is plenty.
+    pub(crate) fn reserve(&mut self, size_bytes: u64) -> Result<(), WalError> {
+        let end_bytes = self.end_bytes + size_bytes;
+        let Some(file) = self.file.as_ref() else { return Ok(()) };
+        if size_bytes == 0 || end_bytes <= self.reserved_bytes {
+            return Ok(());
+        }
+        let start = self.end_bytes;
+        let step = (self.header.capacity_bytes / 16).max(RECORDS_START);
+        let ahead = end_bytes.next_multiple_of(step);
+        let mut reached = ahead;
+        let mut taken = file.reserve(start, ahead - start);
+        if taken.as_ref().is_err_and(is_full) {
+            reached = end_bytes;
+            taken = file.reserve(start, size_bytes);
+        }
+        let can_reserve = taken.map_err(WalError::io("take room in", &self.path))?;
+        // A disk that cannot do that is not asked again.
+        self.reserved_bytes = if can_reserve { reached } else { u64::MAX };
+        Ok(())
     }
 }
 

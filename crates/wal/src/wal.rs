@@ -4,8 +4,8 @@
 use crate::log_map::{Disorder, LogMap};
 use crate::mark::{MarkFile, Watermark};
 use crate::meta::{Meta, MetaFiles, Standing};
-use crate::prepare::{PREPARED_NAME, PrepareJob, Slot};
-use crate::record::{Batch, PAYLOAD_BYTES_MAX, RecordKind, record_size};
+use crate::prepare::{PREPARED_NAME, PrepareJob, Size, Slot};
+use crate::record::{Batch, RecordKind, record_size};
 use crate::recovery::Recovered;
 use crate::segment::{RECORDS_START, Segment};
 use crate::{Disk, Identity, WalError, codec, folder, reading};
@@ -27,6 +27,8 @@ pub struct WalOptions {
     /// How much of the log's end [`Recovered::tail`] holds, in bytes as [`Entry::size_bytes`]
     /// counts them.
     pub tail_bytes_max: usize,
+    /// So much of the disk is left free when the next file is filled ahead of time, in bytes.
+    pub kept_free_bytes: u64,
 }
 
 impl Default for WalOptions {
@@ -35,13 +37,14 @@ impl Default for WalOptions {
             segment_size_bytes: 64 << 20,
             first_segment_size_bytes: 1 << 20,
             tail_bytes_max: 32 << 20,
+            kept_free_bytes: 0,
         }
     }
 }
 
 impl WalOptions {
     /// The size of the segment after one of `capacity_bytes`.
-    fn next_capacity(&self, capacity_bytes: u64) -> u64 {
+    pub(crate) fn next_capacity(&self, capacity_bytes: u64) -> u64 {
         capacity_bytes.saturating_mul(4).min(self.segment_size_bytes).max(RECORDS_START)
     }
 }
@@ -117,16 +120,23 @@ impl Wal {
     ///
     /// # Errors
     ///
-    /// [`WalError::DiskFull`], [`WalError::Io`], [`WalError::OutOfOrder`], [`WalError::TooLarge`];
-    /// [`WalError::Poisoned`] ever after, because what is durable is then unknown: a disk may
-    /// drop what it failed to sync and report success the next time.
+    /// [`WalError::DiskFull`] if there is no room for it: unless the log is poisoned then, nothing of
+    /// the batch was begun, and the same batch, or one that goes on from it, may be given again.
+    ///
+    /// [`WalError::Io`], [`WalError::OutOfOrder`], [`WalError::TooLarge`]; [`WalError::Poisoned`] ever
+    /// after, because what is durable is then unknown: a disk may drop what it failed to sync and
+    /// report success the next time.
     pub fn persist(&mut self, batch: &[Persist]) -> Result<(), WalError> {
+        // What precedes a reset within the batch is dropped by it.
+        let first = batch.iter().rposition(|write| write.reset.is_some()).unwrap_or(0);
+        let live = batch.get(first..).unwrap_or_default();
+        let base = live.first().and_then(|write| write.reset.as_ref());
+        let next = self.find_room(base, live)?;
         self.guarded(|wal| {
-            // What precedes a reset within the batch is dropped by it.
-            let first = batch.iter().rposition(|write| write.reset.is_some()).unwrap_or(0);
-            let live = batch.get(first..).unwrap_or_default();
-            if let Some(base) = live.first().and_then(|write| write.reset.as_ref()) {
-                wal.reset(base)?;
+            match (base, next) {
+                (Some(base), Some(next)) => wal.reset(base, next)?,
+                (None, Some(next)) => wal.go_on_in(next)?,
+                (_, None) => {}
             }
             wal.append(live)?;
             match batch.iter().rev().find_map(|write| write.hard_state) {
@@ -159,7 +169,7 @@ impl Wal {
     ///
     /// # Errors
     ///
-    /// As [`Wal::persist`].
+    /// As [`Wal::persist`]; this needs no room.
     pub fn release_prefix(&mut self, base: &SnapshotMeta) -> Result<(), WalError> {
         self.guarded(|wal| {
             wal.release(base)?;
@@ -192,7 +202,10 @@ impl Wal {
             PrepareJob::new(
                 self.disk.clone(),
                 self.dir.join(PREPARED_NAME),
-                self.options.next_capacity(capacity_bytes),
+                Size {
+                    file_bytes: self.options.next_capacity(capacity_bytes),
+                    kept_free_bytes: self.options.kept_free_bytes,
+                },
                 self.slot.clone(),
                 self.lock.clone(),
             )
@@ -254,7 +267,7 @@ impl Wal {
         self.poison.is_some()
     }
 
-    fn check_poison(&self) -> Result<(), WalError> {
+    pub(crate) fn check_poison(&self) -> Result<(), WalError> {
         match self.poison {
             Some((op, kind)) => Err(WalError::Poisoned { op, kind }),
             None => Ok(()),
@@ -274,12 +287,8 @@ impl Wal {
         result
     }
 
+    /// Writes the batch's records where there is room for them.
     fn append(&mut self, batch: &[Persist]) -> Result<(), WalError> {
-        let size_bytes = size_bound(batch)?;
-        if size_bytes == 0 {
-            return Ok(());
-        }
-        self.make_room(size_bytes)?;
         self.encode(batch)?;
         if self.buffer.is_empty() {
             return Ok(());
@@ -335,14 +344,8 @@ impl Wal {
         Ok(last)
     }
 
-    /// Goes on to the next segment if the batch does not fit into this one.
-    fn make_room(&mut self, size_bytes: u64) -> Result<(), WalError> {
-        let end_bytes = self.active.end_bytes;
-        let capacity_bytes = self.active.header.capacity_bytes;
-        if end_bytes == RECORDS_START || end_bytes + size_bytes <= capacity_bytes {
-            return Ok(());
-        }
-        let next = self.next_segment(self.map.last(), end_bytes)?;
+    /// Goes on to the next segment.
+    fn go_on_in(&mut self, next: Segment) -> Result<(), WalError> {
         let sealed = std::mem::replace(&mut self.active, next);
         self.sealed.push(Segment { file: None, ..sealed });
         // Only when both copies know the segment may records be written to it.
@@ -350,26 +353,9 @@ impl Wal {
         self.store_meta(|meta| meta.last_segment = number)
     }
 
-    fn next_segment(
-        &mut self,
-        last_log: LogId,
-        previous_end_bytes: u64,
-    ) -> Result<Segment, WalError> {
-        let mut header = self.active.header;
-        header.number += 1;
-        header.era = self.meta.meta().era;
-        header.last_log = last_log;
-        header.previous_end_bytes = previous_end_bytes;
-        header.capacity_bytes = self.options.next_capacity(header.capacity_bytes);
-        header.previous_salt = 0;
-        let prepared = self.slot.take();
-        folder::make_segment(self.disk.as_ref(), &self.dir, header, prepared)
-    }
-
     /// Starts the log anew after `base`. The change of both copies of the hard state is the
     /// moment at which the old log ceases to exist; its files are removed afterwards.
-    fn reset(&mut self, base: &SnapshotMeta) -> Result<(), WalError> {
-        let next = self.next_segment(base.last_included, 0)?;
+    fn reset(&mut self, base: &SnapshotMeta, next: Segment) -> Result<(), WalError> {
         let number = next.header.number;
         let old = std::mem::replace(&mut self.active, next);
         self.sealed.push(old);
@@ -441,31 +427,8 @@ fn out_of_order(op: &'static str, Disorder { expected, found }: Disorder) -> Wal
     WalError::OutOfOrder { op, expected, found }
 }
 
-/// What the batch's records take at most.
-fn size_bound(batch: &[Persist]) -> Result<u64, WalError> {
-    let mut scratch = Vec::new();
-    let mut size_bytes = 0;
-    for write in batch {
-        if write.truncate_after.is_some() {
-            size_bytes += record_size(0) as u64;
-        }
-        for entry in &write.entries {
-            let length = payload_of(entry, &mut scratch).1.len();
-            if length > PAYLOAD_BYTES_MAX {
-                return Err(WalError::TooLarge {
-                    log_id: entry.log_id,
-                    size_bytes: length,
-                    limit_bytes: PAYLOAD_BYTES_MAX,
-                });
-            }
-            size_bytes += record_size(length) as u64;
-        }
-    }
-    Ok(size_bytes)
-}
-
 /// The record's kind and payload; configurations are encoded into `scratch`.
-fn payload_of<'a>(entry: &'a Entry, scratch: &'a mut Vec<u8>) -> (RecordKind, &'a [u8]) {
+pub(crate) fn payload_of<'a>(entry: &'a Entry, scratch: &'a mut Vec<u8>) -> (RecordKind, &'a [u8]) {
     match &entry.payload {
         Payload::Noop => (RecordKind::Noop, &[]),
         Payload::Command(command) => (RecordKind::Command, command),

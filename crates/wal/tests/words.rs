@@ -128,7 +128,7 @@ fn every_other_failure_names_its_place_and_the_way_out() {
         ),
         (
             WalError::DiskFull { op: "append to", path: path.clone() },
-            "/data/log: no space left to append to; free space on this disk, then restart",
+            "/data/log: no space left to append to; free space on this disk",
         ),
         (
             WalError::Io { op: "sync", path: path.clone(), source },

@@ -2,7 +2,7 @@
 //! worse, until somebody clears them.
 
 use super::connection::{Connection, Format, Kind};
-use super::{ClientVerb, json};
+use super::{ClientVerb, fields, json};
 use quorate_etcd_api::etcdserverpb::alarm_request::AlarmAction;
 use quorate_etcd_api::etcdserverpb::{AlarmMember, AlarmRequest, AlarmResponse};
 
@@ -15,7 +15,10 @@ NOSPACE: the data of a member has reached --quota-backend-bytes, and nothing can
 Make room first, then clear the alarm:
   quorate compaction --physical REVISION      forgets old values, which is most of it
   quorate del --prefix KEY                    ... and then compact again
-  quorate alarm disarm";
+  quorate alarm disarm
+
+Or the disk of a member is nearly full: see --disk-reserve, and the log of that member. Then make room on
+that disk; this alarm clears itself.";
 
 /// Shows and clears the alarms of a cluster.
 #[derive(Debug, clap::Args)]
@@ -77,6 +80,10 @@ impl Options {
 fn show(format: Format, response: &AlarmResponse) -> anyhow::Result<()> {
     match format {
         Format::Json => json::print(&json::alarms(response)),
+        Format::Fields => {
+            fields::alarms(response);
+            Ok(())
+        }
         Format::Simple | Format::Table => {
             for alarm in &response.alarms {
                 println!("memberID:{} alarm:{}", alarm.member_id, alarm.alarm().as_str_name());

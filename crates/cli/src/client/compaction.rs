@@ -33,7 +33,7 @@ impl ClientVerb for Compaction {
         let response = self.connection.answer(&live, Kind::Write, call).await?;
         match self.connection.write_out {
             Format::Json => json::print(&json::compaction(&response)),
-            Format::Simple | Format::Table => {
+            Format::Simple | Format::Table | Format::Fields => {
                 println!("compacted revision {}", self.revision);
                 Ok(())
             }

@@ -2,10 +2,13 @@
 //! again is the caller's decision, because a write that was not answered may still take effect.
 
 use super::dial::{Dialler, SecurityFlags};
+use super::login::LoginFlags;
 use super::status::member_status;
+use super::wire::Wire;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use quorate_etcd_api::etcdserverpb::StatusRequest;
+use quorate_etcd_api::etcdserverpb::auth_client::AuthClient;
 use quorate_etcd_api::etcdserverpb::cluster_client::ClusterClient;
 use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
 use quorate_etcd_api::etcdserverpb::lease_client::LeaseClient;
@@ -45,6 +48,9 @@ pub(crate) struct Connection {
     /// How secretly it is spoken with.
     #[command(flatten)]
     pub(crate) security: SecurityFlags,
+    /// As whom it is asked.
+    #[command(flatten)]
+    pub(crate) login: LoginFlags,
 }
 
 /// What the output looks like.
@@ -56,6 +62,8 @@ pub(crate) enum Format {
     Json,
     /// For people, with every field
     Table,
+    /// Every field of the answer, one a line
+    Fields,
 }
 
 /// An address that a client can connect to: `host:port`.
@@ -100,6 +108,15 @@ impl Address {
     /// Whether its scheme says that it speaks TLS; `None` if it has none.
     pub(crate) const fn is_secure(&self) -> Option<bool> {
         self.is_secure
+    }
+
+    /// As somebody wrote it: with its scheme, if it has one.
+    pub(crate) fn as_given(&self) -> String {
+        match self.is_secure {
+            Some(true) => format!("https://{}", self.text),
+            Some(false) => format!("http://{}", self.text),
+            None => self.text.clone(),
+        }
     }
 
     /// The host as a certificate has it: an address without brackets.
@@ -156,34 +173,39 @@ pub(crate) fn root_cause(error: &dyn Error) -> String {
 /// An endpoint that is alive.
 pub(crate) struct Live {
     address: Address,
-    channel: Channel,
+    wire: Wire,
     knows_leader: bool,
 }
 
 impl Live {
     /// The key-value service there.
-    pub(crate) fn kv(&self) -> KvClient<Channel> {
-        KvClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
+    pub(crate) fn kv(&self) -> KvClient<Wire> {
+        KvClient::new(self.wire.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
     }
 
     /// The watch service there.
-    pub(crate) fn watch(&self) -> WatchClient<Channel> {
-        WatchClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
+    pub(crate) fn watch(&self) -> WatchClient<Wire> {
+        WatchClient::new(self.wire.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
+    }
+
+    /// The service about users and roles there.
+    pub(crate) fn auth(&self) -> AuthClient<Wire> {
+        AuthClient::new(self.wire.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
     }
 
     /// The service about the members there.
-    pub(crate) fn cluster(&self) -> ClusterClient<Channel> {
-        ClusterClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
+    pub(crate) fn cluster(&self) -> ClusterClient<Wire> {
+        ClusterClient::new(self.wire.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
     }
 
     /// The lease service there.
-    pub(crate) fn lease(&self) -> LeaseClient<Channel> {
-        LeaseClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
+    pub(crate) fn lease(&self) -> LeaseClient<Wire> {
+        LeaseClient::new(self.wire.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
     }
 
     /// The service about one member there.
-    pub(crate) fn maintenance(&self) -> MaintenanceClient<Channel> {
-        MaintenanceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
+    pub(crate) fn maintenance(&self) -> MaintenanceClient<Wire> {
+        MaintenanceClient::new(self.wire.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
     }
 
     /// Where that is.
@@ -201,6 +223,8 @@ impl Connection {
     ///
     /// If none answers: what each said, and what to do.
     pub(crate) async fn live(&self) -> anyhow::Result<Live> {
+        // Whoever is to type a password has all the time for it.
+        self.login.login().map_err(anyhow::Error::msg)?;
         let mut leaderless = None;
         let mut failures = Vec::new();
         let mut untried = self.endpoints.iter().cloned();
@@ -238,13 +262,13 @@ impl Connection {
     pub(crate) async fn leader(&self) -> Option<(Live, u64)> {
         let dialler = self.dialler();
         for address in &self.endpoints {
-            let Ok(channel) = dialler.dial(address).await else { continue };
-            let status = member_status(channel.clone(), self.dial_timeout).await;
+            let Ok(wire) = dialler.dial(address).await else { continue };
+            let status = member_status(wire.clone(), self.dial_timeout).await;
             let Ok(status) = status else { continue };
             let own = status.header.as_ref().map_or(0, |header| header.member_id);
             if own == status.leader {
                 let address = address.clone();
-                return Some((Live { address, channel, knows_leader: true }, own));
+                return Some((Live { address, wire, knows_leader: true }, own));
             }
         }
         None
@@ -252,7 +276,14 @@ impl Connection {
 
     /// What it takes to reach the endpoints.
     pub(crate) fn dialler(&self) -> Dialler {
-        self.security.dialler(self.dial_timeout)
+        self.security.dialler(self.dial_timeout, self.login.login())
+    }
+
+    /// Forgets the token, if there is one: the next request asks for another.
+    pub(crate) fn log_in_again(&self) {
+        if let Ok(Some(login)) = self.login.login() {
+            login.forget();
+        }
     }
 
     /// A request with the time it may take.
@@ -276,7 +307,7 @@ impl Connection {
         match tokio::time::timeout(self.command_timeout, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) if is_deadline(&status) => bail!("{}", self.late(live, kind)),
-            Ok(Err(status)) => bail!("{}", explain(&status, live, kind)),
+            Ok(Err(status)) => Err(refused(&status, live, kind).into()),
             Err(_) => bail!("{}", self.late(live, kind)),
         }
     }
@@ -312,8 +343,8 @@ const NO_QUORUM: &str =
 
 /// Connects and asks for the status. An endpoint that refuses to say is alive all the same.
 async fn probe(dialler: &Dialler, address: Address, timeout: Duration) -> Result<Live, String> {
-    let channel = dialler.dial(&address).await?;
-    let mut maintenance = MaintenanceClient::new(channel.clone());
+    let wire = dialler.dial(&address).await?;
+    let mut maintenance = MaintenanceClient::new(wire.clone());
     let answer = tokio::time::timeout(timeout, maintenance.status(StatusRequest {})).await;
     let knows_leader = match answer {
         Ok(Ok(status)) => status.into_inner().leader != 0,
@@ -323,7 +354,7 @@ async fn probe(dialler: &Dialler, address: Address, timeout: Duration) -> Result
             return Err(format!("accepts connections but did not answer within {timeout:?}"));
         }
     };
-    Ok(Live { address, channel, knows_leader })
+    Ok(Live { address, wire, knows_leader })
 }
 
 /// Whether the time was up, here or there.
@@ -337,7 +368,19 @@ fn is_transport_failure(status: &tonic::Status) -> bool {
     status.source().is_some()
 }
 
-fn explain(status: &tonic::Status, live: &Live, kind: Kind) -> String {
+/// What an endpoint said instead of an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{said}{advice} [{code:?}, {address}]")]
+pub(crate) struct Refused {
+    /// Its words.
+    pub(crate) said: String,
+    advice: &'static str,
+    /// Their code.
+    pub(crate) code: Code,
+    address: Address,
+}
+
+fn refused(status: &tonic::Status, live: &Live, kind: Kind) -> Refused {
     let said = status.message();
     let advice = match status.code() {
         Code::Unavailable if said.contains("no leader") => NO_QUORUM,
@@ -365,7 +408,7 @@ fn explain(status: &tonic::Status, live: &Live, kind: Kind) -> String {
         | Code::DataLoss
         | Code::Unauthenticated => "",
     };
-    format!("{said}{advice} [{:?}, {}]", status.code(), live.address)
+    Refused { said: said.to_owned(), advice, code: status.code(), address: live.address.clone() }
 }
 
 /// Reads `5s`, `500ms`, `2m`, or a bare number of seconds.

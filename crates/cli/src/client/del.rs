@@ -1,7 +1,7 @@
 //! `quorate del`. Shows how many keys were removed.
 
 use super::connection::{Connection, Format, Kind};
-use super::{ClientVerb, KeyRange, json, show};
+use super::{ClientVerb, KeyRange, fields, json, show};
 use quorate_etcd_api::etcdserverpb::DeleteRangeRequest;
 use std::ffi::OsString;
 
@@ -58,6 +58,10 @@ impl ClientVerb for Del {
         let response = self.connection.answer(&live, Kind::Write, call).await?;
         match self.connection.write_out {
             Format::Json => json::print(&json::delete(&response)),
+            Format::Fields => {
+                fields::delete(&response);
+                Ok(())
+            }
             Format::Simple => show::delete(&response),
             Format::Table => {
                 println!("{}", response.deleted);

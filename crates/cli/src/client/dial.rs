@@ -2,6 +2,8 @@
 //! asked there.
 
 use super::connection::{Address, root_cause};
+use super::login::Outcome;
+use super::wire::Wire;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use quorate_tls::{Tls, TlsFiles};
@@ -40,6 +42,8 @@ pub(crate) struct Dialler {
     is_secure: bool,
     /// What is spoken with those that do; or why that is not possible, for each that is tried.
     tls: Result<Arc<Tls>, String>,
+    /// On whose behalf; or why that is not known.
+    login: Outcome,
 }
 
 impl SecurityFlags {
@@ -52,7 +56,7 @@ impl SecurityFlags {
     }
 
     /// What it takes to reach endpoints, each within `timeout`.
-    pub(crate) fn dialler(&self, timeout: Duration) -> Dialler {
+    pub(crate) fn dialler(&self, timeout: Duration, login: Outcome) -> Dialler {
         let tls = Tls::load(TlsFiles {
             cert: self.cert.clone(),
             key: self.cert_key.clone(),
@@ -62,7 +66,7 @@ impl SecurityFlags {
             ..TlsFiles::default()
         });
         let tls = tls.map_err(|error| sentence(&error.into()));
-        Dialler { timeout, is_secure: self.is_secure(), tls }
+        Dialler { timeout, is_secure: self.is_secure(), tls, login }
     }
 }
 
@@ -72,7 +76,12 @@ impl Dialler {
     /// # Errors
     ///
     /// A sentence for a person: refused, timed out, unknown host, not believed.
-    pub(crate) async fn dial(&self, address: &Address) -> Result<Channel, String> {
+    pub(crate) async fn dial(&self, address: &Address) -> Result<Wire, String> {
+        let login = self.login.clone()?;
+        Ok(Wire::new(self.reach(address).await?, login))
+    }
+
+    async fn reach(&self, address: &Address) -> Result<Channel, String> {
         if !address.is_secure().unwrap_or(self.is_secure) {
             return address.connect(self.timeout).await;
         }

@@ -2,6 +2,7 @@
 //! `quorate defrag`. Must not know how an endpoint comes to its answer.
 
 use super::connection::{Address, Connection, Format};
+use super::wire::Wire;
 use super::{ClientVerb, json};
 use crate::output::Table;
 use anyhow::bail;
@@ -9,7 +10,6 @@ use quorate_etcd_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_etcd_api::etcdserverpb::{DefragmentRequest, HashKvRequest, HashKvResponse};
 use serde_json::json;
 use std::time::Duration;
-use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 const HASH_EXAMPLES: &str = "\
@@ -56,7 +56,9 @@ impl ClientVerb for HashKv {
         .await;
         match connection.write_out {
             Format::Json => json::print(&hashes_json(&answers))?,
-            Format::Simple | Format::Table => print!("{}", hashes(&answers).render()),
+            Format::Simple | Format::Table | Format::Fields => {
+                print!("{}", hashes(&answers).render());
+            }
         }
         all_answered(&answers)
     }
@@ -81,14 +83,14 @@ impl ClientVerb for Defrag {
 /// Asks the endpoints one after the other: these questions are not for a hurry.
 async fn ask_each<T>(
     connection: &Connection,
-    question: impl AsyncFn(MaintenanceClient<Channel>) -> Result<Response<T>, Status>,
+    question: impl AsyncFn(MaintenanceClient<Wire>) -> Result<Response<T>, Status>,
 ) -> Vec<(Address, Answer<T>)> {
     let mut answers = Vec::new();
     let dialler = connection.dialler();
     for address in &connection.endpoints {
         let answer = match dialler.dial(address).await {
-            Ok(channel) => {
-                let answer = question(MaintenanceClient::new(channel));
+            Ok(wire) => {
+                let answer = question(MaintenanceClient::new(wire));
                 in_time(connection.command_timeout, answer).await
             }
             Err(why) => Err(why),

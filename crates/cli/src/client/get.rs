@@ -1,7 +1,7 @@
 //! `quorate get`. Makes a range request and shows the pairs.
 
 use super::connection::{Connection, Format, Kind};
-use super::{ClientVerb, KeyRange, json, show};
+use super::{ClientVerb, KeyRange, fields, json, show};
 use anyhow::bail;
 use clap::ValueEnum;
 use quorate_etcd_api::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -147,6 +147,10 @@ impl Get {
     fn show(&self, response: &RangeResponse) -> anyhow::Result<()> {
         match self.connection.write_out {
             Format::Json => json::print(&json::range(response)),
+            Format::Fields => {
+                fields::range(response);
+                Ok(())
+            }
             Format::Simple | Format::Table if self.what.count_only => {
                 println!("{}", response.count);
                 Ok(())

@@ -13,10 +13,95 @@ use quorate_etcd_api::etcdserverpb::{
 use quorate_etcd_api::mvccpb::{Event, KeyValue};
 use serde_json::{Value, json};
 
+/// Fields in the order in which etcdctl prints them; others come behind, by their names.
+const ORDER: [&str; 62] = [
+    "Endpoint",
+    "endpoint",
+    "health",
+    "took",
+    "error",
+    "Status",
+    "HashKV",
+    "header",
+    "Header",
+    "cluster_id",
+    "member_id",
+    "revision",
+    "raft_term",
+    "enabled",
+    "authRevision",
+    "succeeded",
+    "deleted",
+    "type",
+    "permType",
+    "key",
+    "create_revision",
+    "mod_revision",
+    "version",
+    "value",
+    "lease",
+    "range_end",
+    "kv",
+    "prev_kv",
+    "kvs",
+    "more",
+    "count",
+    "prev_kvs",
+    "responses",
+    "ID",
+    "name",
+    "peerURLs",
+    "clientURLs",
+    "member",
+    "members",
+    "TTL",
+    "Error",
+    "id",
+    "ttl",
+    "granted-ttl",
+    "keys",
+    "leases",
+    "memberID",
+    "alarm",
+    "hash",
+    "compact_revision",
+    "hash_revision",
+    "dbSize",
+    "leader",
+    "raftIndex",
+    "raftTerm",
+    "raftAppliedIndex",
+    "errors",
+    "dbSizeInUse",
+    "isLearner",
+    "Events",
+    "CompactRevision",
+    "Canceled",
+];
+
 /// Prints one line.
 pub(crate) fn print(value: &Value) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string(value)?);
+    std::io::Write::write_all(&mut std::io::stdout(), format!("{}\n", ordered(value)).as_bytes())?;
     Ok(())
+}
+
+/// A value as text, its fields in their order.
+fn ordered(value: &Value) -> String {
+    match value {
+        Value::Object(members) => {
+            let place = |name: &str| ORDER.iter().position(|known| *known == name);
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_by_key(|(name, _)| place(name).unwrap_or(ORDER.len()));
+            let member = |(name, value): (&String, &Value)| {
+                format!("{}:{}", Value::from(name.as_str()), ordered(value))
+            };
+            format!("{{{}}}", members.into_iter().map(member).collect::<Vec<_>>().join(","))
+        }
+        Value::Array(values) => {
+            format!("[{}]", values.iter().map(ordered).collect::<Vec<_>>().join(","))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
+    }
 }
 
 pub(crate) fn put(response: &PutResponse) -> Value {
@@ -156,6 +241,16 @@ pub(crate) fn lease_list(response: &LeaseLeasesResponse) -> Value {
     beside_header(response.header.as_ref(), json!({ "leases": leases }))
 }
 
+/// An answer of which nothing is worth a function of its own.
+pub(crate) fn with_header(found: Option<&ResponseHeader>, own: Value) -> Value {
+    let mut all = serde_json::Map::new();
+    all.extend(header(found).map(|header| ("header".to_owned(), header)));
+    if let Value::Object(own) = own {
+        all.extend(own);
+    }
+    brief(Value::Object(all))
+}
+
 fn beside_header(found: Option<&ResponseHeader>, own: Value) -> Value {
     let (Some(Value::Object(mut members)), Value::Object(own)) = (header(found), own.clone())
     else {
@@ -212,7 +307,7 @@ fn pair(pair: &KeyValue) -> Value {
 }
 
 /// Leaves out the members of an object that are zero, empty, false or absent.
-fn brief(value: Value) -> Value {
+pub(crate) fn brief(value: Value) -> Value {
     let Value::Object(members) = value else { return value };
     Value::Object(members.into_iter().filter(|(_, member)| !is_zero(member)).collect())
 }
@@ -254,6 +349,17 @@ mod tests {
             "count": 1,
         });
         assert_eq!(range(&response), expected);
+    }
+
+    #[test]
+    fn fields_are_in_etcdctls_order() {
+        let value = json!({
+            "count": 1, "kvs": [{ "value": "dg==", "key": "aw==" }], "more": true,
+            "header": { "raft_term": 2, "cluster_id": 1, "a\"b": null },
+        });
+        let expected = r#"{"header":{"cluster_id":1,"raft_term":2,"a\"b":null},"kvs":[{"key":"aw==","value":"dg=="}],"more":true,"count":1}"#;
+        assert_eq!(ordered(&value), expected);
+        assert_eq!(serde_json::from_str::<Value>(&ordered(&value)).unwrap(), value);
     }
 
     #[test]

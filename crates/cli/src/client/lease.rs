@@ -3,7 +3,7 @@
 
 use super::connection::{Connection, Format, Kind, Live};
 use super::put::parse_lease;
-use super::{ClientVerb, json};
+use super::{ClientVerb, fields, json};
 use anyhow::bail;
 use futures_util::stream;
 use quorate_etcd_api::etcdserverpb::{
@@ -102,6 +102,12 @@ async fn grant(ttl: i64, connection: &Connection) -> anyhow::Result<()> {
     let response = connection.answer(&live, Kind::Write, call).await?;
     match connection.write_out {
         Format::Json => json::print(&json::lease_grant(&response)),
+        Format::Fields => {
+            fields::header(response.header.as_ref());
+            fields::field("ID", response.id);
+            fields::field("TTL", response.ttl);
+            Ok(())
+        }
         Format::Simple | Format::Table => {
             println!("lease {} granted with TTL({}s)", hexadecimal(response.id), response.ttl);
             Ok(())
@@ -116,6 +122,10 @@ async fn revoke(id: i64, connection: &Connection) -> anyhow::Result<()> {
     let response = connection.answer(&live, Kind::Write, call).await?;
     match connection.write_out {
         Format::Json => json::print(&json::lease_revoke(&response)),
+        Format::Fields => {
+            fields::header(response.header.as_ref());
+            Ok(())
+        }
         Format::Simple | Format::Table => {
             println!("lease {} revoked", hexadecimal(id));
             Ok(())
@@ -130,6 +140,10 @@ async fn time_to_live(id: i64, keys: bool, connection: &Connection) -> anyhow::R
     let response = connection.answer(&live, Kind::Read, call).await?;
     match connection.write_out {
         Format::Json => json::print(&json::lease_time_to_live(&response)),
+        Format::Fields => {
+            fields::time_to_live(&response);
+            Ok(())
+        }
         Format::Simple | Format::Table => {
             println!("{}", remaining(&response, keys));
             Ok(())
@@ -158,6 +172,13 @@ async fn list(connection: &Connection) -> anyhow::Result<()> {
     let response = connection.answer(&live, Kind::Read, call).await?;
     match connection.write_out {
         Format::Json => json::print(&json::lease_list(&response)),
+        Format::Fields => {
+            fields::header(response.header.as_ref());
+            for lease in &response.leases {
+                fields::field("ID", lease.id);
+            }
+            Ok(())
+        }
         Format::Simple | Format::Table => {
             let mut out = io::stdout().lock();
             writeln!(out, "found {} leases", response.leases.len())?;
@@ -181,6 +202,7 @@ async fn keep_alive(id: i64, once: bool, connection: &Connection) -> anyhow::Res
             Err(error) => {
                 note(&format!("{error:#}; trying again"));
                 tokio::time::sleep(RETRY_PAUSE).await;
+                connection.log_in_again();
                 if let Ok(found) = connection.live().await {
                     live = found;
                 }
@@ -223,6 +245,12 @@ async fn renew(
 fn show_renewal(renewed: &LeaseKeepAliveResponse, connection: &Connection) -> anyhow::Result<()> {
     match connection.write_out {
         Format::Json => json::print(&json::lease_keep_alive(renewed)),
+        Format::Fields => {
+            fields::header(renewed.header.as_ref());
+            fields::field("ID", renewed.id);
+            fields::field("TTL", renewed.ttl);
+            Ok(())
+        }
         Format::Simple | Format::Table => {
             let mut out = io::stdout().lock();
             let id = hexadecimal(renewed.id);

@@ -2,7 +2,7 @@
 //! says what is wanted, and what to do next.
 
 use super::connection::{Connection, Format, Kind, Live};
-use super::{ClientVerb, json};
+use super::{ClientVerb, fields, json};
 use crate::output::Table;
 use anyhow::{Context, bail};
 use clap::Subcommand;
@@ -108,6 +108,10 @@ async fn list(connection: &Connection, linearizable: bool) -> anyhow::Result<()>
     let answer = listed(connection, &live, linearizable).await?;
     match connection.write_out {
         Format::Json => print_json(&answer),
+        Format::Fields => {
+            fields::members(answer.header.as_ref(), &answer.members);
+            Ok(())
+        }
         Format::Simple | Format::Table => {
             print!("{}", as_table(&answer.members).render());
             Ok(())
@@ -148,11 +152,18 @@ fn start_command(name: &str, member: &Entry, members: &[Entry]) -> String {
     };
     let cluster: Vec<String> = members.iter().map(named).collect();
     let urls = member.peer_ur_ls.join(",");
+    // What it shows, its operator knows.
+    let is_secure = member.peer_ur_ls.iter().any(|url| url.starts_with("https://"));
+    let files = if is_secure {
+        " \\\n    --peer-cert-file FILE --peer-key-file FILE --peer-trusted-ca-file FILE"
+    } else {
+        ""
+    };
     format!(
         "  quorate serve --name {name} --initial-cluster-state existing \\\n    \
          --initial-cluster {} \\\n    \
          --initial-advertise-peer-urls {urls} --listen-peer-urls {urls} \\\n    \
-         --listen-client-urls URL --advertise-client-urls URL",
+         --listen-client-urls URL --advertise-client-urls URL{files}",
         cluster.join(",")
     )
 }
@@ -195,6 +206,7 @@ async fn promote(connection: &Connection, member: &str) -> anyhow::Result<()> {
 fn done(connection: &Connection, answer: &Answer, words: &str) -> anyhow::Result<()> {
     match connection.write_out {
         Format::Json => return print_json(answer),
+        Format::Fields => fields::members(answer.header.as_ref(), &answer.members),
         Format::Simple => println!("{words}"),
         Format::Table => print!("{words}\n\n{}", as_table(&answer.members).render()),
     }
@@ -270,6 +282,15 @@ mod tests {
         let command = start_command("n4", &members[1], &members);
         assert!(command.contains("--initial-cluster n1=http://h:1,n4=http://h:4 "), "{command}");
         assert!(command.contains("--initial-cluster-state existing"), "{command}");
+        assert!(!command.contains("--peer-cert-file"), "{command}");
+    }
+
+    #[test]
+    fn a_new_member_at_an_https_url_is_told_that_it_needs_a_certificate() {
+        let peer_ur_ls = vec!["https://h:4".to_owned()];
+        let member = Entry { id: 4, peer_ur_ls, ..Entry::default() };
+        let command = start_command("n4", &member, std::slice::from_ref(&member));
+        assert!(command.contains("URL \\\n    --peer-cert-file FILE"), "{command}");
     }
 
     #[test]

@@ -2,39 +2,54 @@
 //! show the answer. They speak etcd's protocol, so they work against etcd too.
 
 mod alarm;
+mod ask;
+mod auth;
 mod compaction;
 mod connection;
 mod del;
 mod dial;
 mod each;
+mod endpoint;
 mod explain;
+pub(crate) mod fields;
 mod get;
-mod json;
+pub(crate) mod grid;
+pub(crate) mod json;
 mod lease;
+mod login;
 mod member;
 mod move_leader;
 mod put;
+mod role;
 mod show;
 mod snapshot;
 mod status;
 mod txn;
 mod txn_text;
+mod user;
 mod variables;
 mod watch;
+mod wire;
 
 pub(crate) use alarm::Alarm;
+pub(crate) use auth::Auth;
 pub(crate) use compaction::Compaction;
-pub(crate) use connection::{Address, DEFAULT_ENDPOINTS, Format, parse_duration};
+pub(crate) use connection::{
+    Address, Connection, DEFAULT_ENDPOINTS, Format, Kind, Refused, parse_duration,
+};
 pub(crate) use del::Del;
 pub(crate) use each::{Defrag, HashKv};
+pub(crate) use endpoint::{Endpoint, Unanswered};
 pub(crate) use get::Get;
 pub(crate) use lease::Lease;
 pub(crate) use member::Member;
 pub(crate) use move_leader::MoveLeader;
 pub(crate) use put::Put;
+pub(crate) use role::Role;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use status::{Status, member_status};
 pub(crate) use txn::Txn;
+pub(crate) use user::User;
 pub(crate) use variables::{name_variable, with_variables};
 pub(crate) use watch::Watch;
 

@@ -1,7 +1,7 @@
 //! `quorate put`. The value is an argument or comes from standard input.
 
 use super::connection::{Connection, Format, Kind};
-use super::{ClientVerb, bytes, json, show};
+use super::{ClientVerb, bytes, fields, json, show};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use quorate_etcd_api::etcdserverpb::{PutRequest, PutResponse};
@@ -83,6 +83,10 @@ impl ClientVerb for Put {
         let response = self.connection.answer(&live, Kind::Write, call).await?;
         match self.connection.write_out {
             Format::Json => json::print(&json::put(&response)),
+            Format::Fields => {
+                fields::put(&response);
+                Ok(())
+            }
             Format::Simple | Format::Table => show_put(&response, self.connection.write_out),
         }
     }
@@ -94,7 +98,7 @@ fn show_put(response: &PutResponse, format: Format) -> anyhow::Result<()> {
             show::pairs_as_table(std::slice::from_ref(previous));
             Ok(())
         }
-        (_, Format::Simple | Format::Json | Format::Table) => show::put(response),
+        (_, Format::Simple | Format::Json | Format::Table | Format::Fields) => show::put(response),
     }
 }
 

@@ -134,7 +134,7 @@ impl Status {
             Format::Json => json::print(&json!({
                 "hash": hash.digest, "revision": revision, "totalKey": keys, "totalSize": total,
             })),
-            Format::Simple | Format::Table => {
+            Format::Simple | Format::Table | Format::Fields => {
                 let mut table = Table::new(["HASH", "REVISION", "KEYS", "CHANGES", "SIZE"]);
                 table.row([
                     format!("{:x}", hash.digest),

@@ -2,6 +2,7 @@
 
 use super::connection::{Address, Connection, Format};
 use super::dial::Dialler;
+use super::wire::Wire;
 use super::{ClientVerb, explain, json};
 use crate::output::{Table, size};
 use anyhow::bail;
@@ -11,7 +12,6 @@ use quorate_etcd_api::etcdserverpb::{MemberListRequest, StatusRequest, StatusRes
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tonic::transport::Channel;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,7 +41,7 @@ impl ClientVerb for Status {
             if self.explain { self.explanations(&answers).await } else { Vec::new() };
         match self.connection.write_out {
             Format::Json => json::print(&as_json(&answers, &explanations))?,
-            Format::Simple | Format::Table => {
+            Format::Simple | Format::Table | Format::Fields => {
                 let names = self.names(&answers).await;
                 print!("{}", as_table(&answers, &names).render());
                 for (address, explanation) in &explanations {
@@ -98,8 +98,8 @@ impl Status {
 }
 
 async fn fresh_status(dialler: &Dialler, address: &Address, timeout: Duration) -> Answer {
-    let channel = dialler.dial(address).await?;
-    member_status(channel, timeout).await
+    let wire = dialler.dial(address).await?;
+    member_status(wire, timeout).await
 }
 
 /// Asks one member how it is.
@@ -107,8 +107,8 @@ async fn fresh_status(dialler: &Dialler, address: &Address, timeout: Duration) -
 /// # Errors
 ///
 /// A sentence for a person.
-pub(crate) async fn member_status(channel: Channel, timeout: Duration) -> Answer {
-    let mut client = MaintenanceClient::new(channel);
+pub(crate) async fn member_status(wire: Wire, timeout: Duration) -> Answer {
+    let mut client = MaintenanceClient::new(wire);
     match tokio::time::timeout(timeout, client.status(StatusRequest {})).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(status.message().to_owned()),
@@ -137,8 +137,9 @@ fn as_json(answers: &[(Address, Answer)], explanations: &[(Address, explain::Ans
             }
             Err(why) => json!({ "Endpoint": address.to_string(), "Error": why }),
         };
-        if let Some((_, explanation)) = explanations.iter().find(|(of, _)| of == address) {
-            shown["Explanation"] = explain::as_json(explanation);
+        let explanation = explanations.iter().find(|(of, _)| of == address);
+        if let (Some((_, explanation)), Some(fields)) = (explanation, shown.as_object_mut()) {
+            fields.insert("Explanation".to_owned(), explain::as_json(explanation));
         }
         shown
     };

@@ -2,7 +2,7 @@
 //! what it expects next.
 
 use super::connection::{Connection, Format, Kind};
-use super::{ClientVerb, json, show, txn_text};
+use super::{ClientVerb, fields, json, show, txn_text};
 use anyhow::Context;
 use quorate_etcd_api::etcdserverpb::TxnRequest;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -47,6 +47,10 @@ impl ClientVerb for Txn {
         let response = self.connection.answer(&live, Kind::Write, call).await?;
         match self.connection.write_out {
             Format::Json => json::print(&json::txn(&response)),
+            Format::Fields => {
+                fields::txn(&response);
+                Ok(())
+            }
             Format::Simple | Format::Table => show::txn(&response),
         }
     }

@@ -20,7 +20,7 @@ const fn row(flag: &'static str, ours: &'static str, etcdctls: &'static str) -> 
 }
 
 /// What is heeded.
-const ROWS: [Row; 8] = [
+const ROWS: [Row; 10] = [
     row("endpoints", "QUORATE_ENDPOINTS", "ETCDCTL_ENDPOINTS"),
     row("cacert", "QUORATE_CACERT", "ETCDCTL_CACERT"),
     row("cert", "QUORATE_CERT", "ETCDCTL_CERT"),
@@ -33,12 +33,12 @@ const ROWS: [Row; 8] = [
     row("write-out", "QUORATE_WRITE_OUT", "ETCDCTL_WRITE_OUT"),
     row("command-timeout", "QUORATE_COMMAND_TIMEOUT", "ETCDCTL_COMMAND_TIMEOUT"),
     row("dial-timeout", "QUORATE_DIAL_TIMEOUT", "ETCDCTL_DIAL_TIMEOUT"),
+    row("user", "QUORATE_USER", "ETCDCTL_USER"),
+    row("password", "QUORATE_PASSWORD", "ETCDCTL_PASSWORD"),
 ];
 
 /// What must not be ignored, but for the values that ask for what is so anyway, and why.
-const REFUSED: [(&str, &[&str], &str); 6] = [
-    ("ETCDCTL_USER", &[], NO_LOGIN),
-    ("ETCDCTL_PASSWORD", &[], NO_LOGIN),
+const REFUSED: [(&str, &[&str], &str); 4] = [
     ("ETCDCTL_DISCOVERY_SRV", &[], NO_DISCOVERY),
     ("ETCDCTL_DISCOVERY_SRV_NAME", &[], NO_DISCOVERY),
     (
@@ -48,7 +48,6 @@ const REFUSED: [(&str, &[&str], &str); 6] = [
     ),
     ("ETCDCTL_API", &["3"], "version 3 of the protocol is the only one that is spoken"),
 ];
-const NO_LOGIN: &str = "these verbs do not log in yet, and would ask as nobody";
 const NO_DISCOVERY: &str = "there is no discovery, and another cluster would be asked instead";
 
 /// What does nothing, and why.

@@ -2,6 +2,7 @@
 //! on whichever endpoint is alive, right after what it has shown.
 
 use super::connection::{Connection, Format, Live};
+use super::wire::is_stale;
 use super::{ClientVerb, KeyRange, json, show};
 use anyhow::bail;
 use futures_util::stream::{self, StreamExt};
@@ -54,6 +55,7 @@ pub(crate) struct Watch {
 }
 
 /// Why a stream of responses ended.
+#[derive(Debug)]
 enum End {
     /// The connection or the member is gone; another may go on.
     Lost(String),
@@ -63,12 +65,12 @@ enum End {
 
 impl ClientVerb for Watch {
     async fn execute(self) -> anyhow::Result<()> {
-        let mut next = self.rev;
+        let (mut next, mut standing) = (self.rev, Standing::default());
         // Who starts it without a cluster wants to know that; later the cluster may come back.
         let mut live = Some(self.connection.live().await?);
         loop {
             let end = match live.take() {
-                Some(live) => self.follow(&live, &mut next).await,
+                Some(live) => self.follow(&live, &mut next, &mut standing).await,
                 None => match self.connection.live().await {
                     Ok(found) => {
                         live = Some(found);
@@ -88,11 +90,15 @@ impl ClientVerb for Watch {
 
 impl Watch {
     /// Shows what one endpoint tells. `next` is the first revision that was not shown.
-    async fn follow(&self, live: &Live, next: &mut i64) -> End {
+    async fn follow(&self, live: &Live, next: &mut i64, standing: &mut Standing) -> End {
         match self.begin(live, *next).await {
             Ok(mut responses) => loop {
                 match responses.message().await {
                     Ok(Some(response)) => {
+                        if standing.has_grown_old(&response) {
+                            self.connection.log_in_again();
+                            return End::Lost("the login has grown old".to_owned());
+                        }
                         if let Err(error) = self.heed(&response, next) {
                             return End::Failed(error);
                         }
@@ -152,7 +158,7 @@ impl Watch {
         match self.connection.write_out {
             Format::Json if response.created => Ok(()),
             Format::Json => json::print(&json::watch(response)),
-            Format::Simple | Format::Table => {
+            Format::Simple | Format::Table | Format::Fields => {
                 let is_progress = response.events.is_empty() && !response.created;
                 if is_progress && let Some(header) = &response.header {
                     println!("progress notify: {}", header.revision);
@@ -160,6 +166,23 @@ impl Watch {
                 response.events.iter().try_for_each(show::event)
             }
         }
+    }
+}
+
+/// Whether a login was good, so that it is worth another one once it is not.
+#[derive(Debug, Default)]
+struct Standing {
+    was_good: bool,
+}
+
+impl Standing {
+    /// Whether a response refuses what the last one did not.
+    fn has_grown_old(&mut self, response: &WatchResponse) -> bool {
+        if !response.canceled {
+            self.was_good = true;
+            return false;
+        }
+        is_stale(&response.cancel_reason) && std::mem::take(&mut self.was_good)
     }
 }
 
@@ -228,5 +251,22 @@ mod tests {
         assert_eq!(following(&response(7, true, &[]), 12), 12, "begins in the future");
         assert_eq!(following(&response(9, false, &[4, 5]), 4), 6, "after events");
         assert_eq!(following(&response(9, false, &[]), 4), 10, "after a bookmark");
+    }
+
+    #[test]
+    fn a_login_that_was_good_is_worth_another_one() {
+        let canceled = |reason: &str| WatchResponse {
+            canceled: true,
+            cancel_reason: reason.to_owned(),
+            ..WatchResponse::default()
+        };
+        let old =
+            canceled("rpc error: code = Unauthenticated desc = etcdserver: invalid auth token");
+        let mut standing = Standing::default();
+        assert!(!standing.has_grown_old(&old), "it was never good");
+        assert!(!standing.has_grown_old(&WatchResponse::default()));
+        assert!(!standing.has_grown_old(&canceled("etcdserver: permission denied")));
+        assert!(standing.has_grown_old(&old));
+        assert!(!standing.has_grown_old(&old), "once");
     }
 }

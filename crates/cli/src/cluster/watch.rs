@@ -46,7 +46,7 @@ async fn ask_forever(number: usize, address: Address, sender: UnboundedSender<(u
     let Ok(channel) = address.connect_lazy(PATIENCE) else { return };
     let mut last = Seen::default();
     loop {
-        let answer = member_status(channel.clone(), PATIENCE).await.ok();
+        let answer = member_status(channel.clone().into(), PATIENCE).await.ok();
         let view = answer.map(|status| View {
             term: status.raft_term,
             leader: Some(status.leader).filter(|leader| *leader != 0),

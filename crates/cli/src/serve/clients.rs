@@ -1,10 +1,11 @@
 //! The flags about how clients are served: over TLS or not, and what at which address. Turns them
 //! into listeners; must not know what a client says.
 
+use super::tls::{TlsFlags, load};
 use super::{HttpUrl, listen};
 use anyhow::{Context, bail};
 use quorate_server::{Listener, Security, Serves};
-use quorate_tls::{Tls, TlsError, TlsFiles, TlsVersion, Versions, self_signed};
+use quorate_tls::{Tls, TlsFiles};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +15,9 @@ const PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
 
 /// Where certificates of one's own making are, below the data folder.
 const FIXTURES: &str = "fixtures/client";
+
+/// What an error in these flags begins with.
+const WHOSE: &str = "the TLS flags for clients";
 
 /// How clients are served.
 #[derive(Debug, clap::Args)]
@@ -53,18 +57,6 @@ pub(crate) struct ClientFlags {
         value_name = "BOOL"
     )]
     auto_tls: bool,
-    /// For how many years it is valid
-    #[arg(long, default_value_t = 1, value_name = "YEARS")]
-    self_signed_cert_validity: u32,
-    /// The oldest version of TLS that is spoken: TLS1.2 or TLS1.3
-    #[arg(long, default_value = "TLS1.2", value_name = "VERSION")]
-    tls_min_version: String,
-    /// The newest; empty for any
-    #[arg(long, default_value = "", value_name = "VERSION")]
-    tls_max_version: String,
-    /// Cipher suites of TLS 1.2, by Go's names, the best first; all if not given
-    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
-    cipher_suites: Vec<String>,
     /// Where HTTP is served; if given, --listen-client-urls serves gRPC only
     #[arg(long, value_delimiter = ',', value_name = "URL,...")]
     listen_client_http_urls: Vec<HttpUrl>,
@@ -109,15 +101,15 @@ impl ClientFlags {
     /// # Errors
     ///
     /// If the flags contradict each other, or a file cannot be used.
-    pub(super) fn given(&self) -> anyhow::Result<Option<Arc<Tls>>> {
-        let files = self.files()?;
+    pub(super) fn given(&self, common: &TlsFlags) -> anyhow::Result<Option<Arc<Tls>>> {
+        let files = self.files(common)?;
         if files.cert.is_none() && files.key.is_none() {
             return Ok(None);
         }
         if self.auto_tls {
             tracing::warn!("ignoring client auto TLS since certs given");
         }
-        load(files).map(Some)
+        load(files, WHOSE).map(Some)
     }
 
     /// The same with a certificate of one's own making, below `data_dir`, for the hosts of `urls`;
@@ -128,29 +120,19 @@ impl ClientFlags {
     /// If it cannot be made or kept.
     pub(super) fn made(
         &self,
+        common: &TlsFlags,
         data_dir: &Path,
         urls: &[HttpUrl],
     ) -> anyhow::Result<Option<Arc<Tls>>> {
         if !self.auto_tls {
             return Ok(None);
         }
-        let hosts: Vec<String> = urls.iter().map(|url| url.host().to_owned()).collect();
-        let years = self.self_signed_cert_validity;
-        let made = self_signed(&data_dir.join(FIXTURES), &hosts, years).context("--auto-tls")?;
-        if made.is_new {
-            tracing::warn!(cert = %made.cert.display(), years, "made a certificate for clients");
-        }
+        let made = common.made(&data_dir.join(FIXTURES), urls, "--auto-tls")?;
         let (cert, key) = (Some(made.cert), Some(made.key));
-        load(TlsFiles { cert, key, ..self.files()? }).map(Some)
+        load(TlsFiles { cert, key, ..self.files(common)? }, WHOSE).map(Some)
     }
 
-    fn files(&self) -> anyhow::Result<TlsFiles> {
-        let version = |flag: &str, text: &str| -> anyhow::Result<Option<TlsVersion>> {
-            if text.is_empty() {
-                return Ok(None);
-            }
-            text.parse().map(Some).with_context(|| flag.to_owned())
-        };
+    fn files(&self, common: &TlsFlags) -> anyhow::Result<TlsFiles> {
         Ok(TlsFiles {
             cert: self.cert_file.clone(),
             key: self.key_file.clone(),
@@ -160,13 +142,8 @@ impl ClientFlags {
             allowed_hostnames: self.client_cert_allowed_hostname.clone(),
             // Clients come from anywhere; peers do not.
             skip_san_check: true,
-            versions: Versions {
-                min: version("--tls-min-version", &self.tls_min_version)?,
-                max: version("--tls-max-version", &self.tls_max_version)?,
-            },
-            cipher_suites: self.cipher_suites.clone(),
             protocols: PROTOCOLS.map(str::to_owned).to_vec(),
-            ..TlsFiles::default()
+            ..common.spoken()?
         })
     }
 
@@ -224,11 +201,6 @@ impl ClientFlags {
     }
 }
 
-fn load(files: TlsFiles) -> anyhow::Result<Arc<Tls>> {
-    let refused = |error: TlsError| anyhow::Error::from(error).context("the TLS flags for clients");
-    Tls::load(files).map_err(refused)
-}
-
 /// Each address once, with the first URL that has it.
 fn by_address(urls: &[HttpUrl]) -> Vec<(&HttpUrl, Way)> {
     let mut found: Vec<(&HttpUrl, Way)> = Vec::new();
@@ -252,11 +224,13 @@ mod tests {
     #[derive(Debug, Parser)]
     struct Program {
         #[command(flatten)]
-        flags: ClientFlags,
+        clients: ClientFlags,
+        #[command(flatten)]
+        tls: TlsFlags,
     }
 
-    fn flags(arguments: &[&str]) -> ClientFlags {
-        Program::parse_from(std::iter::once(&"serve").chain(arguments)).flags
+    fn program(arguments: &[&str]) -> Program {
+        Program::parse_from(std::iter::once(&"serve").chain(arguments))
     }
 
     #[test]
@@ -271,7 +245,10 @@ mod tests {
 
     #[test]
     fn half_a_certificate_and_unknown_versions_are_refused() {
-        let refusal = |arguments: &[&str]| format!("{:#}", flags(arguments).given().unwrap_err());
+        let refusal = |arguments: &[&str]| {
+            let Program { clients, tls } = program(arguments);
+            format!("{:#}", clients.given(&tls).unwrap_err())
+        };
         let half = refusal(&["--key-file", "k.pem"]);
         assert!(half.contains("KeyFile and CertFile must both be present"), "{half}");
         let version = refusal(&["--tls-min-version", "TLS1.1"]);
@@ -286,7 +263,7 @@ mod tests {
     #[test]
     fn a_secure_address_without_a_certificate_is_refused_in_etcds_words() {
         let urls = ["https://127.0.0.1:1".parse().unwrap()];
-        let refusal = flags(&[]).doors(&urls, false).unwrap_err().to_string();
+        let refusal = program(&[]).clients.doors(&urls, false).unwrap_err().to_string();
         let expected = "TLS key/cert (--cert-file, --key-file) must be provided for client url \
              https://127.0.0.1:1 with HTTPS scheme";
         assert!(refusal.starts_with(expected), "{refusal}");
@@ -296,11 +273,15 @@ mod tests {
     fn a_made_certificate_keeps_what_else_was_asked_of_clients() {
         let folder = tempfile::tempdir().unwrap();
         let urls = ["https://127.0.0.1:1".parse().unwrap()];
-        assert!(flags(&[]).made(folder.path(), &urls).unwrap().is_none());
-        assert!(flags(&["--auto-tls"]).made(folder.path(), &urls).unwrap().is_some());
+        let made = |arguments: &[&str]| {
+            let Program { clients, tls } = program(arguments);
+            clients.made(&tls, folder.path(), &urls)
+        };
+        assert!(made(&[]).unwrap().is_none());
+        assert!(made(&["--auto-tls"]).unwrap().is_some());
         assert!(folder.path().join("fixtures/client/key.pem").exists());
         let strict = ["--auto-tls", "--trusted-ca-file", "/none/ca.pem"];
-        let refusal = format!("{:#}", flags(&strict).made(folder.path(), &urls).unwrap_err());
+        let refusal = format!("{:#}", made(&strict).unwrap_err());
         assert!(refusal.contains("/none/ca.pem"), "{refusal}");
     }
 }

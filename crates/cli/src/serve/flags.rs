@@ -1,14 +1,17 @@
 //! The flags of `quorate serve`: etcd's names, etcd's defaults. Turned into settings and checked
 //! once, before anything on the disk or the network is touched.
 
+use super::access::AccessFlags;
 use super::clients::ClientFlags;
 use super::go;
 use super::initial_cluster::{self, InitialCluster, InitialClusterError};
 use super::log::{LogFormat, LogLevel};
+use super::peers::PeerFlags;
 use super::retention::{CompactionMode, RetentionError, auto_compaction};
+use super::tls::TlsFlags;
 use super::url::HttpUrl;
 use clap::ValueEnum;
-use quorate_server::AutoCompaction;
+use quorate_server::{AuthTokens, AutoCompaction};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +32,11 @@ Examples:
 
   One more, for a cluster that runs:
     quorate member add n4 --peer-urls http://127.0.0.1:42380     (prints what to start it with)
+
+  Members that speak TLS with each other, and believe those only whom the CA has signed: with
+  https:// in the three peer URLs above, and
+      --peer-cert-file n1.pem --peer-key-file n1-key.pem \\
+      --peer-trusted-ca-file ca.pem --peer-client-cert-auth
 
   With etcd's config file, or from the environment, as etcd:
     quorate serve --config-file etcd.conf.yml
@@ -115,10 +123,18 @@ pub(crate) struct Flags {
     /// After how many entries the log is compacted
     #[arg(long, default_value_t = 100_000, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) snapshot_count: u64,
+    /// How many bytes a second of its log and its snapshots it reads again, over and over, to find
+    /// damage before they are needed; 0 for none
+    #[arg(long, default_value_t = 256 << 10, value_name = "BYTES")]
+    pub(crate) scrub_rate: u64,
     /// How large the data may be, in bytes: beyond it, nothing is stored until space was freed and
     /// `quorate alarm disarm` was said; 0 for 2 GiB, negative for no limit
     #[arg(long, default_value_t = 0, value_name = "BYTES", allow_negative_numbers = true)]
     pub(crate) quota_backend_bytes: i64,
+    /// How much of the disk is held in reserve, in bytes, at most a fortieth of it: below three times
+    /// that nothing is stored until there is four times that again; 0 to look at no disk
+    #[arg(long, default_value_t = 33_554_432, value_name = "BYTES")]
+    pub(crate) disk_reserve: u64,
     /// What --auto-compaction-retention means: a time, or a number of revisions
     #[arg(
         long,
@@ -139,7 +155,11 @@ pub(crate) struct Flags {
     /// How many requests may be in progress on one connection
     #[arg(long, default_value_t = 8192, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_concurrent_streams: u32,
-    /// For how many seconds a user's token is good after its last use
+    /// What users' tokens are: `simple`, or `jwt,sign-method=METHOD,priv-key=FILE,pub-key=FILE,ttl=5m`;
+    /// the same on all members
+    #[arg(long, default_value = "simple", value_name = "KIND")]
+    pub(crate) auth_token: String,
+    /// For how many seconds a user's simple token is good after its last use
     #[arg(long, default_value_t = 300, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) auth_token_ttl: u32,
     /// How hard passwords are to guess: the binary logarithm of the rounds, 4 to 31
@@ -156,6 +176,15 @@ pub(crate) struct Flags {
     /// How clients are served.
     #[command(flatten)]
     pub(crate) clients: ClientFlags,
+    /// How members speak with each other.
+    #[command(flatten)]
+    pub(crate) peers: PeerFlags,
+    /// How TLS is spoken.
+    #[command(flatten)]
+    pub(crate) tls: TlsFlags,
+    /// Who may ask, and what is measured.
+    #[command(flatten)]
+    pub(crate) access: AccessFlags,
     /// What is logged
     #[arg(long, value_enum, default_value_t = LogLevel::Info)]
     pub(crate) log_level: LogLevel,
@@ -196,6 +225,8 @@ pub(crate) struct Settings {
     pub(crate) watch_progress_interval: Duration,
     pub(crate) quota_bytes: u64,
     pub(crate) auto_compaction: AutoCompaction,
+    /// Of the flag, once its files have been read.
+    pub(crate) auth_tokens: AuthTokens,
 }
 
 /// Flags that contradict each other or what this program can do.
@@ -247,17 +278,6 @@ pub(crate) enum FlagsError {
         /// How many there are.
         count: usize,
     },
-    /// Peers do not speak TLS yet.
-    #[error(
-        "{flag}: expected http://HOST:PORT, found `{url}`: https between members is not \
-             supported yet"
-    )]
-    PeerTls {
-        /// Which flag.
-        flag: &'static str,
-        /// What it says.
-        url: HttpUrl,
-    },
     /// The name is part of a file's name and of other flags.
     #[error("--name: expected a name without `,`, `=`, `/` and spaces, found `{found}`")]
     Name {
@@ -307,14 +327,11 @@ impl Flags {
         one_url("--listen-peer-urls", &self.listen_peer_urls)?;
         one_url("--initial-advertise-peer-urls", &self.initial_advertise_peer_urls)?;
         let cluster = self.cluster()?;
-        let founders = cluster.members.iter().flat_map(|member| &member.peer_urls);
-        plain("--initial-cluster", founders)?;
-        plain("--listen-peer-urls", &self.listen_peer_urls)?;
-        plain("--initial-advertise-peer-urls", &self.initial_advertise_peer_urls)?;
         let auto_compaction =
             auto_compaction(self.auto_compaction_mode, &self.auto_compaction_retention)?;
         Ok(Settings {
             auto_compaction,
+            auth_tokens: AuthTokens::Simple,
             data_dir: self.data_dir(),
             client_urls: self.client_urls(&cluster)?,
             cluster,
@@ -388,16 +405,6 @@ fn one_url(flag: &'static str, urls: &[HttpUrl]) -> Result<(), FlagsError> {
     }
 }
 
-pub(super) fn plain<'a>(
-    flag: &'static str,
-    urls: impl IntoIterator<Item = &'a HttpUrl>,
-) -> Result<(), FlagsError> {
-    match urls.into_iter().find(|url| url.is_secure()) {
-        Some(url) => Err(FlagsError::PeerTls { flag, url: url.clone() }),
-        None => Ok(()),
-    }
-}
-
 fn limit(flag: &'static str, found: usize, most: usize) -> Result<(), FlagsError> {
     if (1..=most).contains(&found) {
         return Ok(());
@@ -457,12 +464,15 @@ mod tests {
     }
 
     #[test]
-    fn https_between_members_is_refused_by_name() {
+    fn a_member_may_be_at_an_https_url_that_is_not_the_one_it_listens_at() {
+        // Something in front of it may do the TLS.
         let url = "https://127.0.0.1:2380";
-        let error = settings(&["--listen-peer-urls", url]).unwrap_err();
-        assert!(error.to_string().starts_with("--listen-peer-urls: expected http://"), "{error}");
-        let error = settings(&["--initial-advertise-peer-urls", url]).unwrap_err();
-        assert!(matches!(error, FlagsError::PeerTls { .. }), "{error}");
+        let settings = settings(&["--initial-advertise-peer-urls", url]).unwrap();
+        assert_eq!(settings.cluster.members[0].peer_urls, [url.parse::<HttpUrl>().unwrap()]);
+        let cluster = "default=http://127.0.0.1:2380";
+        let both = ["--initial-advertise-peer-urls", url, "--initial-cluster", cluster];
+        let error = self::settings(&both).unwrap_err().to_string();
+        assert!(error.contains("they must be equal"), "{error}");
     }
 
     #[test]

@@ -7,8 +7,10 @@ use super::{HttpUrl, Settings};
 use anyhow::bail;
 use quorate::{ClusterView, Member, Node, ask_cluster};
 use quorate_server::{MemberContext, peer_urls_of};
+use quorate_tls::Tls;
 use std::path::Path;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -19,12 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two rounds of questions.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// Finds out who this node is: by its folder, or from the members that exist.
+/// Finds out who this node is: by its folder, or from the members that exist, who are asked over TLS
+/// where their URL says https.
 ///
 /// # Errors
 ///
 /// If no member can be asked, if they do not know this node, or if it is one that had data.
-pub(super) async fn recognise(settings: &mut Settings, name: &str) -> anyhow::Result<()> {
+pub(super) async fn recognise(
+    settings: &mut Settings,
+    name: &str,
+    tls: &Arc<Tls>,
+) -> anyhow::Result<()> {
     let cluster = &mut settings.cluster;
     if let Some(owner) = folder::owner_of(&settings.data_dir) {
         (cluster.cluster_id, cluster.own_id) = (owner.cluster_id, owner.member_id);
@@ -37,7 +44,7 @@ pub(super) async fn recognise(settings: &mut Settings, name: &str) -> anyhow::Re
              node: name the members that it shall join, or say `new` to found a cluster"
         );
     }
-    let view = newest_view(&others).await?;
+    let view = newest_view(&others, tls).await?;
     let own = own_urls(&cluster.members, name);
     let found = view.configuration.leads_to().iter().find(|(_, member)| {
         let known = peer_urls_of(member);
@@ -75,17 +82,17 @@ fn own_urls(members: &[InitialMember], name: &str) -> Vec<String> {
     own.flat_map(|member| member.peer_urls.iter().map(ToString::to_string)).collect()
 }
 
-/// Where the other members listen for their peers, as `host:port`.
+/// Where the other members listen for their peers, as their addresses say it.
 pub(super) fn addresses(members: &[InitialMember], own_name: &str) -> Vec<String> {
     let others = members.iter().filter(|member| member.name != own_name);
-    others.flat_map(|member| member.peer_urls.iter().map(HttpUrl::authority)).collect()
+    others.flat_map(|member| member.peer_urls.iter().map(HttpUrl::peer_address)).collect()
 }
 
 /// What the best informed of them says, once one answers.
-async fn newest_view(addresses: &[String]) -> anyhow::Result<ClusterView> {
+async fn newest_view(addresses: &[String], tls: &Arc<Tls>) -> anyhow::Result<ClusterView> {
     let begun = Instant::now();
     loop {
-        let (view, failures) = ask_all(addresses).await;
+        let (view, failures) = ask_all(addresses, tls).await;
         match view {
             Some(view) => return Ok(view),
             None if begun.elapsed() > PATIENCE => bail!(
@@ -99,10 +106,10 @@ async fn newest_view(addresses: &[String]) -> anyhow::Result<ClusterView> {
 }
 
 /// Asks everybody; the newest configuration wins. Also, why the others did not answer.
-async fn ask_all(addresses: &[String]) -> (Option<ClusterView>, Vec<String>) {
+async fn ask_all(addresses: &[String], tls: &Arc<Tls>) -> (Option<ClusterView>, Vec<String>) {
     let (mut newest, mut failures): (Option<ClusterView>, _) = (None, Vec::new());
     for address in addresses {
-        match ask_cluster(address, ANSWER_TIMEOUT).await {
+        match ask_cluster(address, Some(tls), ANSWER_TIMEOUT).await {
             Ok(view) if view.configuration.members.is_empty() => {
                 failures.push(format!("{address}: waits to join itself"));
             }
@@ -121,7 +128,12 @@ async fn ask_all(addresses: &[String]) -> (Option<ClusterView>, Vec<String>) {
 /// Waits until this node knows that it was removed; returns the version of a configuration without
 /// it. Without a leader it asks, each `patience`, `others` and whom it knows itself: those that it
 /// knows may have been removed as well, and be gone.
-pub(super) async fn removed(node: &Node, others: &[String], patience: Duration) -> u64 {
+pub(super) async fn removed(
+    node: &Node,
+    others: &[String],
+    tls: &Arc<Tls>,
+    patience: Duration,
+) -> u64 {
     let mut told = pin!(node.removed());
     loop {
         tokio::select! {
@@ -133,21 +145,22 @@ pub(super) async fn removed(node: &Node, others: &[String], patience: Duration) 
             () = sleep(patience) => {}
         }
         if node.status().leader.is_none()
-            && let Some(version) = asked_around(node, others).await
+            && let Some(version) = asked_around(node, others, tls).await
         {
             return version;
         }
     }
 }
 
-async fn asked_around(node: &Node, others: &[String]) -> Option<u64> {
+async fn asked_around(node: &Node, others: &[String], tls: &Arc<Tls>) -> Option<u64> {
     let status = node.status();
     let known = status.configuration.members.iter().filter(|(id, _)| **id != status.id);
     let mut addresses: Vec<String> = known.map(|(_, member)| member.address.clone()).collect();
     addresses.extend(others.iter().cloned());
     addresses.sort_unstable();
     addresses.dedup();
-    let view = ask_all(&addresses).await.0.filter(|view| view.cluster_id == status.cluster_id)?;
+    let view =
+        ask_all(&addresses, tls).await.0.filter(|view| view.cluster_id == status.cluster_id)?;
     let configuration = view.configuration;
     let is_newer = configuration.version > status.committed_configuration.version;
     let is_member = configuration.members.contains_key(&status.id)

@@ -1,6 +1,8 @@
 //! `quorate serve`: one node. Turns etcd's flags into settings, puts the rooms together, and stops
 //! them in order. Holds no rule of any of them.
 
+mod access;
+mod auth_token;
 mod clients;
 mod flags;
 mod folder;
@@ -12,14 +14,18 @@ mod join;
 mod log;
 mod near;
 mod notify;
+mod peers;
+mod recover;
 mod restore;
 mod retention;
+mod tls;
 mod url;
 mod workshop;
 
 pub(crate) use flags::Flags;
 pub(crate) use given::{Refusal, with_variables};
 pub(crate) use initial_cluster::{InitialCluster, InitialClusterError};
+pub(crate) use recover::Recover;
 pub(crate) use restore::Restore;
 pub(crate) use url::HttpUrl;
 
@@ -32,11 +38,11 @@ use flags::{ClusterState, Settings};
 use given::{Asked, Settled};
 use initial_cluster::InitialMember;
 use quorate::{
-    Configuration, Consistency, DriverOptions, Fatal, Member, MemberRole, Node, NodeFailure,
-    Options,
+    Configuration, Consistency, DiskWatch, DriverOptions, Fatal, Member, MemberRole, Node,
+    NodeFailure, NodeOptions, Options, PeerTls,
 };
-use quorate_kv::{BackgroundThread, EngineError, KvStateMachine, Reader, RedbEngine};
-use quorate_server::{MemberContext, ServerOptions};
+use quorate_kv::{BackgroundThread, EngineError, KvStateMachine, Patience, Reader, RedbEngine};
+use quorate_server::{MeasuredEngine, MemberContext, ServerOptions};
 use quorate_tls::Tls;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -44,8 +50,8 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -86,7 +92,7 @@ pub(crate) fn run(
 /// What is different under the name `etcd`.
 fn manners(program: Program, command: clap::Command) -> clap::Command {
     match program {
-        Program::Quorate => command.bin_name("quorate serve"),
+        Program::Quorate | Program::Etcdctl => command.bin_name("quorate serve"),
         Program::Etcd => command
             .name("etcd")
             .bin_name("etcd")
@@ -114,30 +120,41 @@ fn start(program: Program, settled: &Settled, command: clap::Command) -> anyhow:
 
 fn node(flags: &Flags, mut settings: Settings) -> anyhow::Result<()> {
     // Everything that can be refused is refused before the folder is touched.
-    let given = flags.clients.given()?;
+    settings.auth_tokens = auth_token::auth_tokens(&flags.auth_token)?;
+    let given = flags.clients.given(&flags.tls)?;
     let doors = flags.clients.doors(&flags.listen_client_urls, given.is_some())?;
     let peer_url = flags.listen_peer_urls.first().context("one peer URL was checked")?;
-    let peers = listen(peer_url, "--listen-peer-urls")?;
+    let security = flags.peers.given(&flags.tls, peer_url)?;
+    let socket = listen(peer_url, "--listen-peer-urls")?;
     let runtime = runtime()?;
     if flags.initial_cluster_state == ClusterState::Existing {
-        runtime.block_on(join::recognise(&mut settings, &flags.name))?;
+        runtime.block_on(join::recognise(&mut settings, &flags.name, &security.tls))?;
     }
     folder::claim(&settings.data_dir, &settings.cluster, &flags.name)?;
     let tls = match given {
         Some(tls) => Some(tls),
-        None => flags.clients.made(&settings.data_dir, &flags.listen_client_urls)?,
+        None => flags.clients.made(&flags.tls, &settings.data_dir, &flags.listen_client_urls)?,
     };
-    runtime.block_on(serve(flags, &settings, (doors, tls), peers))
+    let urls = &flags.listen_peer_urls;
+    let security = flags.peers.made(security, &flags.tls, &settings.data_dir, urls)?;
+    runtime.block_on(serve(flags, &settings, (doors, tls), Peers { socket, security }))
+}
+
+/// Where the other members call, and what is shown to them.
+struct Peers {
+    socket: TcpListener,
+    security: PeerTls,
 }
 
 async fn serve(
     flags: &Flags,
     settings: &Settings,
     (doors, tls): (Vec<Door>, Option<Arc<Tls>>),
-    peers: TcpListener,
+    peers: Peers,
 ) -> anyhow::Result<()> {
     // Signals are caught from here on, so that a stop during recovery is a clean one too.
     let stop_wish = stop_wish(flags.exit_with_parent)?;
+    let asking = Arc::clone(&peers.security.tls);
     let (node, reader) = start_node(flags, settings, peers).await?;
     folder::record_owner(&settings.data_dir, &settings.cluster, &flags.name)?;
     let clients = doors.into_iter().map(|door| door.open(tls.as_ref()));
@@ -147,7 +164,7 @@ async fn serve(
         tokio::select! {
             why = state.failed() => tracing::error!("stopping: the state has failed: {why}"),
             why = stop_wish => tracing::info!("stopping: {why}"),
-            version = removed(flags, settings, &failing) => farewell(flags, settings, version),
+            version = removed(flags, settings, &failing, &asking) => farewell(flags, settings, version),
             // The reason is told below.
             _ = failing.failure() => {}
             // It goes on, and is not waited for.
@@ -190,10 +207,10 @@ async fn announce(node: &Node, settings: &Settings) -> Infallible {
 }
 
 /// Waits until this node knows that it was removed from the cluster.
-async fn removed(flags: &Flags, settings: &Settings, node: &Node) -> u64 {
+async fn removed(flags: &Flags, settings: &Settings, node: &Node, tls: &Arc<Tls>) -> u64 {
     const ELECTION_TIMEOUTS: u32 = 10;
     let others = join::addresses(&settings.cluster.members, &flags.name);
-    join::removed(node, &others, settings.election_timeout * ELECTION_TIMEOUTS).await
+    join::removed(node, &others, tls, settings.election_timeout * ELECTION_TIMEOUTS).await
 }
 
 /// As in etcd, a server that was removed ends, and this is no failure: somebody wanted it.
@@ -223,9 +240,10 @@ async fn stop_node(node: Node) -> Option<Arc<NodeFailure>> {
 async fn start_node(
     flags: &Flags,
     settings: &Settings,
-    peers: TcpListener,
+    peers: Peers,
 ) -> anyhow::Result<(Node, Reader)> {
     let path = settings.data_dir.join(STATE_FILE);
+    let disk = DiskWatch::new();
     let (reader_sender, reader) = oneshot::channel();
     let builder = Node::builder(settings.cluster.own_id, &settings.data_dir)
         .cluster_id(settings.cluster.cluster_id);
@@ -233,10 +251,11 @@ async fn start_node(
         ClusterState::New => builder.members(founders(&settings.cluster, &settings.client_urls)),
         ClusterState::Existing => builder.join(),
     };
-    let advertised = flags.initial_advertise_peer_urls.first().map(HttpUrl::authority);
+    let advertised = flags.initial_advertise_peer_urls.first().map(HttpUrl::peer_address);
     let node = builder
         .listen(advertised.unwrap_or_default())
-        .listener(peers)
+        .listener(peers.socket)
+        .peer_tls(peers.security)
         .options(Options {
             heartbeat_interval: settings.heartbeat_interval,
             election_timeout: settings.election_timeout,
@@ -244,10 +263,16 @@ async fn start_node(
         })
         .driver_options(DriverOptions {
             compact_log_count: flags.snapshot_count,
+            scrub_bytes_per_second: flags.scrub_rate,
             ..DriverOptions::default()
         })
+        .node_options(NodeOptions {
+            disk_reserve_bytes: flags.disk_reserve,
+            ..NodeOptions::default()
+        })
+        .disk_watch(disk.clone())
         .start_with(move || {
-            let (machine, reader) = open_state(&path)?;
+            let (machine, reader) = open_state(&path, disk)?;
             // Who waits for it below has gone only if the start is given up.
             let _gone = reader_sender.send(reader);
             Ok(machine)
@@ -258,7 +283,7 @@ async fn start_node(
     Ok((node, reader))
 }
 
-fn open_state(path: &Path) -> Result<(KvStateMachine, Reader), Fatal> {
+fn open_state(path: &Path, disk: DiskWatch) -> Result<(KvStateMachine, Reader), Fatal> {
     let unusable = |error: EngineError| {
         let what = if error.is_damage() {
             damaged(path)
@@ -267,10 +292,28 @@ fn open_state(path: &Path) -> Result<(KvStateMachine, Reader), Fatal> {
         };
         Fatal::caused_by(what, error)
     };
-    let engine = RedbEngine::open(path).map_err(unusable)?;
+    let engine = RedbEngine::open_patiently(path, patience(disk)).map_err(unusable)?;
+    let engine = MeasuredEngine::new(engine);
     let background = BackgroundThread::start()
         .map_err(|error| Fatal::caused_by("cannot start the state's thread", error))?;
     quorate_kv::open(Arc::new(engine), Arc::new(background)).map_err(unusable)
+}
+
+/// The state waits for room on a full disk, and says so now and then.
+fn patience(disk: DiskWatch) -> Patience {
+    const TOLD_EVERY: Duration = Duration::from_secs(10);
+    let told: Mutex<Option<Instant>> = Mutex::new(None);
+    Arc::new(move || {
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|at| at.elapsed() >= TOLD_EVERY) {
+            *told = Some(Instant::now());
+            tracing::error!(
+                "the state waits for room: there is no space left on its disk. Free some; it goes \
+                 on by itself"
+            );
+        }
+        disk.wait()
+    })
 }
 
 /// What somebody can do who has a state that is not to be believed.
@@ -291,7 +334,7 @@ fn founders(
             client_urls: strings(client_urls.unwrap_or_default()),
             peer_urls: strings(&member.peer_urls),
         };
-        let address = member.peer_urls.first().map(HttpUrl::authority).unwrap_or_default();
+        let address = member.peer_urls.first().map(HttpUrl::peer_address).unwrap_or_default();
         let context = context.to_bytes();
         (member.id.into(), Member { role: MemberRole::Voter, rank: 0, address, context })
     };
@@ -299,7 +342,7 @@ fn founders(
 }
 
 fn server_options(flags: &Flags, settings: &Settings) -> ServerOptions {
-    ServerOptions {
+    flags.access.apply_to(ServerOptions {
         request_bytes_max: flags.max_request_bytes,
         txn_ops_max: flags.max_txn_ops,
         request_timeout: REQUEST_TIMEOUT_BASE + settings.election_timeout * 2,
@@ -315,12 +358,13 @@ fn server_options(flags: &Flags, settings: &Settings) -> ServerOptions {
             peer_urls: Vec::new(),
         }),
         streams_count_max: flags.max_concurrent_streams,
+        auth_tokens: settings.auth_tokens.clone(),
         auth_token_ttl: Duration::from_secs(flags.auth_token_ttl.into()),
         bcrypt_cost: flags.bcrypt_cost,
         strict_reconfig_check: flags.strict_reconfig_check,
         learners_count_max: flags.max_learners,
         ..ServerOptions::default()
-    }
+    })
 }
 
 /// One and a half election timeouts, as in etcd: who renews in time survives a change of the leader.

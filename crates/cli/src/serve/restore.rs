@@ -2,7 +2,6 @@
 //! decides who the members are and that nothing half-made has the folder's name. What is inherited is
 //! the store's decision, how the log begins that of the node.
 
-use super::flags::plain;
 use super::initial_cluster::{self, InitialCluster};
 use super::url::HttpUrl;
 use super::workshop::Workshop;
@@ -116,7 +115,6 @@ impl Restore {
              that were left out were never there to be read"
         );
         let cluster = self.cluster()?;
-        plain("--initial-cluster", cluster.members.iter().flat_map(|member| &member.peer_urls))?;
         let default = || PathBuf::from(format!("{}.quorate", self.name));
         Ok(Plan { data_dir: self.data_dir.clone().unwrap_or_else(default), cluster })
     }
@@ -225,7 +223,14 @@ mod tests {
         assert!(plan(&["--mark-compacted", "--bump-revision", "5"]).is_ok());
         let refused = plan(&["--initial-cluster", "a=http://h:1"]).err().unwrap();
         assert!(refused.contains("names a, but not this node"), "{refused}");
-        let secure = plan(&["--initial-cluster", "default=https://h:1"]).err().unwrap();
-        assert!(secure.contains("https between members"), "{secure}");
+    }
+
+    #[test]
+    fn members_may_speak_tls_with_each_other() {
+        let plan = plan(&["--initial-cluster", "default=https://h:1"]).unwrap();
+        let founders = founders(&plan.cluster, &BTreeMap::new());
+        let addresses: Vec<&str> =
+            founders.members.values().map(|member| member.address.as_str()).collect();
+        assert_eq!(addresses, ["https://h:1"]);
     }
 }

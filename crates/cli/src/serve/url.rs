@@ -92,6 +92,11 @@ impl HttpUrl {
         format!("{}:{}", self.host, self.port)
     }
 
+    /// How members know this URL: `host:port`, and all of it if it says https.
+    pub(crate) fn peer_address(&self) -> String {
+        if self.is_secure { self.to_string() } else { self.authority() }
+    }
+
     /// The first address of the host; of the fourth version of the protocol, if there is one.
     ///
     /// # Errors
@@ -121,6 +126,7 @@ mod tests {
             let url: HttpUrl = right.parse().unwrap();
             assert_eq!(url.to_string(), right.trim_end_matches('/'));
             assert_eq!((url.is_secure(), url.host()), (is_secure, host));
+            assert_eq!(url.peer_address().starts_with("https://"), is_secure);
         }
     }
 

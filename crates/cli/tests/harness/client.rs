@@ -57,6 +57,21 @@ impl Client {
         self.within(self.kv().range(request)).await
     }
 
+    /// The same in pieces, merged.
+    pub(crate) async fn range_stream(
+        &self,
+        request: RangeRequest,
+    ) -> Result<RangeResponse, Status> {
+        let mut pieces = self.within(self.kv().range_stream(request)).await?;
+        let mut whole = RangeResponse::default();
+        while let Some(piece) = pieces.message().await? {
+            let piece = piece.range_response.expect("a piece is a response");
+            whole.kvs.extend(piece.kvs);
+            (whole.header, whole.more, whole.count) = (piece.header, piece.more, piece.count);
+        }
+        Ok(whole)
+    }
+
     /// A linearizable read of one key.
     pub(crate) async fn get(&self, key: &str) -> Result<Option<KeyValue>, Status> {
         let request = RangeRequest { key: key.to_owned().into(), ..Default::default() };

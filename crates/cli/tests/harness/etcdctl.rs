@@ -18,6 +18,8 @@ pub(crate) struct Said {
     pub(crate) err: String,
     /// Whether it ended with status 0.
     pub(crate) is_success: bool,
+    /// That status, if it ended by itself.
+    pub(crate) code: Option<i32>,
 }
 
 /// Runs etcdctl against these endpoints (`host:port,host:port`).
@@ -27,7 +29,17 @@ pub(crate) fn etcdctl(endpoints: &str, arguments: &[&str]) -> Said {
 
 /// The same, with a text on its standard input.
 pub(crate) fn etcdctl_with_input(endpoints: &str, arguments: &[&str], input: &str) -> Said {
-    let mut child = Command::new(installed())
+    run_as_etcdctl(&installed(), endpoints, arguments, input)
+}
+
+/// Runs a program as if it were etcdctl.
+pub(crate) fn run_as_etcdctl(
+    program: &Path,
+    endpoints: &str,
+    arguments: &[&str],
+    input: &str,
+) -> Said {
+    let mut child = Command::new(program)
         .args(["--endpoints", endpoints, "--command-timeout", "30s"])
         .args(arguments)
         .stdin(Stdio::piped())
@@ -35,12 +47,14 @@ pub(crate) fn etcdctl_with_input(endpoints: &str, arguments: &[&str], input: &st
         .stderr(Stdio::piped())
         .spawn()
         .expect("etcdctl can be run");
-    child.stdin.take().unwrap().write_all(input.as_bytes()).expect("etcdctl reads its input");
+    // Not every verb reads it.
+    let _unread = child.stdin.take().unwrap().write_all(input.as_bytes());
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     Said {
         out: String::from_utf8(stdout).expect("etcdctl prints text"),
         err: String::from_utf8(stderr).expect("etcdctl prints text"),
         is_success: status.success(),
+        code: status.code(),
     }
 }
 

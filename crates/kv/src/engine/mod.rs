@@ -4,9 +4,11 @@
 mod memory;
 mod redb;
 mod suspicion;
+mod untouched;
 
 pub use memory::MemoryEngine;
 pub use redb::{CACHE_SIZE_BYTES_DEFAULT, RedbEngine};
+pub use suspicion::Patience;
 
 use bytes::Bytes;
 use std::path::PathBuf;
@@ -116,6 +118,11 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The space that the engine takes up, in bytes, free space within it included.
     fn size_bytes(&self) -> u64;
+
+    /// How long batches took, if somebody looks at a clock for it.
+    fn batch_times(&self) -> Option<&quorate::Histogram> {
+        None
+    }
 }
 
 /// A frozen state of an engine.

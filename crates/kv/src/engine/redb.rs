@@ -1,7 +1,8 @@
 //! The engine on disk: one redb file, one table per space. Must not know what it stores; durability
 //! between batches is the log's business.
 
-use super::suspicion::{self, Watched};
+use super::suspicion::{self, Patience, Watched};
+use super::untouched::Untouched;
 use super::{Cursor, Direction, Durability, Engine, EngineError, EngineView, Feed, Space, Write};
 use ::redb::backends::FileBackend;
 use ::redb::{
@@ -26,6 +27,11 @@ pub const CACHE_SIZE_BYTES_DEFAULT: usize = 256 << 20;
 /// A file up to this size is read whole when it is opened, and every page compared with its
 /// checksum: that takes no longer than a second or two.
 const CHECKED_BYTES_MAX: u64 = 256 << 20;
+
+/// How much of a file is kept in memory that is only looked at.
+const LOOK_CACHE_SIZE_BYTES: usize = 16 << 20;
+/// What is being done when a file cannot be opened.
+const DOING: &str = "opened its file";
 
 /// See the module.
 pub struct RedbEngine {
@@ -85,16 +91,26 @@ impl RedbEngine {
     ///
     /// As [`RedbEngine::open`].
     pub fn open_with_cache(path: &Path, cache_size_bytes: usize) -> Result<Self, EngineError> {
-        Self::open_through(path, cache_size_bytes, |file| file)
+        Self::open_through(path, cache_size_bytes, Arc::new(|| false), |file| file)
+    }
+
+    /// As [`RedbEngine::open`], for a store that outlives a full disk: a write that finds no room asks
+    /// `patience` whether to go on trying. It is no failure until that says no.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedbEngine::open`].
+    pub fn open_patiently(path: &Path, patience: Patience) -> Result<Self, EngineError> {
+        Self::open_through(path, CACHE_SIZE_BYTES_DEFAULT, patience, |file| file)
     }
 
     /// [`RedbEngine::open_with_cache`], with something between redb and the file.
     pub(super) fn open_through<B: StorageBackend>(
         path: &Path,
         cache_size_bytes: usize,
+        patience: Patience,
         through: impl FnOnce(FileBackend) -> B,
     ) -> Result<Self, EngineError> {
-        const DOING: &str = "opened its file";
         suspicion::check(path)?;
         let unreadable =
             |error: io::Error| EngineError::Failed { doing: DOING, source: error.into() };
@@ -102,7 +118,32 @@ impl RedbEngine {
         let file = options.read(true).write(true).create(true).truncate(false).open(path);
         let file = file.map_err(unreadable)?;
         let is_checked = file.metadata().map_err(unreadable)?.len() <= CHECKED_BYTES_MAX;
-        let backend = Watched::new(through(FileBackend::new(file).map_err(failed(DOING))?), path);
+        let file = through(FileBackend::new(file).map_err(failed(DOING))?);
+        let backend = Watched::new(file, path, patience);
+        Self::open_in(backend, path, cache_size_bytes, is_checked)
+    }
+
+    /// Opens a file that exists, to look at: whatever redb writes to mend it is kept in memory, and
+    /// the file stays as it is. Nothing but small changes should be made in what this returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedbEngine::open`].
+    pub(crate) fn look(path: &Path) -> Result<Self, EngineError> {
+        suspicion::look(path)?;
+        let unreadable =
+            |error: io::Error| EngineError::Failed { doing: DOING, source: error.into() };
+        let file = Untouched::open(path).map_err(unreadable)?;
+        let is_checked = file.len().map_err(unreadable)? <= CHECKED_BYTES_MAX;
+        Self::open_in(file, path, LOOK_CACHE_SIZE_BYTES, is_checked)
+    }
+
+    fn open_in(
+        backend: impl StorageBackend,
+        path: &Path,
+        cache_size_bytes: usize,
+        is_checked: bool,
+    ) -> Result<Self, EngineError> {
         let database = guarded(DOING, || {
             Database::builder()
                 .set_cache_size(cache_size_bytes)

@@ -1,29 +1,42 @@
 //! Remembers beside a file, over a restart, that writing it failed: after a failed sync the system
-//! may give back what never reached the disk, and a later sync may succeed. Must not know what the
-//! file holds.
+//! may give back what never reached the disk, and a later sync may succeed. A write that finds no room
+//! is no such failure: it is tried again for as long as somebody has patience, and the engine above,
+//! which would not go on after an error, hears of nothing. Must not know what the file holds.
 
 use super::EngineError;
+use quorate::wal::is_full;
 use redb::{BackendError, StorageBackend};
+use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, Write as _};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 type Locked<T> = Result<T, BackendError>;
 
 const WORDS: &str = "Writing the file beside this one failed. What it says since then cannot be \
                      believed.\n";
 
+/// Asked when a write has found no room: whether to try it again. It may block for a while.
+pub type Patience = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// A file of the engine whose failures are written down before anybody hears of them.
-#[derive(Debug)]
 pub(super) struct Watched<B> {
     file: B,
     marker: PathBuf,
+    patience: Patience,
+}
+
+impl<B: fmt::Debug> fmt::Debug for Watched<B> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Watched").field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 impl<B> Watched<B> {
-    pub(super) fn new(file: B, path: &Path) -> Self {
-        Self { file, marker: marker_of(path) }
+    pub(super) fn new(file: B, path: &Path, patience: Patience) -> Self {
+        Self { file, marker: marker_of(path), patience }
     }
 
     fn suspect(&self, error: io::Error) -> io::Error {
@@ -37,11 +50,17 @@ impl<B> Watched<B> {
         }
     }
 
-    /// Without room nothing was written, and what was there before is what it was.
-    fn unless_full(&self, error: io::Error) -> io::Error {
-        let kind = error.kind();
-        let is_full = kind == ErrorKind::StorageFull || kind == ErrorKind::QuotaExceeded;
-        if is_full { error } else { self.suspect(error) }
+    /// Does it, and does it again while there is no room for it. Without room what was there before is
+    /// what it was, and a part that was written is written again.
+    fn patiently(&self, write: impl Fn() -> io::Result<()>) -> io::Result<()> {
+        loop {
+            match write() {
+                Err(error) if !is_full(&error) => return Err(self.suspect(error)),
+                Err(error) if !(self.patience)() => return Err(error),
+                Err(_) => {}
+                Ok(()) => return Ok(()),
+            }
+        }
     }
 }
 
@@ -64,6 +83,23 @@ pub(super) fn check(path: &Path) -> Result<(), EngineError> {
     }
     // Somebody took the file away: a new one is not to blame.
     fs::remove_file(&marker).and_then(|()| sync_folder_of(&marker)).map_err(failed)
+}
+
+/// Whether a file is under suspicion, found out without removing anything.
+///
+/// # Errors
+///
+/// As [`check`].
+pub(super) fn look(path: &Path) -> Result<(), EngineError> {
+    let marker = marker_of(path);
+    match marker.try_exists() {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(EngineError::Suspect { marker }),
+        Err(error) => Err(EngineError::Failed {
+            doing: "looked for an earlier failure",
+            source: error.into(),
+        }),
+    }
 }
 
 fn marker_of(path: &Path) -> PathBuf {
@@ -92,7 +128,7 @@ impl<B: StorageBackend> StorageBackend for Watched<B> {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len).map_err(|error| self.unless_full(error))
+        self.patiently(|| self.file.set_len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -100,7 +136,7 @@ impl<B: StorageBackend> StorageBackend for Watched<B> {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write(offset, data).map_err(|error| self.unless_full(error))
+        self.patiently(|| self.file.write(offset, data))
     }
 
     fn close(&self) -> io::Result<()> {
@@ -141,8 +177,9 @@ mod tests {
     use quorate::core::{LogId, LogIndex, Term};
     use quorate::{Committed, Replies, StateMachine};
     use redb::backends::FileBackend;
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use std::sync::{Arc, Mutex};
+    use std::io::ErrorKind;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     /// A disk that says no when it is told to: to a write or to a sync.
     #[derive(Clone, Debug, Default)]
@@ -177,7 +214,12 @@ mod tests {
     }
 
     fn open(path: &Path, trouble: &Trouble) -> RedbEngine {
-        RedbEngine::open_through(path, 1 << 20, |file| Troubled(file, trouble.clone())).unwrap()
+        open_patiently(path, trouble, Arc::new(|| false))
+    }
+
+    fn open_patiently(path: &Path, trouble: &Trouble, patience: Patience) -> RedbEngine {
+        let through = |file| Troubled(file, trouble.clone());
+        RedbEngine::open_through(path, 1 << 20, patience, through).unwrap()
     }
 
     fn apply(store: &mut crate::KvStateMachine, index: u64) {
@@ -224,6 +266,39 @@ mod tests {
             drop(RedbEngine::open(&path).unwrap());
             assert!(RedbEngine::open(&path).unwrap().view().is_ok());
         }
+    }
+
+    #[test]
+    fn a_store_on_a_full_disk_is_read_and_goes_on_when_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let trouble = Trouble::default();
+        // Asked for the third time, it finds that somebody has made room; meanwhile there are readers.
+        let (asked, reader) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(None)));
+        let (count, reading, room) = (Arc::clone(&asked), Arc::clone(&reader), trouble.clone());
+        let patience = move || {
+            let reader: Option<crate::Reader> = reading.lock().unwrap().clone();
+            let request = crate::RangeRequest { key: "k".into(), ..Default::default() };
+            assert_eq!(reader.unwrap().range(&request).unwrap().kvs.len(), 1);
+            if count.fetch_add(1, Ordering::Relaxed) == 2 {
+                *room.of_write.lock().unwrap() = None;
+            }
+            true
+        };
+        let engine = Arc::new(open_patiently(&path, &trouble, Arc::new(patience)));
+        let background = Arc::new(BackgroundThread::start().unwrap());
+        let (mut store, of_store) = crate::open(engine, background).unwrap();
+        *reader.lock().unwrap() = Some(of_store.clone());
+        apply(&mut store, 1);
+        store.flush().unwrap();
+        apply(&mut store, 2);
+        *trouble.of_write.lock().unwrap() = Some(ErrorKind::StorageFull);
+        store.flush().unwrap();
+        assert!(asked.load(Ordering::Relaxed) >= 3);
+        assert_eq!((of_store.failure(), store.applied()), (None, LogIndex::new(2)));
+        reader.lock().unwrap().take();
+        drop((store, of_store));
+        assert!(RedbEngine::open(&path).is_ok());
     }
 
     #[test]

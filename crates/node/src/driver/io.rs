@@ -1,12 +1,13 @@
 //! Everything that goes into a driver and comes out of it. The runtime and the simulator both speak
 //! this; neither can do anything to a node that is not written here.
 
-use crate::{Consistency, Fate, MembershipFate, ReadError, SessionRequest, SessionTime};
+use crate::{Consistency, Fate, MembershipFate, ReadError, Rot, SessionRequest, SessionTime};
 use bytes::Bytes;
 use quorate_core::{
     Entry, LoadRequest, LogId, LogIndex, MembershipCommand, MembershipRefusal, Message, NodeId,
     Persist, PersistSeq, SnapshotMeta, Term, Time,
 };
+use std::sync::Arc;
 
 /// The runtime's name for a request of a local caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -239,6 +240,13 @@ pub enum Input {
         /// What the state machine has durably applied.
         durable: LogIndex,
     },
+    /// The answer to [`Output::Scrub`].
+    Scrubbed {
+        /// How much was read.
+        read_bytes: u64,
+        /// Which files are damaged, if that has changed.
+        rotten: Option<Arc<[Rot]>>,
+    },
     /// An operator wants another leader.
     TransferLeadership {
         /// Whom; `None` for the best follower.
@@ -322,6 +330,12 @@ pub enum Output {
     TakeSnapshot {
         /// What it must cover.
         at_least: LogIndex,
+    },
+    /// Read a stretch of the sealed part of the log, or of the snapshots, again, and see whether it is
+    /// damaged.
+    Scrub {
+        /// How much, about.
+        max_bytes: u64,
     },
     /// Read a piece of a snapshot.
     ReadSnapshotChunk {

@@ -11,6 +11,7 @@ mod io;
 mod members;
 mod options;
 mod proposals;
+mod scrubbing;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ pub use options::DriverOptions;
 pub use standing::{Admission, OwnDisk, Recovering};
 
 use crate::session::{SessionClock, SessionEntry};
-use crate::{Consistency, Fate, ReadError, Refusal};
+use crate::{Consistency, Fate, ReadError, Refusal, Rot};
 use admission::Acquaintances;
 use barriers::{Answers, Barriers, Waiting};
 use compaction::{Compaction, Decision};
@@ -33,7 +34,9 @@ use quorate_core::{
     CommandKind, Effect, Entry, Event, LogId, LogIndex, Message, NodeId, Proposal, ProposalId,
     ProposalRefusal, Raft, ReadId, ReadRefusal, SnapshotMeta, Term, Time,
 };
+use scrubbing::{STRETCH_BYTES, Scrubbing};
 use standing::Standing;
+use std::sync::Arc;
 use wishes::{MembershipFates, Wish, Wishes};
 
 /// A core, and everybody who waits for something of it.
@@ -59,6 +62,9 @@ pub struct Driver {
     /// Whether our own disk may speak for us; absent if nobody has told which it is.
     standing: Option<Standing>,
     acquaintances: Acquaintances,
+    scrubbing: Scrubbing,
+    /// Which files are damaged, as was found last.
+    rotten: Arc<[Rot]>,
     effects: Vec<Effect>,
 }
 
@@ -89,6 +95,7 @@ impl Driver {
     ) -> Self {
         let base = raft.base().last_included.index;
         let proposals = Proposals::new(incarnation, raft.current_term());
+        let scrubbing = Scrubbing::new(options.scrub_bytes_per_second);
         Self {
             raft,
             options,
@@ -104,6 +111,8 @@ impl Driver {
             refused_by: None,
             standing: None,
             acquaintances: Acquaintances::default(),
+            scrubbing,
+            rotten: Arc::default(),
             effects: Vec::new(),
         }
     }
@@ -118,6 +127,12 @@ impl Driver {
     #[must_use]
     pub const fn applied(&self) -> LogIndex {
         self.applied
+    }
+
+    /// Which files of the log and which snapshots were found to be damaged when they were last read.
+    #[must_use]
+    pub const fn rotten(&self) -> &Arc<[Rot]> {
+        &self.rotten
     }
 
     /// Proposals and reads whose outcome is open.
@@ -138,7 +153,7 @@ impl Driver {
         // Who is not admitted does not campaign, and nothing else of a follower is due by itself.
         let core = self.raft.next_deadline().filter(|_| self.is_admitted());
         let introduction = self.standing.as_ref().and_then(|standing| standing.next_at);
-        [core, self.sweep_at, introduction].into_iter().flatten().min()
+        [core, self.sweep_at, introduction, self.scrubbing.next_at].into_iter().flatten().min()
     }
 
     /// One turn with one input; see [`Driver::turn`].
@@ -161,6 +176,7 @@ impl Driver {
         self.dispatch(now, outputs);
         self.finish(outputs);
         self.plan_introductions(now);
+        self.scrubbing.plan(now);
         if self.sweep_at.is_none()
             && !(self.proposals.is_empty()
                 && self.barriers.count() == 0
@@ -220,6 +236,10 @@ impl Driver {
             }
             Input::ChangeMembership { ticket, command, deadline } => {
                 self.wish(now, Wish { ticket, command, deadline }, outputs);
+            }
+            Input::Scrubbed { read_bytes, rotten } => {
+                self.scrubbing.ended(now, read_bytes);
+                self.rotten = rotten.unwrap_or_else(|| Arc::clone(&self.rotten));
             }
             Input::DiskFailed => self.step(now, Event::DiskFailed, outputs),
         }
@@ -334,6 +354,9 @@ impl Driver {
 
     fn deadline(&mut self, now: Time, outputs: &mut Vec<Output>) {
         self.tend_introductions(now, outputs);
+        if self.scrubbing.begins(now) {
+            outputs.push(Output::Scrub { max_bytes: STRETCH_BYTES });
+        }
         let is_due = self.raft.next_deadline().is_some_and(|deadline| deadline <= now);
         if is_due && self.is_admitted() {
             self.step(now, Event::Deadline, outputs);

@@ -21,6 +21,9 @@ pub struct DriverOptions {
     pub compact_log_bytes: u64,
     /// ...but keep this many entries for followers that are a little behind.
     pub retain_log_count: u64,
+    /// How many bytes a second of the sealed part of its log and of its snapshots the node reads
+    /// again, over and over, to find damage before they are needed; 0 for none.
+    pub scrub_bytes_per_second: u64,
     /// The limits of sessions that are opened while this node leads.
     pub session_limits: SessionLimits,
 }
@@ -35,6 +38,7 @@ impl Default for DriverOptions {
             compact_log_count: 100_000,
             compact_log_bytes: 64 << 20,
             retain_log_count: 5_000,
+            scrub_bytes_per_second: 0,
             session_limits: SessionLimits::default(),
         }
     }

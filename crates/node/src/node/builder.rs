@@ -2,12 +2,14 @@
 
 use super::Node;
 use crate::runtime::{FoundRequest, Launch, OpenRequest, found, launch};
-use crate::{DriverOptions, Fatal, StartError, StateMachine, TransportOptions};
+use crate::transport::PeerAddress;
+use crate::{DiskWatch, DriverOptions, Fatal, PeerTls, StartError, StateMachine, TransportOptions};
 use quorate_core::{Configuration, LogId, Member, MemberRole, NodeId, Options, Time};
 use quorate_wal::{Disk, Identity, RealDisk, WalOptions};
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
+use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,6 +30,9 @@ pub struct NodeOptions {
     pub queued_requests_bytes_max: usize,
     /// Requests that wait for an answer.
     pub waiting_requests_count_max: usize,
+    /// How much of the disk the node holds in reserve, in bytes, at most a fortieth of the disk; 0 if
+    /// nobody is to look at how full it is. [`Node::disk_room`] says how much is left.
+    pub disk_reserve_bytes: u64,
 }
 
 impl Default for NodeOptions {
@@ -37,6 +42,7 @@ impl Default for NodeOptions {
             queued_requests_count_max: 65_536,
             queued_requests_bytes_max: 64 << 20,
             waiting_requests_count_max: 262_144,
+            disk_reserve_bytes: 0,
         }
     }
 }
@@ -56,9 +62,11 @@ pub struct NodeBuilder {
     driver_options: DriverOptions,
     wal_options: WalOptions,
     transport_options: TransportOptions,
+    peer_tls: Option<PeerTls>,
     node_options: NodeOptions,
     seed: Option<u64>,
     disk: SomeDisk,
+    disk_watch: DiskWatch,
 }
 
 /// A disk, which need not have a form for people.
@@ -84,9 +92,11 @@ impl NodeBuilder {
             driver_options: DriverOptions::default(),
             wal_options: WalOptions::default(),
             transport_options: TransportOptions::default(),
+            peer_tls: None,
             node_options: NodeOptions::default(),
             seed: None,
             disk: SomeDisk(Arc::new(RealDisk)),
+            disk_watch: DiskWatch::new(),
         }
     }
 
@@ -97,7 +107,8 @@ impl NodeBuilder {
         self
     }
 
-    /// Adds a founding voter, and where its transport listens (`host:port`). The founders count
+    /// Adds a founding voter, and where its transport listens: `host:port`, or `https://host:port`
+    /// for one that speaks TLS ([`NodeBuilder::peer_tls`]). The founders count
     /// only if the folder is new; afterwards the log knows the members. Without any, the node
     /// founds a cluster of its own.
     pub fn member(mut self, id: impl Into<NodeId>, address: impl Into<String>) -> Self {
@@ -126,8 +137,9 @@ impl NodeBuilder {
         self
     }
 
-    /// Where to listen for the other nodes, `host:port`; the node's own address among the founders
-    /// unless set.
+    /// Where to listen for the other nodes, `host:port` or `https://host:port`; the node's own
+    /// address among the founders unless set. Whether TLS is spoken there is said by
+    /// [`NodeBuilder::peer_tls`]; what is said here is told to others.
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.listen = Some(address.into());
         self
@@ -163,6 +175,31 @@ impl NodeBuilder {
         self
     }
 
+    /// Speaks TLS with those nodes whose address begins with `https://`, and with those who call if
+    /// [`PeerTls::listens`] says so. Without it everything is said in the clear.
+    ///
+    /// ```no_run
+    /// # use quorate::{Node, PEER_PROTOCOL, PeerTls};
+    /// # use quorate_tls::{Tls, TlsFiles};
+    /// let tls = Tls::load(TlsFiles {
+    ///     cert: Some("n1.pem".into()),
+    ///     key: Some("n1-key.pem".into()),
+    ///     trusted_ca: Some("ca.pem".into()),
+    ///     client_cert_auth: true,
+    ///     protocols: vec![PEER_PROTOCOL.to_owned()],
+    ///     ..TlsFiles::default()
+    /// })?;
+    /// let builder = Node::builder(1, "n1")
+    ///     .member(1, "https://n1.example:2380")
+    ///     .member(2, "https://n2.example:2380")
+    ///     .peer_tls(PeerTls { tls, listens: true });
+    /// # Ok::<(), quorate_tls::TlsError>(())
+    /// ```
+    pub fn peer_tls(mut self, peer_tls: PeerTls) -> Self {
+        self.peer_tls = Some(peer_tls);
+        self
+    }
+
     /// The limits of the node's own calls.
     pub fn node_options(mut self, options: NodeOptions) -> Self {
         self.node_options = options;
@@ -180,6 +217,13 @@ impl NodeBuilder {
     /// may do. A state machine's own files are its own affair.
     pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
         self.disk = SomeDisk(disk);
+        self
+    }
+
+    /// Through which a state machine with files of its own says that a write of it waits for room, and
+    /// hears when to try again.
+    pub fn disk_watch(mut self, watch: DiskWatch) -> Self {
+        self.disk_watch = watch;
         self
     }
 
@@ -205,6 +249,7 @@ impl NodeBuilder {
         open: impl FnOnce() -> Result<M, Fatal> + Send + 'static,
     ) -> Result<Node, StartError> {
         self.check_limits()?;
+        self.check_certificate()?;
         let listener = self.bind()?;
         let founders = self.founders();
         let address = match founders.members.get(&self.id) {
@@ -238,6 +283,8 @@ impl NodeBuilder {
             address,
             options: self.node_options,
             transport: self.transport_options,
+            security: self.peer_tls,
+            disk: self.disk_watch,
         });
         Ok(Node::launched(launched.await?, command_bytes_max, open_commands_count_max))
     }
@@ -287,6 +334,15 @@ impl NodeBuilder {
         Ok(())
     }
 
+    fn check_certificate(&self) -> Result<(), StartError> {
+        match &self.peer_tls {
+            Some(PeerTls { tls, listens: true }) if tls.server().is_none() => {
+                Err(StartError::NoCertificate)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Binds on the caller's thread, so that a port in use is known before anything else happens.
     fn bind(&self) -> Result<Option<TcpListener>, StartError> {
         let bound = match (&self.listener, &self.listen) {
@@ -294,11 +350,11 @@ impl NodeBuilder {
                 let address = listener.local_addr().map(|address| address.to_string());
                 (listener.try_clone(), address.unwrap_or_default())
             }
-            (None, Some(address)) => (TcpListener::bind(address), address.clone()),
+            (None, Some(address)) => (bind(address), address.clone()),
             (None, None) if self.joins => return Err(StartError::NotListening),
             (None, None) if self.founders.members.len() < 2 => return Ok(None),
             (None, None) => match self.founders.members.get(&self.id) {
-                Some(member) => (TcpListener::bind(&member.address), member.address.clone()),
+                Some(member) => (bind(&member.address), member.address.clone()),
                 None => return Ok(None),
             },
         };
@@ -323,6 +379,10 @@ impl NodeBuilder {
         };
         Configuration::new(0, [(self.id, member)].into())
     }
+}
+
+fn bind(address: &str) -> io::Result<TcpListener> {
+    TcpListener::bind(PeerAddress::parse(address).authority)
 }
 
 /// A fresh hasher is seeded by the standard library from the operating system's entropy.

@@ -12,8 +12,8 @@ pub use session::{OpenSessionError, Session, SessionCommand};
 use crate::metrics::Metrics;
 use crate::runtime::{ApplyJob, Launched, Shared, Waiting, lock};
 use crate::{
-    Consistency, Doubt, Explanation, Fate, Input, NodeFailure, NodeStatus, ReadError, Refusal,
-    Ticket,
+    Consistency, DiskRoom, Doubt, Explanation, Fate, Input, NodeFailure, NodeStatus, ReadError,
+    Refusal, Ticket,
 };
 use bytes::Bytes;
 use quorate_core::{LogIndex, NodeId};
@@ -240,6 +240,12 @@ impl Node {
     #[must_use]
     pub fn status_changes(&self) -> watch::Receiver<Arc<NodeStatus>> {
         self.inner.shared.status.subscribe()
+    }
+
+    /// How much room the node's disk had when it was last looked at, which is about once a second.
+    #[must_use]
+    pub fn disk_room(&self) -> DiskRoom {
+        self.inner.shared.disk.room()
     }
 
     /// What the node has counted since it started.

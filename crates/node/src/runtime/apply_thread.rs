@@ -7,6 +7,10 @@ use crate::work::{MachineDone, MachineJob, MachineWorker, SnapshotJob};
 use crate::{NodeFailure, Ticket};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A snapshot for which there is no room is begun anew after so long: it is a lot of work.
+const PAUSE_WITHOUT_ROOM: Duration = Duration::from_secs(5);
 
 /// What the state machine's thread is asked for. Its queue is bounded: batches by the core's limit
 /// on bytes being applied, queries by the limit on waiting callers.
@@ -91,7 +95,17 @@ impl ApplyThread {
         let body = move || {
             let thread = Arc::clone(&shared);
             thread.guard("snapshot", move || {
-                let job = ApplyJob::Machine(MachineJob::SnapshotTaken(job.run()?));
+                let covers = job.covers();
+                let job = match job.run() {
+                    Ok(meta) => MachineJob::SnapshotTaken(meta),
+                    Err(failure) if failure.is_full() => {
+                        tracing::warn!("{failure}; it is begun anew when there is room");
+                        let _ending = shared.disk.wait_for(PAUSE_WITHOUT_ROOM);
+                        MachineJob::SnapshotUnwritten(covers)
+                    }
+                    Err(failure) => return Err(failure),
+                };
+                let job = ApplyJob::Machine(job);
                 // On a closed queue the node is ending; the snapshot is found at the next start.
                 let _unneeded = shared.apply.push(job, 0);
                 Ok(())

@@ -138,6 +138,7 @@ impl EventLoop {
             | Output::RestoreSnapshot { .. }
             | Output::Checkpoint { .. }
             | Output::TakeSnapshot { .. }
+            | Output::Scrub { .. }
             | Output::ReadSnapshotChunk { .. }
             | Output::WriteSnapshotChunk { .. } => {}
         }
@@ -270,6 +271,7 @@ impl EventLoop {
             change_waits: raft.change_waits(),
             removed_at: raft.removed_at(),
             admission: self.driver.admission(),
+            rotten: Arc::clone(self.driver.rotten()),
             pending_count: self.driver.pending_count(),
             transferring: self.transfer.under_way,
             transfers_ended: self.transfer.ended,

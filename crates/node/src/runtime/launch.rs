@@ -5,20 +5,22 @@ use super::apply_thread::ApplyThread;
 use super::event_loop::{EventLoop, Transfer};
 use super::files_thread::FilesThread;
 use super::open::{OpenMachine, OpenRequest, Opened, open};
-use super::queue::Queue;
+use super::queue::{Queue, lock};
 use super::shared::{Shared, SharedParts, panic_message};
 use super::wal_thread::WalThread;
-use super::{CallerLimit, Mailbox};
+use super::{CallerLimit, DiskWatch, Mailbox};
 use crate::metrics::Metrics;
 use crate::node::NodeOptions;
-use crate::transport::{LocalIdentity, Transport, TransportOptions};
-use crate::work::{FileJob, FilesWorker, LogJob, LogWorker, MachineWorker, SharedStore};
+use crate::transport::{LocalIdentity, PeerTls, Transport, TransportOptions};
+use crate::work::{
+    FileJob, FilesWorker, LogJob, LogWorker, MachineWorker, RoomKeeper, SharedStore, reserve_bytes,
+};
 use crate::{NodeFailure, NodeStatus, StartError};
 use quorate_core::NodeId;
 use std::io;
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -35,6 +37,8 @@ pub(crate) struct Launch {
     pub(crate) address: String,
     pub(crate) options: NodeOptions,
     pub(crate) transport: TransportOptions,
+    pub(crate) security: Option<PeerTls>,
+    pub(crate) disk: DiskWatch,
 }
 
 /// A node that runs.
@@ -104,11 +108,10 @@ struct Queues {
 }
 
 fn assemble(launch: Launch) -> Result<Assembled, StartError> {
-    let Launch { open: request, machine, listener, address, options, transport } = launch;
+    let Launch { open: request, machine, listener, address, options, transport, security, disk } =
+        launch;
     let cluster_id = request.cluster_id;
-    let opened = catch_unwind(AssertUnwindSafe(|| open(request, machine)));
-    let opened = opened
-        .map_err(|panic| StartError::Panicked { message: panic_message(panic.as_ref()) })??;
+    let (opened, keeper) = open_parts(request, machine, options.disk_reserve_bytes, &disk)?;
     let status = first_status(&opened, cluster_id);
     let identity =
         LocalIdentity { cluster_id, node_id: status.id, storage_id: status.storage_id, address };
@@ -116,12 +119,14 @@ fn assemble(launch: Launch) -> Result<Assembled, StartError> {
         count_max: options.queued_requests_count_max,
         bytes_max: options.queued_requests_bytes_max,
     };
+    disk.begin();
     let shared = Arc::new(Shared::new(SharedParts {
         mailbox: Mailbox::new(limit),
         waiters_count_max: options.waiting_requests_count_max,
         metrics: Arc::new(Metrics::default()),
         status,
         keeps_sessions: opened.applier.keeps_sessions(),
+        disk,
     }));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StartError::Threads)?;
@@ -130,16 +135,17 @@ fn assemble(launch: Launch) -> Result<Assembled, StartError> {
         let listener = listener.map(tokio::net::TcpListener::from_std).transpose();
         let listener = listener.map_err(StartError::Threads)?;
         let (mailbox, metrics) = (Arc::clone(&shared.mailbox), Arc::clone(&shared.metrics));
-        Transport::new(identity, transport, listener, mailbox, metrics)
+        Transport::new(identity, transport, security, listener, mailbox, metrics)
     };
-    let Opened { wal, store, applier, latest, driver } = opened;
+    let Opened { wal, store, applier, latest, driver, scrubber } = opened;
     let store = SharedStore::new(store);
     let queues = Queues { wal: Arc::new(Queue::new()), files: Arc::new(Queue::new()) };
     let mut workers = Workers { queues: queues.clone(), threads: Vec::new() };
     let files = FilesThread {
-        worker: FilesWorker::new(store.clone()),
+        worker: FilesWorker::new(store.clone()).with_scrubber(scrubber),
         queue: Arc::clone(&queues.files),
         shared: Arc::clone(&shared),
+        keeper,
     };
     let worker = MachineWorker::new(applier, store, latest);
     let apply = ApplyThread { worker, shared: Arc::clone(&shared), writer: None };
@@ -148,6 +154,7 @@ fn assemble(launch: Launch) -> Result<Assembled, StartError> {
         queue: Arc::clone(&queues.wal),
         files: Arc::clone(&queues.files),
         shared: Arc::clone(&shared),
+        try_again_at: None,
     };
     let started = workers
         .spawn(&shared, "files", move || files.run())
@@ -171,6 +178,43 @@ fn assemble(launch: Launch) -> Result<Assembled, StartError> {
     Ok(Assembled { shared, runtime, event_loop, workers })
 }
 
+/// The parts of the node, and who looks after the room on their disk.
+fn open_parts(
+    mut request: OpenRequest,
+    machine: OpenMachine,
+    reserve_bytes_max: u64,
+    watch: &DiskWatch,
+) -> Result<(Opened, Arc<Mutex<RoomKeeper>>), StartError> {
+    let (disk, dir) = (Arc::clone(&request.disk), request.dir.clone());
+    let bytes = reserve_bytes(disk.as_ref(), &dir, reserve_bytes_max);
+    let keeper = RoomKeeper::new(disk, dir, bytes);
+    let kept_free_bytes = keeper.kept_free_bytes();
+    request.wal_options.kept_free_bytes = kept_free_bytes;
+    let keeper = Arc::new(Mutex::new(keeper));
+    let machine = after_first_look(Arc::clone(&keeper), watch.clone(), machine);
+    let opened = catch_unwind(AssertUnwindSafe(|| open(request, machine)));
+    let mut opened = opened
+        .map_err(|panic| StartError::Panicked { message: panic_message(panic.as_ref()) })??;
+    opened.store.keep_free(kept_free_bytes);
+    Ok((opened, keeper))
+}
+
+/// Before the state machine is opened, which may need room, and not before the folder is known to be
+/// ours, the disk is looked at. A look that fails is nobody's end.
+fn after_first_look(
+    keeper: Arc<Mutex<RoomKeeper>>,
+    watch: DiskWatch,
+    machine: OpenMachine,
+) -> OpenMachine {
+    Box::new(move || {
+        match lock(&keeper).begin() {
+            Ok(room) => watch.show(room),
+            Err(error) => tracing::warn!("the disk has no reserve: {error}"),
+        }
+        machine()
+    })
+}
+
 fn first_status(opened: &Opened, cluster_id: u64) -> NodeStatus {
     let raft = opened.driver.raft();
     NodeStatus {
@@ -190,6 +234,7 @@ fn first_status(opened: &Opened, cluster_id: u64) -> NodeStatus {
         change_waits: Vec::new(),
         removed_at: raft.removed_at(),
         admission: opened.driver.admission(),
+        rotten: Arc::clone(opened.driver.rotten()),
         pending_count: 0,
         transferring: None,
         transfers_ended: 0,
@@ -237,6 +282,7 @@ impl Workers {
     /// Lets the threads finish what they were given, and ends them. The log comes first, so that
     /// what it makes durable last is known to nobody but the disk.
     fn end(self, shared: &Shared) {
+        shared.disk.close();
         self.queues.wal.close();
         shared.apply.close();
         self.queues.files.close();

@@ -18,6 +18,7 @@
 
 mod apply_thread;
 mod clock;
+mod disk_watch;
 mod event_loop;
 mod files_thread;
 mod found;
@@ -30,6 +31,7 @@ mod waiters;
 mod wal_thread;
 
 pub(crate) use apply_thread::ApplyJob;
+pub use disk_watch::DiskWatch;
 pub(crate) use found::{FoundRequest, found};
 pub(crate) use launch::{Launch, Launched, launch};
 pub(crate) use mailbox::{CallerLimit, Mailbox};

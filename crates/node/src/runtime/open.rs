@@ -5,7 +5,7 @@ use crate::{Applier, Beginning, Driver, DriverOptions, Fatal, OwnDisk, StartErro
 use quorate_core::{
     Configuration, LogId, LogIndex, NodeId, Options, Persist, Raft, SnapshotMeta, Time,
 };
-use quorate_wal::{Disk, Identity, Recovered, SnapshotStore, Standing, Wal, WalOptions};
+use quorate_wal::{Disk, Identity, Recovered, Scrubber, SnapshotStore, Standing, Wal, WalOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,6 +52,8 @@ pub struct Opened {
     pub latest: Option<SnapshotMeta>,
     /// The driver, around a core that begins where the log ends.
     pub driver: Driver,
+    /// Reads the files again, a little at a time.
+    pub scrubber: Scrubber,
 }
 
 /// Opens the parts of a node; see the head of the file.
@@ -87,7 +89,9 @@ pub fn open(request: OpenRequest, machine: OpenMachine) -> Result<Opened, StartE
     };
     let driver = Driver::new(raft, request.driver_options, durable, reached, incarnation);
     let driver = driver.on_disk(own);
-    Ok(Opened { wal, store, applier, latest, driver })
+    let [wal_dir, snapshots_dir] = ["wal", "snapshots"].map(|name| request.dir.join(name));
+    let scrubber = Scrubber::new(disk, wal_dir, snapshots_dir, wal.identity());
+    Ok(Opened { wal, store, applier, latest, driver, scrubber })
 }
 
 /// The state that the folder was made with, as long as the log still starts there.

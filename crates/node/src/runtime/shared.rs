@@ -2,6 +2,7 @@
 
 use super::apply_thread::ApplyJob;
 use super::clock::Clock;
+use super::disk_watch::DiskWatch;
 use super::mailbox::{Ending, Mailbox};
 use super::queue::Queue;
 use super::waiters::Waiters;
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) waiters: Waiters,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) apply: Queue<ApplyJob>,
+    pub(crate) disk: DiskWatch,
     /// Whether what sessions did would survive a crash with the state machine.
     pub(crate) keeps_sessions: bool,
     pub(crate) status: watch::Sender<Arc<NodeStatus>>,
@@ -36,6 +38,7 @@ pub(crate) struct SharedParts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) status: NodeStatus,
     pub(crate) keeps_sessions: bool,
+    pub(crate) disk: DiskWatch,
 }
 
 impl Shared {
@@ -46,6 +49,7 @@ impl Shared {
             waiters: Waiters::new(parts.waiters_count_max),
             metrics: parts.metrics,
             apply: Queue::new(),
+            disk: parts.disk,
             keeps_sessions: parts.keeps_sessions,
             status: watch::Sender::new(Arc::new(parts.status)),
             ended: watch::Sender::new(false),

@@ -2,20 +2,22 @@
 //! who ask which cluster this is, and reads what peers send.
 
 use super::frames::FrameReader;
+use super::handshake;
 use super::hub::{Hub, Peer};
 use super::link::LinkError;
+use super::security::PeerTls;
+use super::stream::{self, Writing};
+use super::unfinished::Place;
 use crate::wire::{
-    Channel, HELLO_BYTES_MAX, Hello, LinkFrame, PROTOCOL_VERSION, Reject, is_link_kind, put_frame,
-    put_link_frame, take_link_frame,
+    Channel, FrameError, HELLO_BYTES_MAX, Hello, LinkFrame, PROTOCOL_VERSION, Reject, is_link_kind,
+    put_frame, put_link_frame, take_link_frame,
 };
 use bytes::BytesMut;
 use quorate_core::NodeId;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::tcp::OwnedWriteHalf;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 /// How long to leave the listener alone after it failed: it is out of file descriptors, and asking
@@ -24,15 +26,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Never ends; is aborted when the node stops.
 pub(super) async fn keep_accepting(hub: Arc<Hub>, listener: TcpListener) {
-    let places = Arc::new(Semaphore::new(hub.options.handshakes_count_max));
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
-                if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-                    tokio::spawn(receive(Arc::clone(&hub), stream, from, place));
-                } else {
+                let receive = |place| receive(Arc::clone(&hub), stream, from, place);
+                if hub.unfinished.start(receive) {
                     let node = hub.identity.node_id;
-                    tracing::debug!(%node, %from, "hung up: too many callers at once");
+                    tracing::debug!(%node, "hung up on a caller: too many have said nothing yet");
                 }
             }
             Err(error) => {
@@ -44,10 +44,10 @@ pub(super) async fn keep_accepting(hub: Arc<Hub>, listener: TcpListener) {
     }
 }
 
-async fn receive(hub: Arc<Hub>, stream: TcpStream, from: SocketAddr, place: OwnedSemaphorePermit) {
+async fn receive(hub: Arc<Hub>, stream: TcpStream, from: SocketAddr, place: Place) {
     let node = hub.identity.node_id;
     let limit = hub.options.handshake_timeout;
-    let admitted = match timeout(limit, admit(&hub, stream)).await {
+    let admitted = match timeout(limit, admit(&hub, stream, from.ip())).await {
         Ok(admitted) => admitted,
         Err(_) => Err(LinkError::HandshakeTimeout(limit)),
     };
@@ -71,7 +71,16 @@ async fn receive(hub: Arc<Hub>, stream: TcpStream, from: SocketAddr, place: Owne
         Err(error) if error.is_goodbye() => {
             tracing::debug!(%node, %from, "a caller left without a word: {error}");
         }
-        Err(error) => tracing::warn!(%node, %from, "a caller was not let in: {error}"),
+        Err(error) => refuse(&hub, from, &error),
+    }
+}
+
+fn refuse(hub: &Hub, from: SocketAddr, error: &LinkError) {
+    let (node, reason) = (hub.identity.node_id, error.to_string());
+    if hub.refusals.is_news(from.ip(), &reason, Instant::now()) {
+        tracing::warn!(%node, %from, "a caller was not let in: {reason}");
+    } else {
+        tracing::debug!(%node, %from, "a caller was not let in: {reason}");
     }
 }
 
@@ -82,13 +91,21 @@ struct Inbound {
     storage_id: u128,
     channel: Channel,
     reader: FrameReader,
-    write: OwnedWriteHalf,
+    write: Writing,
 }
 
 /// Somebody who only asks is answered, and not let in.
-async fn admit(hub: &Arc<Hub>, stream: TcpStream) -> Result<Option<Inbound>, LinkError> {
+async fn admit(
+    hub: &Arc<Hub>,
+    stream: TcpStream,
+    from: IpAddr,
+) -> Result<Option<Inbound>, LinkError> {
     stream.set_nodelay(true)?;
-    let (read, write) = stream.into_split();
+    let tls = hub.security.as_ref().and_then(PeerTls::for_callers);
+    let (read, write) = match tls {
+        Some(tls) => handshake::receive(tls, stream, from).await?,
+        None => stream::plain(stream),
+    };
     let mut reader = FrameReader::for_stranger(read, HELLO_BYTES_MAX);
     let hello = match take_first(&mut reader).await? {
         First::Hello(hello) => hello,
@@ -114,7 +131,7 @@ enum First {
 }
 
 async fn take_first(reader: &mut FrameReader) -> Result<First, LinkError> {
-    let body = reader.next().await?;
+    let body = reader.next().await.map_err(recognise)?;
     let kind = body.first().copied().unwrap_or_default();
     match take_link_frame(body)? {
         LinkFrame::Hello(hello) => Ok(First::Hello(hello)),
@@ -127,7 +144,18 @@ async fn take_first(reader: &mut FrameReader) -> Result<First, LinkError> {
     }
 }
 
-async fn answer(hub: &Hub, write: &OwnedWriteHalf, version: u16) -> Result<(), LinkError> {
+/// What cannot be a first frame may be the beginning of a TLS handshake: a record of that kind, of TLS.
+fn recognise(error: LinkError) -> LinkError {
+    const RECORD: [u8; 2] = [0x16, 0x03];
+    if let LinkError::Frame(FrameError::Size { got_bytes, .. }) = error
+        && got_bytes.to_le_bytes().starts_with(&RECORD)
+    {
+        return LinkError::SpeaksTls;
+    }
+    error
+}
+
+async fn answer(hub: &Hub, write: &Writing, version: u16) -> Result<(), LinkError> {
     let frame = if version == PROTOCOL_VERSION {
         LinkFrame::View(Box::new(hub.view()))
     } else {
@@ -136,20 +164,10 @@ async fn answer(hub: &Hub, write: &OwnedWriteHalf, version: u16) -> Result<(), L
     reply(write, &frame).await
 }
 
-/// Writes a frame whole.
-async fn reply(write: &OwnedWriteHalf, frame: &LinkFrame) -> Result<(), LinkError> {
+async fn reply(write: &Writing, frame: &LinkFrame) -> Result<(), LinkError> {
     let mut out = BytesMut::new();
     put_frame(&mut out, |out| put_link_frame(frame, out));
-    let mut rest = out.as_ref();
-    while !rest.is_empty() {
-        write.writable().await?;
-        match write.try_write(rest) {
-            Ok(count) => rest = rest.get(count..).unwrap_or_default(),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
+    Ok(write.write_all(&out).await?)
 }
 
 async fn serve(hub: Arc<Hub>, mut inbound: Inbound) -> LinkError {

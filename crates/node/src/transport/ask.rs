@@ -1,15 +1,18 @@
 //! Asks a node which cluster it belongs to, and who its members are: for a node that joins, and for
 //! one that was away for long. Joins nothing itself; must not know a node of our own.
 
-use super::dial::open;
+use super::address::PeerAddress;
+use super::dial::{first_answer, open};
 use super::frames::FrameReader;
+use super::handshake;
 use super::link::LinkError;
 use crate::wire::{
     ClusterView, LinkFrame, PROTOCOL_VERSION, put_frame, put_link_frame, take_link_frame,
 };
 use bytes::BytesMut;
+use quorate_tls::Tls;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 /// A configuration of 64 members of 4 KiB each fits twice, once as it is and once as it shall be.
@@ -25,28 +28,35 @@ pub struct AskError {
     pub reason: String,
 }
 
-/// Asks the node at `address` (`host:port`, where its transport listens) which cluster it belongs
-/// to. What it says may be old: it is what this one node knows. Runs in a Tokio runtime.
+/// Asks the node at `address` which cluster it belongs to: `host:port`, where its transport listens, or
+/// `https://host:port` if it speaks TLS there, which needs `tls`. What it says may be old: it is what
+/// this one node knows. Runs in a Tokio runtime.
 ///
 /// # Errors
 ///
-/// [`AskError`] if nobody answers within `limit`, or it is no node of this protocol.
-pub async fn ask_cluster(address: &str, limit: Duration) -> Result<ClusterView, AskError> {
-    let outcome = match timeout(limit, ask(address)).await {
+/// [`AskError`] if nobody answers within `limit`, or it is no node of this protocol, or is not
+/// believed.
+pub async fn ask_cluster(
+    address: &str,
+    tls: Option<&Arc<Tls>>,
+    limit: Duration,
+) -> Result<ClusterView, AskError> {
+    let outcome = match timeout(limit, ask(PeerAddress::parse(address), tls)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(LinkError::HandshakeTimeout(limit)),
     };
     outcome.map_err(|error| AskError { address: address.to_owned(), reason: error.to_string() })
 }
 
-async fn ask(address: &str) -> Result<ClusterView, LinkError> {
-    let (read, mut write) = open(address).await?.into_split();
+async fn ask(address: PeerAddress<'_>, tls: Option<&Arc<Tls>>) -> Result<ClusterView, LinkError> {
+    let stream = open(address.authority).await?;
+    let (read, write) = handshake::call(tls, stream, address).await?;
     let mut out = BytesMut::new();
     let question = LinkFrame::Ask { version: PROTOCOL_VERSION };
     put_frame(&mut out, |out| put_link_frame(&question, out));
     write.write_all(&out).await?;
     let mut reader = FrameReader::for_stranger(read, VIEW_BYTES_MAX);
-    let body = reader.next().await?;
+    let body = first_answer(&mut reader, address).await?;
     let kind = body.first().copied().unwrap_or_default();
     match take_link_frame(body)? {
         LinkFrame::View(view) => Ok(*view),

@@ -1,20 +1,21 @@
 //! Keeps one connection to a peer open: dials, introduces us, and starts over when it breaks.
 
+use super::address::PeerAddress;
 use super::backoff::Backoff;
 use super::frames::FrameReader;
+use super::handshake;
 use super::hub::Hub;
 use super::link::{Link, LinkError};
+use super::stream::Writing;
 use crate::wire::{
     ADDRESS_BYTES_MAX, Channel, HELLO_BYTES_MAX, LinkFrame, put_frame, put_link_frame,
     take_link_frame,
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::{sleep, timeout};
 
 /// Never ends; is aborted when the peer is forgotten.
@@ -27,8 +28,9 @@ pub(super) async fn keep_connected(hub: Arc<Hub>, link: Arc<Link>) {
             Ok((reader, write)) => {
                 backoff.reset();
                 complaint.clear();
-                let node = hub.identity.node_id;
-                tracing::info!(%node, peer = %link.peer, channel = %link.channel, "connected");
+                let (node, is_secure) = (hub.identity.node_id, write.is_secure());
+                let (peer, channel) = (link.peer, link.channel);
+                tracing::info!(%node, %peer, %channel, is_secure, "connected");
                 serve(&hub, &link, reader, write).await
             }
             Err(error) => error,
@@ -62,25 +64,26 @@ fn complain(hub: &Hub, link: &Link, error: &LinkError, last: &mut String) {
     *last = complaint;
 }
 
-async fn connect(hub: &Hub, link: &Link) -> Result<(FrameReader, OwnedWriteHalf), LinkError> {
+async fn connect(hub: &Hub, link: &Link) -> Result<(FrameReader, Writing), LinkError> {
     let address = hub.address_of(link.peer).unwrap_or_default();
+    let address = PeerAddress::parse(&address);
     let limit = hub.options.connect_timeout;
-    let stream = match timeout(limit, open(&address)).await {
+    let stream = match timeout(limit, open(address.authority)).await {
         Ok(stream) => stream?,
         Err(_) => return Err(LinkError::ConnectTimeout(limit)),
     };
     let limit = hub.options.handshake_timeout;
-    match timeout(limit, introduce(hub, link, stream)).await {
+    match timeout(limit, introduce(hub, link, stream, address)).await {
         Ok(introduced) => introduced,
         Err(_) => Err(LinkError::HandshakeTimeout(limit)),
     }
 }
 
-/// A plain address needs no resolver, and so none of the threads that a resolver takes.
-pub(super) async fn open(address: &str) -> io::Result<TcpStream> {
-    let stream = match address.parse::<SocketAddr>() {
+/// An address in figures needs no resolver, and so none of the threads that a resolver takes.
+pub(super) async fn open(authority: &str) -> io::Result<TcpStream> {
+    let stream = match authority.parse::<SocketAddr>() {
         Ok(address) => TcpStream::connect(address).await?,
-        Err(_) => TcpStream::connect(address).await?,
+        Err(_) => TcpStream::connect(authority).await?,
     };
     stream.set_nodelay(true)?;
     Ok(stream)
@@ -90,8 +93,9 @@ async fn introduce(
     hub: &Hub,
     link: &Link,
     stream: TcpStream,
-) -> Result<(FrameReader, OwnedWriteHalf), LinkError> {
-    let (read, mut write) = stream.into_split();
+    address: PeerAddress<'_>,
+) -> Result<(FrameReader, Writing), LinkError> {
+    let (read, write) = handshake::call(hub.tls(), stream, address).await?;
     let mut hello = hub.hello(link.peer, link.channel);
     if hello.address.len() > ADDRESS_BYTES_MAX {
         hello.address.clear();
@@ -100,7 +104,7 @@ async fn introduce(
     put_frame(&mut out, |out| put_link_frame(&LinkFrame::Hello(hello), out));
     write.write_all(&out).await?;
     let mut reader = FrameReader::for_stranger(read, HELLO_BYTES_MAX);
-    let body = reader.next().await?;
+    let body = first_answer(&mut reader, address).await?;
     let kind = body.first().copied().unwrap_or_default();
     match take_link_frame(body)? {
         LinkFrame::Welcome { storage_id } => {
@@ -118,8 +122,19 @@ async fn introduce(
     }
 }
 
+/// The first that the other side says. If it says nothing, that is how those end who are not let in.
+pub(super) async fn first_answer(
+    reader: &mut FrameReader,
+    address: PeerAddress<'_>,
+) -> Result<Bytes, LinkError> {
+    reader.next().await.map_err(|error| {
+        let is_secure = address.is_secure;
+        if error.is_goodbye() { LinkError::Unanswered { is_secure } } else { error }
+    })
+}
+
 /// Runs the connection until it breaks.
-async fn serve(hub: &Hub, link: &Link, reader: FrameReader, write: OwnedWriteHalf) -> LinkError {
+async fn serve(hub: &Hub, link: &Link, reader: FrameReader, write: Writing) -> LinkError {
     let write = Arc::new(write);
     link.up(Arc::clone(&write));
     let error = tokio::select! {

@@ -1,12 +1,11 @@
 //! Reads a connection frame by frame. Knows nothing of what is in them.
 
 use super::link::LinkError;
+use super::stream::Reading;
 use crate::metrics::PeerMetrics;
 use crate::wire::{FrameBuffer, Taken};
 use bytes::Bytes;
 use std::sync::Arc;
-use tokio::io::AsyncReadExt;
-use tokio::net::tcp::OwnedReadHalf;
 
 /// Room for what a peer says in one go. Commands stay slices of this buffer for as long as the log
 /// keeps them in memory, so a bigger one would only be held longer.
@@ -17,7 +16,7 @@ const ROOM_BYTES_MIN: usize = 8 << 10;
 /// The receiving half of a connection.
 #[derive(Debug)]
 pub(crate) struct FrameReader {
-    read: OwnedReadHalf,
+    read: Reading,
     buffer: FrameBuffer,
     turn_bytes_max: usize,
     /// Read without a pause for others.
@@ -27,7 +26,7 @@ pub(crate) struct FrameReader {
 
 impl FrameReader {
     /// A reader for a stranger: frames larger than a handshake's are refused.
-    pub(super) fn for_stranger(read: OwnedReadHalf, frame_bytes_max: usize) -> Self {
+    pub(super) fn for_stranger(read: Reading, frame_bytes_max: usize) -> Self {
         let mut buffer = FrameBuffer::new(frame_bytes_max);
         buffer.received_mut().reserve(frame_bytes_max * 2);
         Self { read, buffer, turn_bytes_max: frame_bytes_max, turn_bytes: 0, metrics: None }
@@ -63,7 +62,7 @@ impl FrameReader {
         } else if room_bytes < missing_bytes.max(ROOM_BYTES_MIN) {
             received.reserve(missing_bytes.max(BUFFER_BYTES));
         }
-        let count = self.read.read_buf(received).await?;
+        let count = self.read.read_into(received).await?;
         if count == 0 {
             return Err(LinkError::Closed);
         }

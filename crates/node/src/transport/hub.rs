@@ -2,13 +2,16 @@
 
 use super::gate::Gate;
 use super::link::{Link, LinkError};
-use super::{TransportOptions, dial};
+use super::refusals::Refusals;
+use super::unfinished::Unfinished;
+use super::{PeerTls, TransportOptions, dial};
 use crate::metrics::Metrics;
 use crate::runtime::{Mailbox, lock};
 use crate::wire::{Channel, ClusterView, Hello, PROTOCOL_VERSION, Reject, decode_peer_message};
 use crate::{Input, PeerMessage};
 use bytes::Bytes;
 use quorate_core::{Configuration, LogId, Message, NodeId, NotAMember, Term};
+use quorate_tls::Tls;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::task::AbortHandle;
@@ -42,6 +45,9 @@ pub(crate) struct Membership {
 pub(crate) struct Hub {
     pub(crate) identity: LocalIdentity,
     pub(crate) options: TransportOptions,
+    pub(super) security: Option<PeerTls>,
+    pub(super) unfinished: Arc<Unfinished>,
+    pub(super) refusals: Refusals,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) gate: Gate,
     pub(crate) metrics: Arc<Metrics>,
@@ -105,11 +111,15 @@ impl Hub {
     pub(super) fn new(
         identity: LocalIdentity,
         options: TransportOptions,
+        security: Option<PeerTls>,
         mailbox: Arc<Mailbox>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             identity,
+            security,
+            unfinished: Unfinished::new(options.handshakes_count_max),
+            refusals: Refusals::default(),
             options,
             mailbox,
             gate: Gate::default(),
@@ -118,6 +128,11 @@ impl Hub {
             peers: Mutex::default(),
             inbound: Mutex::default(),
         }
+    }
+
+    /// What to dial with.
+    pub(super) fn tls(&self) -> Option<&Arc<Tls>> {
+        self.security.as_ref().map(|security| &security.tls)
     }
 
     pub(super) fn peer(&self, id: NodeId) -> Option<Arc<Peer>> {

@@ -2,15 +2,17 @@
 //! writes by itself as long as the kernel takes everything, which is one system call a turn and
 //! no hand-off; what the kernel does not take is left to the connection's own task.
 
+use super::explain::{explain, explain_stranger};
+use super::stream::Writing;
 use crate::metrics::PeerMetrics;
 use crate::runtime::lock;
 use crate::wire::{Channel, FrameError, Reject, WireError};
 use bytes::{Buf, BytesMut};
 use quorate_core::NodeId;
+use quorate_tls::{Stranger, TlsError};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
 /// A buffer that has grown beyond this for a large frame is given back once it is empty.
@@ -41,12 +43,44 @@ pub(crate) enum LinkError {
     Rejected(#[from] Reject),
     #[error("{waiting_bytes} bytes wait to be sent, and a forwarded request may not be dropped")]
     QueueFull { waiting_bytes: usize },
+    #[error(
+        "the other side hung up before it answered{}",
+        if *is_secure { ": it may not let this node's certificate in, and its log says why" }
+        else { "; if it speaks TLS, its address must begin with https://" }
+    )]
+    Unanswered { is_secure: bool },
+    #[error("its address begins with https://, and this node has no TLS settings")]
+    NoTls,
+    #[error("its address has the host `{found}`: expected one that a certificate can be for")]
+    Host { found: String },
+    #[error("this node has no certificate to show")]
+    NothingToShow,
+    #[error(
+        "expected TLS, found a caller who speaks without it; its URL for this node needs https"
+    )]
+    SpeaksPlain,
+    #[error(
+        "expected a caller without TLS, found one who speaks it; this node listens at http, and its \
+         URL says https"
+    )]
+    SpeaksTls,
+    #[error(
+        "the other side hung up within the TLS handshake; if it speaks without TLS, its URL must \
+         say http"
+    )]
+    GoneInHandshake,
+    #[error("TLS: {}", explain(.0))]
+    Tls(#[from] rustls::Error),
+    #[error("TLS: {}", explain_stranger(.0))]
+    Stranger(#[from] Stranger),
+    #[error("TLS settings: {0}")]
+    TlsSettings(#[from] TlsError),
 }
 
 impl LinkError {
     /// Whether the other side went away, which is no fault of anybody's.
     pub(super) fn is_goodbye(&self) -> bool {
-        matches!(self, Self::Closed | Self::Io(_))
+        matches!(self, Self::Closed | Self::Io(_) | Self::GoneInHandshake)
     }
 }
 
@@ -71,7 +105,7 @@ pub(crate) struct Link {
 #[derive(Debug, Default)]
 struct State {
     waiting: BytesMut,
-    write: Option<Arc<OwnedWriteHalf>>,
+    write: Option<Arc<Writing>>,
     /// Something on its way may not be lost silently: the driver is told if the connection breaks.
     owes: bool,
     ping: Option<(u64, Instant)>,
@@ -178,7 +212,14 @@ impl Link {
         if state.waiting.capacity() > KEPT_BUFFER_BYTES {
             state.waiting = BytesMut::new();
         }
-        Flushed::All
+        match write.try_flush() {
+            Ok(()) => Flushed::All,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Flushed::Blocked,
+            Err(error) => {
+                state.failure = Some(error.into());
+                Flushed::Broken
+            }
+        }
     }
 
     /// Flushes from the event loop; what remains is left to the connection's own task.
@@ -206,7 +247,7 @@ impl Link {
     }
 
     /// Writes whatever the event loop left, until the connection breaks.
-    pub(super) async fn keep_writing(&self, write: &OwnedWriteHalf) -> LinkError {
+    pub(super) async fn keep_writing(&self, write: &Writing) -> LinkError {
         loop {
             match self.flush() {
                 Flushed::All => self.more.notified().await,
@@ -233,7 +274,7 @@ impl Link {
     }
 
     /// The connection is up; what waited for it is sent.
-    pub(super) fn up(&self, write: Arc<OwnedWriteHalf>) {
+    pub(super) fn up(&self, write: Arc<Writing>) {
         lock(&self.state).write = Some(write);
         self.metrics.connects.add(1);
         self.show_connected(true);
@@ -270,8 +311,10 @@ impl Link {
     pub(super) fn pong(&self, token: u64) {
         let mut state = lock(&self.state);
         if let Some((_, sent)) = state.ping.take_if(|(awaited, _)| *awaited == token) {
-            let micros = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let round_trip = sent.elapsed();
+            let micros = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
             self.metrics.round_trip_micros.set(micros);
+            self.metrics.round_trips.record(round_trip);
         }
     }
 }

@@ -1,22 +1,32 @@
-//! TCP between nodes. To each peer we keep two connections, one for what must not wait and one for
+//! TCP between nodes, in the clear or over TLS. To each peer we keep two connections, one for what must not wait and one for
 //! bulk; on them we only send, and what the peer says comes on those that it keeps to us. Knows
 //! nothing of what messages mean, beyond which of them are bulk.
 
 mod accept;
+mod address;
 mod ask;
 mod backoff;
 mod dial;
+mod explain;
 mod frames;
 mod gate;
+mod handshake;
 mod hub;
 mod link;
 mod options;
+mod refusals;
+mod secure;
+mod security;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod unfinished;
 
+pub(crate) use address::PeerAddress;
 pub use ask::{AskError, ask_cluster};
 pub(crate) use hub::LocalIdentity;
 pub use options::TransportOptions;
+pub use security::{PEER_PROTOCOL, PeerTls};
 
 use crate::metrics::Metrics;
 use crate::runtime::Mailbox;
@@ -69,11 +79,16 @@ impl Transport {
     pub(crate) fn new(
         identity: LocalIdentity,
         options: TransportOptions,
+        security: Option<PeerTls>,
         listener: Option<TcpListener>,
         mailbox: Arc<Mailbox>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let hub = Arc::new(Hub::new(identity, options, mailbox, metrics));
+        let interval = options.tls_refresh_interval;
+        let hub = Arc::new(Hub::new(identity, options, security, mailbox, metrics));
+        if let Some(tls) = hub.tls().filter(|tls| tls.has_files()) {
+            tokio::spawn(security::keep_fresh(Arc::clone(tls), interval));
+        }
         if let Some(listener) = listener {
             tokio::spawn(accept::keep_accepting(Arc::clone(&hub), listener));
         }

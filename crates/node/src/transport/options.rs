@@ -18,10 +18,13 @@ pub struct TransportOptions {
     pub intake_bytes_max: usize,
     /// How long a connection may take to be established.
     pub connect_timeout: Duration,
-    /// How long a caller may take to introduce itself, and an acceptor to answer.
+    /// How long a caller may take to introduce itself, and an acceptor to answer; over TLS with
+    /// everything that belongs to that.
     pub handshake_timeout: Duration,
-    /// Callers who have not introduced themselves; more are hung up on.
+    /// Callers who have not introduced themselves; one more, and the oldest is hung up on.
     pub handshakes_count_max: usize,
+    /// How often the files behind TLS are looked at.
+    pub tls_refresh_interval: Duration,
     /// The first pause after a failed attempt to connect; it doubles from one to the next...
     pub reconnect_delay_min: Duration,
     /// ...up to this. Up to half of each pause is cut off by chance.
@@ -44,6 +47,7 @@ impl Default for TransportOptions {
             connect_timeout: Duration::from_secs(2),
             handshake_timeout: Duration::from_secs(5),
             handshakes_count_max: 64,
+            tls_refresh_interval: Duration::from_secs(1),
             reconnect_delay_min: Duration::from_millis(20),
             reconnect_delay_max: Duration::from_secs(2),
             ping_interval: Duration::from_secs(1),

@@ -1,6 +1,8 @@
 //! What the transport does for peers, and against those who are none: with real sockets, and a
 //! peer that is played by the test.
 
+mod tls;
+
 use super::*;
 use crate::runtime::CallerLimit;
 use crate::wire::{
@@ -15,7 +17,7 @@ use quorate_core::{
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -45,6 +47,11 @@ fn membership(configuration: Configuration) -> Membership {
 }
 
 async fn world_with(options: TransportOptions) -> World {
+    world_behind(options, None, "").await
+}
+
+/// One whose peer is at an address that begins with `scheme`.
+async fn world_behind(options: TransportOptions, security: Option<PeerTls>, scheme: &str) -> World {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peer = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -54,8 +61,9 @@ async fn world_with(options: TransportOptions) -> World {
         LocalIdentity { cluster_id: CLUSTER, node_id: US, storage_id: 7, address: address.clone() };
     let metrics = Arc::new(Metrics::default());
     let mut transport =
-        Transport::new(identity, options, Some(listener), Arc::clone(&mailbox), metrics);
-    let members = [(US, member(&address)), (PEER, member(&peer.local_addr().unwrap().to_string()))];
+        Transport::new(identity, options, security, Some(listener), Arc::clone(&mailbox), metrics);
+    let peer_address = format!("{scheme}{}", peer.local_addr().unwrap());
+    let members = [(US, member(&address)), (PEER, member(&peer_address))];
     let configuration = Configuration::new(5, members.into());
     transport.set_membership(membership(configuration));
     World { transport, mailbox, address, peer, inputs: Mutex::default() }
@@ -66,13 +74,13 @@ async fn world() -> World {
 }
 
 /// One end of a connection, played by the test.
-struct Wire {
-    stream: TcpStream,
+struct Wire<S = TcpStream> {
+    stream: S,
     buffer: FrameBuffer,
 }
 
-impl Wire {
-    fn new(stream: TcpStream) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    fn new(stream: S) -> Self {
         Self { stream, buffer: FrameBuffer::new(100 << 20) }
     }
 
@@ -80,6 +88,7 @@ impl Wire {
         let mut out = BytesMut::new();
         put_frame(&mut out, write);
         self.stream.write_all(&out).await.unwrap();
+        self.stream.flush().await.unwrap();
     }
 
     async fn send_link(&mut self, frame: LinkFrame) {
@@ -177,7 +186,11 @@ impl World {
     }
 
     /// Sends until the connection is up and something arrives.
-    async fn send_until_heard(&mut self, wire: &mut Wire, message: &PeerMessage) -> PeerMessage {
+    async fn send_until_heard<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        wire: &mut Wire<S>,
+        message: &PeerMessage,
+    ) -> PeerMessage {
         loop {
             self.transport.send(PEER, message.clone());
             self.transport.flush();

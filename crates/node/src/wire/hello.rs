@@ -71,7 +71,11 @@ pub enum Reject {
         got: u16,
     },
     /// It belongs to another cluster.
-    #[error("cluster id {expected:#x} expected, got {got:#x}")]
+    #[error(
+        "cluster id {expected:#x} expected, got {got:#x}: this is another cluster, perhaps one that \
+         was begun with what was left of the caller's, or with a backup of it. A member of the old \
+         one is none of it: it is added, and comes with an empty folder"
+    )]
     Cluster {
         /// The acceptor's.
         expected: u64,

@@ -1,11 +1,12 @@
 //! What the files' thread does with files that nobody commits to: snapshots on their way from and
 //! to other nodes, and the log's next segment. Must not know the log or the state machine.
 
+use super::scrub::{Rots, ScrubDone};
 use super::{MachineJob, SharedStore};
 use crate::{Input, NodeFailure};
 use bytes::Bytes;
 use quorate_core::{LogId, NodeId, SnapshotMeta};
-use quorate_wal::{PrepareJob, SnapshotReader, WalError};
+use quorate_wal::{PrepareJob, Scrubber, SnapshotReader, WalError};
 use std::collections::VecDeque;
 
 /// What the files' thread is asked for. How much can wait is bounded by the core, which has one
@@ -37,6 +38,13 @@ pub enum FileJob {
     RemoveOlder(LogId),
     /// Makes the log's next segment ready.
     Prepare(PrepareJob),
+    /// Nothing but a look at how much room there is, after this.
+    LookForRoom,
+    /// Reads on in what is read again over and over.
+    Scrub {
+        /// How much, about.
+        max_bytes: u64,
+    },
 }
 
 /// The snapshots, and what waits for them.
@@ -45,6 +53,11 @@ pub struct FilesWorker {
     jobs: VecDeque<FileJob>,
     /// The snapshot that was read last: the next piece of it is likely wanted next.
     open: Option<SnapshotReader>,
+    /// A piece of a snapshot for which there was no room. There is one at a time: the leader waits for
+    /// the answer.
+    waiting: Option<FileJob>,
+    scrubber: Option<Scrubber>,
+    rots: Rots,
 }
 
 /// What a piece of work comes to.
@@ -54,13 +67,24 @@ pub struct FileDone {
     pub machine_job: Option<MachineJob>,
     /// For the driver.
     pub input: Option<Input>,
+    /// There was no room for what arrived: see [`FilesWorker::try_again`].
+    pub is_full: bool,
+    /// For whoever counts.
+    pub scrub: Option<ScrubDone>,
 }
 
 impl FilesWorker {
     /// Nothing waits yet.
     #[must_use]
     pub const fn new(store: SharedStore) -> Self {
-        Self { store, jobs: VecDeque::new(), open: None }
+        let rots = Rots::new();
+        Self { store, jobs: VecDeque::new(), open: None, waiting: None, scrubber: None, rots }
+    }
+
+    /// The same, with something that reads again what nobody needs.
+    #[must_use]
+    pub fn with_scrubber(self, scrubber: Scrubber) -> Self {
+        Self { scrubber: Some(scrubber), ..self }
     }
 
     /// One more piece of work.
@@ -68,7 +92,18 @@ impl FilesWorker {
         self.jobs.push_back(job);
     }
 
-    /// Whether something waits.
+    /// Whether something waits for room on the disk.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// There may be room by now. What came of the snapshot so far is gone, and it begins anew.
+    pub fn try_again(&mut self) {
+        self.jobs.extend(self.waiting.take());
+    }
+
+    /// Whether something waits, for anything but room.
     #[must_use]
     pub fn has_work(&self) -> bool {
         !self.jobs.is_empty()
@@ -95,6 +130,12 @@ impl FilesWorker {
             }
             FileJob::Write { meta, offset, chunk, done: is_last } => {
                 let received = self.store.lock().receive(&meta, offset, &chunk, is_last);
+                if let Err(error @ WalError::DiskFull { .. }) = &received {
+                    tracing::warn!(%meta.last_included, "a snapshot waits for room: {error}");
+                    done.is_full = true;
+                    self.waiting = Some(FileJob::Write { meta, offset, chunk, done: is_last });
+                    return Ok(Some(done));
+                }
                 let received = received.map_err(NodeFailure::Snapshot)?;
                 done.input = Some(Input::SnapshotWritten {
                     last_included: meta.last_included,
@@ -107,6 +148,8 @@ impl FilesWorker {
                     tracing::warn!(%keep, "older snapshots are left behind: {error}");
                 }
             }
+            FileJob::LookForRoom => {}
+            FileJob::Scrub { max_bytes } => done = self.scrub(max_bytes),
             FileJob::Prepare(job) => {
                 if let Err(error) = job.run() {
                     tracing::warn!("the log's next segment is not prepared: {error}");
@@ -114,6 +157,14 @@ impl FilesWorker {
             }
         }
         Ok(Some(done))
+    }
+
+    fn scrub(&mut self, max_bytes: u64) -> FileDone {
+        let Some(scrubber) = &mut self.scrubber else {
+            let input = Some(Input::Scrubbed { read_bytes: 0, rotten: None });
+            return FileDone { input, ..FileDone::default() };
+        };
+        self.rots.stretch(scrubber.step(max_bytes), &self.store)
     }
 
     fn read_for(
@@ -126,7 +177,7 @@ impl FilesWorker {
         match self.read(last_included, offset, max_bytes) {
             Ok((chunk, done)) => {
                 let input = Input::SnapshotChunk { peer, last_included, offset, chunk, done };
-                FileDone { machine_job: None, input: Some(input) }
+                FileDone { input: Some(input), ..FileDone::default() }
             }
             Err(error) => {
                 tracing::warn!(%peer, %last_included, "snapshot not readable: {error}");
@@ -134,6 +185,7 @@ impl FilesWorker {
                 FileDone {
                     machine_job: Some(MachineJob::SnapshotLost(last_included)),
                     input: Some(Input::SnapshotGone { peer, last_included }),
+                    ..FileDone::default()
                 }
             }
         }

@@ -4,7 +4,7 @@
 use super::FileJob;
 use crate::{Input, NodeFailure};
 use quorate_core::{Entry, LoadRequest, Persist, SnapshotMeta};
-use quorate_wal::Wal;
+use quorate_wal::{Wal, WalError};
 use std::collections::VecDeque;
 
 /// What the log's thread is asked for. How much can wait is bounded by the core: a leader's by its
@@ -43,6 +43,18 @@ pub struct LogWorker {
     has_just_written: bool,
     /// The log has noted how far it is durable.
     is_marked: bool,
+    room: Room,
+}
+
+/// Whether there is room on the disk for what is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// There was, when something was last written.
+    There,
+    /// There was none: nothing was begun, and it is not to be tried again yet.
+    Missing,
+    /// There was none, and it is to be tried again.
+    Unknown,
 }
 
 /// What a stretch of work comes to.
@@ -56,6 +68,8 @@ pub struct LogDone {
     pub persist_count: usize,
     /// How many entries that were.
     pub entry_count: usize,
+    /// There was no room for what was to be written: see [`LogWorker::try_again`].
+    pub is_full: bool,
 }
 
 impl LogWorker {
@@ -68,6 +82,7 @@ impl LogWorker {
             later: VecDeque::new(),
             has_just_written: false,
             is_marked: true,
+            room: Room::There,
         }
     }
 
@@ -84,23 +99,40 @@ impl LogWorker {
         }
     }
 
-    /// Whether something waits.
+    /// Whether something waits, for anything but room.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !(self.persists.is_empty() && self.later.is_empty())
+        self.may_write() || !self.later.is_empty()
+    }
+
+    /// Whether something waits for room on the disk.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        matches!(self.room, Room::Missing)
+    }
+
+    /// There may be room by now.
+    pub fn try_again(&mut self) {
+        if self.is_waiting() {
+            self.room = Room::Unknown;
+        }
+    }
+
+    const fn may_write(&self) -> bool {
+        !self.persists.is_empty() && !self.is_waiting()
     }
 
     /// Whether [`LogWorker::work`] would do something other than write next.
     #[must_use]
     pub fn is_in_between(&self) -> bool {
-        let may_wait = self.persists.is_empty() || self.has_just_written;
+        let may_wait = !self.may_write() || self.has_just_written;
         may_wait && !self.later.is_empty()
     }
 
     /// Does the next stretch of work: everything that is to be written, as one batch, or one piece
     /// of the rest. One at a time, so that the next write never waits for more than one; but one
     /// after every write, or a follower that is behind would starve while clients are busy. `None`
-    /// if nothing waits.
+    /// if nothing waits, or only for room.
     ///
     /// # Errors
     ///
@@ -111,12 +143,12 @@ impl LogWorker {
             self.has_just_written = false;
             return self.other(job).map(Some);
         }
-        if self.persists.is_empty() {
+        if !self.may_write() {
             return Ok(None);
         }
         let persists = std::mem::take(&mut self.persists);
         self.has_just_written = true;
-        self.persist(&persists).map(Some)
+        self.persist(persists).map(Some)
     }
 
     /// Whether the log has noted how far it is durable. Until it is noted, damage to the last batch
@@ -137,15 +169,39 @@ impl LogWorker {
         Ok(())
     }
 
-    fn persist(&mut self, persists: &[Persist]) -> Result<LogDone, NodeFailure> {
-        self.wal.persist(persists).map_err(NodeFailure::Log)?;
+    fn persist(&mut self, persists: Vec<Persist>) -> Result<LogDone, NodeFailure> {
+        match self.wal.persist(&persists) {
+            Err(error @ WalError::DiskFull { .. }) if !self.wal.is_poisoned() => {
+                self.persists = persists;
+                return Ok(self.wait(&error));
+            }
+            written => written.map_err(NodeFailure::Log)?,
+        }
+        if std::mem::replace(&mut self.room, Room::There) != Room::There {
+            tracing::info!("there is room on the disk again: the log goes on");
+        }
         self.is_marked = false;
         Ok(LogDone {
             input: persists.last().map(|last| Input::Persisted { seq: last.seq }),
             file_job: self.wal.prepare().map(FileJob::Prepare),
             persist_count: persists.len(),
             entry_count: persists.iter().map(|persist| persist.entries.len()).sum(),
+            is_full: false,
         })
+    }
+
+    /// Nothing of what is to be written was begun: to the driver the disk hangs. A leader need not find
+    /// out by itself.
+    fn wait(&mut self, error: &WalError) -> LogDone {
+        let is_news = std::mem::replace(&mut self.room, Room::Missing) == Room::There;
+        if is_news {
+            tracing::error!(
+                "the log waits for room: {error}. Until then this member acknowledges nothing new; \
+                 it goes on by itself"
+            );
+        }
+        let input = is_news.then_some(Input::TransferLeadership { to: None });
+        LogDone { input, is_full: true, ..LogDone::default() }
     }
 
     fn other(&mut self, job: LogJob) -> Result<LogDone, NodeFailure> {
@@ -165,7 +221,7 @@ impl LogWorker {
                 let file_job = Some(FileJob::RemoveOlder(base.last_included));
                 Ok(LogDone { file_job, ..LogDone::default() })
             }
-            LogJob::Persist(persist) => self.persist(&[persist]),
+            LogJob::Persist(persist) => self.persist(vec![persist]),
         }
     }
 }

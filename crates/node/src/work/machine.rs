@@ -32,8 +32,13 @@ pub enum MachineJob {
     },
     /// A snapshot is written.
     SnapshotTaken(SnapshotMeta),
+    /// There was no room for a snapshot of this much, and it is not written.
+    SnapshotUnwritten(LogIndex),
     /// A snapshot cannot be read: it is no longer at hand.
     SnapshotLost(LogId),
+    /// A snapshot was found to be damaged before anybody needed it: if it is the newest, another one
+    /// is taken.
+    SnapshotRotten(LogId),
 }
 
 impl MachineJob {
@@ -45,7 +50,9 @@ impl MachineJob {
             | Self::Checkpoint { .. }
             | Self::TakeSnapshot { .. }
             | Self::SnapshotTaken(_)
-            | Self::SnapshotLost(_) => 0,
+            | Self::SnapshotUnwritten(_)
+            | Self::SnapshotLost(_)
+            | Self::SnapshotRotten(_) => 0,
         }
     }
 }
@@ -76,7 +83,8 @@ pub struct MachineDone {
     pub inputs: Vec<Input>,
     /// How many entries were applied.
     pub entry_count: usize,
-    /// A snapshot to write, beside everything else; [`MachineJob::SnapshotTaken`] when it is.
+    /// A snapshot to write, beside everything else; [`MachineJob::SnapshotTaken`] when it is, or
+    /// [`MachineJob::SnapshotUnwritten`] after a pause if there is no room for it.
     pub snapshot: Option<SnapshotJob>,
 }
 
@@ -148,8 +156,17 @@ impl MachineWorker {
                 self.latest = Some(meta.clone());
                 done.inputs.push(Input::SnapshotReady { meta });
             }
+            MachineJob::SnapshotUnwritten(at_least) => {
+                self.is_writing = false;
+                self.wanted = self.wanted.max(Some(at_least));
+            }
             MachineJob::SnapshotLost(lost) => {
                 self.latest = self.latest.take().filter(|meta| meta.last_included != lost);
+            }
+            MachineJob::SnapshotRotten(rotten) => {
+                if self.latest.take_if(|meta| meta.last_included == rotten).is_some() {
+                    self.wanted = self.wanted.max(Some(rotten.index));
+                }
             }
         }
         if self.jobs.is_empty() {
@@ -220,12 +237,19 @@ impl MachineWorker {
 }
 
 impl SnapshotJob {
+    /// What it covers.
+    #[must_use]
+    pub fn covers(&self) -> LogIndex {
+        self.meta.last_included.index
+    }
+
     /// Writes it; it is durable, and can be read and sent, when this returns.
     ///
     /// # Errors
     ///
     /// [`NodeFailure::View`] if the state cannot be written out, [`NodeFailure::Snapshot`] if its
-    /// file cannot.
+    /// file cannot. One for which there is no room ([`NodeFailure::is_full`]) leaves nothing, and may
+    /// be begun anew.
     pub fn run(self) -> Result<SnapshotMeta, NodeFailure> {
         let writer = self.store.lock().create(self.meta).map_err(NodeFailure::Snapshot)?;
         let mut buffered = std::io::BufWriter::with_capacity(WRITE_BUFFER_BYTES, writer);

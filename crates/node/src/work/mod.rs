@@ -4,10 +4,15 @@
 mod files;
 mod log;
 mod machine;
+mod room;
+mod scrub;
 
 pub use files::{FileDone, FileJob, FilesWorker};
 pub use log::{LogDone, LogJob, LogWorker};
 pub use machine::{MachineDone, MachineJob, MachineWorker, SnapshotJob};
+pub(crate) use room::reserve_bytes;
+pub use room::{DiskRoom, RoomKeeper};
+pub use scrub::{Rot, ScrubDone};
 
 use crate::Output;
 use quorate_wal::SnapshotStore;
@@ -56,6 +61,7 @@ impl TryFrom<Output> for Job {
             Output::TakeSnapshot { at_least } => {
                 Self::Machine(MachineJob::TakeSnapshot { at_least })
             }
+            Output::Scrub { max_bytes } => Self::File(FileJob::Scrub { max_bytes }),
             Output::ReadSnapshotChunk { peer, last_included, offset, max_bytes } => {
                 Self::File(FileJob::Read { peer, last_included, offset, max_bytes })
             }

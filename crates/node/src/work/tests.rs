@@ -5,7 +5,9 @@ use super::*;
 use crate::{Applier, Committed, Fatal, Input, QueryError, Replies, SnapshotView, StateMachine};
 use bytes::Bytes;
 use quorate_core::{Configuration, LogId, LogIndex, NodeId, SnapshotMeta, Term};
-use quorate_wal::{Identity, RealDisk, SnapshotStore, Standing, Wal, WalOptions};
+use quorate_wal::{
+    Identity, RealDisk, RottenFile, Scrubber, SnapshotStore, Standing, Wal, WalOptions,
+};
 use std::io::{Read, Write};
 
 /// A state that is nothing but how far it has come.
@@ -113,4 +115,71 @@ fn a_disk_is_called_proven_once_that_is_durable() {
     drop(worker);
     let (wal, _) = Wal::open(disk, dir.path(), options, 7, node_id).unwrap();
     assert_eq!((wal.standing(), wal.era()), (Standing::Proven, 2));
+}
+
+/// What came of reading everything again once: the last that was said of what is damaged, which
+/// snapshot is to be replaced, and how many files are damaged.
+type Round = (Option<Vec<(RottenFile, Option<LogId>)>>, Option<LogId>, u64);
+
+fn round(files: &mut FilesWorker) -> Round {
+    let (mut said, mut replaced) = (None, None);
+    loop {
+        files.add(FileJob::Scrub { max_bytes: 1 << 20 });
+        let FileDone { machine_job, input, scrub, .. } = files.work().unwrap().unwrap();
+        let Some(Input::Scrubbed { rotten, .. }) = input else { panic!("{input:?}") };
+        let all = rotten.map(|all| all.iter().map(|rot| (rot.file, rot.covered_by)).collect());
+        said = all.or(said);
+        if let Some(MachineJob::SnapshotRotten(rotten)) = machine_job {
+            replaced = Some(rotten);
+        }
+        let scrub = scrub.unwrap();
+        if scrub.is_round_over {
+            return (said, replaced, scrub.rotten_count);
+        }
+    }
+}
+
+#[test]
+fn a_damaged_snapshot_is_named_once_replaced_and_forgotten_when_it_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir);
+    snapshot(&store, 5, b"state");
+    let identity = Identity { cluster_id: 7, node_id: NodeId::new(1), storage_id: 3 };
+    let wal_dir = dir.path().join("wal");
+    std::fs::create_dir(&wal_dir).unwrap();
+    let snapshots = dir.path().to_owned();
+    let scrubber = Scrubber::new(Arc::new(RealDisk), wal_dir, snapshots, identity);
+    let mut files = FilesWorker::new(store.clone()).with_scrubber(scrubber);
+    assert_eq!(round(&mut files), (None, None, 0));
+
+    let is_snapshot = |path: &std::path::PathBuf| path.extension().is_some_and(|it| it == "snap");
+    let paths = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let path = paths.into_iter().find(is_snapshot).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() - 20;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let file = RottenFile::Snapshot { last_included: at(5) };
+    assert_eq!(round(&mut files), (Some(vec![(file, None)]), Some(at(5)), 1));
+    assert_eq!(round(&mut files), (None, Some(at(5)), 1), "it was said already");
+    snapshot(&store, 7, b"newer");
+    assert_eq!(round(&mut files).0, Some(vec![(file, Some(at(7)))]));
+    store.lock().remove_older_than(at(7)).unwrap();
+    assert_eq!(round(&mut files), (Some(Vec::new()), None, 0));
+}
+
+#[test]
+fn another_snapshot_is_taken_for_the_newest_one_if_that_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir);
+    let configuration = Arc::new(Configuration::default());
+    let latest = SnapshotMeta { last_included: at(5), configuration: Arc::clone(&configuration) };
+    let applier = Applier::new(Box::new(Counting(LogIndex::new(9))), at(9), configuration).unwrap();
+    let mut machine = MachineWorker::new(applier, store, Some(latest));
+    machine.add(MachineJob::SnapshotRotten(at(4)));
+    assert!(machine.work().unwrap().unwrap().snapshot.is_none(), "it was not the newest");
+    machine.add(MachineJob::SnapshotRotten(at(5)));
+    assert!(machine.work().unwrap().unwrap().snapshot.is_some());
+    machine.add(MachineJob::SnapshotRotten(at(5)));
+    assert!(machine.work().unwrap().unwrap().snapshot.is_none(), "one is on its way");
 }

@@ -22,7 +22,7 @@ const PREFIX_LETTERS: usize = 16;
 const FINGERPRINT_BYTES: usize = 4;
 
 /// See the module.
-pub(crate) struct Tokens {
+pub(crate) struct SimpleTokens {
     table: Mutex<Table>,
     time_to_live: Duration,
 }
@@ -39,7 +39,7 @@ struct Table {
     ends: BTreeSet<(Instant, Arc<str>)>,
 }
 
-impl Tokens {
+impl SimpleTokens {
     /// None yet; each will be good for so long after its last use.
     pub(crate) fn new(time_to_live: Duration) -> Self {
         Self { table: Mutex::default(), time_to_live }
@@ -170,13 +170,13 @@ mod tests {
         AuthNews::Assigned { user: user.to_owned(), token: token.to_owned() }
     }
 
-    fn user_of(tokens: &Tokens, token: &str, now: Instant) -> Option<String> {
+    fn user_of(tokens: &SimpleTokens, token: &str, now: Instant) -> Option<String> {
         tokens.user_at(token, now).map(|user| user.to_string())
     }
 
     #[test]
     fn a_used_token_lives_on_and_an_idle_one_dies() {
-        let (tokens, mut now) = (Tokens::new(TIME_TO_LIVE), Instant::now());
+        let (tokens, mut now) = (SimpleTokens::new(TIME_TO_LIVE), Instant::now());
         tokens.hear_at(&[assigned("alice", "a.1"), assigned("bob", "b.2")], now);
         for _ in 0..5 {
             now += TIME_TO_LIVE.saturating_sub(Duration::from_secs(1));
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_token_is_good_until_it_is_dropped() {
-        let (tokens, now) = (Tokens::new(TIME_TO_LIVE), Instant::now());
+        let (tokens, now) = (SimpleTokens::new(TIME_TO_LIVE), Instant::now());
         let three = [assigned("a", "a.1"), assigned("b", "b.2"), assigned("a", "a.3")];
         tokens.hear_at(&three, now);
         tokens.hear_at(&three[..1], now);
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn with_too_many_the_one_that_ends_first_goes() {
-        let (tokens, mut now) = (Tokens::new(TIME_TO_LIVE), Instant::now());
+        let (tokens, mut now) = (SimpleTokens::new(TIME_TO_LIVE), Instant::now());
         for number in 0..TOKENS_COUNT_MAX {
             tokens.hear_at(&[assigned("u", &format!("t.{number}"))], now);
         }

@@ -11,6 +11,8 @@ pub(crate) enum AuthRejection {
     InvalidToken,
     /// A password for a user that has none.
     NoPasswordUser,
+    /// A password was right, and there is no key to sign a token with.
+    VerifyOnly,
     /// A password of which bcrypt would only look at a part.
     PasswordTooLong,
 }
@@ -24,6 +26,9 @@ impl AuthRejection {
                 Code::Unknown,
                 "auth: authentication failed, password was given for no password user",
             ),
+            Self::VerifyOnly => {
+                (Code::Unknown, "auth: token signing attempted with verify-only key")
+            }
             Self::PasswordTooLong => (Code::Unknown, "bcrypt: password length exceeds 72 bytes"),
         }
     }

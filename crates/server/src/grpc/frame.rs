@@ -1,17 +1,26 @@
 //! How gRPC puts a message into a request or response body: one byte that says whether it is
 //! compressed, its length in four bytes (big endian), the message. Must not know which message.
 
+use crate::admission::{Admission, Admitted};
 use crate::errors::Rejection;
+use crate::patience::until;
 use bytes::{Buf, Bytes, BytesMut};
 use h2::RecvStream;
 use prost::Message;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The bytes before a message.
 pub(crate) const HEAD_BYTES: usize = 5;
 
 /// Reads the one message of a request, of at most `size_max` bytes, as a slice of what was
-/// received wherever it came in one piece.
-pub(crate) async fn receive(body: &mut RecvStream, size_max: usize) -> Result<Bytes, Rejection> {
+/// received wherever it came in one piece. One in pieces needs room among those that are only partly
+/// there.
+pub(crate) async fn receive(
+    body: &mut RecvStream,
+    size_max: usize,
+    receiving: &Admission,
+) -> Result<Bytes, Rejection> {
     let mut unread = receive_piece(body).await?;
     if unread.len() < HEAD_BYTES {
         unread = receive_until(body, &unread, HEAD_BYTES).await?;
@@ -19,20 +28,38 @@ pub(crate) async fn receive(body: &mut RecvStream, size_max: usize) -> Result<By
     let size = message_size(&unread, size_max)?;
     let end = HEAD_BYTES + size;
     if unread.len() < end {
+        let _place = receiving.admit(size)?;
         unread = receive_until(body, &unread, end).await?;
     }
     Ok(unread.slice(HEAD_BYTES..end))
 }
 
 /// The messages of a request that has many, each of at most `size_max` bytes.
-pub(crate) struct Messages {
+pub(crate) struct Messages<'a> {
     body: RecvStream,
     inbox: Inbox,
+    receiving: &'a Admission,
+    /// How long one may take from its first byte to its last.
+    patience: Duration,
+    /// The one that is only partly there.
+    partial: Option<Partial<'a>>,
 }
 
-impl Messages {
-    pub(crate) fn new(body: RecvStream, size_max: usize) -> Self {
-        Self { body, inbox: Inbox::new(size_max) }
+/// A message of which some is there.
+struct Partial<'a> {
+    late_at: Instant,
+    /// Its room, once it is known how large it will be.
+    place: Option<Admitted<'a>>,
+}
+
+impl<'a> Messages<'a> {
+    pub(crate) fn new(
+        body: RecvStream,
+        size_max: usize,
+        receiving: &'a Admission,
+        patience: Duration,
+    ) -> Self {
+        Self { body, inbox: Inbox::new(size_max), receiving, patience, partial: None }
     }
 
     /// The next message; `None` if the client has said everything. Dropping the future loses
@@ -40,11 +67,23 @@ impl Messages {
     pub(crate) async fn next(&mut self) -> Option<Result<Bytes, Rejection>> {
         loop {
             match self.inbox.take() {
-                Ok(Some(message)) => return Some(Ok(message)),
+                Ok(Some(message)) => {
+                    self.partial = None;
+                    return Some(Ok(message));
+                }
                 Ok(None) => {}
                 Err(rejection) => return Some(Err(rejection)),
             }
-            match self.body.data().await {
+            if let Err(rejection) = self.make_room() {
+                return Some(Err(rejection));
+            }
+            let late_at = self.partial.as_ref().map(|partial| partial.late_at);
+            let piece = tokio::select! {
+                biased;
+                piece = self.body.data() => piece,
+                () = until(late_at) => return Some(Err(Rejection::MessageIncomplete)),
+            };
+            match piece {
                 Some(Ok(piece)) => {
                     // Fails only if the stream is gone, and then the next read says so.
                     let _ = self.body.flow_control().release_capacity(piece.len());
@@ -54,6 +93,21 @@ impl Messages {
                 Some(Err(_)) | None => return Some(Err(Rejection::MessageIncomplete)),
             }
         }
+    }
+
+    /// Notes that a message is only partly there, and takes room for all of it.
+    fn make_room(&mut self) -> Result<(), Rejection> {
+        if self.inbox.is_empty() {
+            return Ok(());
+        }
+        let late_at = Instant::now() + self.patience;
+        let partial = self.partial.get_or_insert(Partial { late_at, place: None });
+        if partial.place.is_none()
+            && let Some(size) = self.inbox.announced()?
+        {
+            partial.place = Some(self.receiving.admit(size)?);
+        }
+        Ok(())
     }
 }
 
@@ -76,12 +130,18 @@ impl Inbox {
         self.received.is_empty()
     }
 
-    /// The next message, if it is there.
-    pub(crate) fn take(&mut self) -> Result<Option<Bytes>, Rejection> {
+    /// The size of the next message, if it is known.
+    fn announced(&self) -> Result<Option<usize>, Rejection> {
         if self.received.len() < HEAD_BYTES {
             return Ok(None);
         }
-        let end = HEAD_BYTES + message_size(&self.received, self.size_max)?;
+        message_size(&self.received, self.size_max).map(Some)
+    }
+
+    /// The next message, if it is there.
+    pub(crate) fn take(&mut self) -> Result<Option<Bytes>, Rejection> {
+        let Some(size) = self.announced()? else { return Ok(None) };
+        let end = HEAD_BYTES + size;
         if self.received.len() < end {
             return Ok(None);
         }

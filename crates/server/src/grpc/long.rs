@@ -18,8 +18,10 @@ pub(super) async fn call(
     respond: &mut SendResponse<Bytes>,
 ) -> Option<Result<Bytes, Rejection>> {
     let deadline = service.deadline(method, head.patience);
-    let answer = async {
+    let answer = async move {
         let message = receive(service, &mut body, head.patience).await?;
+        // What else the client sends is not kept.
+        drop(body);
         service.call_long(method, message, deadline, &head.caller, head.requires_leader).await
     };
     let gone = std::future::poll_fn(|cx| respond.poll_reset(cx).map(drop));

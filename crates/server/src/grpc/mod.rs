@@ -4,9 +4,13 @@
 
 pub(crate) mod frame;
 pub(crate) mod headers;
+mod health;
 mod keep_alive;
+mod large;
 mod long;
 mod observe;
+mod range_stream;
+mod reflection;
 mod snapshot;
 mod stream;
 mod watch;
@@ -19,7 +23,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Request;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) use headers::is_grpc;
 
@@ -58,6 +62,7 @@ pub(crate) fn answer(
     async move {
         let Some(method) = method else { return };
         service.metrics().started(method);
+        let begun = service.options().measures_calls.then(Instant::now);
         let code = match method.form() {
             Form::Unary | Form::LongUnary => {
                 answer_call(service, method, &head, body, respond).await
@@ -68,6 +73,9 @@ pub(crate) fn answer(
             }
         };
         service.metrics().handled(method, code);
+        if let Some(begun) = begun {
+            service.metrics().took(method, begun.elapsed());
+        }
     }
 }
 
@@ -89,11 +97,7 @@ async fn answer_call(
         call(service, method, head, body).await
     };
     match outcome {
-        Ok(frame) => {
-            service.metrics().sent(frame.len());
-            send_success(&mut respond, frame);
-            Code::Ok
-        }
+        Ok(frame) => large::send(service, respond, frame).await,
         Err(rejection) => send_rejection(&mut respond, &rejection),
     }
 }
@@ -117,7 +121,7 @@ async fn receive(
 ) -> Result<Bytes, Rejection> {
     let patience_max = service.options().request_timeout;
     let patience = patience.unwrap_or(patience_max).min(patience_max);
-    let receive = frame::receive(body, service.options().message_bytes_max());
+    let receive = frame::receive(body, service.options().message_bytes_max(), service.receiving());
     let message = tokio::time::timeout(patience, receive).await;
     let message = message.unwrap_or(Err(Rejection::MessageIncomplete))?;
     service.metrics().received(message.len() + frame::HEAD_BYTES);

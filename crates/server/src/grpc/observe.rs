@@ -21,6 +21,8 @@ pub(super) async fn serve(
         Ok(observation) => observation,
         Err(rejection) => return send_rejection(&mut respond, &rejection),
     };
+    // What else the client sends is not kept.
+    drop(body);
     let Some(mut outlet) = stream::open(respond) else { return Code::Canceled };
     let end = tell(service, observation, &mut outlet).await;
     stream::end(outlet, Err(end))

@@ -2,7 +2,7 @@
 //! them.
 
 use super::stream::{self, End};
-use super::{Head, receive, send_rejection};
+use super::{Head, large, receive, send_rejection};
 use crate::errors::{Code, Rejection};
 use crate::outlet::Outlet;
 use crate::service::{Backup, Service};
@@ -23,6 +23,8 @@ pub(super) async fn serve(
         Ok(backup) => backup,
         Err(rejection) => return send_rejection(&mut respond, &rejection),
     };
+    // What else the client sends is not kept.
+    drop(body);
     let Some(mut outlet) = stream::open(respond) else { return Code::Canceled };
     let end = send(service, backup, &mut outlet).await;
     stream::end(outlet, end)
@@ -38,7 +40,7 @@ async fn begin(service: &Service, head: &Head, body: &mut RecvStream) -> Result<
 async fn send(service: &Service, mut backup: Backup, outlet: &mut Outlet) -> Result<(), End> {
     while let Some(piece) = backup.next().await {
         stream::put(service, outlet, &piece?);
-        outlet.flush().await?;
+        large::deliver(service, outlet).await?;
     }
     Ok(())
 }

@@ -2,10 +2,12 @@
 //! messages opens, what is sent in it and how it ends. Must not know what a message says.
 
 use super::frame::{self, Messages};
-use super::{Head, headers, keep_alive, observe, snapshot, watch};
+use super::{
+    Head, headers, health, keep_alive, observe, range_stream, reflection, snapshot, watch,
+};
 use crate::errors::{Code, Rejection};
 use crate::method::Method;
-use crate::outlet::{Gone, Outlet};
+use crate::outlet::{Gone, Outlet, Unsent};
 use crate::service::Service;
 use bytes::Bytes;
 use h2::RecvStream;
@@ -24,17 +26,31 @@ pub(super) async fn serve(
     if let Err(rejection) = service.may_stream(method, head.requires_leader) {
         return refuse(service, rejection, body, respond).await;
     }
+    let _place = match service.take_stream() {
+        Ok(place) => place,
+        Err(rejection) => return refuse(service, rejection, body, respond).await,
+    };
     if method == Method::Watch {
         return watch::serve(service, head, body, respond).await;
     }
     if method == Method::LeaseKeepAlive {
         return keep_alive::serve(service, head, body, respond).await;
     }
+    if method == Method::RangeStream {
+        return range_stream::serve(service, head, body, respond).await;
+    }
     if method == Method::Snapshot {
         return snapshot::serve(service, head, body, respond).await;
     }
     if method == Method::Observe {
         return observe::serve(service, head, body, respond).await;
+    }
+    if method == Method::HealthWatch {
+        return health::serve(service, body, respond).await;
+    }
+    // Their messages are the same.
+    if matches!(method, Method::Reflection | Method::ReflectionAlpha) {
+        return reflection::serve(service, body, respond).await;
     }
     refuse(service, Rejection::not_served(method), body, respond).await
 }
@@ -56,12 +72,23 @@ async fn refuse(
 /// Why a stream ends before everything is said.
 pub(super) enum End {
     Gone,
+    /// The client takes nothing.
+    Untaken,
     Rejected(Rejection),
 }
 
 impl From<Rejection> for End {
     fn from(rejection: Rejection) -> Self {
         Self::Rejected(rejection)
+    }
+}
+
+impl From<Unsent> for End {
+    fn from(unsent: Unsent) -> Self {
+        match unsent {
+            Unsent::Gone => Self::Gone,
+            Unsent::Untaken => Self::Untaken,
+        }
     }
 }
 
@@ -86,6 +113,10 @@ pub(super) fn end(outlet: Outlet, end: Result<(), End>) -> Code {
             (code, headers::trailers(code, &text))
         }
         Err(End::Gone) => return Code::Canceled,
+        Err(End::Untaken) => {
+            outlet.break_off();
+            return Code::ResourceExhausted;
+        }
     };
     outlet.end_with(trailers);
     code
@@ -107,12 +138,14 @@ pub(super) fn put(service: &Service, outlet: &mut Outlet, message: &impl Message
 /// The messages of the client.
 pub(super) struct Requests<'a> {
     service: &'a Service,
-    messages: Messages,
+    messages: Messages<'a>,
 }
 
 impl<'a> Requests<'a> {
     pub(super) fn new(service: &'a Service, body: RecvStream) -> Self {
-        Self { service, messages: Messages::new(body, service.options().message_bytes_max()) }
+        let options = service.options();
+        let (size_max, patience) = (options.message_bytes_max(), options.request_timeout);
+        Self { service, messages: Messages::new(body, size_max, service.receiving(), patience) }
     }
 
     /// The next one; `None` if the client has said everything. Dropping the future loses nothing.

@@ -8,6 +8,7 @@ use crate::grpc::frame;
 use crate::method::{Form, Method};
 use crate::service::Service;
 use bytes::Bytes;
+use futures_util::stream::{BoxStream, StreamExt};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Response, StatusCode};
@@ -15,6 +16,7 @@ use prost::Message;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Every message that a method takes or gives.
 mod messages {
@@ -66,19 +68,32 @@ async fn stream(
     caller: &Caller,
 ) -> Result<Content, Rejection> {
     service.may_stream(method, false)?;
+    let place = service.take_stream()?;
+    let lines = |lines| Content::Lines(holding(place, lines));
     if method == Method::Watch {
-        return watch::begin(service, body, caller).map(Content::Lines);
+        return watch::begin(service, body, caller).map(lines);
     }
     if method == Method::LeaseKeepAlive {
         return keep_alive::respond(service, body, caller).await.map(Content::Whole);
     }
     if method == Method::Snapshot {
-        return snapshot::begin(service, caller).map(Content::Lines);
+        return snapshot::begin(service, caller).map(lines);
     }
     if method == Method::Observe {
-        return observe::begin(service, body, caller).await.map(Content::Lines);
+        return observe::begin(service, body, caller).await.map(lines);
     }
     Err(Rejection::not_served(method))
+}
+
+/// The same lines; the place is theirs for as long as there may be more.
+fn holding(
+    place: OwnedSemaphorePermit,
+    lines: BoxStream<'static, Bytes>,
+) -> BoxStream<'static, Bytes> {
+    Box::pin(futures_util::stream::unfold((place, lines), async |(place, mut lines)| {
+        let line = lines.next().await?;
+        Some((line, (place, lines)))
+    }))
 }
 
 /// The answer that says why there is none.
@@ -211,9 +226,10 @@ pub(crate) fn from_json<Q: DeserializeOwned + Default>(
         return Ok(Q::default());
     }
     serde_json::from_slice(json).or_else(|error| {
-        // `null` stands for a field's zero value, which our generated code does not know.
-        let value = serde_json::from_slice(json).map_err(|_| error)?;
-        from_value(value)
+        // `null` stands for a field's zero value, and for an empty message, which our generated code
+        // does not know.
+        let value: Value = serde_json::from_slice(json).map_err(|_| error)?;
+        if value.is_null() { Ok(Q::default()) } else { from_value(value) }
     })
 }
 
@@ -251,7 +267,8 @@ mod tests {
 
     #[test]
     fn null_and_nothing_stand_for_the_zero_value() {
-        for json in [&br#"{"key":null,"limit":null,"serializable":null}"#[..], b"", b" \n", b"{}"] {
+        let fields = &br#"{"key":null,"limit":null,"serializable":null}"#[..];
+        for json in [fields, b"", b" \n", b"{}", b"null", b" null "] {
             assert_eq!(from_json::<pb::RangeRequest>(json).unwrap(), pb::RangeRequest::default());
         }
         let json = br#"{"success":[{"request_range":{"key":"YQ==","range_end":null}}]}"#;
@@ -261,8 +278,7 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_refused() {
-        for json in ["{", "[]", "null", "7", r#"{"key":"!!"}"#, r#"{"key":7}"#, r#"{"limit":"x"}"#]
-        {
+        for json in ["{", "[]", "nul", "7", r#"{"key":"!!"}"#, r#"{"key":7}"#, r#"{"limit":"x"}"#] {
             assert!(from_json::<pb::RangeRequest>(json.as_bytes()).is_err(), "{json}");
         }
         let deep = "[".repeat(100_000);

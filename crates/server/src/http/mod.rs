@@ -1,27 +1,27 @@
 //! What is served over plain HTTP: which path gets which answer, whatever version of HTTP brought
 //! it. Must not know sockets.
 
+mod access;
 mod content;
 mod gateway;
 mod keep_alive;
 mod lines;
 mod observe;
 mod pages;
+mod probes;
 mod snapshot;
 mod watch;
 
 pub(crate) use content::Content;
 
 pub(crate) use gateway::{from_json, requests_of};
+pub(crate) use probes::asked as probe_asked;
 
 use crate::caller::PeerIdentity;
+use crate::errors::Rejection;
 use crate::listener::Serves;
 use crate::service::Service;
 use bytes::Bytes;
-use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    HeaderValue,
-};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
@@ -31,6 +31,11 @@ pub(crate) const fn body_bytes_max(message_bytes_max: usize) -> usize {
     message_bytes_max * 2
 }
 
+/// What is said, in etcd's words, to who shows a name and asks where names do not count: they might
+/// believe that they are let in by it.
+const NAME_IGNORED: &str = "CommonName of client sending a request against gateway will be ignored \
+                            and not used as expected\n";
+
 /// The answer to one request, where `serves` is served.
 pub(crate) async fn respond(
     service: &Service,
@@ -39,24 +44,26 @@ pub(crate) async fn respond(
     head: &Parts,
     body: Bytes,
 ) -> Response<Content> {
-    let mut response = route(service, peer, serves, head, body).await;
-    // Browsers ask other origins' servers only if these allow it; etcd allows everybody.
-    let headers = response.headers_mut();
-    headers.insert(
-        ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("accept, content-type, authorization"),
-    );
-    headers.insert(
-        ACCESS_CONTROL_ALLOW_METHODS,
-        HeaderValue::from_static("POST, GET, OPTIONS, PUT, DELETE"),
-    );
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    let options = service.options();
+    // Those who measure call a member by whatever address they have.
+    if serves != Serves::MetricsOnly
+        && let Some(refusal) = access::refused(&options.host_whitelist, peer.is_secure, head)
+    {
+        return refusal.map(Content::Whole);
+    }
+    let response = route(service, peer, serves, head, body).await;
+    let (answer, content) = response.into_parts();
+    let mut response = match content.with_room(service.unread()) {
+        Ok(content) => Response::from_parts(answer, content),
+        Err(rejection) => gateway::rejection(&rejection).map(Content::Whole),
+    };
+    access::tell_browser(&options.cors_origins, &head.headers, response.headers_mut());
     response
 }
 
-/// The answer to a gateway request whose body is too large to be read.
-pub(crate) fn refuse_body(size: usize, limit: usize) -> Response<Bytes> {
-    gateway::rejection(&crate::errors::Rejection::MessageTooLarge { size, limit })
+/// The answer to a request whose body is not read.
+pub(crate) fn refuse(rejection: &Rejection) -> Response<Bytes> {
+    gateway::rejection(rejection)
 }
 
 async fn route(
@@ -74,6 +81,9 @@ async fn route(
         return pages::not_found().map(Content::Whole);
     }
     if path.starts_with("/v3/") || path.starts_with("/v3beta/") {
+        if peer.common_name.is_some() && service.asks_for_users() {
+            return pages::plain(StatusCode::BAD_REQUEST, NAME_IGNORED).map(Content::Whole);
+        }
         return gateway::respond(service, peer, head, body).await;
     }
     page(service, head).await.map(Content::Whole)
@@ -81,12 +91,17 @@ async fn route(
 
 async fn page(service: &Service, head: &Parts) -> Response<Bytes> {
     let path = head.uri.path();
-    let is_page = matches!(path, "/health" | "/version" | "/metrics");
+    let probe = probes::asked(path);
+    let is_page = probe.is_some() || matches!(path, "/health" | "/version" | "/metrics");
     if is_page && head.method != Method::GET {
         return pages::plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
     }
+    let query = head.uri.query().unwrap_or_default();
+    if let Some((probe, check)) = probe {
+        return probes::respond(service, probe, check, query).await;
+    }
     match path {
-        "/health" => pages::health(service, head.uri.query().unwrap_or_default()).await,
+        "/health" => pages::health(service, query).await,
         "/version" => pages::version(),
         "/metrics" => pages::metrics(service),
         _ => pages::not_found(),

@@ -13,8 +13,14 @@ pub(super) fn not_found() -> Response<Bytes> {
     plain(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
-pub(super) fn plain(status: StatusCode, text: &'static str) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from_static(text.as_bytes()));
+/// Words that are always the same.
+pub(super) fn plain(status: StatusCode, words: &'static str) -> Response<Bytes> {
+    text(status, Bytes::from_static(words.as_bytes()))
+}
+
+/// Words of this moment.
+pub(super) fn text(status: StatusCode, words: impl Into<Bytes>) -> Response<Bytes> {
+    let mut response = Response::new(words.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, TEXT);
@@ -32,7 +38,10 @@ pub(super) async fn health(service: &Service, query: &str) -> Response<Bytes> {
     let is_excluded =
         |alarm: &str| query.split('&').any(|part| part.strip_prefix("exclude=") == Some(alarm));
     let (status, body) = match service.health(serializable, is_excluded).await {
-        Health::Healthy => (StatusCode::OK, r#"{"health":"true","reason":""}"#.to_owned()),
+        Health::Healthy => {
+            let reason = service.damage().unwrap_or_default();
+            (StatusCode::OK, format!(r#"{{"health":"true","reason":"{reason}"}}"#))
+        }
         Health::Unhealthy { reason } => (
             StatusCode::SERVICE_UNAVAILABLE,
             format!(r#"{{"health":"false","reason":"{reason}"}}"#),

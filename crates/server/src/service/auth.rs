@@ -3,7 +3,7 @@
 
 use super::gate::sender;
 use super::{Service, time_left};
-use crate::auth::fresh_prefix;
+use crate::auth::{IssueError, Jwt, fresh_prefix};
 use crate::errors::{AuthRejection, Rejection};
 use crate::grpc::frame;
 use bytes::Bytes;
@@ -57,6 +57,14 @@ impl Service {
             if !self.passwords.compare(password.clone(), hash, deadline).await? {
                 tracing::info!(user = name, "invalid password");
                 return Err(AuthError::Failed.into());
+            }
+            if let Some(jwt) = self.tokens.jwt() {
+                if self.reader.auth().revision() != auth.revision() {
+                    continue;
+                }
+                let header = Some(self.header(self.reader.revision().to_wire()));
+                let token = sign(jwt, &name, auth.revision())?;
+                return Ok(frame::encode(&pb::AuthenticateResponse { header, token }));
             }
             let token_prefix = fresh_prefix().map_err(|error| {
                 tracing::error!(%error, "no randomness for a token");
@@ -184,6 +192,17 @@ impl Service {
         let header = self.header(self.reader.revision().to_wire());
         Ok(frame::encode(&answer(&auth, access, request, header)?))
     }
+}
+
+/// A token that no other member has to hear of.
+fn sign(jwt: &Jwt, name: &str, revision: u64) -> Result<String, Rejection> {
+    jwt.issue(name, revision).map_err(|error| match error {
+        IssueError::VerifyOnly => AuthRejection::VerifyOnly.into(),
+        IssueError::NoRandomness => {
+            tracing::error!("no randomness for a token");
+            Rejection::Internal
+        }
+    })
 }
 
 pub(super) fn enable(_: pb::AuthEnableRequest) -> AuthRequestKind {

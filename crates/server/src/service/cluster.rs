@@ -1,13 +1,12 @@
-//! The methods about this member: its state, and the health check of gRPC. Must not know keys.
+//! The methods about this member: its state, and what it says of itself with every answer. Must not
+//! know keys.
 
 use super::{Origin, Service};
 use crate::errors::Rejection;
 use crate::grpc::frame;
 use bytes::Bytes;
-use prost::Message;
 use quorate::core::{MemberRole, NodeId};
 use quorate_etcd_api::etcdserverpb as pb;
-use quorate_etcd_api::health::{HealthCheckRequest, HealthCheckResponse, health_check_response};
 use quorate_kv::{AlarmKind, AlarmMember};
 
 impl Service {
@@ -17,7 +16,9 @@ impl Service {
         if status.leader.is_none() {
             errors.push(Rejection::NoLeader.status().1.into_owned());
         }
+        errors.extend(self.waits_for_room());
         errors.extend(self.reader.alarms(AlarmKind::None).into_iter().map(alarm_text));
+        errors.extend(status.rotten.iter().map(ToString::to_string));
         let response = pb::StatusResponse {
             header: Some(self.header(self.reader.revision().to_wire())),
             version: crate::ETCD_VERSION.to_owned(),
@@ -34,15 +35,6 @@ impl Service {
             downgrade_info: None,
         };
         frame::encode(&response)
-    }
-
-    pub(super) fn health_check(message: Bytes) -> Result<Bytes, Rejection> {
-        let request = HealthCheckRequest::decode(message)?;
-        if !request.service.is_empty() {
-            return Err(Rejection::UnknownHealthService);
-        }
-        let status = health_check_response::ServingStatus::Serving.into();
-        Ok(frame::encode(&HealthCheckResponse { status }))
     }
 
     pub(crate) fn is_learner(&self) -> bool {
@@ -66,7 +58,7 @@ fn alarm_text(alarm: AlarmMember) -> String {
 pub(super) fn alarm_name(alarm: AlarmMember) -> &'static str {
     match alarm.alarm() {
         AlarmKind::None => "NONE",
-        AlarmKind::NoSpace => "NOSPACE",
+        AlarmKind::NoSpace | AlarmKind::DiskFull => "NOSPACE",
         AlarmKind::Corrupt => "CORRUPT",
     }
 }

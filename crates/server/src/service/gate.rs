@@ -2,7 +2,6 @@
 //! asked where it is read or applied: by the store.
 
 use super::Service;
-use crate::auth::made_at;
 use crate::caller::Caller;
 use crate::errors::{AuthRejection, Rejection};
 use crate::method::Method;
@@ -93,7 +92,11 @@ impl Service {
         }
         let access = self.access_of(caller, deadline).await;
         // These are clients of this server's own, to which we talk as to others.
-        let access = if method.is_recipe() { access.map_err(Rejection::of_step)? } else { access? };
+        let access = if method.is_recipe() {
+            access.and_then(|access| self.up_to_date(access)).map_err(Rejection::of_step)?
+        } else {
+            access?
+        };
         self.pass(method, &access)?;
         Ok(access)
     }
@@ -113,8 +116,18 @@ impl Service {
         }
     }
 
-    /// On whose behalf a request is carried out. While users are off that is nobody, whatever token
-    /// comes: clients go on sending theirs.
+    /// Of a recipe only the name goes on, with the rights of whenever something is read: a name that
+    /// was known at an older revision must not come that far.
+    fn up_to_date(&self, access: Access) -> Result<Access, Rejection> {
+        match &access {
+            Access::User { revision, .. } if *revision < self.reader.auth().revision() => {
+                Err(AuthError::OldRevision.into())
+            }
+            Access::User { .. } | Access::Nobody | Access::System => Ok(access),
+        }
+    }
+
+    /// On whose behalf a request is carried out.
     pub(super) async fn access_of(
         &self,
         caller: &Caller,
@@ -123,24 +136,22 @@ impl Service {
         if let Some(access) = self.access_now(caller) {
             return Ok(access);
         }
-        let applied = self.reader.applied().index.get();
-        let index = caller.token().and_then(made_at);
-        if index.is_some_and(|index| index > applied) {
+        if caller.token().is_some_and(|token| self.is_ahead(token)) {
             // Another member has made it, and this one is behind.
             Box::pin(self.confirm(deadline)).await?;
         }
         Ok(self.access_now(caller).ok_or(AuthRejection::InvalidToken)?)
     }
 
+    fn is_ahead(&self, token: &str) -> bool {
+        let applied = self.reader.applied().index.get();
+        self.tokens.is_ahead(token, applied, &self.reader.auth())
+    }
+
     /// `None` for a token that nobody is known to have.
     fn access_now(&self, caller: &Caller) -> Option<Access> {
-        // Sooner than the token: if that is dropped in between, the revision has passed.
         let auth = self.reader.auth();
-        let Some(token) = caller.token().filter(|_| auth.is_enabled()) else {
-            return Some(Access::Nobody);
-        };
-        let user = self.tokens.user_of(token)?;
-        Some(Access::User { name: user.as_ref().into(), revision: auth.revision() })
+        self.tokens.access_of(caller, &auth)
     }
 }
 

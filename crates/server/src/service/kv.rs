@@ -239,7 +239,7 @@ pub(super) async fn apart<T: Send + 'static>(
 }
 
 /// Whether a read is sure to touch few keys. A count touches none beyond the index.
-fn is_small(request: &RangeRequest) -> bool {
+pub(super) fn is_small(request: &RangeRequest) -> bool {
     let is_sorted = request.sort_order != 0 || request.sort_target != 0;
     request.range_end.is_empty()
         || (!is_sorted && (1..=SMALL_READ_COUNT_MAX).contains(&request.limit))

@@ -28,6 +28,10 @@ impl Service {
     ) -> Result<Bytes, Rejection> {
         let request = AlarmRequest::decode(message.clone())?;
         let kind = AlarmKind::try_from(request.alarm).map_err(|_| OpError::UnknownAlarm)?;
+        if kind == AlarmKind::DiskFull {
+            // Members say that of themselves.
+            return Err(OpError::UnknownAlarm.into());
+        }
         let action = AlarmAction::try_from(request.action).map_err(|_| OpError::UnknownAlarm)?;
         if action != AlarmAction::Get {
             return self.propose(CommandTag::Alarm, &message, access, deadline).await;

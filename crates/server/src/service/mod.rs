@@ -5,20 +5,28 @@ mod auth;
 mod backup;
 mod cluster;
 mod compactor;
+mod disk;
 mod explain;
 mod gate;
+mod health;
+mod health_watch;
 mod kv;
 mod lease;
 mod maintenance;
 mod members;
 pub(crate) mod plan;
+mod range_stream;
 mod recipes;
+mod reflection;
 mod space;
 mod standing;
 mod watch;
 mod watch_rights;
 
 pub(crate) use backup::Backup;
+pub(crate) use health::{Check, Health, Probe};
+pub(crate) use health_watch::HealthWatch;
+pub(crate) use range_stream::RangeStream;
 pub(crate) use recipes::Observation;
 pub(crate) use watch::WatchSession;
 
@@ -27,15 +35,15 @@ use crate::auth::{Passwords, Tokens};
 use crate::caller::Caller;
 use crate::errors::Rejection;
 use crate::method::Method;
-use crate::metrics::{Figures, Histogram, Metrics, ProcessFigures};
+use crate::metrics::{Figures, Histogram, Metrics, PeerFigures, ProcessFigures, ScrubFigures};
 use crate::options::ServerOptions;
+use crate::unread::Unread;
 use bytes::Bytes;
-use futures_util::FutureExt;
 use quorate::{Consistency, Node};
 use quorate_kv::api::ResponseHeader;
 use quorate_kv::auth::AuthFeed;
 use quorate_kv::watch::WatchHub;
-use quorate_kv::{AlarmKind, Reader};
+use quorate_kv::{Reader, Revision};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch as watch_channel};
@@ -54,6 +62,12 @@ pub(crate) struct Service {
     backups: Arc<Semaphore>,
     /// Places for connections.
     connections: Arc<Semaphore>,
+    /// Places for streams, over all connections.
+    streams: Arc<Semaphore>,
+    /// Requests that are only partly here.
+    receiving: Admission,
+    /// Answers that are not taken yet.
+    unread: Arc<Unread>,
     watches: WatchHub,
     leases: lease::Leases,
     claims: recipes::Claims,
@@ -71,23 +85,13 @@ pub(crate) struct Service {
     stopping: watch_channel::Sender<bool>,
 }
 
-/// Whether a member can serve.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Health {
-    Healthy,
-    Unhealthy {
-        /// In etcd's words; printable ASCII without quotes.
-        reason: String,
-    },
-}
-
 impl Service {
     pub(crate) fn new(node: Node, reader: Reader, options: ServerOptions) -> Self {
         let published = Arc::new(Notify::new());
         let signal = Arc::clone(&published);
         let watches = WatchHub::new(&reader, options.watch, move || signal.notify_one());
         let leases = lease::Leases::new(&reader, options.lease_takeover_grace);
-        let tokens = Arc::new(Tokens::new(options.auth_token_ttl));
+        let tokens = Arc::new(Tokens::new(&options.auth_tokens, options.auth_token_ttl));
         let hearing = Arc::clone(&tokens);
         let token_feed = AuthFeed::new(&reader, move |news| hearing.hear(news));
         Self {
@@ -102,10 +106,13 @@ impl Service {
             rights_changed: watch_channel::Sender::new(()),
             stopping: watch_channel::Sender::new(false),
             admission: Admission::new(options.pending_bytes_max, options.pending_count_max),
-            metrics: Metrics::default(),
+            metrics: Metrics::new(options.measures_calls),
             scans: Arc::new(Semaphore::new(options.scans_count_max)),
             backups: Arc::new(Semaphore::new(options.backups_count_max)),
             connections: Arc::new(Semaphore::new(options.connections_count_max)),
+            streams: Arc::new(Semaphore::new(options.open_streams_count_max)),
+            receiving: Admission::new(options.receiving_bytes_max, usize::MAX),
+            unread: Unread::new(options.unread_bytes_max),
             node,
             reader,
             options,
@@ -128,6 +135,21 @@ impl Service {
     /// How many connections have a place.
     pub(crate) fn connections(&self) -> usize {
         self.options.connections_count_max.saturating_sub(self.connections.available_permits())
+    }
+
+    /// A place for a stream, to be dropped at its end.
+    pub(crate) fn take_stream(&self) -> Result<OwnedSemaphorePermit, Rejection> {
+        Arc::clone(&self.streams).try_acquire_owned().map_err(|_| Rejection::TooManyRequests)
+    }
+
+    /// Where requests have room that are only partly here.
+    pub(crate) const fn receiving(&self) -> &Admission {
+        &self.receiving
+    }
+
+    /// Where answers have room that are not taken yet.
+    pub(crate) const fn unread(&self) -> &Arc<Unread> {
+        &self.unread
     }
 
     /// When the carrying out of a method that begins now shall be over. A caller may ask for less
@@ -172,8 +194,8 @@ impl Service {
             Method::MemberRemove => Box::pin(self.member_remove(message, deadline)).await,
             Method::MemberUpdate => Box::pin(self.member_update(message, deadline)).await,
             Method::MemberPromote => Box::pin(self.member_promote(message, deadline)).await,
-            Method::HealthCheck => Self::health_check(message),
             Method::Explain => self.explain(message).await,
+            Method::HealthCheck => self.health_check(message),
             Method::LeaseGrant => self.lease_grant(message, deadline, access).await,
             Method::LeaseRevoke => self.lease_revoke(message, deadline, access).await,
             Method::LeaseTimeToLive => self.lease_time_to_live(message, deadline, access).await,
@@ -219,6 +241,11 @@ impl Service {
         self.stopping.send_replace(true);
     }
 
+    /// Whether everybody is asked who they are.
+    pub(crate) fn asks_for_users(&self) -> bool {
+        self.reader.auth().is_enabled()
+    }
+
     /// Tells when streams shall end.
     pub(crate) fn stopping(&self) -> watch_channel::Receiver<bool> {
         self.stopping.subscribe()
@@ -229,53 +256,22 @@ impl Service {
         self.node.status().leader.is_some()
     }
 
-    /// Whether a stream may begin here: a learner serves none but backups, and a client may want no
-    /// answer of a member that knows no leader.
+    /// Whether a stream may begin here: a learner serves none but backups and what it serves, and a
+    /// client may want no answer of a member that knows no leader.
     pub(crate) fn may_stream(
         &self,
         method: Method,
         requires_leader: bool,
     ) -> Result<(), Rejection> {
-        if self.is_learner() && method != Method::Snapshot {
+        let is_for_learners =
+            matches!(method, Method::Snapshot | Method::Reflection | Method::ReflectionAlpha);
+        if self.is_learner() && !is_for_learners {
             return Err(Rejection::Learner);
         }
         if requires_leader && !self.has_leader() {
             return Err(Rejection::NoLeader);
         }
         Ok(())
-    }
-
-    /// Whether this member serves: no alarm is raised but those that may be, it knows a leader, and,
-    /// unless stale reads are enough, can prove that a read from it is up to date.
-    pub(crate) async fn health(
-        &self,
-        serializable: bool,
-        may_be_raised: impl Fn(&str) -> bool,
-    ) -> Health {
-        if self.node.failure().now_or_never().is_some() {
-            return Health::Unhealthy { reason: "SERVER STOPPED".to_owned() };
-        }
-        if let Some(reason) = self.not_admitted() {
-            return Health::Unhealthy { reason };
-        }
-        let alarms = self.reader.alarms(AlarmKind::None);
-        let mut alarms = alarms.into_iter().map(cluster::alarm_name);
-        if let Some(alarm) = alarms.find(|alarm| !may_be_raised(alarm)) {
-            return Health::Unhealthy { reason: format!("ALARM {alarm}") };
-        }
-        if serializable {
-            return Health::Healthy;
-        }
-        if !self.has_leader() {
-            return Health::Unhealthy { reason: "RAFT NO LEADER".to_owned() };
-        }
-        let deadline = Instant::now() + self.options.request_timeout;
-        match self.confirm(deadline).await {
-            Ok(()) => Health::Healthy,
-            Err(rejection) => {
-                Health::Unhealthy { reason: format!("QGET ERROR:{}", rejection.status().1) }
-            }
-        }
     }
 
     /// The figures of this moment, for the metrics page.
@@ -291,11 +287,24 @@ impl Service {
             committed: status.commit_index.get(),
             applied: status.applied.get(),
             revision: self.reader.revision().get(),
+            compacted_revision: self.reader.compacted_revision().map_or(0, Revision::get),
+            keys: self.reader.key_count(),
             db_size_bytes: self.reader.size_bytes(),
             db_size_in_use_bytes: self.reader.size_in_use_bytes(),
             quota_bytes: self.options.quota_bytes,
+            disk: self.disk_room(),
             connections: self.connections(),
+            streams: self.options.open_streams_count_max - self.streams.available_permits(),
+            receiving_bytes: self.receiving.bytes(),
+            unread_bytes: self.unread.bytes(),
             wal_fsync: Some(Histogram::from(&metrics.fsync)),
+            backend_commit: self.reader.batch_times().map(Histogram::from),
+            peers: PeerFigures::all(&status, metrics),
+            scrub: ScrubFigures {
+                read_bytes: metrics.scrubbed_bytes.get(),
+                rounds: metrics.scrub_rounds.get(),
+                damaged_files: metrics.rotten_files.get(),
+            },
             watch: self.watches.figures(),
             leases: self.reader.lease_count(),
             process: ProcessFigures::now(),

@@ -1,5 +1,6 @@
-//! The quota: whoever would write to a store that is full is refused, and the member raises an alarm,
-//! which stands in the log and holds everywhere. Must not know what is written.
+//! Space: whoever would write to a store that has reached its quota, or through a member whose disk is
+//! nearly full, is refused, and the member raises an alarm, which stands in the log and holds
+//! everywhere. Must not know what is written.
 
 use super::{Service, time_left};
 use crate::errors::Rejection;
@@ -23,6 +24,10 @@ impl Service {
         request_bytes: usize,
         deadline: Instant,
     ) -> Result<(), Rejection> {
+        if self.disk_room().is_short {
+            // Its alarm is on the way: see `disk.rs`.
+            return Err(OpError::NoSpace.into());
+        }
         let quota_bytes = self.options.quota_bytes;
         if quota_bytes == u64::MAX {
             return Ok(());
@@ -42,26 +47,34 @@ impl Service {
         if raised.iter().any(|alarm| alarm.member_id == own) {
             return;
         }
-        let request = AlarmRequest {
-            action: AlarmAction::Activate.into(),
-            member_id: own,
-            alarm: AlarmKind::NoSpace.into(),
-        };
-        // Whoever fills the store need not be one who may raise alarms.
-        let own_account = CallerMessage::system();
-        let request = request.encode_to_vec();
-        let command = Command::wrap_for(CommandTag::Alarm, &request, Some(&own_account));
-        let fate = self.node.propose(command, time_left(deadline)).await;
+        let said = self.say_alarm(AlarmAction::Activate, AlarmKind::NoSpace, deadline).await;
         tracing::warn!(
             quota_bytes = self.options.quota_bytes,
             size_in_use_bytes = self.reader.size_in_use_bytes(),
             "the store has reached its quota: nothing can be stored before it is compacted and \
              `alarm disarm` is said"
         );
-        if let Err(rejection) = crate::errors::reply_of(fate) {
+        if let Err(rejection) = said {
             let (_, error) = rejection.status();
             // The next request tries again.
             tracing::warn!(%error, "the alarm was not raised");
         }
+    }
+
+    /// Raises or clears an alarm of this member's own.
+    pub(super) async fn say_alarm(
+        &self,
+        action: AlarmAction,
+        alarm: AlarmKind,
+        deadline: Instant,
+    ) -> Result<(), Rejection> {
+        let member_id = self.node.status().id.get();
+        let request = AlarmRequest { action: action.into(), member_id, alarm: alarm.into() };
+        // Whoever fills the store need not be one who may raise alarms.
+        let own_account = CallerMessage::system();
+        let request = request.encode_to_vec();
+        let command = Command::wrap_for(CommandTag::Alarm, &request, Some(&own_account));
+        let fate = self.node.propose(command, time_left(deadline)).await;
+        crate::errors::reply_of(fate).map(drop)
     }
 }

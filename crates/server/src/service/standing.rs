@@ -28,6 +28,16 @@ impl Service {
     }
 }
 
+impl Service {
+    /// What of the log and of the snapshots is damaged; `None` if nothing is known to be. This member
+    /// serves all the same, and to stop it for that would be the worst that could be done.
+    pub(crate) fn damage(&self) -> Option<String> {
+        let status = self.node.status();
+        let rotten: Vec<String> = status.rotten.iter().map(ToString::to_string).collect();
+        (!rotten.is_empty()).then(|| format!("DAMAGED: {}", rotten.join("; ")))
+    }
+}
+
 /// What the operator calls a member, or its id.
 pub(super) fn name_of(configuration: &Configuration, id: NodeId) -> String {
     let member = configuration.members.get(&id);

@@ -6,6 +6,7 @@ use super::{Origin, Service};
 use crate::auth::Tokens;
 use crate::caller::Caller;
 use crate::errors::Rejection;
+use crate::patience::until;
 use bytes::Bytes;
 use prost::Message;
 use quorate::Node;
@@ -231,13 +232,6 @@ impl WatchSession {
 
     fn origin(&self) -> Origin {
         Origin::of(&self.node)
-    }
-}
-
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -15,7 +15,8 @@ use std::sync::Arc;
 pub(super) struct WatchRights {
     reader: Reader,
     tokens: Arc<Tokens>,
-    token: Option<Box<str>>,
+    /// Who began the stream, if they are to be asked for each watch.
+    caller: Option<Caller>,
     /// Who began the last watch, once anybody had to be somebody.
     user: Option<Arc<str>>,
     /// The state that all watches of the stream were looked at with.
@@ -27,7 +28,7 @@ impl WatchRights {
         Self {
             reader: service.reader.clone(),
             tokens: Arc::clone(&service.tokens),
-            token: caller.token().map(Into::into),
+            caller: Some(caller.clone()),
             user: None,
             seen: service.reader.auth(),
         }
@@ -36,7 +37,7 @@ impl WatchRights {
     /// Of somebody whose name is known already.
     pub(super) fn of_user(reader: Reader, tokens: Arc<Tokens>, user: Option<Arc<str>>) -> Self {
         let seen = reader.auth();
-        Self { reader, tokens, token: None, user, seen }
+        Self { reader, tokens, caller: None, user, seen }
     }
 
     /// Whether a watch may begin, or what its client is told. The keys are taken as they were sent.
@@ -45,14 +46,19 @@ impl WatchRights {
         if !auth.is_enabled() {
             return Ok(());
         }
-        if let Some(token) = &self.token {
-            let user = self.tokens.user_of(token);
-            self.user = Some(user.ok_or_else(|| reason(AuthRejection::InvalidToken))?);
-        }
+        let access = match &self.caller {
+            Some(caller) => {
+                let access = self.tokens.access_of(caller, &auth);
+                let access = access.ok_or_else(|| reason(AuthRejection::InvalidToken))?;
+                self.user = name_in(&access);
+                access
+            }
+            None => self.access(&auth),
+        };
         // The empty key is none; the lowest that can be is a zero byte.
         let lowest = Bytes::from_static(&[0]);
         let key = if request.key.is_empty() { &lowest } else { &request.key };
-        may_read(&auth, &self.access(&auth), key, &request.range_end)
+        may_read(&auth, &access, key, &request.range_end)
     }
 
     /// Ends the watches that may be no longer, if anything has changed that matters.
@@ -84,6 +90,13 @@ impl WatchRights {
             Some(user) => Access::User { name: user.as_ref().into(), revision: auth.revision() },
             None => Access::Nobody,
         }
+    }
+}
+
+fn name_in(access: &Access) -> Option<Arc<str>> {
+    match access {
+        Access::User { name, .. } => Some(name.as_ref().into()),
+        Access::Nobody | Access::System => None,
     }
 }
 

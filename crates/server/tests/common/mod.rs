@@ -4,9 +4,11 @@
 
 use bytes::Bytes;
 use quorate::core::{Configuration, Member, MemberRole, NodeId};
-use quorate::{Node, Options};
+use quorate::{Node, NodeBuilder, Options};
 use quorate_kv::{BackgroundThread, MemoryEngine};
-use quorate_server::{Listener, MemberContext, Security, ServeError, ServerOptions, Serves, serve};
+use quorate_server::{
+    Listener, MeasuredEngine, MemberContext, Security, ServeError, ServerOptions, Serves, serve,
+};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,10 +45,22 @@ impl Server {
 
     /// One with so many listeners.
     pub async fn start_at(options: ServerOptions, doors: Vec<(Security, Serves)>) -> Self {
-        let server = Self::founded_by(founders(), options, doors).await;
-        let mut changes = server.node.status_changes();
+        let server = Self::founded_by(founders(), options, doors, |node| node).await;
+        server.led().await
+    }
+
+    /// One whose node has further settings.
+    pub async fn start_node(settings: impl FnOnce(NodeBuilder) -> NodeBuilder) -> Self {
+        let doors = vec![(Security::Plain, Serves::Everything)];
+        let options = ServerOptions::default();
+        let server = Self::founded_by(founders(), options, doors, settings).await;
+        server.led().await
+    }
+
+    async fn led(self) -> Self {
+        let mut changes = self.node.status_changes();
         changes.wait_for(|status| status.leader.is_some()).await.unwrap();
-        server
+        self
     }
 
     /// One that waits for a second founder for ever, and serves meanwhile.
@@ -56,16 +70,17 @@ impl Server {
             Member { context: Bytes::new(), ..founders.members.values().next().unwrap().clone() };
         founders.members.insert(NodeId::new(MEMBER_ID + 1), other);
         let doors = vec![(Security::Plain, Serves::Everything)];
-        Self::founded_by(founders, ServerOptions::default(), doors).await
+        Self::founded_by(founders, ServerOptions::default(), doors, |node| node).await
     }
 
     async fn founded_by(
         founders: Configuration,
         options: ServerOptions,
         doors: Vec<(Security, Serves)>,
+        settings: impl FnOnce(NodeBuilder) -> NodeBuilder,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let engine = Arc::new(MemoryEngine::new());
+        let engine = Arc::new(MeasuredEngine::new(MemoryEngine::new()));
         let (machine, reader) =
             quorate_kv::open(engine, Arc::new(BackgroundThread::start().unwrap())).unwrap();
         let protocol = Options {
@@ -76,10 +91,8 @@ impl Server {
         let node = Node::builder(MEMBER_ID, dir.path())
             .cluster_id(CLUSTER_ID)
             .members(founders)
-            .options(protocol)
-            .start(machine)
-            .await
-            .unwrap();
+            .options(protocol);
+        let node = settings(node).start(machine).await.unwrap();
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for (security, serves) in doors {
             let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -208,6 +221,24 @@ pub async fn raw_call(
     headers: &[(&'static str, &str)],
     body: Bytes,
 ) -> RawAnswer {
+    raw_open(client, path, headers, body).await.finish().await
+}
+
+/// An answer that began, and of which nothing was taken yet: the server may send as much as HTTP/2
+/// gives every client, 64 KiB, and no more.
+pub struct RawStream {
+    head: http::HeaderMap,
+    body: h2::RecvStream,
+    taken: Vec<u8>,
+}
+
+/// [`raw_call`] up to the beginning of its answer.
+pub async fn raw_open(
+    client: &mut h2::client::SendRequest<Bytes>,
+    path: &str,
+    headers: &[(&'static str, &str)],
+    body: Bytes,
+) -> RawStream {
     let mut request = http::Request::post(format!("http://test{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers");
@@ -216,14 +247,65 @@ pub async fn raw_call(
     }
     let (answer, mut stream) = client.send_request(request.body(()).unwrap(), false).unwrap();
     stream.send_data(body, true).unwrap();
-    let (head, mut body) = answer.await.unwrap().into_parts();
-    let mut collected = Vec::new();
-    while let Some(piece) = body.data().await {
-        collected.extend_from_slice(&piece.unwrap());
+    let (head, body) = answer.await.unwrap().into_parts();
+    RawStream { head: head.headers, body, taken: Vec::new() }
+}
+
+impl RawStream {
+    /// Waits until some of it is there.
+    pub async fn begun(mut self) -> Self {
+        let piece = self.body.data().await.expect("an answer begins").unwrap();
+        self.taken.extend_from_slice(&piece);
+        self
     }
-    let trailers = body.trailers().await.unwrap().unwrap_or(head.headers);
-    let text = |name| trailers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
-    RawAnswer { body: collected, code: text("grpc-status"), message: text("grpc-message") }
+
+    /// Takes all of it.
+    pub async fn finish(mut self) -> RawAnswer {
+        let _ = self.body.flow_control().release_capacity(self.taken.len());
+        while let Some(piece) = self.body.data().await {
+            let piece = piece.unwrap();
+            self.taken.extend_from_slice(&piece);
+            self.body.flow_control().release_capacity(piece.len()).unwrap();
+        }
+        self.end().await
+    }
+
+    /// Takes what the server may send without being asked for more, until it ends the answer.
+    pub async fn wait_for_the_end(mut self) -> RawAnswer {
+        while let Some(piece) = self.body.data().await {
+            self.taken.extend_from_slice(&piece.unwrap());
+        }
+        self.end().await
+    }
+
+    /// Takes nothing; whether the server breaks the answer off.
+    pub async fn breaks_off(mut self) -> bool {
+        loop {
+            match self.body.data().await {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return error.is_reset(),
+                None => return false,
+            }
+        }
+    }
+
+    async fn end(mut self) -> RawAnswer {
+        let trailers = self.body.trailers().await.unwrap().unwrap_or(self.head);
+        let text = |name| trailers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+        RawAnswer { body: self.taken, code: text("grpc-status"), message: text("grpc-message") }
+    }
+}
+
+/// The messages in an answer that is whole.
+pub fn messages<M: prost::Message + Default>(mut body: &[u8]) -> Vec<M> {
+    let mut all = Vec::new();
+    while let Some((head, rest)) = body.split_first_chunk::<5>() {
+        let size = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+        all.push(M::decode(&rest[..size]).unwrap());
+        body = &rest[size..];
+    }
+    assert!(body.is_empty(), "nothing is left over");
+    all
 }
 
 /// A message as gRPC frames it.

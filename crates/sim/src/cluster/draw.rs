@@ -59,6 +59,11 @@ pub(super) fn draw_wipes(rng: &mut Rng) -> Option<Duration> {
     }
 }
 
+/// In half of the worlds whose disks fill up nodes look how full they are.
+pub(super) fn draw_reserve(rng: &mut Rng) -> u64 {
+    rng.pick(&[0, 0, 1 << 10, 4 << 10]).copied().unwrap_or(0)
+}
+
 /// Short and long timeouts: what is rare at one speed is common at another.
 pub(super) fn draw_timeouts(raft: &mut Options, rng: &mut Rng) {
     raft.heartbeat_interval = rng.duration(millis(20), millis(100));

@@ -30,6 +30,8 @@ pub(super) enum Happening {
     CrashAtWork { node: NodeId, life: u64 },
     /// A log that may have been idle for a while.
     Mark { node: NodeId, life: u64 },
+    /// A node looks how full its disk is.
+    LookForRoom { node: NodeId, life: u64 },
     /// A full disk has room again.
     EndFull { node: NodeId },
     /// A node that was stopped goes on.
@@ -118,6 +120,7 @@ impl Happening {
             Self::CrashAtWork { node, life } => (18, node.get(), *life),
             Self::EndFull { node } => (17, node.get(), 0),
             Self::EndOmission { links } => (15, 0, count(links)),
+            Self::LookForRoom { node, life } => (21, node.get(), *life),
             Self::Look { watcher } => (20, 0, u64::try_from(*watcher).unwrap_or(0)),
         }
     }

@@ -152,6 +152,10 @@ impl<A: Application> Cluster<A> {
         self.wait_for("no common leader and log", Self::is_converged)?;
         self.wait_for("a machine with a new disk is not taken back", Self::wiped_are_back)?;
         self.wait_for("the disk of a member is not recorded", Self::disks_are_known)?;
+        if self.options.disk_reserve_bytes > 0 {
+            let what = "a disk that has room is held to be full, or its reserve is not made again";
+            self.wait_for(what, Self::has_room_again)?;
+        }
         self.wait_for("no common leader and log", Self::is_converged)?;
         self.scan()?;
         self.wait_for("not everything applied everywhere", Self::is_converged)?;

@@ -57,6 +57,8 @@ pub(super) struct UnderWay {
     pub(super) persist_count: usize,
     /// Whether a node seldom does this.
     pub(super) is_rare: bool,
+    /// There was no room for what was to be written: it is tried again when this is over.
+    pub(super) is_full: bool,
 }
 
 impl<W> Lane<W> {

@@ -123,12 +123,13 @@ impl<A: Application> Cluster<A> {
         let applied = reading.opened.applier.applied().index;
         self.safety.started(id, found, applied)?;
         self.invariants.observe_restore(id, applied);
-        let running = node::begin(*reading, now);
+        let running = node::begin(*reading, node.disk.clone(), &self.options, now);
         let look = look_at(id, &running.driver);
         let text = format!("starts with log to {}, term {}", look.last_log, look.term);
         node.state = State::Up(Box::new(running));
         self.trace.headline(now, Some(id), text);
         self.trace.counts.restarts += u64::from(life > 1);
+        self.begin_to_look_for_room(id);
         self.plan_turn(id, now);
         Ok(())
     }

@@ -15,6 +15,7 @@ mod life;
 mod looks;
 mod membership;
 mod node;
+mod room;
 mod rpcs;
 mod sabotage;
 mod states;
@@ -40,7 +41,8 @@ use crate::trace::Trace;
 use bytes::BytesMut;
 use clients::Clients;
 use draw::{
-    draw_changes, draw_limits, draw_members, draw_snapshots, draw_timeouts, draw_wipes, millis,
+    draw_changes, draw_limits, draw_members, draw_reserve, draw_snapshots, draw_timeouts,
+    draw_wipes, millis,
 };
 use happening::Happening;
 use membership::Wishes;
@@ -80,6 +82,8 @@ pub struct ClusterOptions {
     pub driver: DriverOptions,
     /// Settings of the logs.
     pub wal: WalOptions,
+    /// How much of its disk each node holds in reserve; nobody looks how full disks are, if 0.
+    pub disk_reserve_bytes: u64,
     /// How long a log is idle before it notes how far it is durable; never, if absent.
     pub idle_before_mark: Option<Duration>,
     /// Whether, in the end, first a random majority has to serve alone, while everybody else is
@@ -124,7 +128,9 @@ impl ClusterOptions {
                 segment_size_bytes: 32 << 10,
                 first_segment_size_bytes: 8 << 10,
                 tail_bytes_max: 16 << 10,
+                kept_free_bytes: 0,
             },
+            disk_reserve_bytes: 0,
             idle_before_mark: None,
             heals_core_first: false,
             faults: Faults::none(),
@@ -169,6 +175,9 @@ impl ClusterOptions {
         options.raft.log_cache_bytes_max = rng.index(32 << 10) + 1;
         options.raft.load_bytes_max = rng.index(4 << 10) + 1;
         options.raft.snapshot_chunk_bytes_max = rng.index(2 << 10) + 64;
+        if options.faults.disk.full.is_some() {
+            options.disk_reserve_bytes = draw_reserve(&mut Rng::new(seed).fork("reserve"));
+        }
         draw_snapshots(&mut options, &mut Rng::new(seed).fork("snapshots"));
         options.faults.changes_every = draw_changes(&mut Rng::new(seed).fork("changes"));
         options.at(Pace::draw(&mut rng.fork("pace")))
@@ -345,6 +354,7 @@ impl<A: Application> Cluster<A> {
                 Ok(())
             }
             Happening::Mark { node, life } => self.mark_if_idle(node, life),
+            Happening::LookForRoom { node, life } => self.look_for_room(node, life),
             Happening::EndFull { node } => {
                 self.set_capacity(node, None);
                 Ok(())

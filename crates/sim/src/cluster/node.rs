@@ -3,18 +3,19 @@
 
 use super::ClusterOptions;
 use super::clock::Clock;
-use super::lanes::Lane;
+use super::lanes::{Lane, UnderWay};
 use super::wipes::Wiped;
 use crate::disk::SimDisk;
 use crate::faults::Clocks;
 use crate::judge::{Asked, Found};
 use crate::rng::Rng;
 use quorate::parts::{
-    FilesWorker, LogWorker, MachineWorker, OpenRequest, Opened, SharedStore, SnapshotJob,
+    FilesWorker, LogWorker, MachineWorker, OpenRequest, Opened, RoomKeeper, SharedStore,
+    SnapshotJob,
 };
 use quorate::{Applier, Driver, Input, StartError, StateMachine, Ticket};
 use quorate_core::{Configuration, NodeId, Options, Role, Term, Time};
-use quorate_wal::Wal;
+use quorate_wal::{Wal, WalOptions};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
@@ -88,6 +89,8 @@ pub(super) struct Running {
     pub(super) files: Lane<FilesWorker>,
     pub(super) machine: Lane<MachineWorker>,
     pub(super) writer: Lane<VecDeque<SnapshotJob>>,
+    /// Looks after the room on the disk.
+    pub(super) keeper: RoomKeeper,
     /// Callers who wait, and what for.
     pub(super) callers: BTreeMap<Ticket, Caller>,
     /// The role and term last noted in the story.
@@ -187,15 +190,17 @@ pub(super) fn read(
     founders: Arc<Configuration>,
     machine: Box<dyn StateMachine>,
 ) -> Result<Opened, StartError> {
+    let disk = Arc::new(disk);
+    let kept_free_bytes = keeper(disk.clone(), options).kept_free_bytes();
     let request = OpenRequest {
-        disk: Arc::new(disk),
+        disk,
         id: node.id,
         dir: DATA_DIR.into(),
         cluster_id: CLUSTER_ID,
         founders,
         options: raft_options(options),
         driver_options: options.driver.clone(),
-        wal_options: options.wal,
+        wal_options: WalOptions { kept_free_bytes, ..options.wal },
         seed: node.rng.word(),
         storage_id: node.storage_id,
         incarnation: node.life,
@@ -212,6 +217,11 @@ fn raft_options(options: &ClusterOptions) -> Options {
     raft
 }
 
+/// Who looks after the room on a node's disk.
+fn keeper(disk: Arc<SimDisk>, options: &ClusterOptions) -> RoomKeeper {
+    RoomKeeper::new(disk, DATA_DIR.into(), options.disk_reserve_bytes)
+}
+
 /// What recovery found, for the judges.
 pub(super) fn found(opened: &Opened) -> Found {
     let raft = opened.driver.raft();
@@ -226,9 +236,16 @@ pub(super) fn found(opened: &Opened) -> Found {
 }
 
 /// The node that it has read.
-pub(super) fn begin(reading: Reading, now: Time) -> Running {
+pub(super) fn begin(
+    reading: Reading,
+    disk: SimDisk,
+    options: &ClusterOptions,
+    now: Time,
+) -> Running {
     let Reading { opened, digest, .. } = reading;
-    let Opened { wal, store, applier, latest, driver } = opened;
+    let Opened { wal, mut store, applier, latest, driver, scrubber } = opened;
+    let keeper = keeper(Arc::new(disk), options);
+    store.keep_free(keeper.kept_free_bytes());
     let noted = (driver.raft().role(), driver.raft().current_term());
     let store = SharedStore::new(store);
     Running {
@@ -239,9 +256,10 @@ pub(super) fn begin(reading: Reading, now: Time) -> Running {
         turn_at: None,
         alarms: Vec::new(),
         log: Lane::new(LogWorker::new(wal)),
-        files: Lane::new(FilesWorker::new(store.clone())),
+        files: Lane::new(FilesWorker::new(store.clone()).with_scrubber(scrubber)),
         writer: Lane::new(VecDeque::new()),
         machine: Lane::new(MachineWorker::new(applier, store, latest)),
+        keeper,
         callers: BTreeMap::new(),
         noted,
         turn_count: 0,
@@ -255,6 +273,14 @@ pub(super) fn begin(reading: Reading, now: Time) -> Running {
 }
 
 impl Running {
+    /// Whether one of its threads waits for room.
+    pub(super) fn waits_for_room(&self) -> bool {
+        let is_full = |work: &Option<UnderWay>| work.as_ref().is_some_and(|work| work.is_full);
+        [&self.log.under_way, &self.files.under_way, &self.writer.under_way]
+            .into_iter()
+            .any(is_full)
+    }
+
     pub(super) const fn applier(&self) -> &Applier {
         self.machine.worker.applier()
     }

@@ -225,6 +225,7 @@ impl<A: Application> Cluster<A> {
             | Output::RestoreSnapshot { .. }
             | Output::Checkpoint { .. }
             | Output::TakeSnapshot { .. }
+            | Output::Scrub { .. }
             | Output::ReadSnapshotChunk { .. }
             | Output::WriteSnapshotChunk { .. } => {}
         }
@@ -347,6 +348,7 @@ const fn write(output: &Output) -> Option<&Persist> {
         | Output::MembershipAnswer { .. }
         | Output::Checkpoint { .. }
         | Output::TakeSnapshot { .. }
+        | Output::Scrub { .. }
         | Output::ReadSnapshotChunk { .. }
         | Output::WriteSnapshotChunk { .. }
         | Output::ReleasePrefix { .. } => None,
@@ -372,6 +374,7 @@ const fn raft_message(input: &Input) -> Option<(NodeId, &Message)> {
         | Input::SnapshotGone { .. }
         | Input::SnapshotWritten { .. }
         | Input::SnapshotRestored { .. }
+        | Input::Scrubbed { .. }
         | Input::TransferLeadership { .. }
         | Input::ChangeMembership { .. }
         | Input::DiskFailed => None,
@@ -445,6 +448,7 @@ const fn order_of(output: &Output) -> usize {
         | Output::MembershipAnswer { .. }
         | Output::Checkpoint { .. }
         | Output::TakeSnapshot { .. }
+        | Output::Scrub { .. }
         | Output::ReadSnapshotChunk { .. }
         | Output::WriteSnapshotChunk { .. }
         | Output::ReleasePrefix { .. } => 2,

@@ -14,9 +14,14 @@ use crate::judge::Breach;
 use crate::trace::{Note, What};
 use quorate::parts::{FileDone, FileJob, LogDone, MachineDone, MachineJob, SnapshotJob};
 use quorate::{Input, NodeFailure};
-use quorate_core::NodeId;
+use quorate_core::{NodeId, Time};
 use std::io::{self, Write};
 use std::time::Duration;
+
+/// A write that finds no room is tried again after so long, as in the runtime...
+const PAUSE_WITHOUT_ROOM: Duration = Duration::from_millis(100);
+/// ...and a snapshot is begun anew.
+const PAUSE_OF_WRITER: Duration = Duration::from_secs(5);
 
 impl<A: Application> Cluster<A> {
     /// Every thread of a node that is free takes up what waits for it.
@@ -93,6 +98,7 @@ impl<A: Application> Cluster<A> {
             }
             LaneName::Log | LaneName::Files | LaneName::Writer => self.disk_time(work.sync_count),
         };
+        let at = if under_way.is_full { self.waits_for_room(id, lane, at) } else { at };
         under_way.due = at;
         let is_rare = under_way.is_rare || (syncs && lane == LaneName::Machine);
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
@@ -107,10 +113,22 @@ impl<A: Application> Cluster<A> {
         Ok(())
     }
 
+    /// A thread has found no room for what it was to write; returns when it tries again.
+    fn waits_for_room(&mut self, id: NodeId, lane: LaneName, at: Time) -> Time {
+        self.trace.counts.waits_for_room += 1;
+        let text = format!("waits for room on its disk ({lane:?})");
+        self.trace.headline(self.now, Some(id), text);
+        at.after(if lane == LaneName::Writer { PAUSE_OF_WRITER } else { PAUSE_WITHOUT_ROOM })
+    }
+
     /// A node whose disk fails stops, as its runtime would, after it has said its last words, and is
     /// started again by somebody. A node that fails for any other reason is broken.
     fn node_failed(&mut self, id: NodeId, failure: &NodeFailure) -> Result<(), Breach> {
         let reason = failure.to_string();
+        if failure.is_full() {
+            // Room comes back: that is no end.
+            return Err(Breach::NodeFailed { node: id, reason });
+        }
         if !self.is_simulated_failure(id) && !self.is_damaged(id) {
             return Err(Breach::NodeFailed { node: id, reason });
         }
@@ -149,6 +167,9 @@ impl<A: Application> Cluster<A> {
         // What is due later was begun after what this is about, which was let go early.
         let Some(done) = under_way.take_if(|work| work.due <= now) else { return Ok(()) };
         running.asked.drain(..done.persist_count.min(running.asked.len()));
+        if done.is_full {
+            running.try_again(lane);
+        }
         if let Some(task) = done.task {
             disk.finish(task);
         }
@@ -267,6 +288,7 @@ impl<A: Application> Cluster<A> {
             | Input::SnapshotGone { .. }
             | Input::SnapshotWritten { .. }
             | Input::SnapshotRestored { .. }
+            | Input::Scrubbed { .. }
             | Input::TransferLeadership { .. }
             | Input::ChangeMembership { .. }
             | Input::DiskFailed => return,
@@ -282,6 +304,16 @@ impl Running {
             LaneName::Files => &mut self.files.under_way,
             LaneName::Writer => &mut self.writer.under_way,
             LaneName::Machine => &mut self.machine.under_way,
+        }
+    }
+
+    /// What has found no room is tried again.
+    fn try_again(&mut self, lane: LaneName) {
+        match lane {
+            LaneName::Log => self.log.worker.try_again(),
+            LaneName::Files => self.files.worker.try_again(),
+            // It comes with what it has for the others.
+            LaneName::Writer | LaneName::Machine => {}
         }
     }
 
@@ -307,24 +339,30 @@ fn log_work(running: &mut Running) -> Result<Option<UnderWay>, NodeFailure> {
             Ok(None)
         };
     };
-    let LogDone { input, file_job, persist_count, .. } = done;
+    let LogDone { input, file_job, persist_count, is_full, .. } = done;
     let is_release = matches!(file_job, Some(FileJob::RemoveOlder(_)));
     let is_rare_write = persist_count > 0 && std::mem::take(&mut running.is_rare_write);
     let (inputs, is_rare) = (input.into_iter().collect(), is_release || is_rare_write);
-    Ok(Some(UnderWay { file_job, inputs, persist_count, is_rare, ..UnderWay::default() }))
+    Ok(Some(UnderWay { file_job, inputs, persist_count, is_rare, is_full, ..UnderWay::default() }))
 }
 
 fn file_work(running: &mut Running) -> Result<Option<UnderWay>, NodeFailure> {
     let is_rare = match running.files.worker.next() {
         Some(FileJob::RemoveOlder(_)) => true,
         Some(FileJob::Write { done, .. }) => *done,
-        Some(FileJob::Read { .. } | FileJob::Prepare(_)) | None => false,
+        Some(
+            FileJob::Read { .. }
+            | FileJob::Prepare(_)
+            | FileJob::LookForRoom
+            | FileJob::Scrub { .. },
+        )
+        | None => false,
     };
-    let Some(FileDone { machine_job, input }) = running.files.worker.work()? else {
+    let Some(FileDone { machine_job, input, is_full, .. }) = running.files.worker.work()? else {
         return Ok(None);
     };
     let inputs = input.into_iter().collect();
-    Ok(Some(UnderWay { machine_job, inputs, is_rare, ..UnderWay::default() }))
+    Ok(Some(UnderWay { machine_job, inputs, is_rare, is_full, ..UnderWay::default() }))
 }
 
 fn machine_work(running: &mut Running) -> Result<Option<UnderWay>, NodeFailure> {
@@ -338,8 +376,14 @@ fn write_snapshot(mut job: SnapshotJob, leaves_out: bool) -> Result<UnderWay, No
     if leaves_out {
         job.view = Box::new(WithoutSessions(job.view));
     }
-    let machine_job = Some(MachineJob::SnapshotTaken(job.run()?));
-    Ok(UnderWay { machine_job, is_rare: true, ..UnderWay::default() })
+    let covers = job.covers();
+    let (job, is_full) = match job.run() {
+        Ok(meta) => (MachineJob::SnapshotTaken(meta), false),
+        Err(failure) if failure.is_full() => (MachineJob::SnapshotUnwritten(covers), true),
+        Err(failure) => return Err(failure),
+    };
+    let machine_job = Some(job);
+    Ok(UnderWay { machine_job, is_rare: true, is_full, ..UnderWay::default() })
 }
 
 /// Counts and hashes what is written to it.

@@ -3,7 +3,7 @@
 
 use super::SimDisk;
 use super::image::{Change, Inode, is_top};
-use quorate_wal::{Disk, DiskFile};
+use quorate_wal::{Disk, DiskFile, DiskSpace};
 use std::any::Any;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -94,6 +94,10 @@ impl Disk for SimDisk {
         state.sync_folder(dir)
     }
 
+    fn space(&self, _: &Path) -> io::Result<DiskSpace> {
+        Ok(self.alive()?.space())
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
         if !self.alive()?.locks.insert(path.to_path_buf()) {
             return Err(refused(ErrorKind::WouldBlock, path));
@@ -139,6 +143,11 @@ impl DiskFile for SimFile {
     fn set_size(&self, size_bytes: u64) -> io::Result<()> {
         let size = usize::try_from(size_bytes).map_err(io::Error::other)?;
         self.disk.alive()?.resize(self.inode, size)
+    }
+
+    fn reserve(&self, offset: u64, size_bytes: u64) -> io::Result<bool> {
+        let end = usize::try_from(offset + size_bytes).map_err(io::Error::other)?;
+        self.disk.alive()?.reserve(self.inode, end).map(|()| true)
     }
 
     fn sync(&self) -> io::Result<()> {

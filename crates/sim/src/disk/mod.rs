@@ -13,6 +13,7 @@ use crate::rng::{Chance, Rng};
 use damage::Past;
 use image::{Change, Image, Inode};
 use journal::Journal;
+use quorate_wal::DiskSpace;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -79,6 +80,8 @@ struct State {
     visible: Image,
     journal: Journal,
     open: BTreeMap<Inode, u32>,
+    /// Up to where files have room, whatever else fills the disk.
+    reserved: BTreeMap<Inode, usize>,
     locks: BTreeSet<PathBuf>,
     inode_count: u64,
     task_count: u64,
@@ -130,6 +133,7 @@ impl SimDisk {
             visible: Image::default(),
             journal: Journal::default(),
             open: BTreeMap::new(),
+            reserved: BTreeMap::new(),
             locks: BTreeSet::new(),
             inode_count: 0,
             task_count: 0,
@@ -233,7 +237,7 @@ impl SimDisk {
         std::mem::take(&mut self.state().has_failed)
     }
 
-    /// How many bytes the visible files hold together.
+    /// How many bytes the visible files take together, with what is reserved for them.
     #[must_use]
     pub fn used_bytes(&self) -> usize {
         self.state().used_bytes()
@@ -256,8 +260,13 @@ impl SimDisk {
 
 impl State {
     fn used_bytes(&self) -> usize {
-        let contents = &self.visible.contents;
-        self.visible.names.values().filter_map(|inode| contents.get(inode)).map(Vec::len).sum()
+        self.visible.names.values().map(|inode| self.room_of(*inode)).sum()
+    }
+
+    /// How far a file can be written whatever else fills the disk.
+    fn room_of(&self, inode: Inode) -> usize {
+        let len = self.visible.contents.get(&inode).map_or(0, Vec::len);
+        len.max(self.reserved.get(&inode).copied().unwrap_or(0))
     }
 
     /// Writes, unless the disk is full or fails; then any part of it may have been written.
@@ -285,7 +294,7 @@ impl State {
     /// Whether a file may grow to this size.
     fn has_room(&self, inode: Inode, size: usize) -> bool {
         let Some(capacity) = self.capacity_bytes else { return true };
-        let held = self.visible.contents.get(&inode).map_or(0, Vec::len);
+        let held = self.room_of(inode);
         size <= held || self.used_bytes() + (size - held) <= capacity
     }
 
@@ -379,7 +388,27 @@ impl State {
     /// Makes a file shorter or longer, unless the disk is full or fails; then nothing has happened.
     fn resize(&mut self, inode: Inode, size: usize) -> io::Result<()> {
         self.make_room(inode, size)?;
-        self.change_or_fail(Change::Size { inode, size })
+        self.change_or_fail(Change::Size { inode, size })?;
+        if let Some(reserved) = self.reserved.get_mut(&inode) {
+            *reserved = size.min(*reserved);
+        }
+        Ok(())
+    }
+
+    /// Takes room for a file up to this size, unless the disk is full.
+    fn reserve(&mut self, inode: Inode, size: usize) -> io::Result<()> {
+        self.make_room(inode, size)?;
+        let reserved = self.reserved.entry(inode).or_default();
+        *reserved = size.max(*reserved);
+        Ok(())
+    }
+
+    fn space(&self) -> DiskSpace {
+        let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        self.capacity_bytes.map_or(DiskSpace::ENDLESS, |capacity| DiskSpace {
+            free_bytes: bytes(capacity.saturating_sub(self.used_bytes())),
+            size_bytes: bytes(capacity),
+        })
     }
 
     /// Makes a change that happens whole, unless the disk fails; then nothing has happened.
@@ -430,6 +459,7 @@ impl State {
             self.journal.last_syncs.remove(&inode);
             self.unreadable.retain(|(file, _)| *file != inode);
             self.spoiled.remove(&inode);
+            self.reserved.remove(&inode);
         }
     }
 }

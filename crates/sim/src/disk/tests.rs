@@ -428,3 +428,21 @@ fn reads_and_writes_fail_as_often_as_they_are_told_to() {
     let DiskFailures { reads: counted, .. } = disk.take_failures();
     assert_eq!(counted, u64::try_from(reads).unwrap());
 }
+
+#[test]
+fn what_is_reserved_is_there_whatever_else_fills_the_disk() {
+    let disk = disk();
+    let file = disk.create(Path::new("/data/a")).unwrap();
+    let other = disk.create(Path::new("/data/b")).unwrap();
+    disk.set_capacity(Some(1_000));
+    assert!(file.reserve(0, 600).unwrap());
+    assert_eq!((file.size_bytes().unwrap(), disk.used_bytes()), (0, 600));
+    let free_bytes = disk.space(Path::new("/data")).unwrap().free_bytes;
+    other.write_at(&vec![1; usize::try_from(free_bytes).unwrap()], 0).unwrap();
+    assert!(other.reserve(400, 1).is_err() && file.reserve(600, 1).is_err());
+    file.write_at(&[2; 600], 0).unwrap();
+    assert!(file.write_at(&[2; 1], 600).is_err());
+    let ((), task, _) = disk.run(|| disk.remove(Path::new("/data/a")).unwrap());
+    disk.finish(task);
+    assert!(other.write_at(&[1; 600], 400).is_ok(), "a file that is gone holds nothing");
+}

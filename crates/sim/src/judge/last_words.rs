@@ -38,6 +38,7 @@ pub(crate) fn check_last_words(
             | Output::Barrier { .. }
             | Output::Checkpoint { .. }
             | Output::TakeSnapshot { .. }
+            | Output::Scrub { .. }
             | Output::ReadSnapshotChunk { .. }
             | Output::WriteSnapshotChunk { .. }
             | Output::RestoreSnapshot { .. }

@@ -3,7 +3,7 @@
 //! raises one.
 
 use super::codec::value_bytes;
-use super::forbidden::{CLEAR, CORRUPT, LIST, NO_KIND, NO_SPACE, RAISE};
+use super::forbidden::{CLEAR, CORRUPT, DISK_FULL, LIST, NO_KIND, NO_SPACE, RAISE};
 use crate::application::{OpId, Request};
 use crate::rng::{Chance, Rng};
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use quorate_kv::api::{
 };
 use quorate_kv::lease::api::{LeaseGrantRequest, LeaseRevokeRequest};
 use quorate_kv::{AlarmRequest, Command, CommandKind};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A kind of alarm, and something to do with one, that nobody knows.
 const UNKNOWN: i32 = 7;
@@ -27,6 +27,8 @@ pub(super) struct Alarms {
     /// The chance of a request that raises one.
     chance: Option<Chance>,
     open: BTreeSet<OpId>,
+    /// What members' servers say of their disks, until it is answered.
+    about_disks: BTreeMap<NodeId, OpId>,
 }
 
 impl Alarms {
@@ -64,8 +66,25 @@ impl Alarms {
         self.send(op, CommandKind::Alarm(clear(raised)))
     }
 
+    /// What a member says of its disk, unless it is saying something already.
+    pub(super) fn about_disk(
+        &mut self,
+        node: NodeId,
+        is_short: bool,
+        next_op: &mut dyn FnMut() -> OpId,
+    ) -> Option<(OpId, Request)> {
+        if self.about_disks.contains_key(&node) {
+            return None;
+        }
+        let (op, action) = (next_op(), if is_short { RAISE } else { CLEAR });
+        self.about_disks.insert(node, op);
+        let request = AlarmRequest { action, member_id: node.get(), alarm: DISK_FULL };
+        Some((op, self.send(op, CommandKind::Alarm(request))))
+    }
+
     /// Whether this was an answer to one of ours.
     pub(super) fn answered(&mut self, op: OpId) -> bool {
+        self.about_disks.retain(|_, said| *said != op);
         self.open.remove(&op)
     }
 

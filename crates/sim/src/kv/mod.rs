@@ -190,7 +190,7 @@ impl KvApplication {
     fn about_alarms(&mut self, op: OpId, rng: &mut Rng) -> Option<Request> {
         let nodes: Vec<NodeId> = self.storages.keys().copied().collect();
         let reference = self.reference.lock().unwrap_or_else(PoisonError::into_inner);
-        self.alarms.request(op, reference.forbidden.raised(), &nodes, rng)
+        self.alarms.request(op, &reference.forbidden.raised(), &nodes, rng)
     }
 
     /// An alarm forbade it: that is as if nobody had asked.
@@ -314,6 +314,20 @@ impl Application for KvApplication {
         self.issue(op, moment, key, what, rng.coin())
     }
 
+    fn disk_room(
+        &mut self,
+        node: NodeId,
+        is_short: bool,
+        next_op: &mut dyn FnMut() -> OpId,
+    ) -> Option<(OpId, Request)> {
+        let is_raised = self.has_disk_alarm(node);
+        (is_raised != is_short).then(|| self.alarms.about_disk(node, is_short, next_op)).flatten()
+    }
+
+    fn has_disk_alarm(&self, node: NodeId) -> bool {
+        self.reference().forbidden.has_full_disk(node.get())
+    }
+
     fn settled(&mut self, node: NodeId) {
         if let Some(storage) = self.storages.get(&node) {
             storage.settle();
@@ -402,7 +416,7 @@ impl Application for KvApplication {
     }
 
     fn scan(&mut self, next_op: &mut dyn FnMut() -> (OpId, u64)) -> Vec<(OpId, Request)> {
-        let raised = self.reference().forbidden.raised().clone();
+        let raised = self.reference().forbidden.raised();
         let clear = |raised| (next_op().0, raised);
         let clear: Vec<_> = raised.into_iter().map(clear).collect();
         let clear = clear.into_iter().map(|(op, raised)| (op, self.alarms.clear(op, raised)));

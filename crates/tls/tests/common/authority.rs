@@ -43,10 +43,23 @@ impl Authority {
     /// A certificate with that common name, valid for these hosts and addresses. Its files are
     /// called after the name, and are written over.
     pub fn issue(&self, name: &str, serial: u64, hosts: &[&str]) -> Pair {
+        self.sign(name, serial, hosts, false)
+    }
+
+    /// The same, but it was valid in 1975 only.
+    pub fn issue_lapsed(&self, name: &str, serial: u64, hosts: &[&str]) -> Pair {
+        self.sign(name, serial, hosts, true)
+    }
+
+    fn sign(&self, name: &str, serial: u64, hosts: &[&str], is_lapsed: bool) -> Pair {
         let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
         let mut params = CertificateParams::new(hosts).unwrap();
         params.distinguished_name = common_name(name);
         params.serial_number = Some(serial.into());
+        if is_lapsed {
+            params.not_before = date_time_ymd(1975, 1, 1);
+            params.not_after = date_time_ymd(1976, 1, 1);
+        }
         let pair = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&pair, &self.issuer).unwrap();
         let cert = self.folder.join(format!("{name}.pem"));

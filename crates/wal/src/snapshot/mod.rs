@@ -28,6 +28,8 @@ pub struct SnapshotStore {
     dir: PathBuf,
     writer_count: u64,
     receiving: Option<Receiving>,
+    /// So much of the disk is left free, in bytes.
+    kept_free_bytes: u64,
     /// Snapshots that were read to their end mark by this process.
     verified: BTreeSet<LogId>,
     /// Snapshots whose first piece was sent to somebody by this process.
@@ -68,7 +70,33 @@ impl SnapshotStore {
         // a file that is seen and not yet durable; the log must not be released on its word.
         disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
         let (verified, sent) = (BTreeSet::new(), BTreeSet::new());
-        Ok(Self { disk, dir: dir.to_owned(), writer_count: 0, receiving: None, verified, sent })
+        let dir = dir.to_owned();
+        let (writer_count, receiving, kept_free_bytes) = (0, None, 0);
+        Ok(Self { disk, dir, writer_count, receiving, kept_free_bytes, verified, sent })
+    }
+
+    /// From now on no snapshot is written or received that would leave less of the disk free: a
+    /// state can be larger than all that is left, and others need that.
+    pub const fn keep_free(&mut self, bytes: u64) {
+        self.kept_free_bytes = bytes;
+    }
+
+    /// A folder to look at: nothing in it is changed, and [`crate::ReadOnlyDisk`] is enough. One that
+    /// is missing has no snapshots.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Io`].
+    pub fn look(disk: Arc<dyn Disk>, dir: &Path) -> Result<Option<Self>, WalError> {
+        match disk.list(dir) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(WalError::io("list", dir)(error)),
+        }
+        let (verified, sent) = (BTreeSet::new(), BTreeSet::new());
+        let dir = dir.to_owned();
+        let (writer_count, receiving, kept_free_bytes) = (0, None, 0);
+        Ok(Some(Self { disk, dir, writer_count, receiving, kept_free_bytes, verified, sent }))
     }
 
     /// The snapshots whose headers and lengths are right, newest first. Their content is verified
@@ -91,6 +119,16 @@ impl SnapshotStore {
         Ok(metas)
     }
 
+    /// The snapshots that there are by their names, the oldest first; nothing is read.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Io`].
+    pub(crate) fn names(&self) -> Result<Vec<LogId>, WalError> {
+        let names = self.disk.list(&self.dir).map_err(WalError::io("list", &self.dir))?;
+        Ok(names.iter().filter_map(|name| log_id_of(name)).collect())
+    }
+
     /// Begins a snapshot of the state machine. Nothing is visible before
     /// [`SnapshotWriter::finish`]. The writer may move to another thread.
     ///
@@ -103,7 +141,9 @@ impl SnapshotStore {
         self.verified.remove(&meta.last_included);
         self.sent.remove(&meta.last_included);
         let path = self.path_of(meta.last_included);
-        SnapshotWriter::new(self.disk.clone(), self.dir.clone(), temporary, path, meta)
+        let kept_free_bytes = self.kept_free_bytes;
+        let (disk, dir) = (self.disk.clone(), self.dir.clone());
+        SnapshotWriter::new(disk, dir, temporary, path, meta, kept_free_bytes)
     }
 
     /// Stores a piece of a snapshot file from another node, as [`SnapshotReader::read_chunk`] gave
@@ -113,7 +153,8 @@ impl SnapshotStore {
     ///
     /// # Errors
     ///
-    /// [`WalError::Io`], [`WalError::DiskFull`]; the pieces so far are then discarded.
+    /// [`WalError::Io`], [`WalError::DiskFull`]; the pieces so far are then discarded, and whoever
+    /// gives the piece again is told that offset 0 is wanted.
     pub fn receive(
         &mut self,
         meta: &SnapshotMeta,
@@ -125,8 +166,12 @@ impl SnapshotStore {
             return Ok(Received { next_offset, complete: true });
         }
         let received = self.receive_piece(meta, offset, chunk, done);
-        if received.is_err() {
+        if let Err(error) = &received {
             self.receiving = None;
+            if matches!(error, WalError::DiskFull { .. }) {
+                // Half a snapshot is of no use; the space is.
+                folder::discard(self.disk.as_ref(), &self.dir.join(RECEIVED_NAME))?;
+            }
         }
         received
     }
@@ -213,6 +258,8 @@ impl SnapshotStore {
         if offset != receiving.next_offset {
             return Ok(Received { next_offset: receiving.next_offset, complete: false });
         }
+        check_space(self.disk.as_ref(), &self.dir, self.kept_free_bytes)
+            .map_err(WalError::io("write", &path))?;
         receiving.file.write_at(chunk, offset).map_err(WalError::io("write", &path))?;
         receiving.next_offset += chunk.len() as u64;
         if done {
@@ -260,6 +307,15 @@ impl SnapshotStore {
         self.verified.insert(meta.last_included);
         Ok(Received { next_offset, complete: true })
     }
+}
+
+/// Refuses to go on where too little would be left. A disk that does not say finds out by itself.
+fn check_space(disk: &dyn Disk, dir: &Path, kept_free_bytes: u64) -> io::Result<()> {
+    if kept_free_bytes == 0 {
+        return Ok(());
+    }
+    let is_short = disk.space(dir).is_ok_and(|space| space.free_bytes < kept_free_bytes);
+    if is_short { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
 }
 
 fn file_name(last_included: LogId) -> String {

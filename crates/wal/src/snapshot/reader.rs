@@ -159,6 +159,17 @@ pub struct SnapshotBody {
 }
 
 impl SnapshotBody {
+    /// Reads and checks the next block, and says how large it is; `None` once the end was reached.
+    pub(crate) fn verify_next(&mut self) -> Result<Option<u64>, WalError> {
+        if self.is_at_end {
+            return Ok(None);
+        }
+        let before = self.position;
+        self.next_block()?;
+        // The end mark is read too.
+        Ok(Some((self.position - before).max(format::END_MARK_SIZE as u64)))
+    }
+
     fn next_block(&mut self) -> Result<(), WalError> {
         // Far more than the end mark takes, so that it shows whether something follows that.
         let left = usize::try_from(self.size_bytes.saturating_sub(self.position));

@@ -1,8 +1,8 @@
 //! Writes a snapshot file that becomes visible only when it is whole and durable.
 //! Must not know what it writes.
 
-use super::format;
-use crate::{Disk, DiskFile, WalError};
+use super::{check_space, format};
+use crate::{Disk, DiskFile, WalError, folder};
 use quorate_core::SnapshotMeta;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -26,6 +26,8 @@ pub struct SnapshotWriter {
     position: u64,
     synced: u64,
     body_bytes: u64,
+    /// So much of the disk is left free.
+    kept_free_bytes: u64,
     is_finished: bool,
 }
 
@@ -36,10 +38,16 @@ impl SnapshotWriter {
         temporary: PathBuf,
         path: PathBuf,
         meta: SnapshotMeta,
+        kept_free_bytes: u64,
     ) -> Result<Self, WalError> {
+        check_space(disk.as_ref(), &dir, kept_free_bytes)
+            .map_err(WalError::io("create", &temporary))?;
         let file = disk.create(&temporary).map_err(WalError::io("create", &temporary))?;
         let (header, checksum) = format::encode_header(&meta);
-        file.write_at(&header, 0).map_err(WalError::io("write", &temporary))?;
+        if let Err(error) = file.write_at(&header, 0) {
+            folder::discard(disk.as_ref(), &temporary)?;
+            return Err(WalError::io("write", &temporary)(error));
+        }
         Ok(Self {
             disk,
             dir,
@@ -53,6 +61,7 @@ impl SnapshotWriter {
             position: header.len() as u64,
             synced: 0,
             body_bytes: 0,
+            kept_free_bytes,
             is_finished: false,
         })
     }
@@ -86,6 +95,7 @@ impl SnapshotWriter {
         if self.position - self.synced >= SYNC_EVERY_BYTES {
             self.file.sync()?;
             self.synced = self.position;
+            check_space(self.disk.as_ref(), &self.dir, self.kept_free_bytes)?;
         }
         Ok(())
     }

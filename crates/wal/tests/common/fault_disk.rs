@@ -2,7 +2,7 @@
 //! fails one or reads one wrongly on command. What was synced, it keeps.
 
 use super::Rng;
-use quorate_wal::{Disk, DiskFile};
+use quorate_wal::{Disk, DiskFile, DiskSpace};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -34,6 +34,10 @@ struct World {
     unreadable: BTreeSet<(usize, usize)>,
     /// A read gives no more than this.
     read_bytes_max: Option<usize>,
+    /// How much all files together may take.
+    room_bytes: Option<usize>,
+    /// Up to where files have room, whatever else fills the disk.
+    reserved: BTreeMap<usize, usize>,
 }
 
 #[derive(Clone, Default)]
@@ -100,6 +104,22 @@ impl World {
     fn is_off(&self) -> bool {
         self.stop_at.is_some_and(|at| self.count > at)
     }
+
+    fn room_of(&self, number: usize) -> usize {
+        self.files[number].current.len().max(self.reserved.get(&number).copied().unwrap_or(0))
+    }
+
+    fn used_bytes(&self) -> usize {
+        self.names.values().map(|number| self.room_of(*number)).sum()
+    }
+
+    /// Refuses a file that would grow up to here on a full disk.
+    fn check_room(&self, number: usize, end: usize) -> io::Result<()> {
+        let held = self.room_of(number);
+        let grows = end.saturating_sub(held);
+        let is_full = self.room_bytes.is_some_and(|room| self.used_bytes() + grows > room);
+        if grows > 0 && is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
 }
 
 fn stopped() -> io::Error {
@@ -145,6 +165,12 @@ impl FaultDisk {
 
     pub fn is_off(&self) -> bool {
         self.0.lock().unwrap().is_off()
+    }
+
+    /// From now on all files together may take so much more than they do, or whatever they like.
+    pub fn leave_room(&self, bytes: Option<usize>) {
+        let mut world = self.0.lock().unwrap();
+        world.room_bytes = bytes.map(|bytes| world.used_bytes() + bytes);
     }
 
     fn restarted(mut world: World) -> Self {
@@ -327,6 +353,13 @@ impl Disk for FaultDisk {
         Ok(())
     }
 
+    fn space(&self, _: &Path) -> io::Result<DiskSpace> {
+        let world = self.0.lock().unwrap();
+        let Some(room) = world.room_bytes else { return Ok(DiskSpace::ENDLESS) };
+        let free_bytes = room.saturating_sub(world.used_bytes()) as u64;
+        Ok(DiskSpace { free_bytes, size_bytes: room as u64 })
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
         if !self.0.lock().unwrap().locks.insert(path.to_owned()) {
             return Err(io::Error::from(io::ErrorKind::WouldBlock));
@@ -365,8 +398,9 @@ impl DiskFile for FaultFile {
         if world.is_off() {
             return Err(stopped());
         }
-        let outcome = world.step();
         let offset = usize::try_from(offset).unwrap();
+        world.check_room(self.number, offset + bytes.len())?;
+        let outcome = world.step();
         let (first, end) = (offset / SECTOR, (offset + bytes.len()).div_ceil(SECTOR));
         let number = self.number;
         world.unreadable.retain(|&(file, at)| file != number || !(first..end).contains(&at));
@@ -387,11 +421,23 @@ impl DiskFile for FaultFile {
 
     fn set_size(&self, size_bytes: u64) -> io::Result<()> {
         let mut world = self.world.lock().unwrap();
-        world.whole()?;
         let size = usize::try_from(size_bytes).unwrap();
+        world.check_room(self.number, size)?;
+        world.whole()?;
+        world.reserved.entry(self.number).and_modify(|reserved| *reserved = size.min(*reserved));
         world.files[self.number].current.resize(size, 0);
         world.files[self.number].pending.push(Change::Size(size));
         Ok(())
+    }
+
+    fn reserve(&self, offset: u64, size_bytes: u64) -> io::Result<bool> {
+        let mut world = self.world.lock().unwrap();
+        assert!(size_bytes > 0, "as fallocate has it");
+        let end = usize::try_from(offset + size_bytes).unwrap();
+        world.check_room(self.number, end)?;
+        let reserved = world.reserved.entry(self.number).or_default();
+        *reserved = end.max(*reserved);
+        Ok(true)
     }
 
     fn sync(&self) -> io::Result<()> {

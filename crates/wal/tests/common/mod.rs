@@ -29,6 +29,7 @@ pub const SMALL: WalOptions = WalOptions {
     segment_size_bytes: 7 << 10,
     first_segment_size_bytes: 5 << 10,
     tail_bytes_max: 1 << 20,
+    kept_free_bytes: 0,
 };
 
 /// Where the log of a test is.

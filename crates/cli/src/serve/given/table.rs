@@ -219,8 +219,6 @@ const DISCOVERY: &str = "discovery-config";
 /// The sections of a config file.
 pub(super) const SECTIONS: [&str; 4] = [CLIENT, PEER, SOCKET, DISCOVERY];
 
-const PEER_TLS: &str =
-    "members do not speak TLS with each other yet, and what they say would go in the clear";
 const NO_DISCOVERY: &str = "there is no discovery; without it this node would found a cluster of its own. \
      Name the members with --initial-cluster";
 const DISCOVERY_DETAIL: &str = "there is no discovery";
@@ -252,6 +250,7 @@ static ROWS: &[Row] = &[
         "the log is in the folder `wal` below --data-dir, and cannot be elsewhere",
     ),
     served("snapshot-count", Count),
+    ours("scrub-rate", Count),
     served("heartbeat-interval", Count),
     served("election-timeout", Count),
     idle(
@@ -267,6 +266,7 @@ static ROWS: &[Row] = &[
     idle("max-wals", Count, &[], "the log keeps what it needs: see --snapshot-count"),
     idle("memory-mlock", Bool, &["false"], BBOLT).formerly("experimental-memory-mlock"),
     served("quota-backend-bytes", Count),
+    ours("disk-reserve", Count),
     idle("backend-bbolt-freelist-type", Text, &[], BBOLT),
     idle("backend-batch-interval", Time, &[], BBOLT),
     idle("backend-batch-limit", Count, &[], BBOLT),
@@ -328,17 +328,17 @@ static ROWS: &[Row] = &[
     served("trusted-ca-file", Text).within(CLIENT, "trusted-ca-file"),
     served("auto-tls", Bool).within(CLIENT, "auto-tls"),
     // Security between members.
-    refused("peer-cert-file", Text, &[], PEER_TLS).within(PEER, "cert-file"),
-    refused("peer-key-file", Text, &[], PEER_TLS).within(PEER, "key-file"),
-    refused("peer-client-cert-auth", Bool, &["false"], PEER_TLS).within(PEER, "client-cert-auth"),
-    refused("peer-client-cert-file", Text, &[], PEER_TLS).within(PEER, "client-cert-file"),
-    refused("peer-client-key-file", Text, &[], PEER_TLS).within(PEER, "client-key-file"),
-    refused("peer-trusted-ca-file", Text, &[], PEER_TLS).within(PEER, "trusted-ca-file"),
-    refused("peer-auto-tls", Bool, &["false"], PEER_TLS).within(PEER, "auto-tls"),
-    refused("peer-crl-file", Text, &[], PEER_TLS).nowhere(),
-    refused("peer-cert-allowed-cn", List, &[], PEER_TLS).within(PEER, "allowed-cn"),
-    refused("peer-cert-allowed-hostname", List, &[], PEER_TLS).within(PEER, "allowed-hostname"),
-    refused("peer-skip-client-san-verification", Bool, &["false"], PEER_TLS)
+    served("peer-cert-file", Text).within(PEER, "cert-file"),
+    served("peer-key-file", Text).within(PEER, "key-file"),
+    served("peer-client-cert-auth", Bool).within(PEER, "client-cert-auth"),
+    served("peer-client-cert-file", Text).within(PEER, "client-cert-file"),
+    served("peer-client-key-file", Text).within(PEER, "client-key-file"),
+    served("peer-trusted-ca-file", Text).within(PEER, "trusted-ca-file"),
+    served("peer-auto-tls", Bool).within(PEER, "auto-tls"),
+    served("peer-crl-file", Text).nowhere(),
+    served("peer-cert-allowed-cn", List).within(PEER, "allowed-cn"),
+    served("peer-cert-allowed-hostname", List).within(PEER, "allowed-hostname"),
+    served("peer-skip-client-san-verification", Bool)
         .within(PEER, "skip-client-san-verification")
         .formerly("experimental-peer-skip-client-san-verification"),
     // Security of both.
@@ -346,26 +346,15 @@ static ROWS: &[Row] = &[
     served("cipher-suites", List),
     served("tls-min-version", Text),
     served("tls-max-version", Text),
-    idle("cors", List, &[], "pages of other origins are not let in by anything that we answer"),
-    refused(
-        "host-whitelist",
-        List,
-        &["*"],
-        "the host that a request names is not looked at: everybody would be let in",
-    ),
+    served("cors", List),
+    served("host-whitelist", List),
     // Users.
-    refused(
-        "auth-token",
-        Text,
-        &["simple"],
-        "there are simple tokens only; with others, whoever can make them could not come in, and \
-         theirs would not expire as they say",
-    ),
+    served("auth-token", Name),
     served("bcrypt-cost", Count),
     served("auth-token-ttl", Count),
     // Watching it.
     idle("enable-pprof", Bool, &["false"], "there is no such page; /metrics is there"),
-    idle("metrics", Text, &["basic"], "the basic ones are all there are"),
+    served("metrics", Name),
     served("listen-metrics-urls", List),
     // Its log.
     refused("logger", Text, &["zap"], "the log has one form, which is zap's"),
@@ -447,7 +436,8 @@ static ROWS: &[Row] = &[
         Bool,
         &["false"],
         "it makes a cluster of one member out of what is left of one, and this node would go on as a \
-         member of the old one instead. Bring a majority of the members back",
+         member of the old one instead. Bring a majority of the members back; if they are lost for \
+         good, `quorate recover` begins a new cluster with what is left",
     ),
     idle("unsafe-no-fsync", Bool, &["false"], "what is acknowledged is always on the disk"),
     // Not for people.

@@ -1,0 +1,302 @@
+//! The program under the name `etcdctl`: etcdctl's command line, output and exit codes, over the verbs
+//! that there are. Must not know how a cluster is reached.
+
+mod member;
+mod words;
+
+use crate::client::{self, Refused, Unanswered};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use member::Member;
+use quorate_server::ETCD_VERSION;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use words::Words;
+
+/// etcdctl's exit codes.
+const FAILED: u8 = 1;
+const NOT_LET_IN: u8 = 2;
+const NOT_SERVED: u8 = 4;
+const BAD_ARGUMENTS: u8 = 128;
+
+/// Where etcdctl asks if nobody says.
+const DEFAULT_ENDPOINTS: &str = "127.0.0.1:2379";
+
+/// What etcdctl has and this has not.
+const MISSING: [&str; 5] = ["check", "elect", "lock", "make-mirror", "completion"];
+
+/// A client of etcd's, as etcdctl is: a part of Quorate.
+#[derive(Parser)]
+#[command(name = "etcdctl", arg_required_else_help = true, disable_version_flag = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Puts the given key into the store
+    Put(client::Put),
+    /// Gets the key or a range of keys
+    Get(client::Get),
+    /// Removes the specified key or range of keys
+    Del(client::Del),
+    /// Processes all the requests in one transaction
+    Txn(client::Txn),
+    /// Watches events on keys or prefixes
+    Watch(client::Watch),
+    /// Lease related commands
+    Lease(client::Lease),
+    /// Compacts the event history
+    Compaction(client::Compaction),
+    /// Alarm related commands
+    Alarm(client::Alarm),
+    /// Enables or disables authentication
+    Auth(client::Auth),
+    /// User related commands
+    User(client::User),
+    /// Role related commands
+    Role(client::Role),
+    /// Endpoint related commands
+    Endpoint(client::Endpoint),
+    /// Membership related commands
+    Member(Member),
+    /// Transfers leadership to another member
+    MoveLeader(client::MoveLeader),
+    /// Manages snapshots
+    Snapshot(client::Snapshot),
+    /// Does nothing, since nothing needs to be done
+    Defrag(client::Defrag),
+    /// Prints the version
+    Version,
+}
+
+/// What is said, and with which code it ends.
+struct Complaint {
+    code: u8,
+    words: String,
+}
+
+impl Complaint {
+    fn new(code: u8, words: impl Into<String>) -> Self {
+        Self { code, words: words.into() }
+    }
+}
+
+/// Carries out what the words behind the program's name say.
+pub(crate) fn run(words: &[OsString]) -> ExitCode {
+    match carry_out(words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Complaint { code, words }) => {
+            if !words.is_empty() {
+                // Nobody is left to tell if standard error is closed too.
+                let _ = writeln!(io::stderr(), "Error: {words}");
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn carry_out(words: &[OsString]) -> Result<(), Complaint> {
+    let words = Words::read(words).map_err(|error| Complaint::new(FAILED, error.to_string()))?;
+    let verb: Vec<String> = words.verb(2).into_iter().map(str::to_owned).collect();
+    let verb: Vec<&str> = verb.iter().map(String::as_str).collect();
+    if let Some(missing) = verb.first().filter(|verb| MISSING.contains(verb)) {
+        let words =
+            format!("`{missing}` is not served; etcd's own etcdctl works with this cluster");
+        return Err(Complaint::new(NOT_SERVED, words));
+    }
+    if verb.first() == Some(&"version") {
+        // Whatever else is said.
+        return execute(Verb::Version).map_err(|error| complaint(&verb, &error));
+    }
+    check_format(&words, &verb)?;
+    let has_format = has_format(&verb);
+    let command = client::with_variables(manners(Arguments::command()));
+    let parsed = command.try_get_matches_from(words.ours(has_format));
+    let parsed = parsed.and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = match parsed {
+        Ok(arguments) => arguments,
+        Err(error) => return say(&error),
+    };
+    execute(arguments.verb).map_err(|error| complaint(&verb, &error))
+}
+
+/// What is different under this name: where to ask, and examples that name another program.
+fn manners(command: clap::Command) -> clap::Command {
+    let command = command.mut_subcommands(|verb| manners(verb).after_help(""));
+    command.mut_args(|argument| match argument.get_long() {
+        Some("endpoints") => argument.default_value(DEFAULT_ENDPOINTS),
+        _ => argument,
+    })
+}
+
+/// Formats that etcdctl has for some verbs only.
+fn check_format(words: &Words, verb: &[&str]) -> Result<(), Complaint> {
+    let refused = |text: String| Err(Complaint::new(NOT_SERVED, text));
+    let format = words.format.as_str();
+    let is_of = |verbs: &[&[&str]]| verbs.iter().any(|known| verb.starts_with(known));
+    match format {
+        "simple" | "json" => {}
+        "table" => {
+            const DRAWN: [&[&str]; 3] = [&["endpoint"], &["member", "list"], &["snapshot"]];
+            if !is_of(&DRAWN) && has_format(verb) {
+                return refused("table not supported as output format".to_owned());
+            }
+        }
+        "fields" => {
+            const NOT: [&[&str]; 3] = [&["user", "get"], &["user", "list"], &["auth", "status"]];
+            if is_of(&NOT) {
+                return refused("fields not supported as output format".to_owned());
+            }
+        }
+        "protobuf" => return refused("protobuf is not served as an output format".to_owned()),
+        _ => return refused("unsupported output format".to_owned()),
+    }
+    let counts_only = words.own.iter().any(|word| word == "--count-only");
+    if verb.first() == Some(&"get") && counts_only && format == "simple" {
+        let text = "--count-only is only for `--write-out=fields`";
+        return Err(Complaint::new(BAD_ARGUMENTS, text));
+    }
+    Ok(())
+}
+
+/// Whether what a verb prints depends on the format.
+fn has_format(verb: &[&str]) -> bool {
+    let is_plain = |verb: &[&str]| {
+        matches!(
+            verb,
+            ["compaction" | "version" | "help" | "defrag" | "move-leader", ..]
+                | ["auth", "enable" | "disable"]
+                | ["snapshot", "save" | "restore"]
+                | []
+        )
+    };
+    !is_plain(verb)
+}
+
+/// What clap has to say: help, or what is wrong with the words.
+fn say(error: &clap::Error) -> Result<(), Complaint> {
+    if !error.use_stderr() {
+        // Nobody is left to tell if standard output is closed.
+        let _ = error.print();
+        return Ok(());
+    }
+    client::name_variable(error);
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+    let is_unknown =
+        matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand);
+    let code = if is_unknown { FAILED } else { BAD_ARGUMENTS };
+    Err(Complaint::new(code, text))
+}
+
+fn execute(verb: Verb) -> anyhow::Result<()> {
+    match verb {
+        Verb::Put(verb) => client::run(verb),
+        Verb::Get(verb) => client::run(verb),
+        Verb::Del(verb) => client::run(verb),
+        Verb::Txn(verb) => client::run(verb),
+        Verb::Watch(verb) => client::run(verb),
+        Verb::Lease(verb) => client::run(verb),
+        Verb::Compaction(verb) => client::run(verb),
+        Verb::Alarm(verb) => client::run(verb),
+        Verb::Auth(verb) => client::run(verb),
+        Verb::User(verb) => client::run(verb),
+        Verb::Role(verb) => client::run(verb),
+        Verb::Endpoint(verb) => client::run(verb),
+        Verb::Member(verb) => client::run(verb),
+        Verb::MoveLeader(verb) => client::run(verb),
+        Verb::Snapshot(verb) => client::run(verb),
+        Verb::Defrag(verb) => client::run(verb),
+        Verb::Version => {
+            let api = ETCD_VERSION.rsplit_once('.').map_or(ETCD_VERSION, |(api, _)| api);
+            let own = env!("CARGO_PKG_VERSION");
+            Ok(crate::output::text(&format!(
+                "etcdctl version: {ETCD_VERSION}\nAPI version: {api}\nQuorate version: {own}\n"
+            ))?)
+        }
+    }
+}
+
+/// In etcdctl's words: what the server said, without what we would add for a person.
+fn complaint(verb: &[&str], error: &anyhow::Error) -> Complaint {
+    let is_broken_pipe = error.chain().any(|cause| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+    });
+    if is_broken_pipe {
+        return Complaint::new(FAILED, "");
+    }
+    if let Some(Unanswered { last, .. }) = error.downcast_ref() {
+        return Complaint::new(FAILED, last);
+    }
+    let Some(refused) = error.downcast_ref::<Refused>() else {
+        let code = if verb == ["lease", "keep-alive"] { NOT_LET_IN } else { FAILED };
+        return Complaint::new(code, format!("{error:#}"));
+    };
+    let said = &in_go(refused);
+    if said.contains("authentication failed") {
+        return Complaint::new(NOT_LET_IN, said);
+    }
+    match verb {
+        ["lease", "keep-alive"] => Complaint::new(NOT_LET_IN, said),
+        ["lease", "revoke"] => Complaint::new(FAILED, format!("failed to revoke lease ({said})")),
+        ["lease", "grant"] => Complaint::new(FAILED, format!("failed to grant lease ({said})")),
+        _ => Complaint::new(FAILED, said),
+    }
+}
+
+/// As etcd's client prints it: words that it does not know, with their code.
+fn in_go(refused: &Refused) -> String {
+    let Refused { said, code, .. } = refused;
+    if said.starts_with("etcdserver: ") {
+        return said.clone();
+    }
+    format!("rpc error: code = {code:?} desc = {said}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(line: &str) -> (u8, String) {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        let complaint = carry_out(&words).expect_err("it is refused");
+        (complaint.code, complaint.words)
+    }
+
+    #[test]
+    fn formats_that_etcdctl_has_not_are_refused_with_its_code() {
+        for (line, words) in [
+            ("-w table put a 1", "table not supported as output format"),
+            ("role list --write-out=table", "table not supported as output format"),
+            ("-w fields user list", "fields not supported as output format"),
+            ("-w yaml get a", "unsupported output format"),
+        ] {
+            assert_eq!(refused(line), (NOT_SERVED, words.to_owned()), "{line}");
+        }
+    }
+
+    #[test]
+    fn arguments_that_are_wrong_have_etcdctls_codes() {
+        for (line, code) in [
+            ("put", BAD_ARGUMENTS),
+            ("get", BAD_ARGUMENTS),
+            ("get a --count-only", BAD_ARGUMENTS),
+            ("lease grant x", BAD_ARGUMENTS),
+            ("member remove zz", BAD_ARGUMENTS),
+            ("nope", FAILED),
+            ("get a --nope", FAILED),
+            ("lock x", NOT_SERVED),
+        ] {
+            assert_eq!(refused(line).0, code, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        manners(Arguments::command()).debug_assert();
+    }
+}

@@ -1,0 +1,220 @@
+//! etcdctl's command line, in which the flags that all verbs have may stand anywhere: made into one for
+//! our verbs, which have theirs behind. Must not know what a verb does.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+
+/// The flags that all verbs have and that take a value.
+const WITH_VALUE: [(&str, Fate); 13] = [
+    ("endpoints", Fate::Served),
+    ("cacert", Fate::Served),
+    ("cert", Fate::Served),
+    ("key", Fate::Served),
+    ("user", Fate::Served),
+    ("password", Fate::Served),
+    ("command-timeout", Fate::Served),
+    ("dial-timeout", Fate::Served),
+    ("write-out", Fate::Served),
+    ("keepalive-time", Fate::Idle),
+    ("keepalive-timeout", Fate::Idle),
+    ("discovery-srv", Fate::Refused("there is no discovery")),
+    ("discovery-srv-name", Fate::Refused("there is no discovery")),
+];
+
+/// Those that are on or off, and what they are if nobody says.
+const SWITCHES: [(&str, Fate); 5] = [
+    ("insecure-skip-tls-verify", Fate::Served),
+    ("insecure-discovery", Fate::Idle),
+    ("debug", Fate::Idle),
+    ("hex", Fate::Refused("bytes are printed as they are")),
+    (
+        "insecure-transport",
+        Fate::Refused("TLS is spoken where an endpoint begins with https://, or a file is named"),
+    ),
+];
+
+/// What is done about a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Served,
+    Idle,
+    /// If it asks for something else than what is so anyway.
+    Refused(&'static str),
+}
+
+/// A command line, taken apart.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Words {
+    /// The verb and what is its own, up to `--`.
+    pub(super) own: Vec<OsString>,
+    /// `--` and what follows.
+    rest: Vec<OsString>,
+    /// The flags that all verbs have.
+    common: Vec<OsString>,
+    /// What the output shall look like.
+    pub(super) format: String,
+}
+
+/// Why a command line cannot be followed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum WordsError {
+    /// A flag without what it takes.
+    #[error("flag needs an argument: --{flag}")]
+    NoValue {
+        /// Which.
+        flag: &'static str,
+    },
+    /// A flag that must not be ignored.
+    #[error("--{flag} cannot be followed: {because}")]
+    Refused {
+        /// Which.
+        flag: &'static str,
+        /// Why not.
+        because: &'static str,
+    },
+}
+
+impl Words {
+    /// Takes the words behind the program's name apart.
+    ///
+    /// # Errors
+    ///
+    /// [`WordsError`].
+    pub(super) fn read(words: &[OsString]) -> Result<Self, WordsError> {
+        let default = env::var("ETCDCTL_WRITE_OUT").ok().filter(|text| !text.is_empty());
+        let mut found =
+            Self { format: default.unwrap_or_else(|| "simple".to_owned()), ..Self::default() };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            if word == "--" {
+                found.rest.push(word.clone());
+                found.rest.extend(words.cloned());
+                break;
+            }
+            let Some((flag, fate, value)) = common_flag(word) else {
+                found.own.push(word.clone());
+                continue;
+            };
+            let is_switch = SWITCHES.iter().any(|(switch, _)| *switch == flag);
+            let value = match value {
+                Some(value) => value,
+                None if is_switch => "true".into(),
+                None => words.next().cloned().ok_or(WordsError::NoValue { flag })?,
+            };
+            found.heed(flag, fate, is_switch, &value)?;
+        }
+        Ok(found)
+    }
+
+    fn heed(
+        &mut self,
+        flag: &'static str,
+        fate: Fate,
+        is_switch: bool,
+        value: &OsStr,
+    ) -> Result<(), WordsError> {
+        let as_is = if flag == "insecure-transport" { "true" } else { "false" };
+        match fate {
+            Fate::Idle => {}
+            Fate::Refused(_) if is_switch && value == as_is => {}
+            Fate::Refused(because) => return Err(WordsError::Refused { flag, because }),
+            Fate::Served if flag == "write-out" => {
+                self.format = value.to_string_lossy().into_owned();
+            }
+            Fate::Served if is_switch => {
+                if value == "true" {
+                    self.common.push(format!("--{flag}").into());
+                }
+            }
+            Fate::Served => {
+                let mut word = OsString::from(format!("--{flag}="));
+                word.push(value);
+                self.common.push(word);
+            }
+        }
+        Ok(())
+    }
+
+    /// The words of the verb that are no flags, up to `count`.
+    pub(super) fn verb(&self, count: usize) -> Vec<&str> {
+        let words = self.own.iter().filter_map(|word| word.to_str());
+        words.filter(|word| !word.starts_with('-')).take(count).collect()
+    }
+
+    /// The command line for our verbs; `has_format` says whether this one has formats.
+    pub(super) fn ours(self, has_format: bool) -> Vec<OsString> {
+        let mut words: Vec<OsString> = vec!["etcdctl".into()];
+        words.extend(self.own);
+        words.extend(self.common);
+        if has_format {
+            words.push(format!("--write-out={}", self.format).into());
+        }
+        words.extend(self.rest);
+        words
+    }
+}
+
+/// A flag that all verbs have, and its value if that is in the same word.
+fn common_flag(word: &OsStr) -> Option<(&'static str, Fate, Option<OsString>)> {
+    let text = word.to_str()?;
+    if let Some(value) = text.strip_prefix("-w") {
+        let value = value.strip_prefix('=').unwrap_or(value);
+        return Some(("write-out", Fate::Served, (!value.is_empty()).then(|| value.into())));
+    }
+    let bare = text.strip_prefix("--")?;
+    let (name, value) = match bare.split_once('=') {
+        Some((name, value)) => (name, Some(value.into())),
+        None => (bare, None),
+    };
+    let (flag, fate) = WITH_VALUE.iter().chain(&SWITCHES).find(|(flag, _)| *flag == name)?;
+    Some((*flag, *fate, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Words, WordsError> {
+        Words::read(&text.split(' ').map(OsString::from).collect::<Vec<_>>())
+    }
+
+    fn ours(text: &str) -> String {
+        let words = read(text).unwrap().ours(true);
+        words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_flags_of_all_verbs_may_stand_anywhere() {
+        let expected = "etcdctl member list --endpoints=a:1 --user=root:x --write-out=json";
+        for line in [
+            "--endpoints a:1 --user root:x -w json member list",
+            "member list --endpoints=a:1 --user=root:x -w=json",
+            "member --endpoints a:1 list --user root:x --write-out json",
+            "member list --endpoints a:1 -wjson --hex=false --user root:x --debug",
+        ] {
+            assert_eq!(ours(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn behind_two_dashes_nothing_is_a_flag() {
+        let expected = "etcdctl put --lease=1 --write-out=simple -- --user -w";
+        assert_eq!(ours("put --lease=1 -- --user -w"), expected);
+    }
+
+    #[test]
+    fn a_switch_is_on_or_off() {
+        assert!(ours("get a --insecure-skip-tls-verify").contains("--insecure-skip-tls-verify"));
+        assert!(!ours("get a --insecure-skip-tls-verify=false").contains("--insecure"));
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_refused() {
+        let refused = |text: &str| read(text).unwrap_err().to_string();
+        assert_eq!(refused("get a --endpoints"), "flag needs an argument: --endpoints");
+        assert!(refused("get a --hex").starts_with("--hex cannot be followed"));
+        assert!(refused("get a --insecure-transport=false").starts_with("--insecure-transport"));
+        assert!(refused("--discovery-srv x get a").starts_with("--discovery-srv cannot"));
+        assert!(read("get a --insecure-transport").is_ok());
+    }
+}

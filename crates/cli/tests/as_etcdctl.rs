@@ -1,0 +1,256 @@
+//! The program under the name `etcdctl`, beside the real one: the same command lines against the same
+//! server, from an empty store each time. What they print and how they end must be the same.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod harness;
+
+use harness::{Cluster, Options, Said, etcdctl_with_input, run_as_etcdctl};
+use std::fs;
+use std::os::unix::fs::symlink;
+
+const TXN: &str = "mod(\"a\") > \"0\"\n\nput a 9\nget a\n\nput b 1\n\n";
+
+/// Command lines whose output is determined, each with what stands on standard input.
+const SCRIPT: [(&str, &str); 103] = [
+    ("put a 1", ""),
+    ("put a 2 --prev-kv", ""),
+    ("-w json put a 3 --prev-kv", ""),
+    ("-w fields put a 4 --prev-kv", ""),
+    ("put b", "from standard input"),
+    ("put", ""),
+    ("get a", ""),
+    ("get a -w json", ""),
+    ("get a --write-out=fields", ""),
+    ("get a --print-value-only", ""),
+    ("get a --keys-only", ""),
+    ("get --prefix a --keys-only", ""),
+    ("get a c", ""),
+    ("get --from-key a --limit 1", ""),
+    ("get --prefix  --sort-by MODIFY --order DESCEND", ""),
+    ("get a --rev 2", ""),
+    ("get a --consistency s", ""),
+    ("get a --count-only", ""),
+    ("get a --count-only -w fields", ""),
+    ("get a --rev 99", ""),
+    ("get nothing", ""),
+    ("get", ""),
+    ("nope", ""),
+    ("get a --nope", ""),
+    ("txn", TXN),
+    ("txn -w json", TXN),
+    ("txn -w fields", TXN),
+    ("del a --prev-kv", ""),
+    ("del a", ""),
+    ("del a -w json", ""),
+    ("del b -w fields --prev-kv", ""),
+    ("compaction 3", ""),
+    ("compaction 3", ""),
+    ("compaction 99", ""),
+    ("compaction 4 -w json", ""),
+    ("lease revoke 1", ""),
+    ("lease timetolive 1", ""),
+    ("lease timetolive 1 -w json", ""),
+    ("lease keep-alive 1 --once", ""),
+    ("lease list", ""),
+    ("lease list -w fields", ""),
+    ("member list", ""),
+    ("member list -w json", ""),
+    ("member list -w fields", ""),
+    ("member list -w table", ""),
+    ("member remove 1", ""),
+    ("member remove zz", ""),
+    ("member update 1 --peer-urls http://127.0.0.1:1", ""),
+    ("alarm list", ""),
+    ("alarm list -w json", ""),
+    ("alarm disarm", ""),
+    ("defrag", ""),
+    ("endpoint hashkv --rev 99", ""),
+    ("move-leader 1", ""),
+    ("role add r1", ""),
+    ("role add r1", ""),
+    ("role add r2 -w json", ""),
+    ("role add r3 -w fields", ""),
+    ("role grant-permission r1 readwrite a c", ""),
+    ("role grant-permission r1 read foo --prefix", ""),
+    ("role grant-permission r1 write k", ""),
+    ("role grant-permission r1 READ x --from-key", ""),
+    ("role grant-permission r1 nothing x", ""),
+    ("role grant-permission nope read x", ""),
+    ("role get r1", ""),
+    ("role get r1 -w json", ""),
+    ("role get r1 -w fields", ""),
+    ("role get r1 -w table", ""),
+    ("role get nope", ""),
+    ("role list", ""),
+    ("role list -w json", ""),
+    ("role list -w fields", ""),
+    ("user add alice:pw", ""),
+    ("user add alice:pw", ""),
+    ("user add bob --new-user-password pw -w json", ""),
+    ("user add carol --no-password", ""),
+    ("user add dora --interactive=false", "pw\n"),
+    ("user passwd dora --interactive=false", "other\n"),
+    ("user grant-role alice r1", ""),
+    ("user grant-role alice nope", ""),
+    ("user grant-role bob r1 -w fields", ""),
+    ("user get alice", ""),
+    ("user get alice --detail", ""),
+    ("user get alice -w json", ""),
+    ("user get alice -w fields", ""),
+    ("user get nope", ""),
+    ("user list", ""),
+    ("user list -w json", ""),
+    ("user revoke-role alice r1", ""),
+    ("user revoke-role alice r1", ""),
+    ("user delete bob", ""),
+    ("user delete bob", ""),
+    ("role revoke-permission r1 a c", ""),
+    ("role revoke-permission r1 k", ""),
+    ("role revoke-permission r1 x --from-key", ""),
+    ("role revoke-permission r1 zz", ""),
+    ("role delete r2", ""),
+    ("auth status", ""),
+    ("auth status -w json", ""),
+    ("auth enable", ""),
+    ("user add root:rootpw", ""),
+    ("auth enable", ""),
+    ("auth status", ""),
+];
+
+/// The same once everybody is asked who they are.
+const AS_SOMEBODY: [&str; 7] = [
+    "--user root:rootpw auth status",
+    "--user root --password rootpw auth status -w json",
+    "--user root:wrong auth status",
+    "--user dora:other get a",
+    "--user carol:x get a",
+    "get a",
+    "--user root:rootpw auth disable",
+];
+
+fn words(line: &str) -> Vec<&str> {
+    line.split(' ').collect()
+}
+
+/// Standard output, a complaint, and how it ended.
+type Essence = (String, Option<String>, Option<i32>);
+
+/// What matters of what was said: standard output, the last line of the other, and the status.
+fn essence(said: &Said) -> Essence {
+    // Of wrong arguments each says in its own words what is wrong.
+    let is_of_arguments = said.code == Some(128)
+        || ["unknown command", "unknown flag", "unrecognized", "unexpected argument"]
+            .iter()
+            .any(|words| said.err.contains(words));
+    let complaint = said.err.lines().rfind(|line| line.starts_with("Error: "));
+    let complaint = complaint.filter(|_| !is_of_arguments).map(str::to_owned);
+    let out = if is_of_arguments { String::new() } else { without_term(&said.out) };
+    (out, complaint, said.code)
+}
+
+/// A term is a matter of elections.
+fn without_term(text: &str) -> String {
+    let mut out = String::new();
+    for line in text.split_inclusive('\n') {
+        if line.starts_with("\"RaftTerm\"") {
+            out.push_str("\"RaftTerm\" : N\n");
+            continue;
+        }
+        let mut parts = line.split("\"raft_term\":");
+        out.push_str(parts.next().unwrap_or_default());
+        for part in parts {
+            out.push_str("\"raft_term\":N");
+            out.push_str(part.trim_start_matches(|letter: char| letter.is_ascii_digit()));
+        }
+    }
+    out
+}
+
+/// What one program says to everything, from an empty store on.
+async fn all_said(
+    cluster: &mut Cluster,
+    run: impl Fn(&str, &[&str], &str) -> Said,
+) -> Vec<(String, Essence)> {
+    cluster.start_all().await;
+    let endpoint = cluster.server(0).client.address();
+    let mut all = Vec::new();
+    for (line, input) in SCRIPT {
+        let said = run(&endpoint, &words(line), input);
+        all.push((line.to_owned(), essence(&said)));
+    }
+    for line in AS_SOMEBODY {
+        all.push((line.to_owned(), essence(&run(&endpoint, &words(line), ""))));
+    }
+    assert!(cluster.server(0).terminate().await.success());
+    fs::remove_dir_all(&cluster.server(0).data_dir).unwrap();
+    all
+}
+
+#[tokio::test]
+async fn under_the_name_etcdctl_it_says_what_etcdctl_says() {
+    let mut options = Options::servers(1);
+    options.more.push(("--bcrypt-cost".to_owned(), "4".to_owned()));
+    let mut cluster = Cluster::new("as-etcdctl", &options);
+    let program = cluster.path().join("etcdctl");
+    symlink(env!("CARGO_BIN_EXE_quorate"), &program).unwrap();
+    let theirs = all_said(&mut cluster, etcdctl_with_input).await;
+    let ours = all_said(&mut cluster, |endpoint, arguments, input| {
+        run_as_etcdctl(&program, endpoint, arguments, input)
+    })
+    .await;
+    let differences: Vec<String> = theirs
+        .iter()
+        .zip(&ours)
+        .filter(|((_, theirs), (_, ours))| theirs != ours)
+        .map(|((line, theirs), (_, ours))| {
+            format!("{line}\n  etcdctl: {theirs:?}\n  ours:    {ours:?}")
+        })
+        .collect();
+    assert!(
+        differences.is_empty(),
+        "{} differences:\n{}",
+        differences.len(),
+        differences.join("\n")
+    );
+    cluster.finish();
+}
+
+#[tokio::test]
+async fn what_is_not_determined_has_etcdctls_form() {
+    let mut cluster = Cluster::started("etcdctl-form", 1).await;
+    let endpoint = cluster.server(0).client.address();
+    let program = cluster.path().join("etcdctl");
+    symlink(env!("CARGO_BIN_EXE_quorate"), &program).unwrap();
+    // What differs from call to call becomes a letter.
+    let form = |text: &str| -> String {
+        let is_changing = |letter: char| letter.is_ascii_digit() || letter == '.';
+        let mut form = String::new();
+        for letter in text.chars() {
+            match letter {
+                letter if is_changing(letter) => {
+                    if !form.ends_with('N') {
+                        form.push('N');
+                    }
+                }
+                'µ' | '-' | ' ' => {}
+                letter => form.push(letter),
+            }
+        }
+        form.replace("Nms", "T").replace("Ns", "T")
+    };
+    for line in [
+        "endpoint health",
+        "endpoint health -w json",
+        "endpoint status -w fields",
+        "endpoint hashkv",
+        "endpoint hashkv -w table",
+        "endpoint hashkv -w fields",
+    ] {
+        let theirs = etcdctl_with_input(&endpoint, &words(line), "");
+        let ours = run_as_etcdctl(&program, &endpoint, &words(line), "");
+        assert_eq!(form(&ours.out), form(&theirs.out), "{line}");
+        assert_eq!(ours.code, theirs.code, "{line}");
+    }
+    cluster.finish();
+}
