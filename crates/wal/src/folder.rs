@@ -290,7 +290,9 @@ pub(crate) fn make_segment(
 ) -> Result<Segment, WalError> {
     let mut unnamed = if let Some(file) = prepared {
         let temporary = dir.join(prepare::PREPARED_NAME);
-        unnamed_segment(header, file, temporary, header.capacity_bytes)
+        // It may have been prepared for an earlier segment than this, and be smaller.
+        let filled_bytes = file.size_bytes().map_err(WalError::io("measure", &temporary))?;
+        unnamed_segment(header, file, temporary, filled_bytes)
     } else {
         let inline = dir.join(INLINE_NAME);
         let file = disk.create(&inline).map_err(WalError::io("create", &inline))?;

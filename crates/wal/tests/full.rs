@@ -93,6 +93,36 @@ fn a_log_on_a_full_disk_writes_within_its_prepared_segment_and_makes_room_by_a_r
 }
 
 #[test]
+fn a_file_that_was_prepared_late_promises_no_more_room_than_it_has() {
+    let disk = FaultDisk::default();
+    let options = WalOptions { segment_size_bytes: 64 << 10, ..common::SMALL };
+    let made = Wal::create(disk.arc(), dir(), options, common::identity(), common::initial());
+    let (mut wal, _) = made.unwrap();
+    wal.persist(&[commands(1, 1..=4)]).unwrap();
+    let late = wal.prepare().unwrap();
+    let mut next = 5;
+    let mut go_on_to = |wal: &mut Wal, number: u64| {
+        while !disk.names().contains(&segment(number)) {
+            wal.persist(&[commands(1, next..=next)])?;
+            next += 1;
+        }
+        Ok::<(), WalError>(())
+    };
+    go_on_to(&mut wal, 2).unwrap();
+    // It is as large as the second segment, and becomes the third, which may hold more.
+    late.run().unwrap();
+    go_on_to(&mut wal, 3).unwrap();
+    disk.leave_room(Some(0));
+    let error = go_on_to(&mut wal, 4).unwrap_err();
+    assert!(is_full(&error) && !wal.is_poisoned(), "{error}");
+    disk.leave_room(None);
+    go_on_to(&mut wal, 4).unwrap();
+    let known = read_all(&mut wal).unwrap();
+    drop(wal);
+    assert_eq!(held(&disk.power_loss(|_, _| false)), known);
+}
+
+#[test]
 fn a_reset_without_room_leaves_the_log_as_it_was() {
     let disk = FaultDisk::default();
     let (mut wal, _) = create(&disk.arc(), dir()).unwrap();

@@ -173,6 +173,9 @@ impl State {
             return None;
         }
         self.strike(inode);
+        // What a file loses by damage is not free: it was promised to whoever has the file open.
+        let room = self.room_of(inode);
+        self.reserved.insert(inode, room);
         for image in [&mut self.visible, &mut self.journal.durable] {
             if kind == DamageKind::Deleted {
                 image.names.remove(&path);

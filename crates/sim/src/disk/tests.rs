@@ -446,3 +446,15 @@ fn what_is_reserved_is_there_whatever_else_fills_the_disk() {
     disk.finish(task);
     assert!(other.write_at(&[1; 600], 400).is_ok(), "a file that is gone holds nothing");
 }
+
+#[test]
+fn what_a_file_loses_by_damage_is_not_given_to_another() {
+    let (disk, path) = (with_log(), "/data/meta-a");
+    let before = content(&disk, path).unwrap();
+    let file = disk.open(Path::new(path)).unwrap();
+    disk.set_capacity(Some(disk.used_bytes()));
+    disk.damage_file(DamageKind::Shortened, "meta-a", &mut Rng::new(1)).unwrap();
+    assert!(file.size_bytes().unwrap() < 512);
+    assert_eq!(disk.space(Path::new("/data")).unwrap().free_bytes, 0);
+    file.write_at(&before, 0).unwrap();
+}
