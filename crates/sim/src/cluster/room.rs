@@ -39,13 +39,15 @@ impl<A: Application> Cluster<A> {
         let Some(running) = node.running_mut().filter(|_| !is_paused) else { return Ok(()) };
         let is_waited_for = running.waits_for_room();
         let held_bytes = running.keeper.room().reserved_bytes;
+        let used_bytes = disk.used_bytes();
         let (looked, task, _) = disk.run(|| running.keeper.look(is_waited_for));
         disk.finish(task);
         let _forgiven = disk.take_failure();
         self.count_failures(id);
         let Ok(room) = looked else { return Ok(()) };
         self.trace.counts.reserves_released += u64::from(room.reserved_bytes < held_bytes);
-        if room.is_short && room.reserved_bytes > held_bytes {
+        // One of an earlier life may only be recognised now, if the disk failed when the node started.
+        if room.is_short && disk.used_bytes() > used_bytes {
             let reason = format!("takes a reserve where there is too little room: {room:?}");
             return Err(Breach::NodeFailed { node: id, reason });
         }
