@@ -59,8 +59,8 @@ pub enum Reason {
     /// An entry of an earlier term is committed only together with one of the leader's own (§3.6.2).
     #[error(
         "entry {index} is of an earlier term: it is committed with entry {term_start}, which is not \
-         known to be on {}",
-        list(missing)
+         known to be on {}{}",
+        list(missing), own(*is_on_own_disk)
     )]
     OfEarlierTerm {
         /// The first that is not committed.

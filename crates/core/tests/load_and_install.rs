@@ -8,8 +8,8 @@ use bytes::Bytes;
 use quorate_core::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Configuration, ConflictHint, Effect,
     Entry, Event, HardState, InstallSnapshot, LoadRequest, LogId, LogIndex, Member, MemberRole,
-    Message, NodeId, Options, Payload, Raft, RequestVoteResponse, Restored, Role, SnapshotMeta,
-    Term, Time, VotePhase,
+    Message, NodeId, Options, Payload, PeerWait, Raft, Reason, RequestVoteResponse, Restored, Role,
+    SnapshotMeta, Term, Time, VotePhase,
 };
 use std::sync::Arc;
 
@@ -135,6 +135,10 @@ fn entries_read_back_for_a_follower_do_not_overfill_its_window() {
     receive(&mut raft, answer(AppendOutcome::Rejected { prev_index, hint }));
     let matched = LogIndex::ORIGIN;
     let request = load_of(&receive(&mut raft, answer(AppendOutcome::Accepted { matched })));
+    let reads_for = |reason: &Reason| {
+        matches!(reason, Reason::Peer { peer: LEADER, wait: PeerWait::Loading, .. })
+    };
+    assert!(raft.explain().iter().any(reads_for), "{:?}", raft.explain());
     let entry = |index| Entry { log_id: id(1, index), payload: Payload::Noop };
     let entries = (1..=3).map(entry).collect();
     let effects = step(&mut raft, Event::Loaded { request, entries });
