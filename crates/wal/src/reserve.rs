@@ -42,12 +42,6 @@ impl Reserve {
         Ok(Self { disk, path, temporary, size_bytes, is_held })
     }
 
-    /// How much it holds when it is whole.
-    #[must_use]
-    pub const fn size_bytes(&self) -> u64 {
-        self.size_bytes
-    }
-
     /// How much it holds now.
     #[must_use]
     pub const fn held_bytes(&self) -> u64 {
