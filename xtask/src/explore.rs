@@ -8,6 +8,10 @@ use std::process::Command;
 /// `Bounds::STATES_MAX` of the explorer, which numbers states with 32 bits.
 const STATES_MAX: u64 = (1 << 32) - 2;
 
+/// What the explorer's example understands by `sabotage=`.
+const SABOTAGES: [&str; 5] =
+    ["none", "early-completion", "forgetful-vote", "shortened-log", "forged-votes"];
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Voters
@@ -47,9 +51,8 @@ pub(crate) struct Options {
     /// Compares what servers with equal hashes do, as far as it is computed
     #[arg(long)]
     audit: bool,
-    /// Breaks something, to see it found: early-completion, forgetful-vote, shortened-log or
-    /// forged-votes
-    #[arg(long, default_value = "none")]
+    /// Breaks something, to see it found
+    #[arg(long, default_value = "none", value_parser = SABOTAGES)]
     sabotage: String,
 }
 
@@ -83,4 +86,25 @@ fn arguments(options: &Options) -> Vec<String> {
     ];
     arguments.extend(options.slow_writes.map(|count| format!("slow-writes={count}")));
     arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Args;
+
+    #[test]
+    fn a_sabotage_that_does_not_exist_is_refused_with_those_that_do_and_the_explorer_knows_them() {
+        let parse = |name: &str| {
+            let command = Options::augment_args(clap::Command::new("explore"));
+            command.try_get_matches_from(["explore", "--sabotage", name])
+        };
+        let example = include_str!("../../crates/sim/examples/explore.rs");
+        for name in SABOTAGES {
+            assert!(parse(name).is_ok());
+            assert!(example.contains(&format!("\"{name}\" => ")), "{name}");
+        }
+        let refused = parse("typo").unwrap_err().to_string();
+        assert!(refused.contains("typo") && refused.contains("forged-votes"), "{refused}");
+    }
 }

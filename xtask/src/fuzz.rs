@@ -41,11 +41,11 @@ pub(crate) struct Options {
     #[arg(long, value_parser = TARGETS)]
     target: Option<String>,
     /// Seconds for each target
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// Inputs are not longer, in bytes
-    #[arg(long, default_value_t = 1024)]
-    max_len: u32,
+    /// Inputs are not longer, in bytes [default: 1024, and more where the format is larger]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    max_len: Option<u32>,
     /// Afterwards put the smallest set of inputs that reaches the same code into fuzz/corpus
     #[arg(long)]
     keep: bool,
@@ -82,6 +82,17 @@ fn machine() -> anyhow::Result<String> {
     line.map(str::to_owned).context("expected a line `host: ...` from rustc -vV")
 }
 
+/// Inputs of a target are not longer, in bytes: as short as what it reads allows, since short inputs
+/// are tried more often. What is larger by far, as the blocks of a snapshot, its target repeats.
+fn max_len(target: &str) -> u32 {
+    match target {
+        // Many frames, rows, requests or events one after the other.
+        "wire_stream" | "gateway_stream" => 8_192,
+        "snapshot_file" | "store" | "session_table" | "client_request" | "gateway_request" => 4_096,
+        _ => 1_024,
+    }
+}
+
 fn fuzz(program: &Path, folder: &Path, target: &str, options: &Options) -> anyhow::Result<()> {
     println!("== {target}");
     let corpus = folder.join("corpus").join(target);
@@ -94,7 +105,7 @@ fn fuzz(program: &Path, folder: &Path, target: &str, options: &Options) -> anyho
     command
         .env("QUORATE_FUZZ_TARGET", target)
         .arg(format!("-max_total_time={}", options.seconds))
-        .arg(format!("-max_len={}", options.max_len))
+        .arg(format!("-max_len={}", options.max_len.unwrap_or_else(|| max_len(target))))
         .args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=1"])
         .arg(format!("-artifact_prefix={}/{target}-", findings.display()))
         .args([&grown, &corpus]);
@@ -121,5 +132,15 @@ mod tests {
         assert!(TARGETS.iter().all(|target| parse(target).is_ok()));
         let refused = parse("nonsense").unwrap_err().to_string();
         assert!(refused.contains("nonsense") && refused.contains("log_mark"), "{refused}");
+    }
+
+    #[test]
+    fn no_time_at_all_is_refused_for_libfuzzer_takes_it_for_no_limit() {
+        let parse = |seconds: &str| {
+            let command = Options::augment_args(clap::Command::new("fuzz"));
+            command.try_get_matches_from(["fuzz", "--seconds", seconds])
+        };
+        assert!(parse("1").is_ok());
+        assert!(parse("0").unwrap_err().to_string().contains("0 is not in 1.."));
     }
 }

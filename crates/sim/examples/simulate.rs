@@ -18,7 +18,13 @@ fn main() -> ExitCode {
         Watch {
             progress: &mut |standing| eprintln!("{}", progress_line(standing)),
             violation: &mut |violation| print!("{}", violation_text(violation)),
-            stuck: &mut |case, age| eprint!("{}", stuck_text("quorate sim", case, age)),
+            stuck: &mut |case, age, pulse| {
+                eprint!("{}", stuck_text("quorate sim", case, age, pulse));
+            },
+            abandoned: &mut |end| {
+                println!("{}", campaign_text(end));
+                std::process::exit(1);
+            },
             stop: &AtomicBool::new(false),
         },
     );

@@ -3,24 +3,25 @@
 //! can tell.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod floor;
+mod session;
+
 use crate::case::{Case, Changes};
 use crate::progress::{Identity, Progress, ProgressError, SeedSet};
-use crate::progress_file::ProgressFile;
+use crate::pulse::Pulse;
 use crate::run::{Ended, Violation, World, Worlds};
-use rustix::time::{ClockId, clock_gettime};
-use std::collections::{BTreeMap, BTreeSet};
+use floor::Floor;
+use session::Session;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// How often somebody is told how far it is.
-const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 /// A world that runs for longer than this is named: it may never end.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// How often the progress file is written.
-const STORE_EVERY: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+/// A world that stays in one step for longer than this is given up. Steps take microseconds.
+const HANGS_AFTER: Duration = Duration::from_mins(5);
 
 /// Many worlds that differ in their seeds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct Campaign {
     pub may_be_another_build: bool,
     /// How long a world may run before somebody is told. Most take milliseconds.
     pub patience: Duration,
+    /// How long a world may stay in one and the same step before it is a failure: it hangs.
+    pub hangs_after: Duration,
 }
 
 /// How a campaign tells of itself while it runs, and how it is stopped.
@@ -51,9 +54,13 @@ pub struct Watch<'a> {
     pub progress: &'a mut dyn FnMut(&Standing<'_>),
     /// Called for each world that ends badly.
     pub violation: &'a mut dyn FnMut(&Violation),
-    /// Called once for each world that runs for longer than the campaign's patience, and with how
-    /// long that is. It is not ended: nothing can, but the end of the process.
-    pub stuck: &'a mut dyn FnMut(&Case, Duration),
+    /// Called once for each world that runs for longer than the campaign's patience, with how long
+    /// that is and where the world is.
+    pub stuck: &'a mut dyn FnMut(&Case, Duration, &Pulse),
+    /// Called at the end if worlds hang, when everything else is done and kept. Nothing ends their
+    /// threads but the end of the process, which is what a program does here; whoever returns waits
+    /// for them.
+    pub abandoned: &'a mut dyn FnMut(&CampaignEnd),
     /// Set it to let the running worlds end and begin no others.
     pub stop: &'a AtomicBool,
 }
@@ -74,7 +81,7 @@ pub struct Standing<'a> {
 }
 
 /// How a campaign ended.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CampaignEnd {
     /// Everything so far, earlier sessions included.
     pub progress: Progress,
@@ -82,7 +89,7 @@ pub struct CampaignEnd {
     pub left_count: u64,
     /// Why the session ended early, if its progress could not be kept. The worlds that ran by then
     /// were let end, and are in `progress`.
-    pub not_written: Option<ProgressError>,
+    pub not_written: Option<Arc<ProgressError>>,
 }
 
 impl Campaign {
@@ -99,6 +106,7 @@ impl Campaign {
             build: String::new(),
             may_be_another_build: false,
             patience: PATIENCE,
+            hangs_after: HANGS_AFTER,
         }
     }
 
@@ -124,27 +132,22 @@ impl Campaign {
         worlds: &W,
         mut watch: Watch<'_>,
     ) -> Result<CampaignEnd, ProgressError> {
-        let mut session = Session::begin(self)?;
-        let todo = Mutex::new(self.todo(&session.progress.done));
-        let running = Mutex::new(BTreeMap::new());
+        let mut session = Session::begin(self, worlds.command())?;
+        let floor = Floor::new(self.todo(&session.progress.done));
         std::thread::scope(|scope| {
             let (sender, receiver) = channel();
-            let left_count = self.seed_count.saturating_sub(session.done_count());
-            let left_count = usize::try_from(left_count).unwrap_or(usize::MAX);
-            for _ in 0..self.jobs.min(left_count).max(1) {
-                if watch.stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                let (sender, todo, running, stop) = (sender.clone(), &todo, &running, watch.stop);
-                scope.spawn(move || self.work(worlds, todo, running, stop, &sender));
-            }
-            drop(sender);
-            session.gather(&receiver, &running, &mut watch);
+            let (floor, stop) = (&floor, watch.stop);
+            let hire = || {
+                let sender = sender.clone();
+                scope.spawn(move || self.work(worlds, floor, stop, sender));
+            };
+            session.gather(&receiver, floor, &mut watch, &hire);
             watch.stop.store(true, Ordering::Relaxed);
+            if session.has_abandoned() {
+                (watch.abandoned)(&session.end());
+            }
         });
-        let left_count = self.seed_count - session.done_count();
-        let Session { progress, not_written, .. } = session;
-        Ok(CampaignEnd { progress, left_count, not_written })
+        Ok(session.end())
     }
 
     fn last_seed(&self) -> u64 {
@@ -160,199 +163,59 @@ impl Campaign {
     fn work<W: Worlds>(
         &self,
         worlds: &W,
-        todo: &Mutex<impl Iterator<Item = u64>>,
-        running: &RunningWorlds,
+        floor: &Floor<impl Iterator<Item = u64>>,
         stop: &AtomicBool,
-        sender: &Sender<Ended>,
+        sender: Sender<Word>,
     ) {
+        let mut shift = Shift { floor, sender, seed: None, is_counted: true };
         while !stop.load(Ordering::Relaxed) {
-            let Some(seed) = lock(todo).next() else { return };
-            lock(running).insert(seed, Instant::now());
-            let ended = self.case(seed).run(worlds);
-            lock(running).remove(&seed);
-            if sender.send(ended).is_err() {
+            let Some((seed, pulse)) = floor.begin() else { return };
+            shift.seed = Some(seed);
+            let ended = self.case(seed).run_watched(worlds, &pulse);
+            shift.seed = None;
+            if !floor.end(seed) {
+                // It was given up, and so was this thread.
+                shift.is_counted = false;
+                return;
+            }
+            if shift.sender.send(Word::Ended(Box::new(ended))).is_err() {
                 return;
             }
         }
     }
 }
 
-/// The worlds that run, by their seeds, and since when.
-type RunningWorlds = Mutex<BTreeMap<u64, Instant>>;
+/// What a thread says.
+enum Word {
+    /// A world ended.
+    Ended(Box<Ended>),
+    /// It runs no more worlds.
+    Left,
+}
+
+/// The work of one thread: however it ends, somebody hears of it.
+struct Shift<'a, T: Iterator<Item = u64>> {
+    floor: &'a Floor<T>,
+    sender: Sender<Word>,
+    /// The world that runs.
+    seed: Option<u64>,
+    is_counted: bool,
+}
+
+impl<T: Iterator<Item = u64>> Drop for Shift<'_, T> {
+    fn drop(&mut self) {
+        // Only what is no world, such as its settings, panics beyond a world.
+        let is_there = self.seed.is_none_or(|seed| self.floor.end(seed));
+        if self.is_counted && is_there {
+            let _ = self.sender.send(Word::Left);
+        }
+    }
+}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One session of a campaign.
-struct Session<'a> {
-    campaign: &'a Campaign,
-    identity: Identity,
-    progress: Progress,
-    /// Time on the clock and of the processors in the sessions before.
-    before: (Duration, Duration),
-    ended_count: u64,
-    started: Instant,
-    cpu_at_start: Duration,
-    told: Instant,
-    stored: Instant,
-    /// Worlds that were named as running for too long.
-    named: BTreeSet<u64>,
-    /// Where the progress is kept. Nobody else keeps theirs there.
-    file: Option<ProgressFile>,
-    not_written: Option<ProgressError>,
-}
-
-impl<'a> Session<'a> {
-    fn begin(campaign: &'a Campaign) -> Result<Self, ProgressError> {
-        let identity = campaign.identity();
-        let file = campaign.file.as_deref().map(ProgressFile::take).transpose()?;
-        let progress = match &file {
-            Some(file) => Progress::load(file.path(), &identity, campaign.may_be_another_build)?,
-            None => Progress::default(),
-        };
-        let started = Instant::now();
-        let before = (progress.wall, progress.cpu);
-        let mut session = Self {
-            campaign,
-            identity,
-            progress,
-            before,
-            ended_count: 0,
-            started,
-            cpu_at_start: cpu_time(),
-            told: started,
-            stored: started,
-            named: BTreeSet::new(),
-            file,
-            not_written: None,
-        };
-        // A file that cannot be written is noticed now, not after hours.
-        session.store()?;
-        Ok(session)
-    }
-
-    fn done_count(&self) -> u64 {
-        let Campaign { first, .. } = self.campaign;
-        self.progress.done.count_within(first.seed, self.campaign.last_seed())
-    }
-
-    /// Takes in how worlds ended, until no thread is left. If the progress cannot be kept any more,
-    /// no other worlds begin.
-    fn gather(
-        &mut self,
-        receiver: &Receiver<Ended>,
-        running: &RunningWorlds,
-        watch: &mut Watch<'_>,
-    ) {
-        loop {
-            match receiver.recv_timeout(PROGRESS_EVERY) {
-                Ok(ended) => self.take(ended, watch),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            if self.told.elapsed() >= PROGRESS_EVERY {
-                self.told = Instant::now();
-                self.tell(watch);
-                self.name_stuck(running, watch);
-            }
-            if self.stored.elapsed() >= STORE_EVERY
-                && let Err(error) = self.store()
-            {
-                self.not_written.get_or_insert(error);
-                watch.stop.store(true, Ordering::Relaxed);
-            }
-        }
-        self.tell(watch);
-        if let Err(error) = self.store() {
-            self.not_written.get_or_insert(error);
-        }
-    }
-
-    fn take(&mut self, ended: Ended, watch: &mut Watch<'_>) {
-        self.ended_count += 1;
-        match ended {
-            Ok(summary) => self.progress.add(&summary),
-            Err(violation) => {
-                self.progress.add_failure(&violation);
-                (watch.violation)(&violation);
-                if !self.campaign.keeps_going {
-                    watch.stop.store(true, Ordering::Relaxed);
-                }
-            }
-        }
-    }
-
-    fn name_stuck(&mut self, running: &RunningWorlds, watch: &mut Watch<'_>) {
-        let ages: Vec<(u64, Duration)> =
-            lock(running).iter().map(|(seed, since)| (*seed, since.elapsed())).collect();
-        for (seed, age) in ages {
-            if age >= self.campaign.patience && self.named.insert(seed) {
-                (watch.stuck)(&self.campaign.case(seed), age);
-            }
-        }
-    }
-
-    fn tell(&mut self, watch: &mut Watch<'_>) {
-        self.take_time();
-        (watch.progress)(&Standing {
-            progress: &self.progress,
-            done_count: self.done_count(),
-            seed_count: self.campaign.seed_count,
-            session_count: self.ended_count,
-            session: self.started.elapsed(),
-        });
-    }
-
-    fn store(&mut self) -> Result<(), ProgressError> {
-        self.take_time();
-        self.stored = Instant::now();
-        match &self.file {
-            Some(file) => self.progress.store(file.path(), &self.identity),
-            None => Ok(()),
-        }
-    }
-
-    fn take_time(&mut self) {
-        let (wall, cpu) = self.before;
-        self.progress.wall = wall + self.started.elapsed();
-        self.progress.cpu = cpu + cpu_time().saturating_sub(self.cpu_at_start);
-    }
-}
-
-/// The time that the processors have spent on this process.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::try_from(time).unwrap_or_default()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kv_world;
-    use std::sync::mpsc::sync_channel;
-
-    #[test]
-    fn a_world_that_does_not_end_is_named_once_and_may_still_end() {
-        let mut campaign = Campaign::new(World { seed: 7, node_count: 1, steps: 100 }, 1);
-        campaign.patience = Duration::ZERO;
-        let (let_go, held) = sync_channel::<()>(1);
-        let held = Mutex::new(held);
-        let worlds = |world: &World| {
-            lock(&held).recv().expect("somebody names it");
-            kv_world(world)
-        };
-        let mut named = Vec::new();
-        let watch = Watch {
-            progress: &mut |_| {},
-            violation: &mut |violation| panic!("{violation:?}"),
-            stuck: &mut |case, _| {
-                named.push(case.world.seed);
-                let_go.send(()).expect("the world waits");
-            },
-            stop: &AtomicBool::new(false),
-        };
-        let end = campaign.run(&worlds, watch).expect("no file is written");
-        assert_eq!((named, end.left_count), (vec![7], 0));
-    }
-}
+#[path = "campaign/tests.rs"]
+mod tests;

@@ -63,6 +63,9 @@ impl From<World> for Case {
 }
 
 impl Changes {
+    /// The last number of an order of chance: 24 bits of it are used.
+    pub const SCHEDULE_MAX: u64 = (1 << 24) - 1;
+
     /// Changes a world.
     pub fn apply(&self, options: &mut ClusterOptions) {
         for kind in &self.without {
@@ -117,13 +120,10 @@ fn write_names(
     chosen: &[&'static FaultKind],
     all: &'static [FaultKind],
 ) -> fmt::Result {
-    let names: Vec<&str> =
-        all.iter().filter(|kind| chosen.contains(kind)).map(|kind| kind.name).collect();
-    match names.len() {
-        0 => Ok(()),
-        count if count == all.len() => write!(f, " {flag} all"),
-        _ => write!(f, " {flag} {}", names.join(",")),
+    if chosen.is_empty() {
+        return Ok(());
     }
+    write!(f, " {flag} {}", FaultKind::list(chosen, all))
 }
 
 impl FromStr for Case {
@@ -158,7 +158,10 @@ impl Case {
             "--skip" => changes.skip = value.parse().map_err(|_| wrong())?,
             "--clients" => changes.clients = Some(value.parse().map_err(|_| wrong())?),
             "--requests" => changes.requests = Some(number()?),
-            "--schedule" => changes.schedule = number()?,
+            "--schedule" => {
+                let fits = |number: &u64| *number <= Changes::SCHEDULE_MAX;
+                changes.schedule = Some(number()?).filter(fits).ok_or_else(wrong)?;
+            }
             _ => return Err(CaseError::UnknownFlag { got: flag.to_owned() }),
         }
         Ok(())
@@ -177,6 +180,7 @@ mod tests {
             "--seed 7 --nodes 3 --steps 512 --sabotage early-acks --without pauses,loss --skip 3,9-12 \
              --clients 2 --requests 40 --schedule 3",
             "--seed 7 --nodes 3 --steps 512 --without all",
+            "--seed 7 --nodes 3 --steps 512 --without all,-pauses,-loss",
         ] {
             assert_eq!(text.parse::<Case>().unwrap().to_string(), text);
         }
@@ -184,7 +188,14 @@ mod tests {
 
     #[test]
     fn flags_that_name_no_case_are_refused_with_what_is_wrong() {
-        for text in ["--sed 7", "--seed", "--seed x", "--without gremlins", "--skip 9-3"] {
+        for text in [
+            "--sed 7",
+            "--seed",
+            "--seed x",
+            "--without gremlins",
+            "--skip 9-3",
+            "--schedule 16777216",
+        ] {
             assert!(text.parse::<Case>().is_err(), "{text}");
         }
     }

@@ -18,26 +18,49 @@ pub struct FaultKind {
     change: fn(&mut ClusterOptions),
 }
 
+/// Every kind of a list.
+const ALL: &str = "all";
+/// Before a name: all but that.
+const LEFT_OUT: char = '-';
+
 impl FaultKind {
     const fn new(name: &'static str, what: &'static str, change: fn(&mut ClusterOptions)) -> Self {
         Self { name, what, change }
     }
 
-    /// Those of a list such as `pauses,loss` or `all`, out of these.
+    /// Those of a list such as `pauses,loss`, `all` or `all,-loss`, out of these.
     ///
     /// # Errors
     ///
     /// [`UnknownName`] if none has a name.
     pub fn named(list: &str, kinds: &'static [Self]) -> Result<Vec<&'static Self>, UnknownName> {
-        if list == "all" {
-            return Ok(kinds.iter().collect());
-        }
         let find = |name: &str| {
             let names = || kinds.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ");
             let kind = kinds.iter().find(|kind| kind.name == name);
-            kind.ok_or_else(|| UnknownName { expected: names(), got: name.to_owned() })
+            let expected = || format!("{ALL}, {}", names());
+            kind.ok_or_else(|| UnknownName { expected: expected(), got: name.to_owned() })
         };
-        list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(find).collect()
+        let names = || list.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let left_out = names().filter_map(|name| name.strip_prefix(LEFT_OUT)).map(find);
+        let left_out: Vec<&Self> = left_out.collect::<Result<_, _>>()?;
+        let named = names().filter(|name| *name != ALL && !name.starts_with(LEFT_OUT)).map(find);
+        let mut named: Vec<&Self> = named.collect::<Result<_, _>>()?;
+        if names().any(|name| name == ALL) {
+            named = kinds.iter().collect();
+        }
+        named.retain(|kind| !left_out.contains(kind));
+        Ok(named)
+    }
+
+    /// Some of these as a list that [`FaultKind::named`] reads, in their order, and the shorter way.
+    pub(crate) fn list(chosen: &[&'static Self], kinds: &'static [Self]) -> String {
+        let (named, left): (Vec<&Self>, Vec<&Self>) =
+            kinds.iter().partition(|kind| chosen.contains(kind));
+        if left.len() >= named.len() {
+            return named.iter().map(|kind| kind.name).collect::<Vec<_>>().join(",");
+        }
+        let left = left.iter().map(|kind| format!(",{LEFT_OUT}{}", kind.name));
+        format!("{ALL}{}", left.collect::<String>())
     }
 
     /// Changes a world: a kind of trouble is switched off, a sabotage on.
@@ -224,6 +247,19 @@ mod tests {
             assert_eq!(format!("{:?}", options.faults), format!("{:?}", calm.faults));
             assert_eq!(format!("{:?}", options.raft), format!("{:?}", calm.raft));
         }
+    }
+
+    #[test]
+    fn all_is_a_name_beside_others_and_but_some_and_excuses_no_wrong_one() {
+        let named = |list| FaultKind::named(list, FAULT_KINDS);
+        assert_eq!(named("all,crashes").map(|kinds| kinds.len()), Ok(FAULT_KINDS.len()));
+        assert_eq!(named("crashes,loss").map(|kinds| kinds.len()), Ok(2));
+        let but_one = named("all,-loss").expect("it is a list");
+        assert!(but_one.len() == FAULT_KINDS.len() - 1 && but_one.iter().all(|k| k.name != "loss"));
+        assert_eq!(FaultKind::list(&but_one, FAULT_KINDS), "all,-loss");
+        assert!(named("all,-gremlins").is_err());
+        let refused = named("all,gremlins").expect_err("nothing is called so").to_string();
+        assert!(refused.contains("gremlins") && refused.contains("all, crashes"), "{refused}");
     }
 
     #[test]

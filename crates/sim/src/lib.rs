@@ -1,5 +1,7 @@
-//! Whole clusters in one thread and virtual time: the shipped core, driver, log and store run here
-//! unchanged; only disk, network, clock and schedule are simulated, and one seed decides them all.
+//! Whole clusters in one thread and virtual time: the shipped core, driver, log, snapshot files, wire
+//! format and store run here unchanged; disk, network, clock, threads and schedule are simulated, and
+//! one seed decides them all. Of the store everything runs but the engine under it: its rows are kept
+//! in memory ([`kv`]), not in redb, whose file no world has.
 //!
 //! A state machine of your own: say by [`Subject`] how it is opened and what clients ask of it, and
 //! let `main` call [`examine`], which makes that a program with every flag of `quorate sim`; in tests,
@@ -28,6 +30,7 @@ mod ordinals;
 mod pace;
 mod progress;
 mod progress_file;
+mod pulse;
 mod queue;
 mod record;
 mod report;
@@ -53,6 +56,7 @@ pub use kinds::{FAULT_KINDS, FaultKind, SABOTAGES, UnknownName};
 pub use ordinals::{Ordinals, OrdinalsError};
 pub use pace::Pace;
 pub use progress::{FAILURES_KEPT_MAX, Failure, Identity, Progress, ProgressError, SeedSet};
+pub use pulse::Pulse;
 pub use record::{Detail, Event, NodeState, Record, Recording, Told};
 pub use report::{
     campaign_json, campaign_markdown, campaign_text, progress_line, stuck_text, summary_text,

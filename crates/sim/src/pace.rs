@@ -1,6 +1,6 @@
-//! How slowly a world goes: one factor for its timeouts, delays, think times and troubles alike, so
-//! that a few thousand steps may be a minute on a local network or an hour on a lazy one. It must
-//! not know what it stretches.
+//! How slowly a world goes: one factor for its timeouts, delays, think times and troubles, so that a
+//! few thousand steps may be a minute on a local network or an hour on a lazy one. A few short times
+//! stay as they are (docs/simulation.md, "Members and pace"). It must not know what it stretches.
 
 use crate::faults::{Clocks, Crashes, DiskPace, Faults, NetworkFaults, Rhythm};
 use crate::rng::Rng;

@@ -9,12 +9,18 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The format of the file that this build writes and reads.
 const FORMAT: u64 = 1;
+/// More than any file of this format is: what is larger is none, and is not read.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+/// No campaign reaches such a figure, and so many may be added to it without overflow.
+const FIGURE_MAX: u64 = 1 << 62;
+/// How much of a failure's words is kept, in letters.
+const LETTERS_KEPT_MAX: usize = 4_096;
 /// How many failures are kept with their words; more are only counted.
 pub const FAILURES_KEPT_MAX: usize = 1_000;
 
@@ -74,6 +80,26 @@ pub enum ProgressError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// What is there is no file, so that none can be kept there.
+    #[error(
+        "expected {path} to be a plain file, or nothing yet; it is {found}: choose another name"
+    )]
+    NoPlainFile {
+        /// Which file.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
+    /// It is larger than any progress file.
+    #[error("{path} is no progress file: it has {bytes} bytes, and none has more than {limit}")]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// The most.
+        limit: u64,
     },
     /// Another process keeps its progress there.
     #[error(
@@ -182,7 +208,7 @@ impl Failure {
         Self {
             seed: violation.case.world.seed,
             kind: violation.breach.kind(),
-            text: violation.breach.to_string(),
+            text: violation.breach.to_string().chars().take(LETTERS_KEPT_MAX).collect(),
             reproduce: violation.reproduce(),
         }
     }
@@ -225,11 +251,7 @@ impl Progress {
         may_be_another_build: bool,
     ) -> Result<Self, ProgressError> {
         let garbled = |reason: String| ProgressError::Garbled { path: path.into(), reason };
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(source) => return Err(ProgressError::Io { path: path.into(), source }),
-        };
+        let Some(text) = read_text(path)? else { return Ok(Self::default()) };
         let file: Value =
             serde_json::from_str(&text).map_err(|error| garbled(error.to_string()))?;
         if number(&file, "format") != Some(FORMAT) {
@@ -244,7 +266,11 @@ impl Progress {
             let (theirs, ours) = (word("build").to_owned(), identity.build.clone());
             return Err(ProgressError::OtherBuild { path: path.into(), theirs, ours });
         }
-        let progress = read(&file).ok_or_else(|| garbled("a figure is missing".to_owned()))?;
+        let missing = || {
+            let limit = format!("a figure is missing, or is none from 0 to {FIGURE_MAX}");
+            garbled(limit)
+        };
+        let progress = read(&file).ok_or_else(missing)?;
         progress.check().map_err(|what| garbled(what.to_owned()))?;
         Ok(progress)
     }
@@ -315,11 +341,28 @@ impl Progress {
     }
 }
 
+/// What is in the file; `None` if there is none.
+fn read_text(path: &Path) -> Result<Option<String>, ProgressError> {
+    let wrap = |source| ProgressError::Io { path: path.into(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(wrap(source)),
+    };
+    let bytes = file.metadata().map_err(wrap)?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(ProgressError::TooLarge { path: path.into(), bytes, limit: FILE_BYTES_MAX });
+    }
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(wrap)?;
+    Ok(Some(text))
+}
+
 fn read(file: &Value) -> Option<Progress> {
     let mut progress = Progress {
-        failure_count: number(file, "failure_count")?,
-        wall: Duration::from_millis(number(file, "wall_millis")?),
-        cpu: Duration::from_millis(number(file, "cpu_millis")?),
+        failure_count: figure(file, "failure_count")?,
+        wall: Duration::from_millis(figure(file, "wall_millis")?),
+        cpu: Duration::from_millis(figure(file, "cpu_millis")?),
         ..Progress::default()
     };
     for range in file.get("done")?.as_array()? {
@@ -337,19 +380,22 @@ fn read(file: &Value) -> Option<Progress> {
         });
     }
     let total = &mut progress.total;
-    total.world_count = number(file, "seeds")?;
-    total.steps = number(file, "steps")?;
-    total.virtual_micros = number(file, "virtual_micros")?;
+    total.world_count = figure(file, "seeds")?;
+    total.steps = figure(file, "steps")?;
+    total.virtual_micros = figure(file, "virtual_micros")?;
     total.trace_hash = u64::from_str_radix(file.get("trace_hash")?.as_str()?, 16).ok()?;
-    total.committed = number(file, "committed")?;
-    total.findings.checked_count = number(file, "checked_operations")?;
-    total.findings.undecided_count = number(file, "undecided_histories")?;
+    total.committed = figure(file, "committed")?;
+    total.findings.checked_count = figure(file, "checked_operations")?;
+    total.findings.undecided_count = figure(file, "undecided_histories")?;
     // Files of earlier builds do not have it.
-    total.findings.watched_count = number(file, "watched_events").unwrap_or(0);
+    total.findings.watched_count = match file.get("watched_events") {
+        Some(_) => figure(file, "watched_events")?,
+        None => 0,
+    };
     for counters in ["faults", "figures"] {
         for (name, count) in file.get(counters)?.as_object()? {
             // A counter that this build does not have is another build's; its figure goes.
-            let _known = total.set(name, count.as_u64()?);
+            let _known = total.set(name, count.as_u64().filter(|count| *count <= FIGURE_MAX)?);
         }
     }
     Some(progress)
@@ -357,6 +403,11 @@ fn read(file: &Value) -> Option<Progress> {
 
 fn number(value: &Value, name: &str) -> Option<u64> {
     value.get(name)?.as_u64()
+}
+
+/// A number that may be counted on from.
+fn figure(value: &Value, name: &str) -> Option<u64> {
+    number(value, name).filter(|figure| *figure <= FIGURE_MAX)
 }
 
 fn millis(duration: Duration) -> u64 {

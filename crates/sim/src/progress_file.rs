@@ -2,7 +2,9 @@
 //! knows.
 
 use crate::progress::ProgressError;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, FileType, TryLockError};
+use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// A progress file that this process alone writes, until this is dropped or the process ends.
@@ -19,10 +21,10 @@ impl ProgressFile {
     ///
     /// # Errors
     ///
-    /// [`ProgressError::InUse`] if another process has it, [`ProgressError::Io`] if there can be no
-    /// lock beside it.
+    /// [`ProgressError::NoPlainFile`] if something else is there, [`ProgressError::InUse`] if another
+    /// process has it, [`ProgressError::Io`] if there can be no lock beside it.
     pub(crate) fn take(path: &Path) -> Result<Self, ProgressError> {
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let path = plain_file(path)?;
         let mut beside = path.clone().into_os_string();
         beside.push(".lock");
         let wrap = |source| ProgressError::Io { path: PathBuf::from(&beside), source };
@@ -36,6 +38,36 @@ impl ProgressFile {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Where a file is, behind symbolic links, or will be. Nothing else can be replaced by one, and what
+/// is no file may have no end, or nobody who writes it.
+fn plain_file(path: &Path) -> Result<PathBuf, ProgressError> {
+    let wrap = |source| ProgressError::Io { path: path.into(), source };
+    let refuse = |found| ProgressError::NoPlainFile { path: path.into(), found };
+    match fs::metadata(path) {
+        Ok(there) if there.is_file() => fs::canonicalize(path).map_err(wrap),
+        Ok(there) => Err(refuse(what_it_is(there.file_type()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if fs::symlink_metadata(path).is_ok() {
+                return Err(refuse("a symbolic link to nothing"));
+            }
+            Ok(path.to_owned())
+        }
+        Err(source) => Err(wrap(source)),
+    }
+}
+
+fn what_it_is(kind: FileType) -> &'static str {
+    if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
     }
 }
 
@@ -55,5 +87,32 @@ mod tests {
         assert!(matches!(second, Err(ProgressError::InUse { .. })), "{second:?}");
         drop(taken);
         ProgressFile::take(&real).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_plain_file_is_refused_and_nothing_is_left_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let dangling = dir.path().join("dangling.json");
+        std::os::unix::fs::symlink(dir.path().join("nothing"), &dangling).unwrap();
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let pipe = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.is_ok_and(|status| status.success()));
+        let device = Path::new("/dev/full");
+        let folder = dir.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        for (path, what) in [
+            (dangling.as_path(), "a symbolic link to nothing"),
+            (socket.as_path(), "a socket"),
+            (pipe.as_path(), "a pipe"),
+            (device, "a device"),
+            (folder.as_path(), "a directory"),
+        ] {
+            let refused = ProgressFile::take(path).unwrap_err().to_string();
+            assert!(refused.contains(what), "{refused}");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4, "no lock beside any of them");
+        assert!(!Path::new("/dev/full.lock").exists());
     }
 }

@@ -87,3 +87,30 @@ fn files_whose_seeds_do_not_add_up_are_refused() {
         assert!(matches!(refused, Err(ProgressError::Garbled { .. })), "{done}: {refused:?}");
     }
 }
+
+#[test]
+fn figures_that_cannot_be_counted_on_from_are_refused_wherever_they_stand() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("campaign.json");
+    let whole = example().json(&identity());
+    for name in ["steps", "virtual_micros", "committed", "watched_events", "wall_millis", "seeds"] {
+        let mut file = whole.clone();
+        file[name] = u64::MAX.into();
+        fs::write(&path, file.to_string()).unwrap();
+        let refused = Progress::load(&path, &identity(), true);
+        assert!(matches!(refused, Err(ProgressError::Garbled { .. })), "{name}: {refused:?}");
+    }
+    let mut file = whole;
+    file["faults"]["crashes"] = u64::MAX.into();
+    fs::write(&path, file.to_string()).unwrap();
+    assert!(Progress::load(&path, &identity(), true).is_err());
+}
+
+#[test]
+fn a_file_that_is_larger_than_any_progress_file_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("campaign.json");
+    File::create(&path).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
+    let refused = Progress::load(&path, &identity(), true).unwrap_err().to_string();
+    assert!(refused.contains("67108865 bytes"), "{refused}");
+}

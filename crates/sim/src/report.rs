@@ -3,7 +3,9 @@
 use crate::campaign::{CampaignEnd, Standing};
 use crate::case::Case;
 use crate::json::object;
+use crate::judge::Breach;
 use crate::progress::{Failure, Progress};
+use crate::pulse::Pulse;
 use crate::run::{Summary, Violation};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -43,7 +45,10 @@ pub fn summary_text(summary: &Summary) -> String {
 /// A world that ended badly: the end of its story, what was broken, and what to paste.
 #[must_use]
 pub fn violation_text(violation: &Violation) -> String {
-    let mut text = String::from("the end of the story:\n");
+    let mut text = String::new();
+    if !violation.story.is_empty() {
+        text.push_str("the end of the story:\n");
+    }
     for line in &violation.story {
         let _ = writeln!(text, "  {line}");
     }
@@ -53,18 +58,26 @@ pub fn violation_text(violation: &Violation) -> String {
     let _ = writeln!(text, "  {}", violation.breach);
     let line = violation.reproduce();
     let _ = writeln!(text, "reproduce: {line}");
-    if violation.command.is_some() {
+    // A world that hangs never comes to the point at which its story is told.
+    let hangs = matches!(violation.breach, Breach::Hangs { .. });
+    if violation.command.is_some() && !hangs {
         let _ = writeln!(text, "read it:   {line} --trace");
         let _ = writeln!(text, "shrink it: {line} --shrink");
     }
     text
 }
 
-/// A world that has run for so long already, in one line to paste; `command` is that of its
-/// [`Worlds`](crate::Worlds).
+/// A world that has run for so long already, where it is, and a line to paste; `command` is that of
+/// its [`Worlds`](crate::Worlds).
 #[must_use]
-pub fn stuck_text(command: &str, case: &Case, age: Duration) -> String {
-    format!("a world has run for {} s and may never end: {command} {case}\n", age.as_secs())
+pub fn stuck_text(command: &str, case: &Case, age: Duration, pulse: &Pulse) -> String {
+    let (step, micros) = (pulse.step(), pulse.at().as_micros());
+    let (age, seed) = (age.as_secs(), case.world.seed);
+    let (seconds, rest) = (micros / 1_000_000, micros % 1_000_000);
+    format!(
+        "seed {seed} has run for {age} s, is in its step {step} at {seconds}.{rest:06} s, and may \
+         never end: {command} {case}\n"
+    )
 }
 
 /// How far a campaign is, in one line.

@@ -7,10 +7,12 @@ use crate::cluster::{Cluster, ClusterOptions};
 use crate::counts::{Counts, MessageCounts};
 use crate::judge::Breach;
 use crate::kv::{KvApplication, KvOptions};
+use crate::pulse::Pulse;
 use crate::record::{Record, Recording};
 use crate::rng::Rng;
 use quorate_core::Time;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// One world to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +63,8 @@ pub struct Violation {
     pub step: u64,
     /// What was broken.
     pub breach: Breach,
-    /// The end of the story, line by line.
+    /// The end of the story, line by line; empty, as are the counts below, if the world hangs: then
+    /// nobody can look into it.
     pub story: Vec<String>,
     /// How many nodes there were.
     pub node_count: u64,
@@ -172,9 +175,31 @@ impl Case {
         self.play(Some(worlds.command()), &mut self.cluster(worlds))
     }
 
+    /// Runs it, and shows meanwhile how far it is.
+    ///
+    /// # Errors
+    ///
+    /// The [`Violation`] that a judge found.
+    pub fn run_watched<W: Worlds>(&self, worlds: &W, pulse: &Arc<Pulse>) -> Ended {
+        let mut cluster = self.cluster(worlds);
+        cluster.show(Arc::clone(pulse));
+        self.play(Some(worlds.command()), &mut cluster)
+    }
+
     /// Runs it, and keeps what happened.
     pub fn record<W: Worlds>(&self, worlds: &W, recording: Recording) -> (Ended, Record) {
+        self.record_watched(worlds, recording, &Arc::default())
+    }
+
+    /// Runs it, keeps what happened, and shows meanwhile how far it is.
+    pub fn record_watched<W: Worlds>(
+        &self,
+        worlds: &W,
+        recording: Recording,
+        pulse: &Arc<Pulse>,
+    ) -> (Ended, Record) {
         let mut cluster = self.cluster(worlds);
+        cluster.show(Arc::clone(pulse));
         cluster.record(recording);
         let ended = self.play(Some(worlds.command()), &mut cluster);
         if let Err(violation) = &ended {

@@ -202,6 +202,33 @@ fn a_campaign_goes_on_from_its_file_and_refuses_another_ones() {
     assert!(text(&refused.stderr).contains("--steps 501"), "{}", text(&refused.stderr));
 }
 
+#[test]
+fn a_failure_of_an_earlier_session_ends_a_campaign_that_does_not_keep_going() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("campaign.json").display().to_string();
+    let words = format!(
+        "--seeds 30 --nodes 5 --steps 8000 --sabotage early-acks --jobs 1 --format json \
+         --progress-file {file}"
+    );
+    let [first, second] = [(); 2].map(|()| examine(&words));
+    let end = |output| lines(output).pop().unwrap();
+    assert!(end(&first)["seeds_left"].as_u64().unwrap() > 0, "{}", end(&first));
+    assert_eq!(second.status.code(), Some(1));
+    assert_eq!(end(&second)["seeds"], end(&first)["seeds"], "no world more was run");
+    assert_eq!(end(&second)["failures"], end(&first)["failures"]);
+}
+
+#[test]
+fn a_progress_file_that_is_none_is_refused_at_once() {
+    for path in ["/dev/full", "/dev/null", "/dev"] {
+        let refused = examine(&format!("--seeds 8 --steps 30 --progress-file {path}"));
+        assert_eq!(refused.status.code(), Some(2));
+        let words = text(&refused.stderr);
+        assert!(words.contains(path) && words.contains("plain file"), "{words}");
+        assert!(!Path::new(&format!("{path}.lock")).exists());
+    }
+}
+
 /// A campaign that would take years, once it has written its file.
 fn long_campaign(file: &Path) -> Child {
     let inode = || std::fs::metadata(file).map(|file| file.ino()).ok();
@@ -260,6 +287,8 @@ fn flags_that_do_not_go_together_are_refused_with_what_to_do() {
         ("--seeds 0", "0 is not in 1.."),
         ("--keep-goin", "'--keep-going'"),
         ("--without gremlins", "gremlins"),
+        ("--schedule 16777216", "16777215"),
+        ("--seed 7 --hang-after 9", "--hang-after is for campaigns, found one world"),
     ] {
         let output = examine(words);
         assert_eq!(output.status.code(), Some(2), "{words}");

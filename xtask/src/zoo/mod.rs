@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
-use table::Memory;
+use table::{Memory, Tally};
 use yard::{Build, Yard};
 
 /// How many seeds of the ordinary simulator a mutant must survive.
@@ -78,6 +78,12 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     if options.check {
         return check(root, &groups);
     }
+    let is_part = !options.ids.is_empty() || options.subset.is_some();
+    ensure!(
+        !(options.write_table && is_part),
+        "--write-table publishes what became of every mutant, and only some are chosen: leave the ids \
+         and --subset out, or --write-table"
+    );
     let chosen = choose(&groups, options)?;
     let started = Instant::now();
     let build = if options.as_tests { Build::AsTests } else { Build::Optimised };
@@ -138,6 +144,9 @@ fn choose<'a>(groups: &'a [Group], options: &Options) -> anyhow::Result<Vec<&'a 
         let mutant = known.with_context(|| format!("there is no mutant {id}"))?;
         if let Some(reason) = mutant.parked() {
             bail!("{id} is not run: {reason}");
+        }
+        if let Some(subset) = options.subset.as_ref().filter(|_| !mutant.ci) {
+            bail!("{id} is not in the subset `{subset}`: leave one of both out");
         }
     }
     let is_wanted = |mutant: &&Mutant| {
@@ -234,7 +243,7 @@ fn sentence(mutant: &Mutant, outcome: &Outcome) -> String {
 }
 
 fn conclude(mutants: &[&Mutant], outcomes: &BTreeMap<String, Outcome>) -> anyhow::Result<()> {
-    let (mut generic, mut directed, mut survivors, mut count) = (0, 0, Vec::new(), 0);
+    let (mut all, mut listed, mut survivors) = (Tally::default(), Tally::default(), Vec::new());
     for mutant in mutants {
         let fate = outcomes.get(&mutant.id).map(|outcome| &outcome.fate);
         let survived = matches!(fate, None | Some(Fate::Survived { .. }));
@@ -243,20 +252,72 @@ fn conclude(mutants: &[&Mutant], outcomes: &BTreeMap<String, Outcome>) -> anyhow
             println!("{} changes nothing, and survived as it must", mutant.id);
             continue;
         }
-        count += 1;
-        match fate {
-            Some(Fate::Generic { .. }) => generic += 1,
-            Some(Fate::Directed { .. }) => directed += 1,
-            Some(Fate::Survived { .. }) | None => survivors.push(mutant.id.as_str()),
+        all.add(fate);
+        if mutant.is_listed() {
+            listed.add(fate);
+        }
+        if survived {
+            survivors.push(mutant.id.as_str());
         }
     }
-    let survivor_count = survivors.len();
-    if survivor_count > 0 {
+    if !survivors.is_empty() {
         println!("survivors: {}", survivors.join(", "));
     }
-    println!("{count} mutants: {generic} generic, {directed} directed, {survivor_count} survivors");
-    if survivor_count > 0 {
-        bail!("{survivor_count} mutant(s) survived");
-    }
+    println!("{}", all.shares(listed));
+    println!("{}", all.line());
+    ensure!(survivors.is_empty(), "{} mutant(s) survived", survivors.len());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(ids: &[&str], subset: Option<&str>, write_table: bool) -> Options {
+        Options {
+            ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+            subset: subset.map(str::to_owned),
+            check: false,
+            write_table,
+            seeds: 1,
+            steps: 1,
+            as_tests: true,
+            jobs: 1,
+        }
+    }
+
+    fn refused(options: &Options) -> String {
+        run(&crate::root(), options)
+            .expect_err("it is refused before anything is built")
+            .to_string()
+    }
+
+    #[test]
+    fn a_part_of_the_zoo_does_not_replace_the_published_table() {
+        for part in [options(&["G1a"], None, true), options(&[], Some("ci"), true)] {
+            let text = refused(&part);
+            assert!(text.contains("--write-table"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mutant_outside_the_subset_is_refused_at_once() {
+        let groups = mutant::read_all(&crate::root()).expect("the zoo is read");
+        let mut all = groups.iter().flat_map(|group| &group.mutants);
+        let outside = all.find(|mutant| mutant.is_expressible() && !mutant.ci);
+        let id = outside.expect("most are outside").id.as_str();
+        let text = refused(&options(&[id], Some("ci"), false));
+        assert!(text.contains(id) && text.contains("subset"), "{text}");
+    }
+
+    #[test]
+    fn a_bug_of_the_list_is_told_from_one_of_our_own() {
+        let groups = mutant::read_all(&crate::root()).expect("the zoo is read");
+        let is_listed = |id: &str| {
+            let mut all = groups.iter().flat_map(|group| &group.mutants);
+            all.find(|mutant| mutant.id == id).expect("there is one").is_listed()
+        };
+        assert!(["A1", "A12b", "I13", "H18"].into_iter().all(is_listed));
+        assert!(!["A0", "Q3", "I15a", "H28f", "C33"].into_iter().any(is_listed));
+    }
 }

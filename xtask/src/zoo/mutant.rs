@@ -93,7 +93,30 @@ pub(crate) enum Kind {
     Before,
 }
 
+/// The list of real bugs: its groups, and the last number of each. What we found ourselves counts on
+/// behind these, or is called Q.
+const LISTED: [(char, u32); 9] = [
+    ('A', 28),
+    ('B', 11),
+    ('C', 32),
+    ('D', 14),
+    ('E', 18),
+    ('F', 16),
+    ('G', 17),
+    ('H', 18),
+    ('I', 13),
+];
+
 impl Mutant {
+    /// Whether it puts back a bug of the list, or a variant of one: `A12b` is one of A12.
+    pub(crate) fn is_listed(&self) -> bool {
+        let mut letters = self.id.chars();
+        let group = letters.next();
+        let number: String = letters.take_while(char::is_ascii_digit).collect();
+        let number: u32 = number.parse().unwrap_or(u32::MAX);
+        LISTED.iter().any(|(letter, last)| group == Some(*letter) && (1..=*last).contains(&number))
+    }
+
     /// Whether it can be run today.
     pub(crate) fn is_expressible(&self) -> bool {
         self.parked().is_none()

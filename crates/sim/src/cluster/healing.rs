@@ -4,6 +4,7 @@
 use super::happening::Happening;
 use super::lanes::LaneName;
 use super::node::{Caller, SimNode};
+use super::wires::names;
 use super::{Cluster, ClusterOptions};
 use crate::application::{Application, Findings, OpId, Outcome};
 use crate::disk::CrashStyle;
@@ -60,7 +61,7 @@ impl<A: Application> Cluster<A> {
         let spare_count = sound.len() - needed_count;
         sound.truncate(needed_count + self.rng.index(spare_count + 1));
         sound.sort_unstable();
-        self.trace.headline(self.now, None, format!("only {sound:?} are healed"));
+        self.trace.headline(self.now, None, format!("only {} are healed", names(&sound)));
         self.calm_down();
         let core: BTreeSet<NodeId> = sound.iter().copied().collect();
         self.network.wall_in(core.clone());

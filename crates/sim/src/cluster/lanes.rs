@@ -5,6 +5,7 @@ use crate::disk::Task;
 use quorate::parts::{FileJob, MachineJob, SnapshotJob};
 use quorate::{Fate, Input, Ticket};
 use quorate_core::Time;
+use std::fmt;
 
 /// Which thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,18 @@ pub(super) enum LaneName {
     Writer,
     /// Applies to the state machine.
     Machine,
+}
+
+/// Whose work it is, for a story.
+impl fmt::Display for LaneName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Log => "its log",
+            Self::Files => "a file that it prepares or receives",
+            Self::Writer => "the snapshot that it writes",
+            Self::Machine => "its state machine",
+        })
+    }
 }
 
 impl LaneName {

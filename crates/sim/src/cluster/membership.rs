@@ -1,8 +1,8 @@
 //! Machines that join and members that change: wishes by stories and by chance, and how they ended.
 //! Who the members are is read off committed configurations; no node is believed.
 
-use super::Cluster;
 use super::node::SimNode;
+use super::{Cluster, ClusterOptions};
 use crate::application::Application;
 use crate::judge::Breach;
 use crate::rng::Rng;
@@ -376,6 +376,19 @@ impl<A: Application> Cluster<A> {
             }
         }
     }
+}
+
+/// The configuration that every log begins with.
+pub(super) fn founders(options: &ClusterOptions) -> Configuration {
+    let mut ranks = options.ranks.iter().copied();
+    let mut member = |number: u64| Member {
+        role: if number <= options.node_count { MemberRole::Voter } else { MemberRole::Learner },
+        rank: ranks.next().unwrap_or(0),
+        address: format!("sim:{number}"),
+        context: bytes::Bytes::new(),
+    };
+    let members = (1..=options.member_count()).map(|number| (NodeId::new(number), member(number)));
+    Configuration::new(0, members.collect())
 }
 
 fn pick<'a>(members: &'a mut Members, rng: &mut Rng) -> Option<&'a mut Member> {

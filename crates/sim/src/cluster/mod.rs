@@ -14,6 +14,7 @@ mod last_words;
 mod life;
 mod looks;
 mod membership;
+mod moment;
 mod node;
 mod room;
 mod rpcs;
@@ -45,11 +46,12 @@ use draw::{
     draw_wipes, millis,
 };
 use happening::Happening;
-use membership::Wishes;
+use membership::{Wishes, founders};
+use moment::Moment;
 use node::SimNode;
 use quorate::DriverOptions;
 use quorate_core::invariants::ClusterChecker;
-use quorate_core::{Configuration, Member, MemberRole, NodeId, Options, Role, Time};
+use quorate_core::{Configuration, NodeId, Options, Role, Time};
 use quorate_wal::WalOptions;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -236,6 +238,7 @@ pub struct Cluster<A: Application> {
     rng: Rng,
     troubles: Troubles,
     steps: u64,
+    moment: Moment,
     states: states::States,
     /// Where messages are encoded; many share one allocation.
     scratch: BytesMut,
@@ -282,6 +285,7 @@ impl<A: Application> Cluster<A> {
             rng,
             troubles,
             steps: 0,
+            moment: Moment::default(),
             states: states::States::default(),
             scratch: BytesMut::with_capacity(SCRATCH_BYTES),
             is_troubled: true,
@@ -307,13 +311,15 @@ impl<A: Application> Cluster<A> {
             return false;
         }
         let Some((at, happening)) = self.queue.pop() else { return false };
-        self.now = self.now.max(at);
+        let before = self.now;
+        self.now = before.max(at);
         self.steps += 1;
         self.begin_telling();
         let (kind, node, content) = happening.fingerprint();
         self.trace.event(self.now, kind, node, content);
         let happened = self
-            .happen(happening)
+            .begin_moment(before)
+            .and_then(|()| self.happen(happening))
             .and_then(|()| self.check_readers())
             .and_then(|()| self.compare_states_sometimes());
         if let Err(breach) = happened {
@@ -482,17 +488,4 @@ impl<A: Application> Cluster<A> {
         });
         leaders.max().map(|(_, id)| id)
     }
-}
-
-/// The configuration that every log begins with.
-fn founders(options: &ClusterOptions) -> Configuration {
-    let mut ranks = options.ranks.iter().copied();
-    let mut member = |number: u64| Member {
-        role: if number <= options.node_count { MemberRole::Voter } else { MemberRole::Learner },
-        rank: ranks.next().unwrap_or(0),
-        address: format!("sim:{number}"),
-        context: bytes::Bytes::new(),
-    };
-    let members = (1..=options.member_count()).map(|number| (NodeId::new(number), member(number)));
-    Configuration::new(0, members.collect())
 }

@@ -2,7 +2,7 @@
 //! nothing, and [`Cluster::finish`] returns what was said.
 
 use super::Cluster;
-use super::wires::{both_ways, crossing};
+use super::wires::{both_ways, crossing, names};
 use crate::application::{Application, Findings, OpId, Outcome, Request};
 use crate::disk::{CrashStyle, DiskFaults};
 use crate::faults::NetworkFaults;
@@ -40,16 +40,17 @@ impl<A: Application> Cluster<A> {
         one: impl IntoIterator<Item = u64>,
         two: impl IntoIterator<Item = u64>,
     ) {
-        let [one, two] = [Vec::from_iter(one), Vec::from_iter(two)];
-        self.trace.headline(self.now, None, format!("partition: {one:?} and {two:?}"));
-        self.cut(&both_ways(&ids(one), &ids(two)));
+        let (one, two) = (ids(Vec::from_iter(one)), ids(Vec::from_iter(two)));
+        self.trace.headline(self.now, None, format!("cut: {} from {}", names(&one), names(&two)));
+        self.cut(&both_ways(&one, &two));
     }
 
     /// Cuts the links from these nodes to those; the way back stays open.
     pub fn cut_one_way<const N: usize, const M: usize>(&mut self, from: [u64; N], to: [u64; M]) {
-        let links = crossing(&from.map(NodeId::new), &to.map(NodeId::new));
-        self.trace.headline(self.now, None, format!("cut: {from:?} to {to:?}"));
-        self.cut(&links);
+        let (from, to) = (from.map(NodeId::new), to.map(NodeId::new));
+        let text = format!("cut: the way from {} to {}", names(&from), names(&to));
+        self.trace.headline(self.now, None, text);
+        self.cut(&crossing(&from, &to));
     }
 
     /// Cuts a node off from all others.

@@ -150,7 +150,7 @@ impl<A: Application> Cluster<A> {
             CrashStyle::KeepAll
         };
         self.trace.counts.crashes += 1;
-        self.trace.headline(self.now, Some(id), format!("crashes ({style:?})"));
+        self.trace.headline(self.now, Some(id), format!("crashes: {style}"));
         self.crash_node(id, style);
         let down = self.rng.duration(Duration::ZERO, crashes.rhythm.lasts_max);
         self.plan_start(id, down);
@@ -221,7 +221,11 @@ impl<A: Application> Cluster<A> {
         let Some(leader) = self.leader().map(NodeId::new) else { return };
         let to = self.rng.coin().then(|| NodeId::new(self.rng.below(self.machine_count()) + 1));
         self.trace.counts.transfers += 1;
-        self.trace.headline(self.now, Some(leader), format!("is asked to hand over to {to:?}"));
+        let text = to.map_or_else(
+            || "is asked to hand over to whomever it chooses".to_owned(),
+            |to| format!("is asked to hand over to n{to}"),
+        );
+        self.trace.headline(self.now, Some(leader), text);
         self.tell(leader, Input::TransferLeadership { to });
     }
 }

@@ -71,7 +71,7 @@ impl<A: Application> Cluster<A> {
     }
 
     fn replace_disk(&mut self, id: NodeId, disk: SimDisk, storage_id: u128) {
-        self.trace.headline(self.now, Some(id), format!("has another disk in it ({storage_id:x})"));
+        self.trace.headline(self.now, Some(id), "has another disk in it".to_owned());
         let is_voter = self.safety.members.in_force().any(|members| members.is_voter(id));
         let is_founded = self.is_founded();
         self.crash_node(id, CrashStyle::LoseAll);

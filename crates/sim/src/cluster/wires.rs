@@ -115,7 +115,7 @@ impl<A: Application> Cluster<A> {
         let links = self.draw_partition();
         let lasts = self.rng.duration(Duration::from_millis(10), lasts_max);
         self.trace.counts.omissions += 1;
-        let text = format!("{} links lose by {omission:?} for {lasts:?}", links.len());
+        let text = format!("{} links lose {omission} for {lasts:?}", links.len());
         self.trace.headline(self.now, None, text);
         for (from, to) in &links {
             self.network.omit(*from, *to, Some(omission));
@@ -170,6 +170,12 @@ impl<A: Application> Cluster<A> {
         }
         self.trace.headline(self.now, None, format!("{} links are mended", links.len()));
     }
+}
+
+/// Nodes as a story calls them.
+pub(super) fn names(nodes: &[NodeId]) -> String {
+    let names: Vec<String> = nodes.iter().map(|id| format!("n{id}")).collect();
+    names.join(", ")
 }
 
 /// Every link from one of these to one of those.

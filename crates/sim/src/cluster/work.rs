@@ -116,7 +116,7 @@ impl<A: Application> Cluster<A> {
     /// A thread has found no room for what it was to write; returns when it tries again.
     fn waits_for_room(&mut self, id: NodeId, lane: LaneName, at: Time) -> Time {
         self.trace.counts.waits_for_room += 1;
-        let text = format!("waits for room on its disk ({lane:?})");
+        let text = format!("{lane} waits for room on the disk");
         self.trace.headline(self.now, Some(id), text);
         at.after(if lane == LaneName::Writer { PAUSE_OF_WRITER } else { PAUSE_WITHOUT_ROOM })
     }

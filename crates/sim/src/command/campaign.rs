@@ -15,8 +15,10 @@ use std::cell::RefCell;
 use std::error::Error;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
+use std::process::exit;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// Runs a campaign and prints its report.
 ///
@@ -35,19 +37,35 @@ pub(super) fn run<W: Worlds>(options: &Options, worlds: &W) -> Result<(), Comman
             // A reader that went away does not end a campaign.
             let _ = tell(options.format, violation);
         },
-        stuck: &mut |case, age| {
+        stuck: &mut |case, age, pulse| {
             screen.borrow_mut().clear();
-            let _ = write!(io::stderr(), "{}", stuck_text(&worlds.command(), case, age));
+            let _ = write!(io::stderr(), "{}", stuck_text(&worlds.command(), case, age, pulse));
+        },
+        abandoned: &mut |end| {
+            screen.borrow_mut().clear();
+            // Some worlds never end, and nothing ends them but this.
+            exit(conclude(options, &campaign, end).err().map_or(0, |error| complain(&error)));
         },
         stop: &stop,
     };
     let end = campaign.run(worlds, watch)?;
     screen.borrow_mut().clear();
-    let written = report(options, &campaign, &end);
-    if let Some(error) = end.not_written {
+    conclude(options, &campaign, &end)
+}
+
+/// Says what went wrong; returns what the process ends with.
+fn complain(error: &CommandError) -> i32 {
+    let _ = writeln!(io::stderr(), "Error: {error}");
+    i32::from(error.exit_status())
+}
+
+/// Prints the report.
+fn conclude(options: &Options, campaign: &Campaign, end: &CampaignEnd) -> Result<(), CommandError> {
+    let written = report(options, campaign, end);
+    if let Some(error) = &end.not_written {
         // What was found counts for more than where it could not be kept.
         if end.progress.failure_count == 0 {
-            return Err(error.into());
+            return Err(Arc::clone(error).into());
         }
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         let _ = writeln!(io::stderr(), "the progress of this session is not kept: {error}{cause}");
@@ -69,6 +87,7 @@ fn campaign(options: &Options) -> Result<Campaign, CommandError> {
         Some(_) => build()?,
         None => String::new(),
     };
+    let new = Campaign::new(case.world, options.seeds);
     Ok(Campaign {
         changes: case.changes,
         jobs: options.jobs.unwrap_or_else(cpus),
@@ -76,7 +95,8 @@ fn campaign(options: &Options) -> Result<Campaign, CommandError> {
         file: options.progress_file.clone(),
         build,
         may_be_another_build: options.another_build,
-        ..Campaign::new(case.world, options.seeds)
+        hangs_after: options.hang_after.map_or(new.hangs_after, Duration::from_secs),
+        ..new
     })
 }
 
@@ -114,7 +134,14 @@ fn report(options: &Options, campaign: &Campaign, end: &CampaignEnd) -> io::Resu
     writeln!(out, "{seeds}, {options}: {found}")?;
     write!(out, "{}", campaign_text(end))?;
     if end.left_count > 0 && campaign.file.is_some() {
-        writeln!(out, "stopped; the same command goes on")?;
+        match &end.not_written {
+            None => writeln!(out, "stopped; the same command goes on")?,
+            Some(_) => writeln!(
+                out,
+                "stopped; the progress file could not be written: the same command goes on from \
+                 what it held last, and runs again what came after"
+            )?,
+        }
     }
     Ok(())
 }

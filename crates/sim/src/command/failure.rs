@@ -4,6 +4,7 @@ use crate::case::Case;
 use crate::progress::ProgressError;
 use crate::run::Violation;
 use std::io;
+use std::sync::Arc;
 
 /// A judge found something, or there is no result.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +38,7 @@ pub enum CommandError {
     NothingToShrink(Box<Case>),
     /// The progress file cannot be used.
     #[error(transparent)]
-    Progress(#[from] ProgressError),
+    Progress(#[from] Arc<ProgressError>),
     /// This program cannot be read, and a progress file has to name the build.
     #[error("reading ourselves")]
     Program(#[source] io::Error),
@@ -98,7 +99,19 @@ pub enum FlagsError {
     MarkdownOfOneWorld,
 }
 
+impl From<ProgressError> for CommandError {
+    fn from(error: ProgressError) -> Self {
+        Self::Progress(Arc::new(error))
+    }
+}
+
 impl CommandError {
+    /// What a process ends with: 1 if a judge found something, else 2.
+    #[must_use]
+    pub const fn exit_status(&self) -> u8 {
+        if self.is_finding() { 1 } else { 2 }
+    }
+
     /// Whether a judge found something. Every other error says that there is no result.
     #[must_use]
     pub const fn is_finding(&self) -> bool {

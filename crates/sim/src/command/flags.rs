@@ -72,6 +72,9 @@ pub struct Options {
     /// Goes on after a world that fails, and lists all of them at the end
     #[arg(long, help_heading = "Campaigns")]
     pub(super) keep_going: bool,
+    /// Counts a world that stays in one step for longer as a failure: it hangs [default: 300]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Campaigns")]
+    pub(super) hang_after: Option<u64>,
     /// Tells the story: roles, elections, commits, troubles, clients; `all`: every message, too
     #[arg(long, value_enum, value_name = "DETAIL", num_args = 0..=1, default_missing_value = "story", help_heading = "Reading a world")]
     trace: Option<Tell>,
@@ -100,7 +103,7 @@ pub struct Options {
     )]
     pub(super) attempts: u32,
     /// Switches kinds of trouble off
-    #[arg(long, value_name = "KINDS", value_parser = Kinds::faults, default_value = "", hide_default_value = true, long_help = kinds("Switches kinds of trouble off: `all`, or some of these, with commas:", FAULT_KINDS), help_heading = "Making a world small")]
+    #[arg(long, value_name = "KINDS", value_parser = Kinds::faults, default_value = "", hide_default_value = true, long_help = kinds("Switches kinds of trouble off: `all`, or some of these, with commas; `all,-loss` for all but that:", FAULT_KINDS), help_heading = "Making a world small")]
     without: Kinds,
     /// Leaves single troubles out, by the numbers that the story gives them: 3,9-12
     #[arg(long, value_name = "ORDINALS", default_value_t = Ordinals::default(), hide_default_value = true, help_heading = "Making a world small")]
@@ -117,6 +120,7 @@ pub struct Options {
         value_name = "NUMBER",
         default_value_t = 0,
         hide_default_value = true,
+        value_parser = clap::value_parser!(u64).range(..=Changes::SCHEDULE_MAX),
         help_heading = "Making a world small"
     )]
     schedule: u64,
@@ -212,10 +216,11 @@ impl Options {
     }
 
     const fn check_that_none_is_for_many(&self) -> Result<(), FlagsError> {
-        let flag = match (self.jobs, self.keep_going) {
-            (Some(_), _) => "--jobs",
-            (None, true) => "--keep-going",
-            (None, false) => return Ok(()),
+        let flag = match (self.jobs, self.keep_going, self.hang_after) {
+            (Some(_), _, _) => "--jobs",
+            (None, true, _) => "--keep-going",
+            (None, false, Some(_)) => "--hang-after",
+            (None, false, None) => return Ok(()),
         };
         Err(FlagsError::CampaignOnly { flag })
     }

@@ -8,12 +8,15 @@ mod flags;
 mod screen;
 mod stop;
 mod story;
+mod vigil;
 
 pub use failure::{CommandError, FlagsError};
 pub use flags::Options;
 
+use crate::campaign::PATIENCE;
 use crate::case::Case;
 use crate::json::{cut_short_json, event_json, summary_json, violation_json};
+use crate::pulse::Pulse;
 use crate::record::Record;
 use crate::report::{summary_text, violation_text};
 use crate::run::{Ended, Summary, Violation, Worlds};
@@ -22,6 +25,7 @@ use crate::timeline::timeline;
 use flags::Format;
 use screen::Screen;
 use std::io::{self, Write};
+use std::sync::Arc;
 
 /// Simulates as the flags say, and prints a report on standard output; how far it is goes to
 /// standard error.
@@ -35,13 +39,15 @@ pub fn run<W: Worlds>(options: &Options, worlds: &W) -> Result<(), CommandError>
         return campaign::run(options, worlds);
     }
     let case = options.case();
-    let (ended, record) = match options.recording() {
+    let pulse: Arc<Pulse> = Arc::default();
+    let run = || match options.recording() {
         Some(recording) => {
-            let (ended, record) = case.record(worlds, recording);
+            let (ended, record) = case.record_watched(worlds, recording, &pulse);
             (ended, Some(record))
         }
-        None => (case.run(worlds), None),
+        None => (case.run_watched(worlds, &pulse), None),
     };
+    let (ended, record) = vigil::watched(&worlds.command(), &case, &pulse, PATIENCE, run);
     match ended {
         Err(violation) if options.shrink => make_small(options, *violation, worlds),
         Ok(_) if options.shrink => Err(CommandError::NothingToShrink(Box::new(case))),

@@ -15,6 +15,7 @@ use image::{Change, Image, Inode};
 use journal::Journal;
 use quorate_wal::DiskSpace;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,6 +51,16 @@ pub enum CrashStyle {
     KeepAll,
     /// Each sector and each name has its own fate.
     Tear,
+}
+
+impl fmt::Display for CrashStyle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LoseAll => "no power, all that was not synced is lost",
+            Self::KeepAll => "only its process, nothing is lost",
+            Self::Tear => "no power, some of what was not synced is lost",
+        })
+    }
 }
 
 /// How a disk misbehaves beyond losing what was not synced.

@@ -9,7 +9,9 @@ use quorate_core::{
     Configuration, Entry, HardState, LogId, LogIndex, NodeId, Options, Payload, Persist,
     PersistSeq, Raft, SnapshotMeta, Term, Time,
 };
-use quorate_wal::{Disk, Identity, Received, SnapshotStore, Wal, WalError, WalOptions};
+use quorate_wal::{
+    Disk, Identity, Received, SnapshotReader, SnapshotStore, Wal, WalError, WalOptions,
+};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +26,7 @@ pub(super) fn log_folder(data: &[u8]) {
     if write_log(&disk, &mut input).is_err() {
         return;
     }
-    damage(&disk, Path::new(FOLDER), &mut input);
+    damage(&disk, Path::new(FOLDER), &mut input, place);
     let shared: Arc<dyn Disk> = Arc::new(disk);
     let opened = Wal::open(shared, Path::new(FOLDER), options(), 7, NODE);
     let Ok((mut wal, recovered)) = opened else { return };
@@ -72,7 +74,7 @@ fn write_log(disk: &SimDisk, input: &mut Input<'_>) -> Result<(), WalError> {
 }
 
 /// Bytes change, files end earlier or grow, vanish, or take each other's place.
-fn damage(disk: &SimDisk, folder: &Path, input: &mut Input<'_>) {
+fn damage(disk: &SimDisk, folder: &Path, input: &mut Input<'_>, place: fn(&mut Input<'_>) -> u64) {
     let mut names = disk.list(folder).unwrap_or_default();
     names.sort_unstable();
     while !input.is_empty() {
@@ -176,14 +178,15 @@ pub(super) fn snapshot_file(data: &[u8]) {
     let Ok(mut store) = SnapshotStore::open(shared, &folder) else { return };
     let last_included = LogId::new(Term::new(input.number()), LogIndex::new(input.number()));
     let meta = SnapshotMeta { last_included, configuration: Arc::new(Configuration::default()) };
+    let mut piece_bytes = 1 << 16;
     if input.flag() {
         let written = store.create(meta.clone()).and_then(|mut writer| {
-            let size = usize::from(input.byte());
-            let _ = writer.write_all(input.bytes(size));
+            let _ = writer.write_all(&body(&mut input));
             writer.finish()
         });
         assert!(written.is_ok(), "a snapshot can be written");
-        damage(&disk, &folder, &mut input);
+        piece_bytes = usize::from(input.byte()) + (256_usize << input.below(9));
+        damage(&disk, &folder, &mut input, far_place);
     } else {
         receive(&mut store, &meta, &mut input);
     }
@@ -193,6 +196,51 @@ pub(super) fn snapshot_file(data: &[u8]) {
     let is_sound = reader.verify().is_ok();
     let read = reader.body().read_to_end(&mut Vec::new());
     assert!(read.is_ok() || !is_sound, "what was verified can be read");
+    if is_sound {
+        pass_on(&reader, &meta, piece_bytes);
+    }
+}
+
+/// A snapshot's content: a piece that is repeated, so that short inputs reach later blocks of the
+/// file, and the places where one ends.
+fn body(input: &mut Input<'_>) -> Vec<u8> {
+    let size = usize::from(input.byte());
+    let piece = input.bytes(size);
+    let count = match usize::from(input.byte()) {
+        0 => 1,
+        quarter => 4 * quarter,
+    };
+    let mut body = piece.repeat(count);
+    body.truncate(body.len().saturating_sub(usize::from(input.below(4))));
+    let more = usize::from(input.below(4));
+    body.extend_from_slice(input.bytes(more));
+    body
+}
+
+/// An offset in one of the first blocks of a snapshot, rather near where it begins.
+fn far_place(input: &mut Input<'_>) -> u64 {
+    let block = u64::from(input.below(5));
+    (block << 16) + place(input)
+}
+
+/// What was verified can be sent on in pieces, and is verified where it arrives.
+fn pass_on(reader: &SnapshotReader, meta: &SnapshotMeta, piece_bytes: usize) {
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(Rng::new(2)));
+    let Ok(mut store) = SnapshotStore::open(disk, Path::new("/other/snapshots")) else { return };
+    let mut offset = 0;
+    loop {
+        let piece = reader.read_chunk(offset, piece_bytes);
+        let Ok((chunk, is_last)) = piece else { panic!("it can be read: {piece:?}") };
+        let received = store.receive(meta, offset, &chunk, is_last);
+        let Ok(received) = received else { panic!("it can be received: {received:?}") };
+        assert!(is_last || received.next_offset > offset, "every piece brings it forward");
+        if is_last {
+            break;
+        }
+        offset = received.next_offset;
+    }
+    let arrived = store.reader(meta.last_included).and_then(|reader| reader.verify());
+    assert!(arrived.is_ok(), "it arrived: {arrived:?}");
 }
 
 fn receive(store: &mut SnapshotStore, meta: &SnapshotMeta, input: &mut Input<'_>) {
@@ -205,5 +253,31 @@ fn receive(store: &mut SnapshotStore, meta: &SnapshotMeta, input: &mut Input<'_>
             Ok(Received { next_offset, .. }) => wanted = next_offset,
             Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of a snapshot in one block, as docs/wal-format.md has it.
+    const BLOCK_BYTES: usize = 64 << 10;
+
+    #[test]
+    fn the_corpus_has_snapshots_that_end_at_a_block_before_it_and_behind_it() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/snapshot_file");
+        let sizes: Vec<usize> = std::fs::read_dir(corpus)
+            .unwrap()
+            .map(|file| std::fs::read(file.unwrap().path()).unwrap())
+            .filter_map(|bytes| {
+                let mut input = Input(&bytes);
+                let (_, _) = (input.number(), input.number());
+                input.flag().then(|| body(&mut input).len())
+            })
+            .collect();
+        for size in [BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 2] {
+            assert!(sizes.contains(&size), "none has {size} bytes");
+        }
+        assert!(sizes.iter().any(|size| *size > 3 * BLOCK_BYTES), "none has four blocks");
     }
 }

@@ -423,6 +423,22 @@ pub enum Breach {
         /// What it says.
         reason: String,
     },
+    /// Ever more happens at one and the same moment.
+    #[error("{steps} steps, and it is still {at:?}: time does not go on")]
+    TimeStandsStill {
+        /// The moment.
+        at: Time,
+        /// What happened in it.
+        steps: u64,
+    },
+    /// A step does not come to an end: something that is called in it never returns.
+    #[error("step {step} has not returned for {seconds} s of real time")]
+    Hangs {
+        /// Which step.
+        step: u64,
+        /// For how long it was watched.
+        seconds: u64,
+    },
     /// The code under test panicked.
     #[error("a panic: {message}")]
     Panicked {

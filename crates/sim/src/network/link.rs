@@ -5,6 +5,7 @@ use super::reader::{Misread, Reader};
 use crate::rng::Rng;
 use bytes::Bytes;
 use quorate_core::Time;
+use std::fmt;
 use std::time::Duration;
 
 /// Some bytes on their way on a connection: a frame, or a piece of one.
@@ -74,6 +75,16 @@ pub(crate) enum Omission {
     LargerThan(usize),
     /// Runs of about this many, with as long runs between them.
     Bursts(u64),
+}
+
+impl fmt::Display for Omission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EveryNth(n) => write!(f, "one message in {n}"),
+            Self::LargerThan(limit) => write!(f, "every message of more than {limit} bytes"),
+            Self::Bursts(length) => write!(f, "messages in runs of {length}"),
+        }
+    }
 }
 
 impl Link {
