@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: everything that CI runs, in an order that fails early. The tests are run by the
 //! command that README gives, read from README, so that people and CI cannot diverge.
 
-use crate::{paper_map, tidy, zoo};
+use crate::{clients, paper_map, tidy, zoo};
 use anyhow::{Context, bail};
 use std::ffi::OsString;
 use std::fs;
@@ -30,10 +30,10 @@ pub(crate) struct Options {
 
 /// How many tests did what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Count {
-    passed: u64,
-    failed: u64,
-    ignored: u64,
+pub(crate) struct Count {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) ignored: u64,
 }
 
 /// The cargo that runs us, or the one on the path.
@@ -60,10 +60,13 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     run.cargo("documentation", &documentation, &[("RUSTDOCFLAGS", "-D warnings")])?;
     let mut count = run.step("tests", || run_tests(root))?;
     run.step("README's first command", || try_cluster(root))?;
+    let theirs =
+        run.step("other people's clients", || clients::run(root, &clients::Options::default()))?;
+    count.append(Count { passed: theirs.passed, failed: 0, ignored: theirs.left_out });
     run.step("fresh seeds", || simulate(root))?;
     run.step("the same seeds in two processes", || simulate_twice(root))?;
     run.step("a part of the zoo", || zoo::run_in_ci(root))?;
-    // The last four steps are one check each.
+    // README's first command and the last three steps are one check each.
     count.passed += 4;
     run.say(&format!("everything passed in {}", minutes(run.started.elapsed())));
     println!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.ignored);
@@ -152,7 +155,7 @@ fn run_tests(root: &Path) -> anyhow::Result<Count> {
 
 impl Count {
     /// Adds a line such as `test result: ok. 3 passed; 0 failed; 0 ignored; ...`.
-    fn add(&mut self, line: &str) {
+    pub(crate) fn add(&mut self, line: &str) {
         let Some(rest) = line.strip_prefix("test result: ") else { return };
         let parts = rest.split(['.', ';']);
         for part in parts {
@@ -166,6 +169,13 @@ impl Count {
                 _ => {}
             }
         }
+    }
+
+    /// Adds another count.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
     }
 }
 
@@ -225,9 +235,12 @@ fn wait_for(screen: &mut impl Read, text: &str) -> anyhow::Result<()> {
 
 /// Where cargo puts the release.
 pub(crate) fn release_binary(root: &Path) -> PathBuf {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    target.join("release/quorate")
+    target_folder(root).join("release/quorate")
+}
+
+/// Where cargo puts everything.
+pub(crate) fn target_folder(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
 /// Simulates seeds that depend on the time, so that every run looks where none has looked before.

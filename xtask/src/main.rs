@@ -5,6 +5,7 @@ mod arrows;
 mod bench_core;
 mod bench_etcd;
 mod ci;
+mod clients;
 mod differ;
 mod explore;
 mod figure_3_1;
@@ -48,6 +49,8 @@ enum Chore {
     Fuzz(fuzz::Options),
     /// The real etcd and ours get the same random requests: is every answer the same?
     Differ(differ::Options),
+    /// Clients of etcd that others wrote, with their own tests, against real servers of ours
+    Clients(clients::Options),
     /// Changes one thing at a time in a crate: do its own tests notice?
     Mutants(mutants::Options),
     /// Three real etcds and three of ours in turn, on the same disk, under the same load
@@ -77,6 +80,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Explore(options) => explore::run(&root, &options),
         Chore::Fuzz(options) => fuzz::run(&root, &options),
         Chore::Differ(options) => differ::run(&root, &options),
+        Chore::Clients(options) => clients::run(&root, &options).map(drop),
         Chore::Mutants(options) => mutants::run(&root, &options),
         Chore::BenchEtcd(options) => bench_etcd::run(&root, &options),
         Chore::BenchCore(options) => bench_core::run(&root, &options),

