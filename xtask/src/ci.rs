@@ -58,6 +58,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     }
     let documentation = ["doc", "--workspace", "--no-deps"];
     run.cargo("documentation", &documentation, &[("RUSTDOCFLAGS", "-D warnings")])?;
+    run.step("what the tests of networks need", provide_ip)?;
     let mut count = run.step("tests", || run_tests(root))?;
     run.step("README's first command", || try_cluster(root))?;
     let theirs =
@@ -130,6 +131,24 @@ fn command_of_readme(root: &Path, prefix: &str) -> anyhow::Result<Command> {
     let mut command = Command::new(cargo());
     command.args(words.iter().skip(1)).current_dir(root);
     Ok(command)
+}
+
+/// Tests that make networks run `ip`, which a small system may lack. Where they shall be left out,
+/// nobody needs it.
+fn provide_ip() -> anyhow::Result<()> {
+    if std::env::var_os("QUORATE_NO_NETWORKS").is_some() {
+        println!("QUORATE_NO_NETWORKS is set: those tests are left out");
+        return Ok(());
+    }
+    if Command::new("ip").arg("-Version").status().is_ok() {
+        return Ok(());
+    }
+    let install = |arguments: &[&str]| {
+        succeed(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+            .context("expected `ip` on the path; install iproute2 by hand")
+    };
+    install(&["update"])?;
+    install(&["install", "--yes", "--no-install-recommends", "iproute2"])
 }
 
 /// README's second command; counts what its test runners report.

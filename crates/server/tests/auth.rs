@@ -285,6 +285,51 @@ async fn every_method_asks_who_is_calling() {
     server.stop().await;
 }
 
+/// A put by itself, in a transaction, and in one of those: what each answers.
+async fn put_in_three_ways(server: &Server, token: &str, put: &str) -> [(u16, String); 3] {
+    let within = |op: String| format!(r#"{{"success":[{{{op}}}]}}"#);
+    let txn = within(format!(r#""request_put":{put}"#));
+    let nested = within(format!(r#""request_txn":{txn}"#));
+    [
+        post_as(server, token, "/v3/kv/put", put).await,
+        post_as(server, token, "/v3/kv/txn", &txn).await,
+        post_as(server, token, "/v3/kv/txn", &nested).await,
+    ]
+}
+
+/// CVE-2026-44283: in a transaction, a put showed what was there before to who may not read it, and
+/// took a lease that others have keys with.
+#[tokio::test]
+async fn a_put_in_a_transaction_shows_and_attaches_no_more_than_by_itself() {
+    let (server, root, _) = with_alice().await;
+    for (path, body) in [
+        // To write `w`, and not to read it.
+        ("auth/role/grant", r#"{"name":"letters","perm":{"permType":1,"key":"dw=="}}"#),
+        ("lease/grant", r#"{"ID":7,"TTL":1000}"#),
+        ("kv/put", r#"{"key":"eA==","lease":7}"#),
+        ("kv/put", r#"{"key":"dw==","value":"c2VjcmV0"}"#),
+    ] {
+        let (status, answer) = post_as(&server, &root, &format!("/v3/{path}"), body).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+    }
+    let alice = log_in(&server, "alice", "alicepw").await;
+    for put in [r#"{"key":"dw==","value":"eA==","prev_kv":true}"#, r#"{"key":"YQ==","lease":7}"#] {
+        for (status, answer) in put_in_three_ways(&server, &alice, put).await {
+            assert_eq!(status, 403, "{put}: {answer}");
+            assert!(answer.contains("etcdserver: permission denied"), "{put}: {answer}");
+        }
+    }
+    let range = r#"{"key":"dw=="}"#;
+    let (_, answer) = post_as(&server, &root, "/v3/kv/range", range).await;
+    assert!(answer.contains(r#""value":"c2VjcmV0""#), "nothing was carried out: {answer}");
+    for put in [r#"{"key":"dw==","value":"eA=="}"#, r#"{"key":"YQ=="}"#] {
+        for (status, answer) in put_in_three_ways(&server, &alice, put).await {
+            assert_eq!(status, 200, "{put}: {answer}");
+        }
+    }
+    server.stop().await;
+}
+
 /// A stream of watches of somebody, with the side that asks.
 struct Stream {
     requests: mpsc::Sender<WatchRequest>,

@@ -22,10 +22,15 @@ use tokio::sync::mpsc;
 const PUT: &str = "/etcdserverpb.KV/Put";
 const TXN: &str = "/etcdserverpb.KV/Txn";
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RESET: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const GO_AWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
 
 fn put(key: &'static str) -> Bytes {
     framed(&PutRequest { key: key.into(), ..Default::default() })
@@ -96,6 +101,55 @@ async fn headers_that_never_end_end_their_connection() {
     let sent = flood(stream, &piece, MOST).await;
     assert!(sent < MOST, "the server took {sent} bytes of headers");
     assert_others_are_served(&server).await;
+    server.stop().await;
+}
+
+/// A call, byte for byte, as no HTTP library would let a path through that is none.
+fn call(path: &str, message: &[u8]) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let headers = [
+        // `:method: POST`, `:scheme: http`, and then names by their number in HPACK's table.
+        vec![0x83, 0x86, 0x04],
+        text(path),
+        vec![0x01],
+        text("test"),
+        vec![0x0f, 0x10],
+        text("application/grpc"),
+        vec![0x00],
+        text("te"),
+        text("trailers"),
+    ];
+    let headers = frame(HEADERS, END_HEADERS, 1, &headers.concat());
+    [headers, frame(DATA, END_STREAM, 1, message)].concat()
+}
+
+/// Reads until the call is answered or refused.
+async fn end_of_call(stream: &mut TcpStream) {
+    let mut head = [0; 9];
+    while stream.read_exact(&mut head).await.is_ok() {
+        let size = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; usize::try_from(size).unwrap()];
+        stream.read_exact(&mut payload).await.unwrap();
+        let (kind, flags, is_of_call) = (head[3], head[4], head[8] == 1);
+        let is_last = is_of_call && matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0;
+        if is_last || matches!(kind, RESET | GO_AWAY) {
+            return;
+        }
+    }
+}
+
+/// CVE-2026-33186: a path without its slash went by the rules that name paths, and was served.
+#[tokio::test]
+async fn a_path_without_its_slash_is_no_method() {
+    let server = Server::start().await;
+    for (path, is_method) in [(&PUT[1..], false), (PUT, true)] {
+        let mut stream = hello(&server).await;
+        stream.write_all(&call(path, &put("slash"))).await.unwrap();
+        end_of_call(&mut stream).await;
+        let (_, found) = server.post("/v3/kv/range", r#"{"key":"c2xhc2g="}"#).await;
+        assert_eq!(found.contains("kvs"), is_method, "{path}: {found}");
+        assert_others_are_served(&server).await;
+    }
     server.stop().await;
 }
 

@@ -1,7 +1,7 @@
 //! Several servers that form a cluster, in a folder of their own. Knows which processes there are
 //! and how to ask them; what a test does to them is the test's decision.
 
-use super::{Client, Server, eventually};
+use super::{Client, Machine, Server, eventually};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -21,6 +21,8 @@ pub(crate) struct Options {
     pub(crate) token: String,
     /// Further flags of every server, with their values.
     pub(crate) more: Vec<(String, String)>,
+    /// Where the first servers run, each on a machine of its own. The others run on this one.
+    pub(crate) machines: Vec<Machine>,
 }
 
 impl Options {
@@ -32,6 +34,7 @@ impl Options {
             election_timeout_ms: 1000,
             token: "process-test".to_owned(),
             more: Vec::new(),
+            machines: Vec::new(),
         }
     }
 }
@@ -57,8 +60,8 @@ impl Cluster {
     /// Servers with their flags, not started yet. `name` tells the test's folder from others.
     pub(crate) fn new(name: &str, options: &Options) -> Self {
         let folder = scratch_folder(name);
-        let mut servers: Vec<Server> = (1..=options.server_count)
-            .map(|number| Server::new(folder.path(), &format!("n{number}")))
+        let mut servers: Vec<Server> = (0..options.server_count)
+            .map(|index| server_at(folder.path(), index, options.machines.get(index)))
             .collect();
         let members: Vec<String> =
             servers.iter().map(|server| format!("{}={}", server.name, server.peer.url())).collect();
@@ -80,7 +83,7 @@ impl Cluster {
     /// cluster must be told of it first. Returns its index.
     pub(crate) fn newcomer(&mut self, members: &[usize], options: &Options) -> usize {
         let index = self.servers.len();
-        let mut server = Server::new(&self.path(), &format!("n{}", index + 1));
+        let mut server = server_at(&self.path(), index, options.machines.get(index));
         let named = |server: &Server| format!("{}={}", server.name, server.peer.url());
         let mut all: Vec<String> = members.iter().map(|at| named(&self.servers[*at])).collect();
         all.push(named(&server));
@@ -236,6 +239,10 @@ impl Drop for Cluster {
             self.print_for_the_failed();
         }
     }
+}
+
+fn server_at(folder: &Path, index: usize, machine: Option<&Machine>) -> Server {
+    Server::new(folder, &format!("n{}", index + 1), machine)
 }
 
 fn flags(server: &Server, members: &str, options: &Options) -> Vec<String> {

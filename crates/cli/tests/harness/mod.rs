@@ -5,6 +5,8 @@
 //! Settings, all from the environment:
 //!
 //! - `QUORATE_TEST_SERVER`: another server binary to test (a real etcd, to test the tests).
+//! - `QUORATE_NO_NETWORKS`: set to anything, leaves the tests out that make networks of their own,
+//!   for which one has to be root.
 //! - `QUORATE_SEED`: the seed of every random choice; printed by each test that makes any.
 
 // Each test binary uses its own part of the harness.
@@ -24,7 +26,7 @@ pub(crate) use cluster::{Cluster, Options, scratch_folder};
 pub(crate) use etcdctl::{Said, etcdctl, etcdctl_child, etcdctl_with_input, run_as_etcdctl};
 pub(crate) use ports::Port;
 pub(crate) use rng::{Rng, seed};
-pub(crate) use server::{Server, processes_mentioning};
+pub(crate) use server::{Machine, Server, processes_mentioning};
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
 //! Ports of this machine that stay ours for the length of a test, even while the server that
-//! listens there is dead. Knows nothing of servers.
+//! listens there is dead, and those of machines that are ours alone. Knows nothing of servers.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -13,10 +13,11 @@ const FIRST: u32 = 12_000;
 const COUNT: u32 = 18_000;
 
 /// A port on 127.0.0.1. A lock on a file named after it keeps other tests, of this process or
-/// another, away from it until it is dropped.
+/// another, away from it until it is dropped. On a machine of a test's own no lock is needed.
 pub(crate) struct Port {
+    host: String,
     number: u16,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl Port {
@@ -28,6 +29,11 @@ impl Port {
             .map(|_| start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT + FIRST)
             .find_map(|number| Self::try_reserve(u16::try_from(number).unwrap()))
             .expect("some port is free")
+    }
+
+    /// A port of a machine where nobody else is.
+    pub(crate) fn on(host: &str, number: u16) -> Self {
+        Self { host: host.to_owned(), number, _lock: None }
     }
 
     /// Reserves ports at these distances from the first one.
@@ -47,7 +53,7 @@ impl Port {
         let lock = File::create(folder.join(number.to_string())).expect("a lock file");
         lock.try_lock().ok()?;
         TcpListener::bind(("127.0.0.1", number)).ok()?;
-        Some(Self { number, _lock: lock })
+        Some(Self { host: "127.0.0.1".to_owned(), number, _lock: Some(lock) })
     }
 
     /// Its number.
@@ -55,12 +61,12 @@ impl Port {
         self.number
     }
 
-    /// `127.0.0.1:<number>`.
+    /// `<host>:<number>`.
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.number)
+        format!("{}:{}", self.host, self.number)
     }
 
-    /// `http://127.0.0.1:<number>`.
+    /// `http://<host>:<number>`.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address())
     }

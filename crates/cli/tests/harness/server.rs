@@ -3,6 +3,7 @@
 
 use super::{Port, eventually};
 use rustix::process::{Pid, Signal, kill_process};
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,15 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// Written to the log before each start.
 const STARTS: &str = "--- the server is started ---";
+
+/// A machine with an address of its own, where nobody listens but us.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    /// Its address.
+    pub(crate) host: String,
+    /// The program, with its arguments, that runs what follows there.
+    pub(crate) enter: Vec<String>,
+}
 
 /// A server that may or may not be running.
 pub(crate) struct Server {
@@ -25,19 +35,23 @@ pub(crate) struct Server {
     pub(crate) log: PathBuf,
     /// Its flags, without the program and the verb.
     pub(crate) flags: Vec<String>,
+    enter: Vec<String>,
     child: Option<Child>,
 }
 
 impl Server {
-    /// A server that has not been started, with everything it owns below `folder`.
-    pub(crate) fn new(folder: &Path, name: &str) -> Self {
+    /// A server that has not been started, with everything it owns below `folder`; on a machine of
+    /// its own, or on this one.
+    pub(crate) fn new(folder: &Path, name: &str, machine: Option<&Machine>) -> Self {
+        let port = |number| machine.map_or_else(Port::reserve, |it| Port::on(&it.host, number));
         Self {
             name: name.to_owned(),
-            client: Port::reserve(),
-            peer: Port::reserve(),
+            client: port(2379),
+            peer: port(2380),
             data_dir: folder.join(name),
             log: folder.join(format!("{name}.log")),
             flags: Vec::new(),
+            enter: machine.map_or_else(Vec::new, |it| it.enter.clone()),
             child: None,
         }
     }
@@ -47,14 +61,17 @@ impl Server {
         std::env::var_os("QUORATE_TEST_SERVER").is_some()
     }
 
-    fn command() -> Command {
-        if let Some(program) = std::env::var_os("QUORATE_TEST_SERVER") {
-            return Command::new(program);
+    fn command(&self) -> Command {
+        let program = std::env::var_os("QUORATE_TEST_SERVER");
+        let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_quorate").into());
+        let mut words = self.enter.iter().map(OsString::from).chain([program]);
+        let mut command = Command::new(words.next().expect("there is a program"));
+        command.args(words);
+        if !Self::is_foreign() {
+            // Its standard input is a pipe that this process holds: should a test be killed, its
+            // servers end too.
+            command.args(["serve", "--exit-with-parent"]);
         }
-        let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
-        // Its standard input is a pipe that this process holds: should a test be killed, its servers
-        // end too.
-        command.args(["serve", "--exit-with-parent"]);
         command
     }
 
@@ -63,7 +80,8 @@ impl Server {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let mut log = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
         writeln!(log, "{STARTS}").unwrap();
-        let child = Self::command()
+        let child = self
+            .command()
             .args(&self.flags)
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
@@ -143,6 +161,12 @@ impl Server {
     pub(crate) async fn logged(&self, words: &str) {
         let what = format!("{} to log `{words}`", self.name);
         eventually(&what, async || self.log_text().contains(words).then_some(())).await;
+    }
+
+    /// Whether it has taken a snapshot over from another one.
+    pub(crate) fn has_snapshot(&self) -> bool {
+        let files = fs::read_dir(self.data_dir.join("snapshots")).into_iter().flatten();
+        files.flatten().any(|file| file.path().extension().is_some_and(|it| it == "snap"))
     }
 
     /// Replaces the value of a flag.

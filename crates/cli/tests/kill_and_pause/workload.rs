@@ -218,7 +218,13 @@ async fn perform(client: &Client, key: &str, op: Op) -> Result<(Reply, i64), Sta
     }
 }
 
+/// The key that a swap writes besides, at the same revision.
+pub(crate) fn receipt(key: &str, value: u64) -> String {
+    format!("receipts/{key}/{value}")
+}
+
 fn swap(key: &str, expected_revision: i64, value: u64) -> TxnRequest {
+    let receipt = receipt(key, value);
     let key: bytes::Bytes = key.to_owned().into();
     let compare = Compare {
         result: CompareResult::Equal.into(),
@@ -227,12 +233,14 @@ fn swap(key: &str, expected_revision: i64, value: u64) -> TxnRequest {
         target_union: Some(TargetUnion::ModRevision(expected_revision)),
         ..Default::default()
     };
-    let put =
-        PutRequest { key: key.clone(), value: value.to_string().into(), ..Default::default() };
-    let range = RangeRequest { key, ..Default::default() };
+    let put = |key: bytes::Bytes| {
+        let put = PutRequest { key, value: value.to_string().into(), ..Default::default() };
+        RequestOp { request: Some(Request::RequestPut(put)) }
+    };
+    let range = RangeRequest { key: key.clone(), ..Default::default() };
     TxnRequest {
         compare: vec![compare],
-        success: vec![RequestOp { request: Some(Request::RequestPut(put)) }],
+        success: vec![put(receipt.into()), put(key)],
         failure: vec![RequestOp { request: Some(Request::RequestRange(range)) }],
     }
 }

@@ -7,7 +7,6 @@ use super::owner::{Asked, Owner};
 use futures_util::StreamExt;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
@@ -170,7 +169,7 @@ async fn leases_and_their_keys_survive_the_death_of_all_servers_and_come_with_a_
         put_often(cluster.client(0)).await;
     }
     cluster.restart(away).await;
-    assert!(has_snapshot(&cluster.server(away).data_dir), "it was too far behind for the log");
+    assert!(cluster.server(away).has_snapshot(), "it was too far behind for the log");
     assert_leases(&asked[away], &expected).await;
     for index in cluster.indexes() {
         cluster.server(index).kill();
@@ -191,11 +190,6 @@ async fn put_often(client: &Client) {
     while let Some(put) = puts.next().await {
         put.unwrap();
     }
-}
-
-fn has_snapshot(data_dir: &Path) -> bool {
-    let files = std::fs::read_dir(data_dir.join("snapshots")).into_iter().flatten();
-    files.flatten().any(|file| file.path().extension().is_some_and(|it| it == "snap"))
 }
 
 async fn assert_leases(asked: &Asked, expected: &[(i64, i64, [String; 2])]) {

@@ -289,9 +289,9 @@ fn auth_survives_flush_restart_and_snapshot() {
     }
 }
 
-/// In etcd the rights that a member asked for could be those from before a snapshot (#14571).
+/// In etcd the rights that a member asked for could be those from before a snapshot.
 #[test]
-fn a_replica_that_took_a_snapshot_over_refuses_what_the_others_refuse() {
+fn etcd_14571_a_replica_that_took_a_snapshot_over_refuses_what_the_others_refuse() {
     let (mut leader, mut behind) = (guarded(), guarded());
     leader.change(revoke_role("alice", "letters")).unwrap();
     leader.change(add_user("bob")).unwrap();
