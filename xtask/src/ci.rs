@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: everything that CI runs, in an order that fails early. The tests are run by the
 //! command that README gives, read from README, so that people and CI cannot diverge.
 
-use crate::{paper_map, tidy, zoo};
+use crate::{differ, paper_map, tidy, zoo};
 use anyhow::{Context, bail};
 use std::ffi::OsString;
 use std::fs;
@@ -60,11 +60,12 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     run.cargo("documentation", &documentation, &[("RUSTDOCFLAGS", "-D warnings")])?;
     let mut count = run.step("tests", || run_tests(root))?;
     run.step("README's first command", || try_cluster(root))?;
+    run.step("the same answers as etcd's", || differ::run_in_ci(root))?;
     run.step("fresh seeds", || simulate(root))?;
     run.step("the same seeds in two processes", || simulate_twice(root))?;
     run.step("a part of the zoo", || zoo::run_in_ci(root))?;
-    // The last four steps are one check each.
-    count.passed += 4;
+    // The last five steps are one check each.
+    count.passed += 5;
     run.say(&format!("everything passed in {}", minutes(run.started.elapsed())));
     println!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.ignored);
     Ok(())
