@@ -114,8 +114,8 @@ pub(super) async fn maintenance(driver: &mut Driver) -> anyhow::Result<()> {
     }
 }
 
-/// A backup to its end: after one that was broken off, etcd was seen never to answer to Defragment. Its
-/// bytes are each system's own, and how they come is not.
+/// A backup to its end: while one is under way whose client takes nothing, etcd answers to no Defragment.
+/// Its bytes are each system's own, and how they come is not.
 async fn snapshot(driver: &mut Driver) -> anyhow::Result<()> {
     let (mut ask, message) = (Ask::new(&method::SNAPSHOT, &pb::SnapshotRequest {}), Bytes::new());
     (ask.user, ask.token) = driver.known.speaker(&mut driver.chance);
