@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: everything that CI runs, in an order that fails early. The tests are run by the
 //! command that README gives, read from README, so that people and CI cannot diverge.
 
-use crate::{clients, paper_map, tidy, zoo};
+use crate::{clients, differ, paper_map, tidy, zoo};
 use anyhow::{Context, bail};
 use std::ffi::OsString;
 use std::fs;
@@ -64,11 +64,12 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     let theirs =
         run.step("other people's clients", || clients::run(root, &clients::Options::default()))?;
     count.append(Count { passed: theirs.passed, failed: 0, ignored: theirs.left_out });
+    run.step("the same answers as etcd's", || differ::run_in_ci(root))?;
     run.step("fresh seeds", || simulate(root))?;
     run.step("the same seeds in two processes", || simulate_twice(root))?;
     run.step("a part of the zoo", || zoo::run_in_ci(root))?;
-    // README's first command and the last three steps are one check each.
-    count.passed += 4;
+    // README's first command and the last four steps are one check each.
+    count.passed += 5;
     run.say(&format!("everything passed in {}", minutes(run.started.elapsed())));
     println!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.ignored);
     Ok(())

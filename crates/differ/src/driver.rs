@@ -20,11 +20,12 @@ use serde_json::Value;
 const GATEWAY_SHARE: u64 = 4;
 
 /// Where a system calls something by a name of its own making.
-const NAMED_BY_THE_SERVER: [(&Method, &str); 4] = [
+const NAMED_BY_THE_SERVER: [(&Method, &str); 5] = [
     (&method::LEASE_GRANT, "/ID"),
     (&method::MEMBER_ADD, "/member/ID"),
     (&method::AUTHENTICATE, "/token"),
     (&method::CAMPAIGN, "/leader/key"),
+    (&method::CAMPAIGN, "/leader/lease"),
 ];
 
 /// Two systems with the same past, and what is known of it.
@@ -52,6 +53,8 @@ pub(crate) struct Ask {
     /// The same in JSON, if it has a form there.
     pub(crate) json: Option<Value>,
     pub(crate) by_gateway: bool,
+    /// Its path there.
+    pub(crate) gateway: String,
     /// The reference's token.
     pub(crate) token: Option<String>,
     /// Whose that is.
@@ -63,7 +66,8 @@ impl Ask {
         let message = Bytes::from(message.encode_to_vec());
         let json = (method.request_json)(&message).ok();
         let (token, user) = (None, "nobody".to_owned());
-        Self { method, message, json, by_gateway: false, token, user }
+        let gateway = method.gateway.to_owned();
+        Self { method, message, json, by_gateway: false, gateway, token, user }
     }
 
     /// The same for us, who call some things otherwise.
@@ -81,7 +85,7 @@ impl Ask {
     pub(crate) async fn of(&self, link: &Link) -> Answer {
         let token = self.token.as_deref();
         if let (true, Some(json)) = (self.by_gateway, &self.json) {
-            let (path, body) = (self.method.gateway, json.to_string());
+            let (path, body) = (self.gateway.as_str(), json.to_string());
             // An answer that has no end.
             let is_endless = [&method::WATCH, &method::OBSERVE].contains(&self.method);
             return if is_endless {
@@ -92,8 +96,7 @@ impl Ask {
         }
         let path = self.method.grpc;
         let streams = [&method::LEASE_KEEP_ALIVE, &method::OBSERVE, &method::WATCH];
-        let is_stream = streams.contains(&self.method);
-        let answer = if is_stream {
+        let answer = if streams.contains(&self.method) {
             link.first(path, token, self.message.clone()).await
         } else {
             link.unary(path, token, self.message.clone()).await
@@ -116,6 +119,31 @@ impl Ask {
     }
 }
 
+async fn raw(
+    link: &Link,
+    path: &str,
+    token: Option<&str>,
+    message: Bytes,
+) -> Result<Bytes, Answer> {
+    // The one of these that has no end.
+    if path == method::HEALTH_WATCH {
+        link.first(path, token, message).await
+    } else {
+        link.unary(path, token, message).await
+    }
+}
+
+/// Many messages as one answer.
+fn list_of(answer: Result<Vec<Bytes>, Answer>, json: fn(&[u8]) -> anyhow::Result<Value>) -> Answer {
+    let list: Result<anyhow::Result<Vec<Value>>, Answer> =
+        answer.map(|messages| messages.iter().map(|message| json(message)).collect());
+    match list {
+        Ok(Ok(list)) => Answer::Given(Value::Array(list)),
+        Ok(Err(error)) => Answer::Silence(format!("not a message: {error:#}")),
+        Err(answer) => answer,
+    }
+}
+
 impl Driver {
     /// Asks both, as somebody who is drawn, on a way that is drawn; the reference's answer.
     ///
@@ -130,6 +158,9 @@ impl Driver {
         let mut ask = Ask::new(method, message);
         (ask.user, ask.token) = self.known.speaker(&mut self.chance);
         ask.by_gateway = ask.json.is_some() && self.chance.one_in(GATEWAY_SHARE);
+        if self.chance.one_in(GATEWAY_SHARE) {
+            ask.gateway = method.old_gateway(self.chance.one_in(2));
+        }
         self.carry_out(ask).await
     }
 
@@ -159,8 +190,10 @@ impl Driver {
         reference: Answer,
         ours: Answer,
     ) -> anyhow::Result<Answer> {
-        self.count(ask.method.service);
-        self.report.gateway_count += u64::from(ask.by_gateway);
+        self.count(ask.method.name);
+        if ask.by_gateway {
+            self.report.count_gateway(ask.method.name);
+        }
         self.learn_names(ask.method, &reference, &ours);
         let healing = self.compare(Some(ask), &ask.shown(), &reference, ours)?;
         if healing {
@@ -204,20 +237,21 @@ impl Driver {
             self.pair.reference.link.page(verb, path, token, body),
             self.pair.ours.link.page(verb, path, for_us, body),
         );
-        self.count("pages");
+        self.trace(|| format!("{verb} {path} {body}"));
+        self.count("pages, proper or not");
         self.compare(None, &format!("{verb} {path} {body}"), &reference, ours)?;
         Ok(())
     }
 
-    /// A gRPC request that need not be one.
+    /// A gRPC request that need not be one, and the first message that answers it.
     pub(crate) async fn raw(&mut self, path: &str, message: Bytes) -> anyhow::Result<()> {
         let (_, token) = self.known.root();
         let token = token.as_deref();
         let for_us = token.map(|token| self.twins.ours(token));
         let asked = format!("{path} {message:02x?}");
         let (reference, ours) = tokio::join!(
-            self.pair.reference.link.unary(path, token, message.clone()),
-            self.pair.ours.link.unary(path, for_us, message),
+            raw(&self.pair.reference.link, path, token, message.clone()),
+            raw(&self.pair.ours.link, path, for_us, message),
         );
         let answer = |answer: Result<Bytes, Answer>| {
             answer.map_or_else(
@@ -225,8 +259,40 @@ impl Driver {
                 |bytes| Answer::Given(Value::String(format!("{bytes:02x?}"))),
             )
         };
-        self.count("malformed");
+        self.trace(|| asked.clone());
+        self.count("gRPC that need be none");
         self.compare(None, &asked, &answer(reference), answer(ours))?;
+        Ok(())
+    }
+
+    /// Asks a method of many messages each way for several things at once, and compares all answers.
+    pub(crate) async fn ask_several(
+        &mut self,
+        method: &'static Method,
+        messages: &[impl Message],
+    ) -> anyhow::Result<()> {
+        let (user, token) = self.known.speaker(&mut self.chance);
+        let mut requests = [Vec::new(), Vec::new()];
+        let mut shown = Vec::new();
+        for message in messages {
+            let ask = Ask::new(method, message);
+            shown.push(ask.json.clone().unwrap_or_default());
+            requests[1].push(ask.to_ours(&self.twins)?.message);
+            requests[0].push(ask.message);
+        }
+        let mut ask = Ask { token, user, ..Ask::new(method, &()) };
+        ask.json = Some(Value::Array(shown));
+        self.trace(|| ask.shown());
+        let for_us = ask.token.as_deref().map(|token| self.twins.ours(token));
+        let [reference, ours] = requests;
+        let (reference, ours) = tokio::join!(
+            self.pair.reference.link.several(method.grpc, ask.token.as_deref(), reference),
+            self.pair.ours.link.several(method.grpc, for_us, ours),
+        );
+        self.count(method.name);
+        let [reference, ours] =
+            [reference, ours].map(|answer| list_of(answer, method.response_json));
+        self.compare(Some(&ask), &ask.shown(), &reference, ours)?;
         Ok(())
     }
 
@@ -237,9 +303,9 @@ impl Driver {
         }
     }
 
-    pub(crate) fn count(&mut self, service: &'static str) {
+    pub(crate) fn count(&mut self, name: &'static str) {
         self.operation_count += 1;
-        self.report.count(service, self.seed, self.operation_count);
+        self.report.count(name);
     }
 
     /// Says whether the answers are the same, or differ as explained and ours is to catch up.

@@ -40,12 +40,17 @@ const fn healed(name: &'static str, holds: fn(&Case<'_>) -> bool) -> Explained {
 pub(crate) const LOST_DELETIONS: &str =
     "watch: a watch from the compacted revision is told of the deletions there";
 
+/// Counted in the same way.
+pub(crate) const LATE_PREVIOUS: &str =
+    "watch: a watch from the past is told previous values from its first event on";
+
 /// All of them.
 pub(crate) const ALL: &[Explained] = &[
     meant("keys: in the order of their keys, if equal by what they are sorted by", is_tie),
     meant("leases: the keys of a lease in order", is_order_of_lease_keys),
     meant("leases: in the order of their ids", is_order_of_leases),
     meant(LOST_DELETIONS, |_| false),
+    meant(LATE_PREVIOUS, |_| false),
     meant("locks: a call does not renew its lease", is_renewal),
     meant("maintenance: the version that is reported, and what 3.6 says beside it", is_version),
     meant("maintenance: HashKV says of which revision, as in 3.6", is_hash_revision),
@@ -53,12 +58,17 @@ pub(crate) const ALL: &[Explained] = &[
     meant("maintenance: Downgrade to the version before", is_downgrade),
     healed("users: a nested transaction is looked into", is_nested_transaction),
     healed("users: a put in a transaction needs the rights that it needs by itself", is_put_in_txn),
+    healed(
+        "users: a place in a line needs the rights that its put needs by itself",
+        is_put_of_claim,
+    ),
     meant("users: a transaction of nothing is somebody's", is_empty_transaction),
     healed("users: a compaction and an alarm ask root", is_for_root),
     meant("users: another leader and a downgrade ask root", is_operators),
     meant("users: who keeps a lease alive may write its keys", is_keep_alive),
     meant("users: who lists leases, or the keys of one, may read the keys", is_lease_list),
     meant("users: a watch that is refused has the id -1, and says why", is_refused_watch),
+    meant("users: a watch from a key on needs a right to all of it", is_open_watch),
     healed("users: are asked while an alarm is raised, too", is_under_alarm),
     meant(
         "users: digests, backups and members, with codes and words as everywhere",
@@ -270,6 +280,19 @@ fn is_put_in_txn(case: &Case<'_>) -> bool {
         && (puts_more("success") || puts_more("failure"))
 }
 
+/// Others' keys end with the lease that the key of a lock or an election is put with.
+fn is_put_of_claim(case: &Case<'_>) -> bool {
+    let places = ["/lease", "/leader/lease"];
+    let has_lease = places
+        .iter()
+        .any(|place| case.json().is_some_and(|json| number_at(json, place).unwrap_or(0) != 0));
+    case.is(&[&method::LOCK, &method::PROCLAIM])
+        && has_lease
+        && case.is_refused_by_us()
+        && case.ours.says("etcdserver: permission denied")
+        && !case.reference.says("etcdserver: permission denied")
+}
+
 fn is_empty_transaction(case: &Case<'_>) -> bool {
     let is_empty = case.json() == Some(&Value::Object(Map::new()));
     case.is(&[&method::TXN]) && is_empty && case.is_refused_by_us()
@@ -291,28 +314,50 @@ fn is_lease_list(case: &Case<'_>) -> bool {
     case.is(&[&method::LEASE_LEASES, &method::LEASE_TIME_TO_LIVE]) && case.is_refused_by_us()
 }
 
+/// What a watch was told first, if it was refused: why, and its id.
+fn refused_watch(answer: &Value) -> Option<(&str, Option<&str>)> {
+    let answer = answer.get("result").unwrap_or(answer);
+    let text = |name: &str| answer.get(name).and_then(Value::as_str);
+    let is_refused = answer.get("canceled").is_some() && answer.get("created").is_some();
+    is_refused.then(|| (text("cancel_reason").unwrap_or_default(), text("watch_id")))
+}
+
+const WATCH_DENIED: &str =
+    "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
+
 fn is_refused_watch(case: &Case<'_>) -> bool {
     let Some((reference, ours)) = case.given() else { return false };
-    let refused = |answer: &Value| {
-        let answer = answer.get("result").unwrap_or(answer);
-        let text = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_owned);
-        let is_refused = answer.get("canceled").is_some() && answer.get("created").is_some();
-        is_refused.then(|| (text("cancel_reason").unwrap_or_default(), text("watch_id")))
-    };
-    let (Some((why, _)), Some((our_why, id))) = (refused(reference), refused(ours)) else {
+    let (Some((why, _)), Some((our_why, id))) = (refused_watch(reference), refused_watch(ours))
+    else {
         return false;
     };
-    let denied = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
+    case.known.auth
+        && case.is(&[&method::WATCH])
+        && why == WATCH_DENIED
+        && is_reason_of_users(our_why)
+        && id == Some("-1")
+}
+
+fn is_reason_of_users(why: &str) -> bool {
     let reasons = [
-        denied,
+        WATCH_DENIED,
         "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token",
         "rpc error: code = InvalidArgument desc = etcdserver: user name is empty",
     ];
+    reasons.contains(&why)
+}
+
+/// etcd asks for a right to the key alone, where the range has no end (GHSA-xg4h-6gfc-h4m8).
+fn is_open_watch(case: &Case<'_>) -> bool {
+    let Some((reference, ours)) = case.given() else { return false };
+    let end = case.json().and_then(|json| json.pointer("/create_request/range_end"));
+    let is_root = case.ask.is_some_and(|ask| ask.user == "root");
     case.known.auth
+        && !is_root
         && case.is(&[&method::WATCH])
-        && why == denied
-        && reasons.contains(&our_why.as_str())
-        && id.as_deref() == Some("-1")
+        && end.and_then(Value::as_str) == Some("AA==")
+        && refused_watch(reference).is_none()
+        && refused_watch(ours) == Some((WATCH_DENIED, Some("-1")))
 }
 
 fn is_under_alarm(case: &Case<'_>) -> bool {
@@ -360,7 +405,15 @@ fn is_renewal(case: &Case<'_>) -> bool {
 
 fn is_empty_range(case: &Case<'_>) -> bool {
     let methods = [&method::RANGE, &method::DELETE_RANGE, &method::TXN];
-    case.is(&methods) && case.is_refused_by_us() && case.json().is_some_and(has_empty_range)
+    let is_refused = case.is(&methods) && case.is_refused_by_us();
+    let is_watch = case.known.auth
+        && case.is(&[&method::WATCH])
+        && case.given().is_some_and(|(reference, ours)| {
+            let empty = Some(("mvcc: watcher range is empty", Some("-1")));
+            let reason = refused_watch(ours).map(|(why, _)| why);
+            refused_watch(reference) == empty && reason.is_some_and(is_reason_of_users)
+        });
+    (is_refused || is_watch) && case.json().is_some_and(has_empty_range)
 }
 
 /// Whether there is a range, at any depth, whose end is not behind its key.

@@ -71,14 +71,15 @@ async fn run(options: &Options) -> anyhow::Result<bool> {
     while report.operation_count() < options.operations && outcome.is_ok() {
         let left = options.operations - report.operation_count();
         let found = report.unexplained_count();
+        let before = report.figures();
         (report, outcome) = run_seed(options, seed, left.min(OPERATIONS_PER_SEED), report).await;
         if options.keep_going && report.unexplained_count() > found {
             // It was told of already.
             outcome = Ok(());
         }
+        println!("seed {seed}: {}", report.figures().since(before));
         seed = seed.wrapping_add(1);
     }
-    println!("seeds: {} to {}", options.seed, seed.wrapping_sub(1));
     println!("{report}");
     outcome.map(|()| report.unexplained_count() == 0)
 }

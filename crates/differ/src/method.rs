@@ -22,6 +22,24 @@ pub(crate) struct Method {
     pub(crate) response_json: fn(&[u8]) -> anyhow::Result<Value>,
 }
 
+/// Those of the health service, whose messages have no form in JSON.
+pub(crate) const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+pub(crate) const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
+
+impl Method {
+    /// Where the gateway had it once, and has it still.
+    pub(crate) fn old_gateway(&self, is_beta: bool) -> String {
+        let old = [
+            (&LEASE_REVOKE, "/v3/kv/lease/revoke"),
+            (&LEASE_TIME_TO_LIVE, "/v3/kv/lease/timetolive"),
+            (&LEASE_LEASES, "/v3/kv/lease/leases"),
+        ];
+        let found = old.iter().find(|(method, _)| *method == self);
+        let path = found.map_or(self.gateway, |(_, path)| *path);
+        if is_beta { path.replacen("/v3/", "/v3beta/", 1) } else { path.to_owned() }
+    }
+}
+
 impl PartialEq for Method {
     fn eq(&self, other: &Self) -> bool {
         self.grpc == other.grpc
@@ -95,6 +113,8 @@ methods! {
         HASH "Hash" "maintenance/hash" pb::HashRequest => pb::HashResponse;
         HASH_KV "HashKV" "maintenance/hashkv" pb::HashKvRequest => pb::HashKvResponse;
         MOVE_LEADER "MoveLeader" "maintenance/transfer-leadership" pb::MoveLeaderRequest => pb::MoveLeaderResponse;
+        // A stream, of which its shape is compared.
+        SNAPSHOT "Snapshot" "maintenance/snapshot" pb::SnapshotRequest => pb::SnapshotResponse;
         DOWNGRADE "Downgrade" "maintenance/downgrade" pb::DowngradeRequest => pb::DowngradeResponse;
     }
     "etcdserverpb" "Auth" {

@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
 
-/// How many operations pass between two lines about them.
-const LINE_EACH: u64 = 5_000;
 /// A text longer than this is cut.
 const SHOWN_CHARACTERS_MAX: usize = 3_000;
 /// After so many differences with one seed the two have parted for good.
@@ -15,8 +13,8 @@ const DIFFERENCES_PER_SEED_MAX: u64 = 8;
 /// Counts of a whole run.
 pub(crate) struct Report {
     started: Instant,
-    operations: BTreeMap<&'static str, u64>,
-    pub(crate) gateway_count: u64,
+    /// By method, and of them by the gateway.
+    operations: BTreeMap<&'static str, [u64; 2]>,
     pub(crate) comparison_count: u64,
     pub(crate) event_count: u64,
     explained: Vec<u64>,
@@ -59,7 +57,6 @@ impl Report {
         Self {
             started: Instant::now(),
             operations: BTreeMap::new(),
-            gateway_count: 0,
             comparison_count: 0,
             event_count: 0,
             explained: vec![0; explained::ALL.len()],
@@ -68,7 +65,7 @@ impl Report {
     }
 
     pub(crate) fn operation_count(&self) -> u64 {
-        self.operations.values().sum()
+        self.operations.values().map(|[all, _]| all).sum()
     }
 
     /// How many differences nothing explains.
@@ -76,13 +73,27 @@ impl Report {
         self.unexplained.values().sum()
     }
 
-    /// Counts an operation, and says now and then how far the run is.
-    pub(crate) fn count(&mut self, service: &'static str, seed: u64, operation: u64) {
-        *self.operations.entry(service).or_default() += 1;
-        let count = self.operation_count();
-        if count.is_multiple_of(LINE_EACH) {
-            let seconds = self.started.elapsed().as_secs();
-            println!("{count} operations in {seconds} s; now operation {operation} of seed {seed}");
+    /// Counts an operation.
+    pub(crate) fn count(&mut self, name: &'static str) {
+        let [all, _] = self.operations.entry(name).or_default();
+        *all += 1;
+    }
+
+    /// Counts that an operation took the gateway.
+    pub(crate) fn count_gateway(&mut self, name: &'static str) {
+        let [_, by_gateway] = self.operations.entry(name).or_default();
+        *by_gateway += 1;
+    }
+
+    /// What has been found so far.
+    pub(crate) fn figures(&self) -> Figures {
+        Figures {
+            operations: self.operation_count(),
+            answers: self.comparison_count,
+            events: self.event_count,
+            explained: self.explained.iter().sum(),
+            unexplained: self.unexplained_count(),
+            seconds: self.started.elapsed().as_secs(),
         }
     }
 
@@ -110,19 +121,52 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let services: Vec<String> =
-            self.operations.iter().map(|(name, count)| format!("{name} {count}")).collect();
-        writeln!(f, "operations: {} ({})", self.operation_count(), services.join(", "))?;
-        writeln!(f, "  of them by the JSON gateway: {}", self.gateway_count)?;
-        let (answers, events) = (self.comparison_count, self.event_count);
-        writeln!(f, "comparisons: {} ({answers} answers, {events} of watches)", answers + events)?;
-        writeln!(f, "explained differences: {}", self.explained.iter().sum::<u64>())?;
+        writeln!(f, "operations, and those by the JSON gateway:")?;
+        for (name, [all, by_gateway]) in &self.operations {
+            writeln!(f, "  {all:>6} {by_gateway:>6} {name}")?;
+        }
+        writeln!(f, "explained differences:")?;
         for (explained, count) in explained::ALL.iter().zip(&self.explained) {
             if *count > 0 {
                 writeln!(f, "  {count:>6} {}", explained.name)?;
             }
         }
-        writeln!(f, "time: {} s", self.started.elapsed().as_secs())?;
-        write!(f, "unexplained: {}", self.unexplained_count())
+        write!(f, "all: {}", self.figures())
+    }
+}
+
+/// A whole run, or one seed, in numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figures {
+    operations: u64,
+    answers: u64,
+    events: u64,
+    explained: u64,
+    unexplained: u64,
+    seconds: u64,
+}
+
+impl Figures {
+    /// What was added to what there was before.
+    pub(crate) const fn since(self, before: Self) -> Self {
+        Self {
+            operations: self.operations - before.operations,
+            answers: self.answers - before.answers,
+            events: self.events - before.events,
+            explained: self.explained - before.explained,
+            unexplained: self.unexplained - before.unexplained,
+            seconds: self.seconds - before.seconds,
+        }
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operations, answers, events, explained, unexplained, seconds } = self;
+        write!(
+            f,
+            "{operations} operations, {answers} answers and {events} events compared, \
+             {explained} explained, {unexplained} unexplained, {seconds} s"
+        )
     }
 }

@@ -145,6 +145,9 @@ fn flags(client: &str, peer: &str, data: &Path) -> Vec<String> {
         ("--initial-cluster", format!("d1={ADVERTISED_PEER}")),
         ("--initial-cluster-token", "differ".to_owned()),
         ("--bcrypt-cost", "4".to_owned()),
+        // None ends because a machine is slow.
+        ("--auth-token-ttl", "86400".to_owned()),
+        ("--experimental-watch-progress-notify-interval", "200ms".to_owned()),
         ("--log-level", "warn".to_owned()),
     ];
     pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()

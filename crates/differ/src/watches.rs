@@ -1,8 +1,9 @@
 //! Streams of watches, one to each system, and what came on them. A stream's events are complete when
-//! those of a marker, a key that is put for this alone, have come on both. Must not know what is
-//! watched, nor why.
+//! those of a marker, a key that is put for this alone, have come on both to every watch that sees it.
+//! Must not know what is watched, nor why.
 
 use crate::answer::{self, Answer};
+use crate::events::Excess;
 use crate::wire::{self, Link};
 use bytes::Bytes;
 use prost::Message;
@@ -21,8 +22,10 @@ use tokio::time::timeout;
 pub(crate) const MARKER: &[u8] = b"marker";
 /// The id of each stream's watch of it.
 const MARKER_ID: i64 = 1_000_000;
-/// What comes later than this does not come.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// What an answer has instead of an id that is about no watch.
+const NO_WATCH: i64 = -1;
+/// What comes later than this does not come, on a machine however busy.
+const PATIENCE: Duration = Duration::from_mins(1);
 const PATH: &str = "/etcdserverpb.Watch/Watch";
 
 /// All streams that are open.
@@ -41,23 +44,47 @@ pub(crate) struct Stream {
     progress_count: u64,
     /// Whether ours was asked for progress and has not answered, by what it had answered when asked.
     owed_progress: Option<u64>,
-    /// How many things that both told, and that ours alone told, were counted.
-    pub(crate) counted: [u64; 2],
+    /// What was counted so far.
+    pub(crate) counted: Settled,
     /// Watches that are there, by the reference's word.
     pub(crate) watches: BTreeMap<i64, Spec>,
     /// Ids that were used, whether or not they are free now.
     pub(crate) used: BTreeSet<i64>,
+    /// Those of watches that are to say how far they are.
+    pub(crate) notifying: BTreeSet<i64>,
 }
 
 /// What a watch was asked to be.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Spec {
     pub(crate) key: Vec<u8>,
+    pub(crate) range_end: Vec<u8>,
     pub(crate) sees_puts: bool,
     /// The revision that it begins with; 0 is the next.
     pub(crate) start: i64,
     /// It began in the past, and whether it has caught up is not known.
     pub(crate) may_be_behind: bool,
+    /// It is to say how far it is when nothing happens.
+    pub(crate) wants_notices: bool,
+}
+
+impl Spec {
+    /// Whether it is told of a marker that is put at `revision`.
+    fn sees_marker(&self, revision: i64) -> bool {
+        let is_within = match self.range_end.as_slice() {
+            [] => self.key == MARKER,
+            [0] => self.key.as_slice() <= MARKER,
+            end => self.key.as_slice() <= MARKER && MARKER < end,
+        };
+        is_within && self.sees_puts && self.start <= revision
+    }
+}
+
+/// How much a stream has told on both sides, and what the one told beyond the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Settled {
+    pub(crate) told: u64,
+    pub(crate) excess: Excess,
 }
 
 struct Side {
@@ -79,6 +106,8 @@ struct Heard {
     last_created: i64,
     created_count: u64,
     progress_count: u64,
+    /// How often each watch said of itself how far it is.
+    notices: BTreeMap<i64, u64>,
     marker: u64,
     end: Option<Answer>,
 }
@@ -97,7 +126,11 @@ impl Heard {
         }
         let is_progress = !response.created && !response.canceled && response.events.is_empty();
         if is_progress && !response.fragment {
-            self.progress_count += 1;
+            if id == NO_WATCH {
+                self.progress_count += 1;
+            } else {
+                *self.notices.entry(id).or_default() += 1;
+            }
             return;
         }
         let list = self.by_watch.entry(id).or_default();
@@ -182,9 +215,10 @@ impl Stream {
             created_count: 1,
             progress_count: 0,
             owed_progress: None,
-            counted: [0; 2],
+            counted: Settled::default(),
             watches: BTreeMap::new(),
             used: BTreeSet::new(),
+            notifying: BTreeSet::new(),
         };
         stream.wait(|reference, ours| reference.created_count + ours.created_count == 2).await;
         Ok(stream)
@@ -222,7 +256,8 @@ impl Stream {
         [&self.reference, &self.ours].iter().any(|side| side.heard.borrow().end.is_some())
     }
 
-    /// Asks for a watch, and waits until both have said something about it; its id by the reference.
+    /// Asks for a watch, and waits until both have said something about it; its id by the reference,
+    /// be it that the watch ends at once because of a compaction: when that is told is a matter of time.
     pub(crate) async fn create(&mut self, request: WatchCreateRequest) -> Option<i64> {
         self.created_count += 1;
         let count = self.created_count;
@@ -230,9 +265,41 @@ impl Stream {
         let came = self
             .wait(|reference, ours| reference.created_count >= count && ours.created_count >= count)
             .await;
-        let heard = self.reference.heard.borrow();
-        let id = heard.last_created;
-        (came && !heard.canceled.contains(&id)).then_some(id)
+        let id = self.reference.heard.borrow().last_created;
+        (came && id != NO_WATCH).then_some(id)
+    }
+
+    /// Says nothing in particular, which nobody answers.
+    pub(crate) fn say_nothing(&self) {
+        let request = WatchRequest::default();
+        self.reference.say(&request);
+        self.ours.say(&request);
+    }
+
+    /// A watch that says of itself how far it is, and is so far already.
+    pub(crate) fn notifier(&self, now: i64) -> Option<i64> {
+        let mut watches = self.watches.iter();
+        watches.find(|(_, spec)| spec.wants_notices && spec.start <= now).map(|(id, _)| *id)
+    }
+
+    /// Waits until a watch has said of itself how far it is, in both. What each said, if not.
+    pub(crate) async fn notice(&mut self, id: i64) -> Result<(), [String; 2]> {
+        let count = |heard: &Heard| heard.notices.get(&id).copied().unwrap_or(0);
+        let before = [count(&self.reference.heard.borrow()), count(&self.ours.heard.borrow())];
+        let is_more = |reference: &Heard, ours: &Heard| {
+            count(reference) > before[0] && count(ours) > before[1]
+        };
+        if self.wait(is_more).await {
+            return Ok(());
+        }
+        let heard = [&self.reference, &self.ours].map(|side| count(&side.heard.borrow()));
+        Err(heard.map(|count| format!("notices of watch {id}: {count}, before {before:?}")))
+    }
+
+    /// Watches that say how far they are, and were not asked to.
+    fn has_strange_notices(&self, heard: &Heard) -> bool {
+        let is_asked = |id: &i64| self.notifying.contains(id);
+        heard.notices.keys().any(|id| !is_asked(id))
     }
 
     /// Asks for the end of a watch, and waits for it if there is such a watch.
@@ -255,29 +322,39 @@ impl Stream {
     }
 
     /// Waits until both have told the same, and everything up to the marker, which is at `now`;
-    /// `behind` names watches with the revision that each has to reach. What each told, as far as
-    /// they differ; or how many things both told, and how many more ours.
+    /// `behind` names watches with the revision that each has to reach. `same` says what the one told
+    /// beyond the other, if they told the same but for that. What each told, as far as they differ; or
+    /// how much.
     pub(crate) async fn settle(
         &mut self,
         (marker, now): (u64, i64),
         behind: &[(i64, i64)],
-        same: impl Fn(&Told, &Told) -> bool,
-    ) -> Result<[u64; 2], [String; 2]> {
+        same: impl Fn(&Told, &Told) -> Option<Excess>,
+    ) -> Result<Settled, [String; 2]> {
         let progress = self.progress_count;
         // Ours answers when every watch is as far, be it to come, and several requests at once.
         let is_to_come = self.watches.values().any(|spec| spec.start > now + 1);
         let owed = self.owed_progress.filter(|_| !is_to_come);
+        // etcd tells the watches of one event in any order.
+        let seers = self.watches.iter().filter(|(_, spec)| spec.sees_marker(now));
+        let mut reached: Vec<(i64, i64)> = seers.map(|(id, _)| (*id, now)).collect();
+        reached.extend(behind);
         let is_whole = |heard: &Heard| {
             heard.marker >= marker
-                && behind.iter().all(|(watch, revision)| heard.has_reached(*watch, *revision))
+                && reached.iter().all(|(watch, revision)| heard.has_reached(*watch, *revision))
         };
+        let mut excess = None;
         let came = self
             .wait(|reference, ours| {
-                is_whole(reference)
+                excess = None;
+                if is_whole(reference)
                     && is_whole(ours)
                     && reference.progress_count >= progress
                     && owed.is_none_or(|answered| ours.progress_count > answered)
-                    && same(&reference.by_watch, &ours.by_watch)
+                {
+                    excess = same(&reference.by_watch, &ours.by_watch);
+                }
+                excess.is_some()
             })
             .await;
         let answered = self.ours.heard.borrow().progress_count;
@@ -289,17 +366,22 @@ impl Stream {
         for (id, spec) in &mut self.watches {
             spec.may_be_behind &= !behind.iter().any(|(watch, _)| watch == id);
         }
-        if came {
-            let [told, ours] = [&reference, &ours].map(|heard| {
-                let count = heard.by_watch.values().map(Vec::len).sum::<usize>();
-                u64::try_from(count).unwrap_or(0)
-            });
-            return Ok([told, ours.saturating_sub(told)]);
+        let is_strange = self.has_strange_notices(&reference) || self.has_strange_notices(&ours);
+        if let (true, Some(excess), false) = (came, excess, is_strange) {
+            let told = reference.by_watch.values().map(Vec::len).sum::<usize>();
+            return Ok(Settled { told: u64::try_from(told).unwrap_or(0), excess });
         }
         Err([(&reference, &ours), (&ours, &reference)].map(|(heard, other)| {
-            let (marker, progress, end) = (heard.marker, heard.progress_count, &heard.end);
+            let Heard { marker, progress_count, notices, end, .. } = &**heard;
             let told = difference(&heard.by_watch, &other.by_watch);
-            format!("marker {marker}, progress {progress}, end {end:?}, of watches {told}")
+            let missing: Vec<_> = reached
+                .iter()
+                .filter(|(id, revision)| !heard.has_reached(*id, *revision))
+                .collect();
+            format!(
+                "marker {marker}, progress {progress_count}, notices {notices:?}, end {end:?}, \
+                 not reached {missing:?}, of watches {told}"
+            )
         }))
     }
 }

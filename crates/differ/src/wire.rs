@@ -4,6 +4,7 @@
 use crate::answer::Answer;
 use anyhow::Context;
 use bytes::{Buf, BufMut, Bytes};
+use futures_util::stream::{self, StreamExt};
 use http::uri::PathAndQuery;
 use serde_json::Value;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
 /// Longer than any answer takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Messages as bytes.
 #[derive(Clone, Copy)]
@@ -126,15 +127,44 @@ impl Link {
         token: Option<&str>,
         message: Bytes,
     ) -> Result<Bytes, Answer> {
+        let mut answers = self.several(path, token, vec![message]).await?;
+        answers.pop().ok_or_else(the_end)
+    }
+
+    /// As many messages of a method of many as it was asked.
+    pub(crate) async fn several(
+        &self,
+        path: &str,
+        token: Option<&str>,
+        messages: Vec<Bytes>,
+    ) -> Result<Vec<Bytes>, Answer> {
+        let count = messages.len();
         // The side that asks stays open: who says no more may be taken for gone.
-        let asked = futures_util::stream::unfold(Some(message), |message| async {
-            match message {
-                Some(message) => Some((message, None)),
-                None => std::future::pending().await,
+        let asked = stream::iter(messages).chain(stream::pending());
+        let mut messages = self.stream(path, token, asked).await?;
+        let mut answers = Vec::new();
+        for _ in 0..count {
+            answers.push(next(&mut messages).await?);
+        }
+        Ok(answers)
+    }
+
+    /// All messages of a method of many from there, asked once.
+    pub(crate) async fn all(
+        &self,
+        path: &str,
+        token: Option<&str>,
+        message: Bytes,
+    ) -> Result<Vec<Bytes>, Answer> {
+        let mut messages = self.stream(path, token, stream::iter([message])).await?;
+        let mut answers = Vec::new();
+        loop {
+            match next(&mut messages).await {
+                Ok(message) => answers.push(message),
+                Err(end) if end == the_end() => return Ok(answers),
+                Err(answer) => return Err(answer),
             }
-        });
-        let mut messages = self.stream(path, token, Box::pin(asked)).await?;
-        next(&mut messages).await
+        }
     }
 
     /// One HTTP/1.1 request on a connection of its own.

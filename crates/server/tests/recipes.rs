@@ -560,3 +560,22 @@ async fn who_may_no_longer_have_a_lock_waits_for_it_no_longer_and_stands_in_nobo
     ask(&server, &root, "/v3/lock/unlock", &body).await;
     server.stop().await;
 }
+
+#[tokio::test]
+async fn who_proclaims_needs_the_right_to_the_other_keys_of_the_lease() {
+    let (server, root, alice) = with_alice().await;
+    let proclaim =
+        r#"{"leader":{"name":"YQ==","key":"YS83","rev":"1","lease":"7"},"value":"dg=="}"#;
+    let path = "/v3/election/proclaim";
+    ask(&server, &root, "/v3/lease/grant", r#"{"ID":7,"TTL":5000}"#).await;
+    // etcd 3.5.1 says so either way; a later one as we do.
+    let answer = ask(&server, &alice, path, proclaim).await;
+    assert_eq!(answer["message"], "election: not leader");
+    // The end of the lease would take this one along.
+    ask(&server, &root, "/v3/kv/put", r#"{"key":"eA==","lease":7}"#).await;
+    let answer = ask(&server, &alice, path, proclaim).await;
+    assert_eq!(answer["message"], "etcdserver: permission denied");
+    let answer = ask(&server, &root, path, proclaim).await;
+    assert_eq!(answer["message"], "election: not leader");
+    server.stop().await;
+}

@@ -41,15 +41,15 @@ impl FaultKind {
             kind.ok_or_else(|| UnknownName { expected: expected(), got: name.to_owned() })
         };
         let names = || list.split(',').map(str::trim).filter(|name| !name.is_empty());
-        let left_out = names().filter_map(|name| name.strip_prefix(LEFT_OUT)).map(find);
-        let left_out: Vec<&Self> = left_out.collect::<Result<_, _>>()?;
-        let named = names().filter(|name| *name != ALL && !name.starts_with(LEFT_OUT)).map(find);
-        let mut named: Vec<&Self> = named.collect::<Result<_, _>>()?;
+        let without = names().filter_map(|name| name.strip_prefix(LEFT_OUT)).map(find);
+        let without: Vec<&Self> = without.collect::<Result<_, _>>()?;
+        let chosen = names().filter(|name| *name != ALL && !name.starts_with(LEFT_OUT)).map(find);
+        let mut chosen: Vec<&Self> = chosen.collect::<Result<_, _>>()?;
         if names().any(|name| name == ALL) {
-            named = kinds.iter().collect();
+            chosen = kinds.iter().collect();
         }
-        named.retain(|kind| !left_out.contains(kind));
-        Ok(named)
+        chosen.retain(|kind| !without.contains(kind));
+        Ok(chosen)
     }
 
     /// Some of these as a list that [`FaultKind::named`] reads, in their order, and the shorter way.

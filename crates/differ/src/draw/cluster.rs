@@ -2,11 +2,19 @@
 //! added: it would leave etcd without a quorum. Must not know what the answers ought to be.
 
 use super::{kv, watch};
-use crate::driver::Driver;
+use crate::answer::Answer;
+use crate::driver::{Ask, Driver};
 use crate::method;
+use bytes::Bytes;
+use prost::Message;
 use quorate_etcd_api::etcdserverpb as pb;
 use quorate_etcd_api::etcdserverpb::alarm_request::AlarmAction;
 use quorate_etcd_api::etcdserverpb::downgrade_request::DowngradeAction;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+/// A backup comes in pieces of this.
+const PIECE_BYTES_MAX: usize = 32 << 10;
 
 /// Asks who they are: the same, by their ids.
 pub(super) async fn introduce(driver: &mut Driver) -> anyhow::Result<()> {
@@ -81,7 +89,8 @@ async fn update(driver: &mut Driver) -> anyhow::Result<()> {
 }
 
 pub(super) async fn maintenance(driver: &mut Driver) -> anyhow::Result<()> {
-    match driver.chance.below(20) {
+    match driver.chance.below(21) {
+        20 => snapshot(driver).await,
         0..=3 => driver.ask(&method::STATUS, &pb::StatusRequest {}).await.map(drop),
         4 => driver.ask(&method::DEFRAGMENT, &pb::DefragmentRequest {}).await.map(drop),
         5 => driver.ask(&method::HASH, &pb::HashRequest {}).await.map(drop),
@@ -103,6 +112,44 @@ pub(super) async fn maintenance(driver: &mut Driver) -> anyhow::Result<()> {
         }
         _ => alarmed(driver).await,
     }
+}
+
+/// A backup to its end: while one is under way whose client takes nothing, etcd answers to no Defragment.
+/// Its bytes are each system's own, and how they come is not.
+async fn snapshot(driver: &mut Driver) -> anyhow::Result<()> {
+    let (mut ask, message) = (Ask::new(&method::SNAPSHOT, &pb::SnapshotRequest {}), Bytes::new());
+    (ask.user, ask.token) = driver.known.speaker(&mut driver.chance);
+    let for_us = ask.to_ours(&driver.twins)?;
+    let (token, our_token) = (ask.token.as_deref(), for_us.token.as_deref());
+    let (reference, ours) = tokio::join!(
+        driver.pair.reference.link.all(ask.method.grpc, token, message.clone()),
+        driver.pair.ours.link.all(ask.method.grpc, our_token, message),
+    );
+    let [reference, ours] = [reference, ours]
+        .map(|pieces| pieces.map_or_else(|answer| answer, |pieces| shape(&pieces)));
+    driver.judge(&ask, reference, ours).await.map(drop)
+}
+
+/// How a backup came: in what pieces, whether each says what is left, and the last the digest of all.
+fn shape(pieces: &[Bytes]) -> Answer {
+    let decoded = pieces.iter().map(|piece| pb::SnapshotResponse::decode(piece.clone()));
+    let pieces: Vec<pb::SnapshotResponse> = match decoded.collect() {
+        Ok(pieces) => pieces,
+        Err(error) => return Answer::Silence(format!("not a piece of a backup: {error}")),
+    };
+    let Some((end, pieces)) = pieces.split_last() else { return Answer::Given(json!([])) };
+    let mut digest = Sha256::new();
+    let mut left: u64 = pieces.iter().map(|piece| piece.blob.len() as u64).sum();
+    let mut says_what_is_left = end.remaining_bytes == 0;
+    let mut are_small = true;
+    for piece in pieces {
+        digest.update(&piece.blob);
+        left -= piece.blob.len() as u64;
+        says_what_is_left &= piece.remaining_bytes == left;
+        are_small &= piece.blob.len() <= PIECE_BYTES_MAX;
+    }
+    let has_digest = *digest.finalize() == *end.blob;
+    Answer::Given(json!({"left": says_what_is_left, "digest": has_digest, "small": are_small}))
 }
 
 async fn downgrade(driver: &mut Driver) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use crate::known::Known;
 use crate::method;
 use bytes::Bytes;
 use quorate_etcd_api::etcdserverpb as pb;
-use quorate_etcd_api::etcdserverpb::compare::TargetUnion;
+use quorate_etcd_api::etcdserverpb::compare::{CompareResult, TargetUnion};
 use quorate_etcd_api::etcdserverpb::request_op::Request;
 
 /// Mostly a few that meet; some that are odd.
@@ -19,6 +19,8 @@ const COMMON_KEYS: [&[u8]; 3] = [b"a", b"b", b"c"];
 const DEPTH_MAX: u64 = 3;
 /// How many operations a transaction may have, by default.
 const TXN_OPS_MAX: usize = 128;
+/// Ids from here on are of the server's making.
+const LEASE_NAMED: i64 = 1_000_000;
 /// Every kind of range, over everything.
 const EVERYTHING: [&[u8]; 2] = [b"\0", b"\0"];
 
@@ -179,6 +181,10 @@ fn compare(chance: &mut Chance, known: &Known) -> pb::Compare {
     // A number that means nothing has no form in JSON, in which names are translated.
     let is_odd = !known.has_named_lease && chance.one_in(60);
     let result = if is_odd { 7 } else { i32::try_from(chance.below(4)).unwrap_or(0) };
+    // Which of two leases that the server has named is the lower is its own matter.
+    let is_named = |id: i64| (LEASE_NAMED..i64::MAX).contains(&id);
+    let has_no_order = matches!(target_union, Some(TargetUnion::Lease(id)) if is_named(id));
+    let result = if has_no_order { i32::from(CompareResult::NotEqual) } else { result };
     let target = if is_odd && chance.one_in(2) { 9 } else { target };
     pb::Compare { result, target, key, range_end, target_union }
 }

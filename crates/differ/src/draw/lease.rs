@@ -1,13 +1,20 @@
-//! Draws requests about leases: long ones, so that none ends by itself, and short ones that are
-//! revoked at once. Must not know what the answers ought to be.
+//! Draws requests about leases: long ones, so that none ends by itself, short ones that are revoked at
+//! once, and now and then one whose end is waited for. Must not know what the answers ought to be.
 
 use crate::answer;
-use crate::driver::Driver;
+use crate::driver::{Ask, Driver};
 use crate::method;
+use bytes::Bytes;
 use quorate_etcd_api::etcdserverpb as pb;
+use std::time::{Duration, Instant};
 
 /// How many leases there are at most.
 const LEASE_COUNT_MAX: usize = 6;
+/// What the shortest lease lasts.
+const SHORT: Duration = Duration::from_secs(2);
+/// The one that is waited for until it ends, and how seldom that is drawn where it may be.
+const ENDING_ID: i64 = 6_000;
+const ENDING_SHARE: u64 = 8;
 
 pub(super) async fn step(driver: &mut Driver) -> anyhow::Result<()> {
     let id = driver.known.lease(&mut driver.chance);
@@ -23,9 +30,36 @@ pub(super) async fn step(driver: &mut Driver) -> anyhow::Result<()> {
             let request = pb::LeaseTimeToLiveRequest { id, keys: driver.chance.one_in(2) };
             driver.ask(&method::LEASE_TIME_TO_LIVE, &request).await.map(drop)
         }
-        34..=36 => driver.ask(&method::LEASE_LEASES, &pb::LeaseLeasesRequest {}).await.map(drop),
+        34 => keep_several(driver).await,
+        35 | 36 => driver.ask(&method::LEASE_LEASES, &pb::LeaseLeasesRequest {}).await.map(drop),
+        39 if driver.chance.one_in(ENDING_SHARE) => ending(driver).await,
         _ => refused(driver).await,
     }
+}
+
+/// Several leases on one stream: each request has its answer, in turn.
+async fn keep_several(driver: &mut Driver) -> anyhow::Result<()> {
+    let requests: Vec<pb::LeaseKeepAliveRequest> = (0..4)
+        .map(|_| pb::LeaseKeepAliveRequest { id: driver.known.lease(&mut driver.chance) })
+        .collect();
+    driver.ask_several(&method::LEASE_KEEP_ALIVE, &requests).await
+}
+
+/// A lease that ends by itself, and takes its keys along. The one thing here that takes its time.
+async fn ending(driver: &mut Driver) -> anyhow::Result<()> {
+    let grant = pb::LeaseGrantRequest { ttl: 1, id: ENDING_ID };
+    driver.ask_as_root(&method::LEASE_GRANT, &grant).await?;
+    let keys = [&b"ending"[..], b"b"].map(Bytes::from_static);
+    for key in keys.clone() {
+        let put = pb::PutRequest { key, lease: ENDING_ID, ..Default::default() };
+        driver.ask_as_root(&method::PUT, &put).await?;
+    }
+    let [first, _] = keys;
+    until_gone(driver, first).await?;
+    let request = pb::LeaseTimeToLiveRequest { id: ENDING_ID, keys: true };
+    driver.ask_as_root(&method::LEASE_TIME_TO_LIVE, &request).await?;
+    driver.ask_as_root(&method::LEASE_REVOKE, &pb::LeaseRevokeRequest { id: ENDING_ID }).await?;
+    Ok(())
 }
 
 /// A lease whose id is ours, theirs or taken, and that lasts.
@@ -39,6 +73,17 @@ async fn grant(driver: &mut Driver) -> anyhow::Result<()> {
     if let Some(id) = answer.given().and_then(|given| answer::number_at(given, "/ID")) {
         driver.known.leases.insert(id);
     }
+    Ok(())
+}
+
+/// Returns when neither has this key any more.
+async fn until_gone(driver: &Driver, key: Bytes) -> anyhow::Result<()> {
+    let mut look = Ask::new(&method::RANGE, &pb::RangeRequest { key, ..Default::default() });
+    (look.user, look.token) = driver.known.root();
+    let for_us = look.to_ours(&driver.twins)?;
+    // Each look takes as long as an answer does.
+    while look.of(&driver.pair.reference.link).await.number("/count") > 0 {}
+    while for_us.of(&driver.pair.ours.link).await.number("/count") > 0 {}
     Ok(())
 }
 
@@ -59,15 +104,20 @@ async fn refused(driver: &mut Driver) -> anyhow::Result<()> {
 async fn short(driver: &mut Driver) -> anyhow::Result<()> {
     let id = 5_000;
     let ttl = driver.chance.of(&[0, 1, 2, -1, i64::MIN]);
+    let begun = Instant::now();
     let granted =
         driver.ask_as_root(&method::LEASE_GRANT, &pb::LeaseGrantRequest { ttl, id }).await?;
-    if granted.given().is_some() {
-        let key = super::kv::key(&mut driver.chance);
-        let put = pb::PutRequest { key, lease: id, ..Default::default() };
-        driver.ask_as_root(&method::PUT, &put).await?;
-        driver.ask_as_root(&method::LEASE_REVOKE, &pb::LeaseRevokeRequest { id }).await?;
+    if granted.given().is_none() {
+        return Ok(());
     }
-    Ok(())
+    let key = Bytes::from_static(b"c");
+    let put = pb::PutRequest { key: key.clone(), lease: id, ..Default::default() };
+    driver.ask_as_root(&method::PUT, &put).await?;
+    if begun.elapsed() > SHORT / 2 {
+        // The machine is too slow for it: it may have ended already.
+        return until_gone(driver, key).await;
+    }
+    driver.ask_as_root(&method::LEASE_REVOKE, &pb::LeaseRevokeRequest { id }).await.map(drop)
 }
 
 async fn revoke(driver: &mut Driver, id: i64) -> anyhow::Result<()> {

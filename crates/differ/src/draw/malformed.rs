@@ -34,8 +34,17 @@ pub(super) async fn step(driver: &mut Driver) -> anyhow::Result<()> {
             driver.page(verb, path, "").await
         }
         9 => {
-            let paths =
-                ["/v3/nonsense", "/v3/kv/put/", "/v3", "/v3/kv", "/v2/keys", "/nonsense", "/"];
+            let paths = [
+                "/v3/nonsense",
+                "/v3/kv/put/",
+                "/v3",
+                "/v3/kv",
+                "/v2/keys",
+                "/nonsense",
+                "/",
+                "/v3beta/auth/nonsense",
+                "/v3/kv/lease/grant",
+            ];
             let path = driver.chance.of(&paths);
             let verb = driver.chance.of(&["GET", "POST"]);
             driver.page(verb, path, "{}").await
@@ -52,7 +61,8 @@ pub(super) async fn step(driver: &mut Driver) -> anyhow::Result<()> {
 async fn health(driver: &mut Driver) -> anyhow::Result<()> {
     let service = driver.chance.of(&["", "nothing"]).to_owned();
     let message = HealthCheckRequest { service }.encode_to_vec();
-    driver.raw("/grpc.health.v1.Health/Check", message.into()).await
+    let path = driver.chance.of(&[method::HEALTH_CHECK, method::HEALTH_WATCH]);
+    driver.raw(path, message.into()).await
 }
 
 /// A method that is over with one answer, and that nobody is hurt by.
@@ -127,7 +137,7 @@ async fn odd_json(driver: &mut Driver) -> anyhow::Result<()> {
     if let Some((method, body)) = bodies.get(place) {
         driver.page("POST", method.gateway, body).await?;
     }
-    // The old names of paths, and a message that is empty.
+    // A message that is empty.
     let mut ask = Ask::new(&method::STATUS, &pb::StatusRequest {});
     (ask.user, ask.token) = driver.known.root();
     ask.by_gateway = true;

@@ -20,7 +20,7 @@ pub(super) async fn step(driver: &mut Driver) -> anyhow::Result<()> {
         0..=5 => claim(driver, false).await,
         6..=9 => claim(driver, true).await,
         10..=12 => unlock(driver).await,
-        13 => lock_without_lease(driver).await,
+        13 => claim_without_lease(driver).await,
         14 => proclaim(driver).await,
         15 => resign(driver).await,
         16 | 17 => {
@@ -85,6 +85,10 @@ async fn claim(driver: &mut Driver, is_election: bool) -> anyhow::Result<()> {
     }
     let answer = if front.is_empty() || !is_lease {
         ask.by_gateway = driver.chance.one_in(4);
+        if !is_election {
+            // A campaign that may put and not look leaves its key in etcd.
+            (ask.user, ask.token) = driver.known.speaker(&mut driver.chance);
+        }
         driver.carry_out(ask).await?
     } else {
         wait(driver, ask, (&name, lease), &front).await?
@@ -180,11 +184,18 @@ async fn unlock(driver: &mut Driver) -> anyhow::Result<()> {
 }
 
 /// The server makes a lease for it, whose end nobody shall wait for.
-async fn lock_without_lease(driver: &mut Driver) -> anyhow::Result<()> {
-    let request = lock::LockRequest { name: "auto".into(), lease: 0 };
-    let answer = driver.ask_as_root(&method::LOCK, &request).await?;
+async fn claim_without_lease(driver: &mut Driver) -> anyhow::Result<()> {
+    let answer = if driver.chance.one_in(2) {
+        let request = lock::LockRequest { name: "auto".into(), lease: 0 };
+        driver.ask_as_root(&method::LOCK, &request).await?
+    } else {
+        let (name, value) = ("auto-e".into(), "v".into());
+        let request = election::CampaignRequest { name, lease: 0, value };
+        driver.ask_as_root(&method::CAMPAIGN, &request).await?
+    };
     let Some(given) = answer.given() else { return Ok(()) };
-    let key = bytes_at(given, "/key");
+    let place = if given.get("leader").is_some() { "/leader/key" } else { "/key" };
+    let key = bytes_at(given, place);
     let request = pb::RangeRequest { key: key.into(), ..Default::default() };
     let there = driver.ask_as_root(&method::RANGE, &request).await?;
     let id = there.number("/kvs/0/lease");
