@@ -57,6 +57,10 @@ enum Verb {
     Txn(client::Txn),
     /// Shows changes of a key, or of a range of keys, as they happen
     Watch(client::Watch),
+    /// Waits for a lock, and holds it
+    Lock(client::Lock),
+    /// Takes part in an election, or shows who leads
+    Elect(client::Elect),
     /// Keys that live only as long as somebody renews their lease
     Lease(client::Lease),
     /// Forgets what keys held before a revision
@@ -79,6 +83,8 @@ enum Verb {
     MoveLeader(client::MoveLeader),
     /// Saves a backup, shows what is in one, and begins a new cluster with one
     Snapshot(client::Snapshot),
+    /// Copies keys to another cluster, and follows their changes
+    MakeMirror(client::MakeMirror),
     /// Looks at a node's log on the disk, offline and read-only
     Wal(wal::Wal),
     /// Begins a new cluster with what is left of one whose quorum is lost for good
@@ -88,6 +94,10 @@ enum Verb {
     HashKv(client::HashKv),
     /// Does nothing, since nothing needs to be done; for scripts made for etcd
     Defrag(client::Defrag),
+    /// Puts the cluster under load, and says whether it bears it
+    Check(client::Check),
+    /// Prints the version
+    Version,
     /// Puts a cluster under load and measures it
     Bench(bench::Options),
     /// Runs clusters in virtual time, under faults, with judges
@@ -132,6 +142,12 @@ fn run_verb(words: &[OsString]) -> ExitCode {
 /// Says what went wrong. A script must be able to tell what a judge found from a wrong flag.
 fn exit_code(outcome: anyhow::Result<()>, is_sim: bool) -> ExitCode {
     let Err(error) = outcome else { return ExitCode::SUCCESS };
+    if let Some(ending) = error.downcast_ref::<client::Ending>() {
+        return ending.code().map_or(ExitCode::SUCCESS, |code| {
+            output::complain(&error);
+            ExitCode::from(code)
+        });
+    }
     output::complain(&error);
     let has_no_result = is_sim && !sim::is_finding(&error);
     if has_no_result || error.is::<serve::Refusal>() {
@@ -153,6 +169,8 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Del(verb) => client::run(verb),
         Verb::Txn(verb) => client::run(verb),
         Verb::Watch(verb) => client::run(verb),
+        Verb::Lock(verb) => client::run(verb),
+        Verb::Elect(verb) => client::run(verb),
         Verb::Lease(verb) => client::run(verb),
         Verb::Compaction(verb) => client::run(verb),
         Verb::Status(verb) => client::run(verb),
@@ -164,10 +182,13 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Alarm(verb) => client::run(verb),
         Verb::MoveLeader(verb) => client::run(verb),
         Verb::Snapshot(verb) => client::run(verb),
+        Verb::MakeMirror(verb) => client::run(verb),
         Verb::Wal(verb) => wal::run(&verb),
         Verb::Recover(verb) => verb.run(),
         Verb::HashKv(verb) => client::run(verb),
         Verb::Defrag(verb) => client::run(verb),
+        Verb::Check(verb) => client::run(verb),
+        Verb::Version => Ok(output::text(&Program::own_version_text())?),
         Verb::Bench(options) => bench::run(&options),
         Verb::Sim(options) => sim::run(&options),
     }

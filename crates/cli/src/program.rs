@@ -27,6 +27,12 @@ impl Program {
         }
     }
 
+    /// What `quorate version` prints.
+    pub(crate) fn own_version_text() -> String {
+        let own = env!("CARGO_PKG_VERSION");
+        format!("quorate {own}\nserves etcd's protocol as of {ETCD_VERSION}\n")
+    }
+
     /// What `--version` prints for a server: etcd's lines, which programs read, and whose they are.
     pub(crate) fn version_text() -> String {
         format!(

@@ -16,7 +16,8 @@ use futures_util::future::Either;
 use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::{Request, Response};
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,8 +25,10 @@ use quorate_tls::Stranger;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::pin::pin;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
@@ -96,6 +99,7 @@ where
     }
 }
 
+/// Requests one after the other; the last may make a WebSocket of the connection.
 async fn serve_http1<S>(
     service: &Service,
     stream: Prefixed<S>,
@@ -106,27 +110,50 @@ async fn serve_http1<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let answer = hyper::service::service_fn(|request| answer_http1(service, peer, serves, request));
-    let connection = hyper::server::conn::http1::Builder::new()
+    let upgraded = Mutex::new(None);
+    let answer = hyper::service::service_fn(|request| {
+        answer_http1(service, peer, serves, &upgraded, request)
+    });
+    let mut connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(service.options().header_timeout)
         .max_buf_size(HTTP1_BUFFER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), answer);
-    let mut connection = pin!(connection);
-    tokio::select! {
-        end = connection.as_mut() => return Ok(end?),
-        _ = stop.changed() => connection.as_mut().graceful_shutdown(),
+    let is_over = tokio::select! {
+        end = &mut connection => {
+            end?;
+            true
+        }
+        _ = stop.changed() => false,
+    };
+    if !is_over {
+        Pin::new(&mut connection).graceful_shutdown();
+        (&mut connection).await?;
     }
-    Ok(connection.await?)
+    let parts = connection.into_parts();
+    let head = upgraded.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(head) = head {
+        let stream = Prefixed::new(parts.read_buf, parts.io.into_inner());
+        Box::pin(pages::talk(service, peer, &head, stream)).await;
+    }
+    Ok(())
 }
 
 async fn answer_http1(
     service: &Service,
     peer: &PeerIdentity,
     serves: Serves,
+    upgraded: &Mutex<Option<Parts>>,
     request: Request<hyper::body::Incoming>,
 ) -> Result<Response<Content>, Infallible> {
     let (head, body) = request.into_parts();
+    if pages::is_socket_asked(&head) {
+        let answer = pages::open_socket(service, peer, serves, &head);
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            *upgraded.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
+        }
+        return Ok(answer.map(Content::Whole));
+    }
     let limit = pages::body_bytes_max(service.options().message_bytes_max());
     // One that says beforehand that it is too large is not waited for.
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
@@ -285,6 +312,10 @@ async fn answer_http2_page(
             drop(place);
         }
         Content::Lines(lines) => send_lines(lines, Outlet::new(stream)).await,
+        Content::Pieces(pieces) => {
+            let patience = service.options().unread_timeout;
+            send_pieces(pieces, Outlet::new(stream), patience).await;
+        }
     }
 }
 
@@ -301,6 +332,23 @@ async fn send_lines(mut lines: BoxStream<'static, Bytes>, mut outlet: Outlet) {
             },
         }
     }
+}
+
+/// Sends piece after piece to a client that takes some of it within every `patience`.
+async fn send_pieces(
+    mut pieces: BoxStream<'static, Bytes>,
+    mut outlet: Outlet,
+    patience: Duration,
+) {
+    while let Some(piece) = pieces.next().await {
+        outlet.put(piece);
+        match outlet.flush_to_a_reader(patience).await {
+            Ok(()) => {}
+            Err(Unsent::Untaken) => return outlet.break_off(),
+            Err(Unsent::Gone) => return,
+        }
+    }
+    outlet.end();
 }
 
 async fn collect_http2(mut body: RecvStream, mut intake: Intake<'_>) -> Result<Bytes, Rejection> {

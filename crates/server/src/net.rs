@@ -75,6 +75,13 @@ pub(crate) struct Prefixed<S> {
     stream: S,
 }
 
+impl<S> Prefixed<S> {
+    /// A stream of which `prefix` was read already.
+    pub(crate) const fn new(prefix: Bytes, stream: S) -> Self {
+        Self { prefix, stream }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,

@@ -123,6 +123,80 @@ async fn a_client_that_takes_nothing_is_given_up_and_its_room_is_anothers() {
     server.stop().await;
 }
 
+/// A page over HTTP/2: `Ok` with its size if all of it came, `Err` if the server broke it off.
+async fn page(
+    client: &mut Client,
+    path: &str,
+    body: &'static str,
+    reads: bool,
+) -> Result<usize, ()> {
+    let request = http::Request::post(format!("http://test{path}")).body(()).unwrap();
+    let (answer, mut stream) = client.send_request(request, false).unwrap();
+    stream.send_data(body.into(), true).unwrap();
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status(), 200, "{path}");
+    let (mut body, mut size) = (answer.into_body(), 0);
+    while let Some(piece) = body.data().await {
+        let piece = piece.map_err(|error| assert!(error.is_reset(), "{path}: {error}"))?;
+        size += piece.len();
+        if reads {
+            body.flow_control().release_capacity(piece.len()).unwrap();
+        }
+    }
+    Ok(size)
+}
+
+#[tokio::test]
+async fn a_page_that_nobody_reads_is_given_up_and_its_room_is_anothers() {
+    let options = ServerOptions {
+        unread_bytes_max: 2 * MIB,
+        backups_count_max: 1,
+        // Long enough for an honest client on a slow machine.
+        unread_timeout: Duration::from_secs(1),
+        ..Default::default()
+    };
+    let server = with_a_megabyte(options).await;
+    for (path, body) in [("/v3/kv/range", r#"{"key":"Ymln"}"#), ("/v3/maintenance/snapshot", "{}")]
+    {
+        // One each: what a connection may send unread is taken by the first.
+        let (mut idle, mut honest) = (server.http2().await, server.http2().await);
+        assert_eq!(page(&mut idle, path, body, false).await, Err(()), "{path}");
+        until(&server, "quorate_unread_bytes", 0).await;
+        until(&server, "quorate_client_streams", 0).await;
+        let size = page(&mut honest, path, body, true).await.expect("it is read");
+        assert!(size > MIB, "{path}: {size}");
+        assert_others_are_served(&server).await;
+    }
+    server.stop().await;
+}
+
+/// HTTP/1.1 has no windows of its own: the system gives up who takes nothing.
+#[tokio::test]
+async fn a_page_over_http_1_that_nobody_reads_is_given_up_by_the_system() {
+    let options = ServerOptions { half_open_timeout: Duration::from_secs(1), ..Default::default() };
+    let server = with_a_megabyte(options).await;
+    let mut client = server.http2().await;
+    for index in 0..16 {
+        let key = format!("more{index}");
+        let put = PutRequest { key: key.into(), value: vec![7; MIB].into(), ..Default::default() };
+        assert_eq!(raw_call(&mut client, PUT, &[], framed(&put)).await.code, "0");
+    }
+    // More than both sides' systems keep.
+    let body = r#"{"key":"bW9yZQ==","range_end":"bW9yZg=="}"#;
+    let mut idle = server.connect().await;
+    let length = body.len();
+    let head = format!("POST /v3/kv/range HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+    idle.write_all(head.as_bytes()).await.unwrap();
+    idle.write_all(body.as_bytes()).await.unwrap();
+    // It is there once its first byte is.
+    idle.readable().await.unwrap();
+    assert!(figure(&server, "quorate_unread_bytes").await > 16 * MIB as u64);
+    until(&server, "quorate_unread_bytes", 0).await;
+    let (status, answer) = server.post("/v3/kv/range", body).await;
+    assert!(status == 200 && answer.len() > 16 * MIB, "who reads it gets it: {status}");
+    server.stop().await;
+}
+
 /// A request of which only the beginning is sent: its head says how large it is to be.
 fn open_partly(
     client: &mut Client,

@@ -3,6 +3,7 @@
 
 use super::dial::{Dialler, SecurityFlags};
 use super::login::LoginFlags;
+use super::show::Look;
 use super::status::member_status;
 use super::wire::Wire;
 use anyhow::{Context, bail};
@@ -14,6 +15,8 @@ use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
 use quorate_etcd_api::etcdserverpb::lease_client::LeaseClient;
 use quorate_etcd_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_etcd_api::etcdserverpb::watch_client::WatchClient;
+use quorate_etcd_api::v3electionpb::election_client::ElectionClient;
+use quorate_etcd_api::v3lockpb::lock_client::LockClient;
 use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
@@ -39,6 +42,9 @@ pub(crate) struct Connection {
     /// What the output looks like
     #[arg(short, long, value_enum, default_value_t = Format::Simple, value_name = "FORMAT")]
     pub(crate) write_out: Format,
+    /// Keys and values of the simple output in hexadecimal: \x66\x6f\x6f
+    #[arg(long)]
+    pub(crate) hex: bool,
     /// How long a request may take
     #[arg(long, default_value = "5s", value_parser = parse_duration, value_name = "TIME")]
     pub(crate) command_timeout: Duration,
@@ -171,6 +177,7 @@ pub(crate) fn root_cause(error: &dyn Error) -> String {
 }
 
 /// An endpoint that is alive.
+#[derive(Clone)]
 pub(crate) struct Live {
     address: Address,
     wire: Wire,
@@ -201,6 +208,16 @@ impl Live {
     /// The lease service there.
     pub(crate) fn lease(&self) -> LeaseClient<Wire> {
         LeaseClient::new(self.wire.clone()).max_decoding_message_size(ANSWER_SIZE_MAX)
+    }
+
+    /// The service about locks there.
+    pub(crate) fn lock(&self) -> LockClient<Wire> {
+        LockClient::new(self.wire.clone())
+    }
+
+    /// The service about elections there.
+    pub(crate) fn election(&self) -> ElectionClient<Wire> {
+        ElectionClient::new(self.wire.clone())
     }
 
     /// The service about one member there.
@@ -272,6 +289,11 @@ impl Connection {
             }
         }
         None
+    }
+
+    /// How keys and values look.
+    pub(crate) const fn look(&self) -> Look {
+        if self.hex { Look::Hex } else { Look::Bytes }
     }
 
     /// What it takes to reach the endpoints.

@@ -62,7 +62,7 @@ impl ClientVerb for Del {
                 fields::delete(&response);
                 Ok(())
             }
-            Format::Simple => show::delete(&response),
+            Format::Simple => show::delete(&response, self.connection.look()),
             Format::Table => {
                 println!("{}", response.deleted);
                 show::pairs_as_table(&response.prev_kvs);

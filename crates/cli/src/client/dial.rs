@@ -11,6 +11,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -47,6 +48,15 @@ pub(crate) struct Dialler {
 }
 
 impl SecurityFlags {
+    /// The same as if the flags had named these files.
+    pub(crate) fn of_files(
+        cacert: Option<PathBuf>,
+        cert: Option<PathBuf>,
+        key: Option<PathBuf>,
+    ) -> Self {
+        Self { cacert, cert, cert_key: key, insecure_skip_tls_verify: false }
+    }
+
     /// Whether any of these flags says that there is TLS, as with etcdctl.
     fn is_secure(&self) -> bool {
         self.cacert.is_some()
@@ -104,6 +114,37 @@ impl Dialler {
             Ok(Err(error)) => Err(root_cause(&error)),
             Err(_) => Err(format!("no secure connection within {:?}", self.timeout)),
         }
+    }
+}
+
+/// A way to an endpoint on which bytes go both ways, secret or not.
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> ByteStream for T {}
+
+impl Dialler {
+    /// Connects to an endpoint for HTTP/1, on behalf of nobody.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dialler::dial`].
+    pub(crate) async fn stream(&self, address: &Address) -> Result<Box<dyn ByteStream>, String> {
+        let connect = async {
+            let stream = TcpStream::connect(address.to_string()).await;
+            let stream = stream.map_err(|error| root_cause(&error))?;
+            if !address.is_secure().unwrap_or(self.is_secure) {
+                return Ok::<Box<dyn ByteStream>, String>(Box::new(stream));
+            }
+            let config = self.tls.clone()?.client().map_err(|error| sentence(&error.into()))?;
+            let mut config = (*config).clone();
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            let host = address.host().to_owned();
+            let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
+            let secure = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+            Ok(Box::new(secure.map_err(|error| root_cause(&error))?))
+        };
+        let connected = tokio::time::timeout(self.timeout, connect).await;
+        connected.unwrap_or_else(|_| Err(format!("no connection within {:?}", self.timeout)))
     }
 }
 

@@ -2,6 +2,7 @@
 //! `quorate defrag`. Must not know how an endpoint comes to its answer.
 
 use super::connection::{Address, Connection, Format};
+use super::endpoint::of_members;
 use super::wire::Wire;
 use super::{ClientVerb, json};
 use crate::output::Table;
@@ -39,6 +40,9 @@ There is nothing to do, and no need to: freed space is used again, nothing stops
 #[derive(Debug, clap::Args)]
 #[command(after_help = DEFRAG_EXAMPLES)]
 pub(crate) struct Defrag {
+    /// Ask every member of the cluster
+    #[arg(long)]
+    cluster: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -66,11 +70,16 @@ impl ClientVerb for HashKv {
 
 impl ClientVerb for Defrag {
     async fn execute(self) -> anyhow::Result<()> {
-        let answers = ask_each(&self.connection, async move |mut maintenance| {
+        let mut connection = self.connection;
+        if self.cluster {
+            connection.endpoints = of_members(&connection).await?;
+        }
+        let answers = ask_each(&connection, async move |mut maintenance| {
             maintenance.defragment(DefragmentRequest {}).await
         })
         .await;
         for (address, answer) in &answers {
+            let address = address.as_given();
             match answer {
                 Ok(_) => println!("Finished defragmenting etcd member[{address}]"),
                 Err(why) => eprintln!("Failed to defragment etcd member[{address}] ({why})"),

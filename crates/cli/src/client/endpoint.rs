@@ -71,6 +71,22 @@ impl ClientVerb for Endpoint {
     }
 }
 
+/// Where the members of the cluster answer, whatever `connection` names of them.
+///
+/// # Errors
+///
+/// If nobody answers, or a member has a URL that is none.
+pub(super) async fn of_members(connection: &Connection) -> anyhow::Result<Vec<Address>> {
+    let live = connection.live().await?;
+    let mut cluster = live.cluster();
+    let request = MemberListRequest { linearizable: true };
+    let call = cluster.member_list(connection.request(request));
+    let kind = super::connection::Kind::Read;
+    let members = connection.answer(&live, kind, call).await?.members;
+    let urls = members.iter().flat_map(|member| &member.client_ur_ls);
+    urls.map(|url| Ok(url.parse::<Address>()?)).collect()
+}
+
 /// How an endpoint is.
 struct Health {
     endpoint: String,
@@ -83,14 +99,7 @@ impl Options {
         if !self.cluster {
             return Ok(self.connection.endpoints.clone());
         }
-        let live = self.connection.live().await?;
-        let mut cluster = live.cluster();
-        let request = MemberListRequest { linearizable: true };
-        let call = cluster.member_list(self.connection.request(request));
-        let kind = super::connection::Kind::Read;
-        let members = self.connection.answer(&live, kind, call).await?.members;
-        let urls = members.iter().flat_map(|member| &member.client_ur_ls);
-        urls.map(|url| Ok(url.parse::<Address>()?)).collect()
+        of_members(&self.connection).await
     }
 
     async fn ask<T>(

@@ -117,7 +117,7 @@ fn pair(before: &str, pair: &KeyValue) {
 }
 
 /// As Go writes `%q`: what cannot be printed is escaped.
-fn quote(bytes: &[u8]) -> String {
+pub(crate) fn quote(bytes: &[u8]) -> String {
     let mut out = String::from("\"");
     for chunk in bytes.utf8_chunks() {
         for letter in chunk.valid().chars() {

@@ -146,20 +146,14 @@ impl ClientVerb for Get {
 impl Get {
     fn show(&self, response: &RangeResponse) -> anyhow::Result<()> {
         match self.connection.write_out {
-            Format::Json => json::print(&json::range(response)),
-            Format::Fields => {
-                fields::range(response);
-                Ok(())
-            }
             Format::Simple | Format::Table if self.what.count_only => {
                 println!("{}", response.count);
                 Ok(())
             }
-            Format::Simple => show::pairs(&response.kvs, self.parts()),
-            Format::Table => {
-                show::pairs_as_table(&response.kvs);
-                Ok(())
+            Format::Simple => {
+                show::pairs(&response.kvs, self.parts(), self.connection.look())
             }
+            Format::Table | Format::Json | Format::Fields => show(response, &self.connection),
         }
     }
 
@@ -170,6 +164,22 @@ impl Get {
             show::Parts::Keys
         } else {
             show::Parts::Both
+        }
+    }
+}
+
+/// Pairs, in whichever form.
+pub(super) fn show(response: &RangeResponse, connection: &Connection) -> anyhow::Result<()> {
+    match connection.write_out {
+        Format::Json => json::print(&json::range(response)),
+        Format::Fields => {
+            fields::range(response);
+            Ok(())
+        }
+        Format::Simple => show::pairs(&response.kvs, show::Parts::Both, connection.look()),
+        Format::Table => {
+            show::pairs_as_table(&response.kvs);
+            Ok(())
         }
     }
 }

@@ -14,7 +14,7 @@ use quorate_etcd_api::mvccpb::{Event, KeyValue};
 use serde_json::{Value, json};
 
 /// Fields in the order in which etcdctl prints them; others come behind, by their names.
-const ORDER: [&str; 62] = [
+const ORDER: [&str; 63] = [
     "Endpoint",
     "endpoint",
     "health",
@@ -52,6 +52,7 @@ const ORDER: [&str; 62] = [
     "name",
     "peerURLs",
     "clientURLs",
+    "clientURLS",
     "member",
     "members",
     "TTL",

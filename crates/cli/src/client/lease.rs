@@ -225,7 +225,7 @@ async fn keep_alive(id: i64, once: bool, connection: &Connection) -> anyhow::Res
     }
 }
 
-async fn renew(
+pub(super) async fn renew(
     id: i64,
     live: &Live,
     connection: &Connection,

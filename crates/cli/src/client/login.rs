@@ -90,6 +90,11 @@ impl fmt::Debug for Login {
 }
 
 impl LoginFlags {
+    /// The same as if the flags had said so.
+    pub(crate) fn of(user: Option<Secret>, password: Option<Secret>) -> Self {
+        Self { user, password, login: Arc::default() }
+    }
+
     /// The user, if there is to be one; a password that is missing is asked for.
     ///
     /// # Errors

@@ -87,18 +87,20 @@ impl ClientVerb for Put {
                 fields::put(&response);
                 Ok(())
             }
-            Format::Simple | Format::Table => show_put(&response, self.connection.write_out),
+            Format::Simple | Format::Table => show_put(&response, &self.connection),
         }
     }
 }
 
-fn show_put(response: &PutResponse, format: Format) -> anyhow::Result<()> {
-    match (&response.prev_kv, format) {
+fn show_put(response: &PutResponse, connection: &Connection) -> anyhow::Result<()> {
+    match (&response.prev_kv, connection.write_out) {
         (Some(previous), Format::Table) => {
             show::pairs_as_table(std::slice::from_ref(previous));
             Ok(())
         }
-        (_, Format::Simple | Format::Json | Format::Table | Format::Fields) => show::put(response),
+        (_, Format::Simple | Format::Json | Format::Table | Format::Fields) => {
+            show::put(response, connection.look())
+        }
     }
 }
 

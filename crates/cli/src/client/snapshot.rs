@@ -44,10 +44,10 @@ enum Verb {
 }
 
 #[derive(Debug, clap::Args)]
-struct Save {
+pub(crate) struct Save {
     /// Where to
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    pub(crate) file: PathBuf,
     #[command(flatten)]
     connection: Connection,
 }
@@ -75,6 +75,13 @@ impl ClientVerb for Snapshot {
 impl Save {
     /// The file gets its name when all of it is there.
     async fn run(&self) -> anyhow::Result<()> {
+        let (address, bytes) = self.save().await?;
+        println!("Snapshot of {address} saved at {} ({})", self.file.display(), size(bytes));
+        Ok(())
+    }
+
+    /// Where it is from, and how large it is.
+    pub(crate) async fn save(&self) -> anyhow::Result<(Address, i64)> {
         let shown = self.file.display();
         ensure!(!self.file.exists(), "{shown} exists already");
         let partial = self.file.with_added_extension("part");
@@ -91,8 +98,7 @@ impl Save {
         match kept {
             Ok(address) => {
                 let bytes = i64::try_from(file.metadata()?.len()).unwrap_or(i64::MAX);
-                println!("Snapshot of {address} saved at {shown} ({})", size(bytes));
-                Ok(())
+                Ok((address, bytes))
             }
             Err(error) => {
                 // What is left of it is of no use.
@@ -122,32 +128,60 @@ impl Save {
 
 impl Status {
     fn run(&self) -> anyhow::Result<()> {
-        let shown = self.file.display();
-        let file = File::open(&self.file).with_context(|| format!("opening {shown}"))?;
-        let mut file = file;
-        let total = file.metadata()?.len();
-        verify(&mut file).with_context(|| format!("{shown}"))?;
-        let reader = load(&self.file).with_context(|| format!("{shown}"))?;
-        let hash = reader.hash(None).context("reading what is in it")?;
-        let (revision, keys) = (reader.revision().get(), reader.key_count());
+        let Summary { digest, revision, keys_count, changes_count, bytes } = summary(&self.file)?;
         match self.write_out {
             Format::Json => json::print(&json!({
-                "hash": hash.digest, "revision": revision, "totalKey": keys, "totalSize": total,
+                "hash": digest, "revision": revision, "totalKey": keys_count, "totalSize": bytes,
             })),
             Format::Simple | Format::Table | Format::Fields => {
                 let mut table = Table::new(["HASH", "REVISION", "KEYS", "CHANGES", "SIZE"]);
                 table.row([
-                    format!("{:x}", hash.digest),
+                    format!("{digest:x}"),
                     revision.to_string(),
-                    keys.to_string(),
-                    hash.change_count.to_string(),
-                    size(i64::try_from(total).unwrap_or(i64::MAX)),
+                    keys_count.to_string(),
+                    changes_count.to_string(),
+                    size(bytes),
                 ]);
                 print!("{}", table.render());
                 Ok(())
             }
         }
     }
+}
+
+/// What is in a backup.
+pub(crate) struct Summary {
+    /// Of all of it.
+    pub(crate) digest: u32,
+    /// As of which revision.
+    pub(crate) revision: u64,
+    /// How many keys there are.
+    pub(crate) keys_count: u64,
+    /// How many changes of keys are known.
+    pub(crate) changes_count: u64,
+    /// How large the file is.
+    pub(crate) bytes: i64,
+}
+
+/// Checks a file, and looks what is in it.
+///
+/// # Errors
+///
+/// If it cannot be read, or is no backup.
+pub(crate) fn summary(path: &Path) -> anyhow::Result<Summary> {
+    let shown = path.display();
+    let mut file = File::open(path).with_context(|| format!("opening {shown}"))?;
+    let bytes = i64::try_from(file.metadata()?.len()).unwrap_or(i64::MAX);
+    verify(&mut file).with_context(|| format!("{shown}"))?;
+    let reader = load(path).with_context(|| format!("{shown}"))?;
+    let hash = reader.hash(None).context("reading what is in it")?;
+    Ok(Summary {
+        digest: hash.digest,
+        revision: reader.revision().get(),
+        keys_count: reader.key_count(),
+        changes_count: hash.change_count,
+        bytes,
+    })
 }
 
 /// Reads it into memory, with all checks that a member makes before it takes a snapshot over.

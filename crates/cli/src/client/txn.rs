@@ -51,7 +51,7 @@ impl ClientVerb for Txn {
                 fields::txn(&response);
                 Ok(())
             }
-            Format::Simple | Format::Table => show::txn(&response),
+            Format::Simple | Format::Table => show::txn(&response, self.connection.look()),
         }
     }
 }

@@ -143,7 +143,11 @@ fn first_line(error: &clap::Error) -> String {
 }
 
 /// Splits a line at its spaces; a part in quotation marks is one word.
-fn words(line: &str) -> Result<Vec<OsString>, TextError> {
+///
+/// # Errors
+///
+/// [`TextError::Quote`].
+pub(super) fn words(line: &str) -> Result<Vec<OsString>, TextError> {
     let mut words = Vec::new();
     let mut rest = line.trim();
     while !rest.is_empty() {

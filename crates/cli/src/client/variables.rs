@@ -20,7 +20,7 @@ const fn row(flag: &'static str, ours: &'static str, etcdctls: &'static str) -> 
 }
 
 /// What is heeded.
-const ROWS: [Row; 10] = [
+const ROWS: [Row; 11] = [
     row("endpoints", "QUORATE_ENDPOINTS", "ETCDCTL_ENDPOINTS"),
     row("cacert", "QUORATE_CACERT", "ETCDCTL_CACERT"),
     row("cert", "QUORATE_CERT", "ETCDCTL_CERT"),
@@ -33,6 +33,7 @@ const ROWS: [Row; 10] = [
     row("write-out", "QUORATE_WRITE_OUT", "ETCDCTL_WRITE_OUT"),
     row("command-timeout", "QUORATE_COMMAND_TIMEOUT", "ETCDCTL_COMMAND_TIMEOUT"),
     row("dial-timeout", "QUORATE_DIAL_TIMEOUT", "ETCDCTL_DIAL_TIMEOUT"),
+    row("hex", "QUORATE_HEX", "ETCDCTL_HEX"),
     row("user", "QUORATE_USER", "ETCDCTL_USER"),
     row("password", "QUORATE_PASSWORD", "ETCDCTL_PASSWORD"),
 ];
@@ -51,13 +52,15 @@ const REFUSED: [(&str, &[&str], &str); 4] = [
 const NO_DISCOVERY: &str = "there is no discovery, and another cluster would be asked instead";
 
 /// What does nothing, and why.
-const IDLE: [(&str, &str); 5] = [
+const IDLE: [(&str, &str); 4] = [
     ("ETCDCTL_KEEPALIVE_TIME", "connections are not pinged"),
     ("ETCDCTL_KEEPALIVE_TIMEOUT", "connections are not pinged"),
     ("ETCDCTL_DEBUG", "there is nothing more to tell"),
-    ("ETCDCTL_HEX", "bytes are printed as they are"),
     ("ETCDCTL_INSECURE_DISCOVERY", "there is no discovery"),
 ];
+
+/// What `watch` heeds by itself.
+const OF_WATCH: [&str; 2] = ["ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END"];
 
 /// How etcdctl's variables begin.
 const PREFIX: &str = "ETCDCTL_";
@@ -123,7 +126,8 @@ fn judge(
     let mut warnings = BTreeSet::new();
     for (name, value) in environment {
         let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
-        if value.is_empty() || ROWS.iter().any(|row| row.etcdctls == name) {
+        let is_heeded = ROWS.iter().any(|row| row.etcdctls == name) || OF_WATCH.contains(&name);
+        if value.is_empty() || is_heeded {
             continue;
         }
         let refused = REFUSED.iter().find(|(variable, ..)| *variable == name);
@@ -183,14 +187,16 @@ mod tests {
     #[test]
     fn what_does_nothing_or_is_unknown_is_warned_about() {
         let found =
-            [("ETCDCTL_HEX", "true"), ("ETCDCTL_X", "1"), ("ETCD_X", "1"), ("ETCDCTL_Y", "")];
+            [("ETCDCTL_DEBUG", "true"), ("ETCDCTL_X", "1"), ("ETCD_X", "1"), ("ETCDCTL_Y", "")];
         let warnings = judged(&found).unwrap();
         assert_eq!(warnings.len(), 2, "{warnings:?}");
-        assert!(warnings[0].starts_with("ETCDCTL_HEX has no effect"), "{warnings:?}");
+        assert!(warnings[0].starts_with("ETCDCTL_DEBUG has no effect"), "{warnings:?}");
         assert!(
             warnings[1].contains("unrecognized environment variable ETCDCTL_X"),
             "{warnings:?}"
         );
-        assert_eq!(judged(&[("ETCDCTL_ENDPOINTS", "h:1")]), Ok(Vec::new()));
+        for heeded in ["ETCDCTL_ENDPOINTS", "ETCDCTL_HEX", "ETCDCTL_WATCH_KEY"] {
+            assert_eq!(judged(&[(heeded, "true")]), Ok(Vec::new()), "{heeded}");
+        }
     }
 }

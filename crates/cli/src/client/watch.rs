@@ -1,39 +1,63 @@
-//! `quorate watch`. Shows what happens, and goes on through lost connections and members: it resumes
-//! on whichever endpoint is alive, right after what it has shown.
+//! `quorate watch`. Shows what happens, or runs a command for each change; with `--interactive` whatever
+//! standard input asks to watch, one watch a line.
 
-use super::connection::{Connection, Format, Live};
-use super::wire::is_stale;
+use super::connection::{Connection, Format};
+use super::ending::Ending;
+use super::fields::quote;
+use super::follow::Following;
+use super::txn_text::words;
 use super::{ClientVerb, KeyRange, json, show};
 use anyhow::bail;
-use futures_util::stream::{self, StreamExt};
-use quorate_etcd_api::etcdserverpb::watch_request::RequestUnion;
-use quorate_etcd_api::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
+use clap::{Args, FromArgMatches};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use quorate_etcd_api::etcdserverpb::{WatchCreateRequest, WatchResponse};
+use quorate_etcd_api::mvccpb::{Event, KeyValue};
 use std::ffi::OsString;
-use std::io::{self, Write};
-use std::time::Duration;
-use tonic::metadata::MetadataValue;
-use tonic::{Code, Request, Streaming};
+use std::io::{self, BufRead, Write};
+use std::process::Stdio;
+use std::sync::Arc;
+use tokio::sync::{Notify, mpsc};
 
-/// Between two attempts to go on.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Lines of standard input that were read, and not looked at yet.
+const LINES_COUNT_MAX: usize = 16;
 
 const EXAMPLES: &str = "\
 Examples:
   quorate watch greeting                   until Ctrl-C
   quorate watch --prefix g                 every key that starts with g
   quorate watch --prefix g --rev 5         what happened since revision 5, then what happens
-  quorate watch --prefix \"\" -w json       every key, one JSON object a line";
+  quorate watch --prefix \"\" -w json       every key, one JSON object a line
+  quorate watch --prefix g -- tell.sh -v   runs a command for each change
+  quorate watch --interactive              lines such as `watch --prefix g`, and `progress`
+The command finds the change in ETCD_WATCH_EVENT_TYPE, ETCD_WATCH_KEY and ETCD_WATCH_VALUE, in quotation marks
+as Go writes them, and the member's revision in ETCD_WATCH_REVISION.";
 
 /// Shows changes of a key, or of a range of keys, as they happen.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-#[expect(clippy::struct_excessive_bools, reason = "they are flags of a command line")]
 pub(crate) struct Watch {
+    #[command(flatten)]
+    what: WatchArguments,
+    /// Watch what standard input says: a line `watch KEY ...` for each watch; `progress` asks how far all are
+    #[arg(short, long)]
+    interactive: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What to watch; also a line of standard input.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are flags of a command line")]
+struct WatchArguments {
     /// Which key; the first of a range
-    #[arg(value_name = "KEY")]
-    key: OsString,
+    #[arg(value_name = "KEY", env = "ETCDCTL_WATCH_KEY")]
+    key: Option<OsString>,
     /// The first key after the range
-    #[arg(value_name = "RANGE_END", conflicts_with_all = ["prefix", "from_key"])]
+    #[arg(
+        value_name = "RANGE_END",
+        env = "ETCDCTL_WATCH_RANGE_END",
+        conflicts_with_all = ["prefix", "from_key"]
+    )]
     range_end: Option<OsString>,
     /// Watch every key that starts with KEY
     #[arg(long, conflicts_with = "from_key")]
@@ -50,223 +74,204 @@ pub(crate) struct Watch {
     /// Tell from time to time how far an idle watch is
     #[arg(long)]
     progress_notify: bool,
-    #[command(flatten)]
-    connection: Connection,
-}
-
-/// Why a stream of responses ended.
-#[derive(Debug)]
-enum End {
-    /// The connection or the member is gone; another may go on.
-    Lost(String),
-    /// Nobody can go on.
-    Failed(anyhow::Error),
+    /// What to run for each change
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
 }
 
 impl ClientVerb for Watch {
     async fn execute(self) -> anyhow::Result<()> {
-        let (mut next, mut standing) = (self.rev, Standing::default());
-        // Who starts it without a cluster wants to know that; later the cluster may come back.
-        let mut live = Some(self.connection.live().await?);
-        loop {
-            let end = match live.take() {
-                Some(live) => self.follow(&live, &mut next, &mut standing).await,
-                None => match self.connection.live().await {
-                    Ok(found) => {
-                        live = Some(found);
-                        continue;
-                    }
-                    Err(error) => End::Lost(format!("{error:#}")),
-                },
-            };
-            match end {
-                End::Failed(error) => return Err(error),
-                End::Lost(why) => note(&format!("{why}; going on from revision {next}")),
-            }
-            tokio::time::sleep(RETRY_PAUSE).await;
+        if self.interactive {
+            return interact(&self.connection).await;
         }
+        let create = self.what.request()?;
+        tell(Following::new(&self.connection, create), &self.what.command, &self.connection).await
     }
 }
 
-impl Watch {
-    /// Shows what one endpoint tells. `next` is the first revision that was not shown.
-    async fn follow(&self, live: &Live, next: &mut i64, standing: &mut Standing) -> End {
-        match self.begin(live, *next).await {
-            Ok(mut responses) => loop {
-                match responses.message().await {
-                    Ok(Some(response)) => {
-                        if standing.has_grown_old(&response) {
-                            self.connection.log_in_again();
-                            return End::Lost("the login has grown old".to_owned());
-                        }
-                        if let Err(error) = self.heed(&response, next) {
-                            return End::Failed(error);
-                        }
-                    }
-                    Ok(None) => return End::Lost(format!("{} ended the watch", live.address())),
-                    Err(status) => return end_of(live, &status),
-                }
-            },
-            Err(status) => end_of(live, &status),
-        }
-    }
-
-    async fn begin(
-        &self,
-        live: &Live,
-        next: i64,
-    ) -> Result<Streaming<WatchResponse>, tonic::Status> {
-        let create =
-            WatchRequest { request_union: Some(RequestUnion::CreateRequest(self.request(next))) };
-        // The stream stays open for as long as we listen.
-        let requests = stream::iter([create]).chain(stream::pending());
-        let mut request = Request::new(requests);
-        // A member that is cut off would leave us waiting.
-        request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
-        Ok(live.watch().watch(request).await?.into_inner())
-    }
-
-    fn request(&self, start_revision: i64) -> WatchCreateRequest {
-        let range = KeyRange::new(&self.key, self.range_end.as_ref(), self.prefix, self.from_key);
-        WatchCreateRequest {
+impl WatchArguments {
+    fn request(&self) -> anyhow::Result<WatchCreateRequest> {
+        let Some(key) = &self.key else {
+            bail!("expected a key, found none: `watch KEY`, or `watch --prefix PREFIX`")
+        };
+        let range = KeyRange::new(key, self.range_end.as_ref(), self.prefix, self.from_key);
+        Ok(WatchCreateRequest {
             key: range.key,
             range_end: range.range_end,
-            start_revision,
+            start_revision: self.rev,
             prev_kv: self.prev_kv,
             progress_notify: self.progress_notify,
             ..WatchCreateRequest::default()
-        }
+        })
     }
+}
 
-    /// Shows a response, and notes how far it goes.
-    fn heed(&self, response: &WatchResponse, next: &mut i64) -> anyhow::Result<()> {
-        if response.compact_revision != 0 {
-            bail!(
-                "what happened before revision {} is forgotten (compacted); `--rev {}` shows the rest",
-                response.compact_revision,
-                response.compact_revision
-            );
-        }
-        if response.canceled {
-            bail!("the watch was refused: {}", response.cancel_reason);
-        }
-        *next = following(response, *next);
-        self.show(response)
-    }
-
-    fn show(&self, response: &WatchResponse) -> anyhow::Result<()> {
-        match self.connection.write_out {
-            Format::Json if response.created => Ok(()),
-            Format::Json => json::print(&json::watch(response)),
-            Format::Simple | Format::Table | Format::Fields => {
-                let is_progress = response.events.is_empty() && !response.created;
-                if is_progress && let Some(header) = &response.header {
-                    println!("progress notify: {}", header.revision);
-                }
-                response.events.iter().try_for_each(show::event)
+/// Shows what a watch tells, and runs a command for each change, for as long as both go on.
+async fn tell(
+    mut following: Following<'_>,
+    command: &[OsString],
+    connection: &Connection,
+) -> anyhow::Result<()> {
+    loop {
+        let response = following.next().await?;
+        show(&response, connection)?;
+        if let Some((program, arguments)) = command.split_first() {
+            let revision = response.header.as_ref().map_or(0, |header| header.revision);
+            for event in &response.events {
+                run(program, arguments, event, revision).await?;
             }
         }
     }
 }
 
-/// Whether a login was good, so that it is worth another one once it is not.
-#[derive(Debug, Default)]
-struct Standing {
-    was_good: bool,
-}
-
-impl Standing {
-    /// Whether a response refuses what the last one did not.
-    fn has_grown_old(&mut self, response: &WatchResponse) -> bool {
-        if !response.canceled {
-            self.was_good = true;
-            return false;
+fn show(response: &WatchResponse, connection: &Connection) -> anyhow::Result<()> {
+    match connection.write_out {
+        Format::Json if response.created => Ok(()),
+        Format::Json => json::print(&json::watch(response)),
+        Format::Simple | Format::Table | Format::Fields => {
+            let is_progress = response.events.is_empty() && !response.created;
+            if is_progress && let Some(header) = &response.header {
+                println!("progress notify: {}", header.revision);
+            }
+            response.events.iter().try_for_each(|event| show::event(event, connection.look()))
         }
-        is_stale(&response.cancel_reason) && std::mem::take(&mut self.was_good)
     }
 }
 
-/// Whether another endpoint could go on.
-fn end_of(live: &Live, status: &tonic::Status) -> End {
-    let why = format!("{}: {}", live.address(), status.message());
-    match status.code() {
-        Code::Unimplemented
-        | Code::InvalidArgument
-        | Code::PermissionDenied
-        | Code::Unauthenticated => End::Failed(anyhow::anyhow!(why)),
-        Code::Ok
-        | Code::Cancelled
-        | Code::Unknown
-        | Code::DeadlineExceeded
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::ResourceExhausted
-        | Code::FailedPrecondition
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Internal
-        | Code::Unavailable
-        | Code::DataLoss => End::Lost(why),
-    }
-}
-
-/// The first revision after what this response tells.
-fn following(response: &WatchResponse, next: i64) -> i64 {
-    let revision = response.header.as_ref().map_or(0, |header| header.revision);
-    let last = response.events.iter().filter_map(|event| event.kv.as_ref());
-    let told = match last.map(|kv| kv.mod_revision).max() {
-        Some(last) => last,
-        // A watch that begins now begins after this revision; another keeps its beginning.
-        None if response.created && next != 0 => return next,
-        None => revision,
+/// Runs a command for a change, to its end.
+async fn run(
+    program: &OsString,
+    arguments: &[OsString],
+    event: &Event,
+    revision: i64,
+) -> anyhow::Result<()> {
+    let none = KeyValue::default();
+    let kv = event.kv.as_ref().unwrap_or(&none);
+    let status = tokio::process::Command::new(program)
+        .args(arguments)
+        .env("ETCD_WATCH_REVISION", revision.to_string())
+        .env("ETCD_WATCH_EVENT_TYPE", quote(event.r#type().as_str_name().as_bytes()))
+        .env("ETCD_WATCH_KEY", quote(&kv.key))
+        .env("ETCD_WATCH_VALUE", quote(&kv.value))
+        .stdin(Stdio::null())
+        .status()
+        .await;
+    let why = match status {
+        Ok(status) => match Ending::of_command(status) {
+            Ok(()) => return Ok(()),
+            Err(end) => end.to_string(),
+        },
+        Err(error) => error.to_string(),
     };
-    next.max(told.saturating_add(1))
+    let words = std::iter::once(program).chain(arguments);
+    let command: Vec<String> = words.map(|word| quote(word.as_encoded_bytes())).collect();
+    Err(Ending::ChangeCommand { words: format!("command [{}] error ({why})", command.join(" ")) }
+        .into())
 }
 
-/// Tells a person, on standard error: standard output holds nothing but what happened.
-fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "quorate watch: {text}");
+/// What a line asks for.
+enum Asked {
+    Watch(Box<WatchArguments>),
+    Progress,
+}
+
+/// Watches what standard input says until it ends, or a watch does. A line that makes no sense is
+/// complained about, and the watches go on.
+async fn interact(connection: &Connection) -> anyhow::Result<()> {
+    let mut lines = lines_of_stdin();
+    let mut watches = FuturesUnordered::new();
+    let mut all_progress: Vec<Arc<Notify>> = Vec::new();
+    loop {
+        let line = tokio::select! {
+            Some(end) = watches.next() => return end,
+            line = lines.recv() => line.ok_or(Ending::InputEnded)?,
+        };
+        match asked(&line) {
+            Ok(Asked::Watch(what)) => match what.request() {
+                Ok(create) => {
+                    let following = Following::new(connection, create);
+                    all_progress.push(following.progress());
+                    watches.push(async move { tell(following, &what.command, connection).await });
+                }
+                Err(error) => complain(&line, &error.to_string()),
+            },
+            Ok(Asked::Progress) => all_progress.iter().for_each(|progress| progress.notify_one()),
+            Err(why) => complain(&line, &why),
+        }
+    }
+}
+
+/// On a thread of its own, which nobody waits for at the end.
+fn lines_of_stdin() -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel(LINES_COUNT_MAX);
+    std::thread::spawn(move || {
+        for line in io::stdin().lock().lines() {
+            let Ok(line) = line else { return };
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Reads a line, as etcdctl does.
+fn asked(line: &str) -> Result<Asked, String> {
+    let words = words(line).map_err(|error| error.to_string())?;
+    match words.first().and_then(|word| word.to_str()) {
+        Some("progress") => Ok(Asked::Progress),
+        Some("watch") => {
+            let command = WatchArguments::augment_args(clap::Command::new("watch"));
+            let matches = command.disable_help_flag(true).try_get_matches_from(words);
+            let what = matches.and_then(|matches| WatchArguments::from_arg_matches(&matches));
+            let what = what.map_err(|error| {
+                let text = error.to_string();
+                text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+            })?;
+            if what.key.is_none() {
+                return Err("command type or key is not provided".to_owned());
+            }
+            Ok(Asked::Watch(Box::new(what)))
+        }
+        Some(_) => Err("only support watch".to_owned()),
+        None => Err("watch and progress supported".to_owned()),
+    }
+}
+
+fn complain(line: &str, why: &str) {
+    // Nobody is left to tell if standard error is closed.
+    let _ = writeln!(io::stderr(), "Invalid command {line} ({why})");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_etcd_api::etcdserverpb::ResponseHeader;
-    use quorate_etcd_api::mvccpb::{Event, KeyValue};
 
-    fn response(revision: i64, created: bool, events: &[i64]) -> WatchResponse {
-        let header = ResponseHeader { revision, ..ResponseHeader::default() };
-        let event = |mod_revision: &i64| Event {
-            kv: Some(KeyValue { mod_revision: *mod_revision, ..KeyValue::default() }),
-            ..Event::default()
+    #[test]
+    fn a_line_is_a_watch_with_its_options_or_asks_how_far_all_are() {
+        let Ok(Asked::Watch(what)) = asked(r#"watch --rev 5 "a b" c --prev-kv -- sh -c 'x y'"#)
+        else {
+            panic!("a watch")
         };
-        let events = events.iter().map(event).collect();
-        WatchResponse { header: Some(header), created, events, ..WatchResponse::default() }
+        let create = what.request().unwrap();
+        assert_eq!((create.key.as_ref(), create.range_end.as_ref()), (&b"a b"[..], &b"c"[..]));
+        assert!(create.start_revision == 5 && create.prev_kv && !create.progress_notify);
+        assert_eq!(what.command, ["sh", "-c", "x y"]);
+        assert!(matches!(asked(" progress "), Ok(Asked::Progress)));
     }
 
     #[test]
-    fn a_watch_goes_on_after_its_events_its_bookmarks_and_its_beginning() {
-        assert_eq!(following(&response(7, true, &[]), 0), 8, "begins now");
-        assert_eq!(following(&response(7, true, &[]), 3), 3, "begins in the past");
-        assert_eq!(following(&response(7, true, &[]), 12), 12, "begins in the future");
-        assert_eq!(following(&response(9, false, &[4, 5]), 4), 6, "after events");
-        assert_eq!(following(&response(9, false, &[]), 4), 10, "after a bookmark");
-    }
-
-    #[test]
-    fn a_login_that_was_good_is_worth_another_one() {
-        let canceled = |reason: &str| WatchResponse {
-            canceled: true,
-            cancel_reason: reason.to_owned(),
-            ..WatchResponse::default()
-        };
-        let old =
-            canceled("rpc error: code = Unauthenticated desc = etcdserver: invalid auth token");
-        let mut standing = Standing::default();
-        assert!(!standing.has_grown_old(&old), "it was never good");
-        assert!(!standing.has_grown_old(&WatchResponse::default()));
-        assert!(!standing.has_grown_old(&canceled("etcdserver: permission denied")));
-        assert!(standing.has_grown_old(&old));
-        assert!(!standing.has_grown_old(&old), "once");
+    fn a_line_that_makes_no_sense_is_told_why() {
+        for (line, why) in [
+            ("", "watch and progress supported"),
+            ("nope x", "only support watch"),
+            ("watch", "command type or key is not provided"),
+            ("watch a --nope", "unexpected argument '--nope' found"),
+            ("watch a b --prefix", "cannot be used with"),
+            ("watch \"a", "expected a closing"),
+        ] {
+            let found = asked(line).err().unwrap_or_default();
+            assert!(found.contains(why), "{line}: {found}");
+        }
     }
 }

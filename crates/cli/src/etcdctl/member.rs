@@ -8,6 +8,7 @@ use quorate_etcd_api::etcdserverpb::{
     Member as Entry, MemberAddRequest, MemberListRequest, MemberPromoteRequest,
     MemberRemoveRequest, MemberUpdateRequest, ResponseHeader,
 };
+use serde_json::{Value, json};
 
 /// Shows who belongs to the cluster, and changes it.
 #[derive(Debug, clap::Args)]
@@ -93,6 +94,7 @@ async fn list(connection: &Connection) -> anyhow::Result<()> {
     let response = connection.answer(&live, Kind::Read, call).await?;
     let (header, members) = (response.header.as_ref(), &response.members);
     match connection.write_out {
+        Format::Json if connection.hex => json::print(&in_hexadecimal(header, members))?,
         Format::Json => json::print(&json::members(header, None, members))?,
         Format::Fields => fields::members(header, members),
         Format::Simple => {
@@ -107,6 +109,29 @@ async fn list(connection: &Connection) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// With `--hex`: ids as they are everywhere else, and one name in another case, as etcdctl prints it.
+fn in_hexadecimal(header: Option<&ResponseHeader>, members: &[Entry]) -> Value {
+    let member = |member: &Entry| {
+        json::brief(json!({
+            "ID": format!("{:x}", member.id),
+            "name": member.name,
+            "peerURLs": member.peer_ur_ls,
+            "clientURLS": member.client_ur_ls,
+            "isLearner": member.is_learner,
+        }))
+    };
+    let header = header.copied().unwrap_or_default();
+    json!({
+        "header": json::brief(json!({
+            "cluster_id": format!("{:x}", header.cluster_id),
+            "member_id": format!("{:x}", header.member_id),
+            "revision": header.revision,
+            "raft_term": header.raft_term,
+        })),
+        "members": members.iter().map(member).collect::<Vec<_>>(),
+    })
 }
 
 fn row(member: &Entry) -> [String; 6] {

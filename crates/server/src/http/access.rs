@@ -53,6 +53,12 @@ fn without_port(host: &str) -> &str {
     }
 }
 
+/// Whether a page of the request's origin, if it has one, may read answers.
+pub(super) fn may_read(origins: &[String], request: &HeaderMap) -> bool {
+    let Some(origin) = request.get(ORIGIN) else { return true };
+    allows_any(origins) || origins.iter().any(|one| *origin == one.as_str())
+}
+
 /// Tells the browser whether a page of the request's origin may read the answer, which it may if its
 /// origin is among `origins`.
 pub(super) fn tell_browser(origins: &[String], request: &HeaderMap, answer: &mut HeaderMap) {

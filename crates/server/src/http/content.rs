@@ -22,8 +22,10 @@ pub(crate) enum Content {
         /// Its room.
         place: UnreadPlace,
     },
-    /// As it comes.
+    /// As it comes, for as long as the client listens.
     Lines(BoxStream<'static, Bytes>),
+    /// As it comes, of something that ends: who takes none of it for too long is given up.
+    Pieces(BoxStream<'static, Bytes>),
 }
 
 impl Content {
@@ -37,7 +39,7 @@ impl Content {
                 let place = unread.place(rest.len())?;
                 Ok(Self::Large { rest, place })
             }
-            Self::Whole(_) | Self::Large { .. } | Self::Lines(_) => Ok(self),
+            Self::Whole(_) | Self::Large { .. } | Self::Lines(_) | Self::Pieces(_) => Ok(self),
         }
     }
 }
@@ -59,7 +61,7 @@ impl Body for Content {
                 let piece = rest.split_to(rest.len().min(Self::PIECE_BYTES));
                 Poll::Ready(Some(piece).filter(|piece| !piece.is_empty()))
             }
-            Self::Lines(lines) => lines.as_mut().poll_next(cx),
+            Self::Lines(lines) | Self::Pieces(lines) => lines.as_mut().poll_next(cx),
         };
         piece.map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
     }
@@ -71,7 +73,7 @@ impl Body for Content {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(rest) | Self::Large { rest, .. } => SizeHint::with_exact(rest.len() as u64),
-            Self::Lines(_) => SizeHint::default(),
+            Self::Lines(_) | Self::Pieces(_) => SizeHint::default(),
         }
     }
 }

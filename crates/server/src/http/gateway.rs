@@ -32,7 +32,7 @@ pub(super) async fn respond(
     head: &Parts,
     body: Bytes,
 ) -> Response<Content> {
-    let Some(method) = Method::from_gateway_path(head.uri.path()) else {
+    let Some(method) = method_of(head.uri.path()) else {
         return pages::plain(StatusCode::NOT_FOUND, "Not Found\n").map(Content::Whole);
     };
     if head.method != http::Method::POST {
@@ -53,6 +53,11 @@ pub(super) async fn respond(
     }
 }
 
+/// Which method has this path.
+pub(super) fn method_of(path: &str) -> Option<Method> {
+    Method::from_gateway_path(path)
+}
+
 /// Where a message goes, and whose it is.
 struct Way<'a> {
     service: &'a Service,
@@ -69,15 +74,16 @@ async fn stream(
 ) -> Result<Content, Rejection> {
     service.may_stream(method, false)?;
     let place = service.take_stream()?;
+    if method == Method::Snapshot {
+        let pieces = snapshot::begin(service, caller)?;
+        return Ok(Content::Pieces(holding(place, pieces)));
+    }
     let lines = |lines| Content::Lines(holding(place, lines));
     if method == Method::Watch {
         return watch::begin(service, body, caller).map(lines);
     }
     if method == Method::LeaseKeepAlive {
         return keep_alive::respond(service, body, caller).await.map(Content::Whole);
-    }
-    if method == Method::Snapshot {
-        return snapshot::begin(service, caller).map(lines);
     }
     if method == Method::Observe {
         return observe::begin(service, body, caller).await.map(lines);

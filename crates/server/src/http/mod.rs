@@ -10,12 +10,16 @@ mod observe;
 mod pages;
 mod probes;
 mod snapshot;
+mod socket;
+mod upgrade;
 mod watch;
 
 pub(crate) use content::Content;
 
 pub(crate) use gateway::{from_json, requests_of};
 pub(crate) use probes::asked as probe_asked;
+pub(crate) use socket::talk;
+pub(crate) use upgrade::is_asked as is_socket_asked;
 
 use crate::caller::PeerIdentity;
 use crate::errors::Rejection;
@@ -59,6 +63,31 @@ pub(crate) async fn respond(
     };
     access::tell_browser(&options.cors_origins, &head.headers, response.headers_mut());
     response
+}
+
+/// The answer to a request for a WebSocket: `101 Switching Protocols` if there is to be one.
+pub(crate) fn open_socket(
+    service: &Service,
+    peer: &PeerIdentity,
+    serves: Serves,
+    head: &Parts,
+) -> Response<Bytes> {
+    let options = service.options();
+    if let Some(refusal) = access::refused(&options.host_whitelist, peer.is_secure, head) {
+        return refusal;
+    }
+    let path = head.uri.path();
+    if !serves.has_page(path) || gateway::method_of(path).is_none() {
+        return pages::not_found();
+    }
+    // The browser would not keep the answers from the page.
+    if !access::may_read(&options.cors_origins, &head.headers) {
+        return pages::plain(StatusCode::FORBIDDEN, "Forbidden\n");
+    }
+    if peer.common_name.is_some() && service.asks_for_users() {
+        return pages::plain(StatusCode::BAD_REQUEST, NAME_IGNORED);
+    }
+    upgrade::answer(head)
 }
 
 /// The answer to a request whose body is not read.

@@ -1,0 +1,158 @@
+//! What is said when a verb fails, in etcdctl's words, and with which code it ends. Must not know what a verb
+//! does.
+
+use crate::client::{Ending, Refused, Unanswered};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use std::io;
+
+/// etcdctl's exit codes.
+pub(super) const FAILED: u8 = 1;
+pub(super) const NOT_LET_IN: u8 = 2;
+pub(super) const BAD_INPUT: u8 = 3;
+pub(super) const NOT_SERVED: u8 = 4;
+pub(super) const INTERRUPTED: u8 = 5;
+pub(super) const BAD_ARGUMENTS: u8 = 128;
+
+/// What is said, and with which code it ends.
+pub(super) struct Complaint {
+    /// The exit code.
+    pub(super) code: u8,
+    /// Behind `Error: `; nothing is said if there are none.
+    pub(super) words: String,
+    /// A line before that.
+    pub(super) before: Option<String>,
+}
+
+impl Complaint {
+    pub(super) fn new(code: u8, words: impl Into<String>) -> Self {
+        Self { code, words: words.into(), before: None }
+    }
+
+    /// What is wrong with the words of a command line.
+    pub(super) fn of_arguments(error: &clap::Error) -> Self {
+        let context = |kind| match error.get(kind) {
+            Some(ContextValue::String(text)) => text.as_str(),
+            Some(_) | None => "",
+        };
+        if context(ContextKind::InvalidArg).starts_with("--load") {
+            let words = format!("unknown load option {}", context(ContextKind::InvalidValue));
+            return Self::new(NOT_SERVED, words);
+        }
+        let text = error.to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+        let is_unknown =
+            matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand);
+        Self::new(if is_unknown { FAILED } else { BAD_ARGUMENTS }, text)
+    }
+
+    /// In etcdctl's words: what the server said, without what we would add for a person.
+    pub(super) fn of(verb: &[&str], error: &anyhow::Error) -> Self {
+        let is_broken_pipe = error.chain().any(|cause| {
+            let cause = cause.downcast_ref::<io::Error>();
+            cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+        });
+        if is_broken_pipe {
+            return Self::new(FAILED, "");
+        }
+        if let Some(ending) = error.downcast_ref() {
+            return Self::of_ending(verb, ending);
+        }
+        if let Some(Unanswered { last, .. }) = error.downcast_ref() {
+            return Self::new(FAILED, last);
+        }
+        let Some(refused) = error.downcast_ref::<Refused>() else {
+            let code = if verb == ["lease", "keep-alive"] { NOT_LET_IN } else { FAILED };
+            return Self::new(code, format!("{error:#}"));
+        };
+        let said = &in_go(refused);
+        if said.contains("authentication failed") {
+            return Self::new(NOT_LET_IN, said);
+        }
+        match verb {
+            ["lease", "keep-alive"] => Self::new(NOT_LET_IN, said),
+            ["lease", "revoke"] => Self::new(FAILED, format!("failed to revoke lease ({said})")),
+            ["lease", "grant"] => Self::new(FAILED, format!("failed to grant lease ({said})")),
+            _ => Self::new(FAILED, said),
+        }
+    }
+
+    fn of_ending(verb: &[&str], ending: &Ending) -> Self {
+        const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
+        let canceled = |why: &str| Self {
+            before: Some(format!("watch was canceled ({why})")),
+            ..Self::new(INTERRUPTED, "watch is canceled by the server")
+        };
+        match ending {
+            Ending::Command { words, code } => Self::new(*code, words),
+            Ending::ChangeCommand { words } => {
+                Self { before: Some(words.clone()), ..Self::new(FAILED, "") }
+            }
+            Ending::Interrupted => Self::new(FAILED, "context canceled"),
+            Ending::Expired if verb.first() == Some(&"elect") => {
+                Self::new(FAILED, "elect: session expired")
+            }
+            Ending::Expired => Self::new(FAILED, "session expired"),
+            Ending::InputEnded => Self::new(BAD_INPUT, ending.to_string()),
+            Ending::CheckFailed => Self::new(FAILED, ""),
+            Ending::NotEmpty { prefix } => Self::new(
+                BAD_INPUT,
+                format!(
+                    "prefix {prefix:?} has keys. Delete with 'etcdctl del --prefix {prefix}' first"
+                ),
+            ),
+            Ending::Compacted { .. } if verb.first() == Some(&"make-mirror") => {
+                Self::new(FAILED, COMPACTED)
+            }
+            Ending::Compacted { .. } => canceled(COMPACTED),
+            Ending::WatchRefused { reason } => canceled(reason),
+        }
+    }
+}
+
+/// As etcd's client prints it: words that it does not know, with their code.
+fn in_go(refused: &Refused) -> String {
+    let Refused { said, code, .. } = refused;
+    if said.starts_with("etcdserver: ") {
+        return said.clone();
+    }
+    format!("rpc error: code = {code:?} desc = {said}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_ending_has_etcdctls_code_and_words() {
+        let said = |verb: &str, ending: Ending| {
+            let complaint = Complaint::of(&[verb], &ending.into());
+            (complaint.code, complaint.words, complaint.before)
+        };
+        let plain = |code, words: &str| (code, words.to_owned(), None);
+        let command = Ending::Command { words: "exit status 7".to_owned(), code: 7 };
+        assert_eq!(said("lock", command), plain(7, "exit status 7"));
+        assert_eq!(said("lock", Ending::Interrupted), plain(1, "context canceled"));
+        assert_eq!(said("lock", Ending::Expired), plain(1, "session expired"));
+        assert_eq!(said("elect", Ending::Expired), plain(1, "elect: session expired"));
+        assert_eq!(
+            said("watch", Ending::InputEnded),
+            plain(3, "error reading watch request line: EOF")
+        );
+        assert_eq!(said("check", Ending::CheckFailed), plain(1, ""));
+        let compacted = "etcdserver: mvcc: required revision has been compacted";
+        assert_eq!(
+            said("watch", Ending::Compacted { revision: 7 }),
+            (
+                5,
+                "watch is canceled by the server".to_owned(),
+                Some(format!("watch was canceled ({compacted})"))
+            )
+        );
+        assert_eq!(said("make-mirror", Ending::Compacted { revision: 7 }), plain(1, compacted));
+        let occupied = Ending::NotEmpty { prefix: "/p/".to_owned() };
+        assert_eq!(
+            said("check", occupied),
+            plain(3, "prefix \"/p/\" has keys. Delete with 'etcdctl del --prefix /p/' first")
+        );
+    }
+}
