@@ -181,8 +181,10 @@ async fn a_mirror_has_what_is_there_and_follows_what_happens() {
     let (target, to, _) = one("mirror-target").await;
     // More than one transaction takes.
     for hundred in [0, 100] {
-        let puts: String = (hundred..hundred + 100).map(|n| format!("put app/{n} {n}\n")).collect();
-        let said = etcdctl_with_input(&from, &["txn"], &format!("\n{puts}\n\n"));
+        let puts: Vec<String> =
+            (hundred..hundred + 100).map(|n| format!("put app/{n} {n}")).collect();
+        let puts = puts.join("\n");
+        let said = etcdctl_with_input(&from, &["txn"], &format!("\n{puts}\n\n\n"));
         assert!(said.is_success, "{}", said.err);
     }
     ok(&from, "put other x");

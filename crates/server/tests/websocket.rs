@@ -299,11 +299,11 @@ async fn sockets_end_when_the_server_does() {
     watching.hear().await.unwrap();
     let mut silent = open(&server, "/v3/kv/range").await;
     let node = server.node.clone();
-    let served = server.begin_stop();
+    let stopping = server.begin_stop();
     let (heard, _) = watching.end().await;
     assert_eq!(heard[0]["error"]["message"], "etcdserver: server stopped", "{heard:?}");
     let (heard, _) = silent.end().await;
     assert_eq!(heard[0]["message"], "etcdserver: server stopped", "{heard:?}");
-    served.await.unwrap().unwrap();
+    stopping.await.unwrap().unwrap();
     node.stop().await;
 }

@@ -150,9 +150,7 @@ impl Get {
                 println!("{}", response.count);
                 Ok(())
             }
-            Format::Simple => {
-                show::pairs(&response.kvs, self.parts(), self.connection.look())
-            }
+            Format::Simple => show::pairs(&response.kvs, self.parts(), self.connection.look()),
             Format::Table | Format::Json | Format::Fields => show(response, &self.connection),
         }
     }

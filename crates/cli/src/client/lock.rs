@@ -63,19 +63,17 @@ impl Lock {
             }) => held?,
             () = signals.next() => return Err(Ending::Interrupted.into()),
         };
-        match self.command.split_first() {
-            Some((program, arguments)) => run(session, &held, program, arguments).await,
-            None => {
-                let found = found(&self.connection, session, held.key).await?;
-                if found.kvs.is_empty() {
-                    bail!("lock lost on init");
-                }
-                get::show(&found, &self.connection)?;
-                tokio::select! {
-                    end = session.keep() => Err(end.into()),
-                    () = signals.next() => Ok(()),
-                }
-            }
+        if let Some((program, arguments)) = self.command.split_first() {
+            return run(session, &held, program, arguments).await;
+        }
+        let found = found(&self.connection, session, held.key).await?;
+        if found.kvs.is_empty() {
+            bail!("lock lost on init");
+        }
+        get::show(&found, &self.connection)?;
+        tokio::select! {
+            end = session.keep() => Err(end.into()),
+            () = signals.next() => Ok(()),
         }
     }
 }

@@ -198,8 +198,8 @@ async fn last_revision(stage: &Stage) -> i64 {
 async fn assert_ends_as_watched(stage: &Stage, watched: &Watched) {
     let client = stage.cluster.client(stage.members[0]);
     let revision = watched.changes.keys().last().copied().unwrap_or_default();
-    let state = client.everything_at(revision).await.expect("there was no compaction");
-    let state: BTreeMap<Vec<u8>, _> =
-        state.kvs.into_iter().map(|pair| (pair.key.to_vec(), pair)).collect();
-    assert!(state == watched.keys, "watchers know other keys than the servers at {revision}");
+    let found = client.everything_at(revision).await.expect("there was no compaction");
+    let held: BTreeMap<Vec<u8>, _> =
+        found.kvs.into_iter().map(|pair| (pair.key.to_vec(), pair)).collect();
+    assert!(held == watched.keys, "watchers know other keys than the servers at {revision}");
 }
