@@ -26,8 +26,10 @@ fn held(disk: &FaultDisk) -> Vec<Entry> {
 #[test]
 fn a_batch_that_finds_no_room_is_not_begun_and_may_be_given_again() {
     let mut refused_count = 0;
-    for (before, room) in (0..30).flat_map(|before| (0..9).map(move |room| (before, room * 1_024)))
-    {
+    let coarse = (0..30).flat_map(|before| (0..9).map(move |room| (before, room * 1_024)));
+    // A few bytes more or less than the batch takes.
+    let fine = (3..9).flat_map(|before| (780..860).map(move |room| (before, room * 8)));
+    for (before, room) in coarse.chain(fine) {
         let disk = FaultDisk::default();
         let (mut wal, _) = create(&disk.arc(), dir()).unwrap();
         for index in 1..=before {
