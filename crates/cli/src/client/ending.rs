@@ -26,6 +26,9 @@ pub(crate) enum Ending {
     /// The lease was not renewed in time, or somebody revoked it.
     #[error("the lease has ended: whatever was held with it may be somebody else's now")]
     Expired,
+    /// It was not said what to watch.
+    #[error("expected a key, found none: `watch KEY`, or `watch --prefix PREFIX`")]
+    NoKey,
     /// There is nothing more to read.
     #[error("error reading watch request line: EOF")]
     InputEnded,
@@ -80,6 +83,7 @@ impl Ending {
             // Whoever ends their input wants no more.
             Self::InputEnded => None,
             Self::Command { code, .. } => Some(*code),
+            Self::NoKey => Some(2),
             Self::ChangeCommand { .. }
             | Self::Interrupted
             | Self::Expired

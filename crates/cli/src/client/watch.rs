@@ -7,7 +7,6 @@ use super::fields::quote;
 use super::follow::Following;
 use super::txn_text::words;
 use super::{ClientVerb, KeyRange, json, show};
-use anyhow::bail;
 use clap::{Args, FromArgMatches};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use quorate_etcd_api::etcdserverpb::{WatchCreateRequest, WatchResponse};
@@ -92,7 +91,7 @@ impl ClientVerb for Watch {
 impl WatchArguments {
     fn request(&self) -> anyhow::Result<WatchCreateRequest> {
         let Some(key) = &self.key else {
-            bail!("expected a key, found none: `watch KEY`, or `watch --prefix PREFIX`")
+            return Err(Ending::NoKey.into());
         };
         let range = KeyRange::new(key, self.range_end.as_ref(), self.prefix, self.from_key);
         Ok(WatchCreateRequest {

@@ -92,6 +92,7 @@ impl Complaint {
                 Self::new(FAILED, "elect: session expired")
             }
             Ending::Expired => Self::new(FAILED, "session expired"),
+            Ending::NoKey => Self::new(BAD_ARGUMENTS, "bad number of arguments"),
             Ending::InputEnded => Self::new(BAD_INPUT, ending.to_string()),
             Ending::CheckFailed => Self::new(FAILED, ""),
             Ending::NotEmpty { prefix } => Self::new(
