@@ -11,6 +11,8 @@ use std::process::{Command, ExitCode, Stdio, exit};
 
 /// Tells a process of these tests to be a program that examines, with these flags.
 const WORDS: &str = "QUORATE_HANGING_WORDS";
+/// What a world says on standard error when it hangs from now on.
+const HANGS: &str = "this world hangs now";
 
 /// A machine with a mistake: it never comes back from what it is asked.
 #[derive(Clone, Default)]
@@ -22,6 +24,7 @@ impl StateMachine for Loops {
     }
 
     fn apply(&mut self, _: &[Committed], _: &mut Replies) -> Result<(), Fatal> {
+        eprintln!("{HANGS}");
         loop {
             std::thread::park();
         }
@@ -63,7 +66,9 @@ impl Subject for LoopsTest {
 fn the_program() {
     let Ok(words) = std::env::var(WORDS) else { return };
     let code = examine_from(words.split_whitespace(), "my-program --", || LoopsTest);
-    exit(if code == ExitCode::SUCCESS { 0 } else { 101 });
+    let number =
+        (0..=2).find(|number| code == ExitCode::from(*number)).expect("an end that is told");
+    exit(number.into());
 }
 
 fn command(words: &str) -> Command {
@@ -100,15 +105,15 @@ fn ctrl_c_ends_a_campaign_in_which_every_world_hangs_and_what_hangs_is_not_done(
     let file = folder.path().join("campaign.json");
     let words = format!("--seeds 9 --nodes 1 --jobs 1 --progress-file {}", file.display());
     let mut child = command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // Its handler is there before its file is.
-    while !file.exists() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before it began");
-        std::thread::yield_now();
-    }
+    let mut errors = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(errors.any(|line| line == HANGS), "it ended before a world hung");
+    let errors = std::thread::spawn(|| errors.collect::<Vec<String>>());
     let id = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let said: Vec<String> = lines.map_while(Result::ok).collect();
-    assert_eq!(child.wait().unwrap().code(), Some(2), "{said:?}");
+    let errors = errors.join().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(2), "{said:?} {errors:?}");
     assert!(said.iter().any(|line| line.contains("the same command goes on")), "{said:?}");
+    assert!(said.iter().any(|line| line.contains("9 worlds are left")), "{said:?}");
 }
