@@ -83,12 +83,7 @@ pub trait Application {
 
     /// A request in a few words, for the readers of a story.
     fn describe(&self, _op: OpId, request: &Request) -> String {
-        match request {
-            Request::Command(bytes) => format!("command {bytes:?}"),
-            Request::Query(bytes) => format!("query {bytes:?}"),
-            Request::InSession(request) => format!("{request:?}"),
-            Request::Weak { query, consistency } => format!("query {query:?} {consistency:?}"),
-        }
+        request.words()
     }
 
     /// What became of a request in a few words; asked before [`Self::answered`].
@@ -239,6 +234,18 @@ pub enum Request {
         /// What it promises.
         consistency: Consistency,
     },
+}
+
+impl Request {
+    /// In a few words, by those who do not know what it means.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Command(bytes) => format!("command {bytes:?}"),
+            Self::Query(bytes) => format!("query {bytes:?}"),
+            Self::InSession(request) => format!("{request:?}"),
+            Self::Weak { query, consistency } => format!("query {query:?} {consistency:?}"),
+        }
+    }
 }
 
 /// What a client learns.

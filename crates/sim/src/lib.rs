@@ -36,6 +36,7 @@ mod record;
 mod report;
 mod rng;
 mod run;
+mod sessions;
 mod shrink;
 mod subject;
 mod timeline;
@@ -64,6 +65,7 @@ pub use report::{
 };
 pub use rng::{Chance, Rng};
 pub use run::{Ended, Summary, Violation, World, Worlds, kv_world};
+pub use sessions::SessionOptions;
 pub use shrink::{ShrinkProgress, shrink};
-pub use subject::{Examined, Sequential, Subject, Subjects, examine, examine_from};
+pub use subject::{ClientOptions, Examined, Sequential, Subject, Subjects, examine, examine_from};
 pub use timeline::{LEGEND, Look, timeline};

@@ -10,11 +10,11 @@ use quorate::{
 use quorate_core::{LogId, LogIndex, NodeId};
 use quorate_sim::kv::{KvApplication, KvOptions};
 use quorate_sim::{
-    Application, Breach, ClusterOptions, Complaint, Findings, Home, Machine, OpId, Outcome,
-    Request, Rng, SessionFault, World,
+    Application, Breach, ClientOptions, ClusterOptions, Complaint, Examined, Findings, Home,
+    Machine, OpId, Outcome, Request, Rng, SessionFault, Subject, World,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
+use std::io::{Read, Write};
 
 /// How many seeds a deliberate fault may survive.
 const SEEDS_MAX: u64 = 60;
@@ -34,15 +34,16 @@ enum Wrong {
     WeakReadsGoBack,
 }
 
-struct Mutant {
-    store: KvApplication,
+/// An application with a fault in what is around it.
+struct Mutant<A> {
+    store: A,
     wrong: Wrong,
     sent: BTreeSet<(u64, u64)>,
     queries: BTreeMap<OpId, Bytes>,
     shown: BTreeMap<Bytes, Bytes>,
 }
 
-impl Application for Mutant {
+impl<A: Application> Application for Mutant<A> {
     fn machine(&mut self, home: &Home) -> Result<Machine, Fatal> {
         let Machine { machine, digest } = self.store.machine(home)?;
         if self.wrong != Wrong::LosesNotes {
@@ -170,22 +171,97 @@ impl Notebook for Forgetful {
     }
 }
 
+fn store(seed: u64) -> KvApplication {
+    KvApplication::new(KvOptions::draw(&mut Rng::new(seed).fork("kv")))
+}
+
+/// A list of all commands, in the order of the log, as somebody's own state machine.
+#[derive(Clone, Default)]
+struct List(Vec<Bytes>);
+
+impl StateMachine for List {
+    fn applied(&self) -> LogIndex {
+        LogIndex::ORIGIN
+    }
+
+    fn apply(&mut self, batch: &[Committed], replies: &mut Replies) -> Result<(), Fatal> {
+        for Committed { command, .. } in batch {
+            self.0.push(command.clone());
+            replies.push("noted");
+        }
+        Ok(())
+    }
+
+    fn query(&self, _: &[u8]) -> Result<Bytes, QueryError> {
+        Ok(self.0.len().to_string().into())
+    }
+
+    fn view(&self) -> Result<Box<dyn SnapshotView>, Fatal> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn restore(&mut self, _: LogId, source: &mut dyn Read) -> Result<(), Fatal> {
+        let mut text = String::new();
+        let read = source.read_to_string(&mut text);
+        read.map_err(|error| Fatal::caused_by("the snapshot cannot be read", error))?;
+        self.0 = text.lines().map(|line| Bytes::copy_from_slice(line.as_bytes())).collect();
+        Ok(())
+    }
+}
+
+impl SnapshotView for List {
+    fn write_to(self: Box<Self>, target: &mut dyn Write) -> std::io::Result<()> {
+        self.0.iter().try_for_each(|line| target.write_all(&[line, &b"\n"[..]].concat()))
+    }
+}
+
+struct ListTest;
+
+impl Subject for ListTest {
+    fn machine(&self, _: &Home) -> Result<Box<dyn StateMachine>, Fatal> {
+        Ok(Box::new(List::default()))
+    }
+
+    fn request(&self, number: u64, rng: &mut Rng) -> Request {
+        if rng.coin() {
+            Request::Query("how many".into())
+        } else {
+            Request::Command(number.to_string().into())
+        }
+    }
+}
+
+fn list(seed: u64) -> Examined<ListTest> {
+    Examined::new(ListTest, ClientOptions::draw(&mut Rng::new(seed).fork("clients")))
+}
+
 /// The first breach within the budget, and at which seed.
 fn hunt(wrong: Wrong, change: impl Fn(&mut ClusterOptions)) -> Option<(u64, Breach)> {
+    hunt_in(store, wrong, change)
+}
+
+fn hunt_in<A: Application>(
+    application: impl Fn(u64) -> A,
+    wrong: Wrong,
+    change: impl Fn(&mut ClusterOptions),
+) -> Option<(u64, Breach)> {
     (1..=SEEDS_MAX).find_map(|seed| {
         let mut options = ClusterOptions::swarm(seed, 5);
         change(&mut options);
-        let kv = KvOptions::draw(&mut Rng::new(seed).fork("kv"));
-        let application = Mutant {
-            store: KvApplication::new(kv),
-            wrong,
-            sent: BTreeSet::new(),
-            queries: BTreeMap::new(),
-            shown: BTreeMap::new(),
-        };
+        let (store, sent) = (application(seed), BTreeSet::new());
+        let (queries, shown) = (BTreeMap::new(), BTreeMap::new());
+        let application = Mutant { store, wrong, sent, queries, shown };
         let world = World { seed, node_count: 5, steps: STEPS };
         world.run_with(options, application).err().map(|violation| (seed, violation.breach))
     })
+}
+
+/// The same fault around somebody's own state machine: what its judge says of it.
+fn complaint_about(wrong: Wrong) -> String {
+    let (seed, breach) = hunt_in(list, wrong, |_| {}).expect("no judge noticed");
+    println!("{wrong:?}: noticed at seed {seed}: {breach}");
+    let Breach::Application(Complaint(complaint)) = breach else { panic!("{breach}") };
+    complaint
 }
 
 fn is_caught(wrong: Wrong) {
@@ -236,4 +312,30 @@ fn a_command_that_is_applied_again_is_noticed() {
 #[test]
 fn weaker_reads_that_go_back_are_noticed() {
     is_caught(Wrong::WeakReadsGoBack);
+}
+
+#[test]
+fn around_a_subject_a_change_that_changes_nothing_survives() {
+    if let Some((seed, breach)) = hunt_in(list, Wrong::Nothing, |_| {}) {
+        panic!("seed {seed}: {breach}");
+    }
+}
+
+#[test]
+fn a_command_that_a_subject_is_given_again_is_noticed() {
+    let complaint = complaint_about(Wrong::SendsAgainWithoutSession);
+    let words = ["once more than it can", "and then Told"];
+    assert!(words.iter().any(|words| complaint.contains(words)), "{complaint}");
+}
+
+#[test]
+fn replies_to_a_subject_that_are_not_remembered_are_noticed() {
+    let complaint = complaint_about(Wrong::ForgetsReplies);
+    assert!(complaint.contains("is forgotten"), "{complaint}");
+}
+
+#[test]
+fn weaker_reads_of_a_subject_that_go_back_are_noticed() {
+    let complaint = complaint_about(Wrong::WeakReadsGoBack);
+    assert!(complaint.contains("a weaker read"), "{complaint}");
 }

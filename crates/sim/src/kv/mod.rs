@@ -18,9 +18,9 @@ mod volatile;
 mod watch;
 mod weak_reads;
 
+pub use crate::sessions::SessionOptions;
 pub use model::{KeyModel, KeyOp, KeyReply, Value};
 pub use options::KvOptions;
-pub use sessions::SessionOptions;
 pub use watch::WatchFault;
 
 use crate::application::{Application, Complaint, Findings, Home, Machine, OpId, Outcome, Request};

@@ -3,6 +3,7 @@
 
 use super::Sequential;
 use super::vouch::Words;
+use super::weak_reads::{WeakRead, WeakReads};
 use crate::application::Complaint;
 use bytes::Bytes;
 use quorate::{
@@ -116,8 +117,25 @@ pub(super) struct Heard {
     pub(super) invoked: u64,
     pub(super) returned: u64,
     pub(super) asked: Bytes,
-    pub(super) reply: Bytes,
+    /// `None` for a command of a session whose reply was forgotten: its place is known.
+    pub(super) reply: Option<Bytes>,
     pub(super) what: What,
+}
+
+/// Everything that the clients of a world know in the end.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    pub(super) heard: Vec<Heard>,
+    pub(super) weak: Vec<WeakRead>,
+    /// Commands of which nobody knows what became of them, each as often as it was given.
+    pub(super) in_doubt: BTreeMap<Bytes, u64>,
+}
+
+impl History {
+    /// Nobody knows what became of a command.
+    pub(super) fn doubts(&mut self, command: &Bytes) {
+        *self.in_doubt.entry(command.clone()).or_default() += 1;
+    }
 }
 
 /// What it is an answer to.
@@ -129,27 +147,30 @@ pub(super) enum What {
     Query { before: LogIndex },
 }
 
-/// Runs the model along the log and compares what clients heard, which is in the order of asking.
+/// Runs the model along the log and compares what clients heard.
 pub(super) fn judge(
     model: &mut dyn Sequential,
     log: &Log,
-    heard: &[Heard],
+    history: History,
 ) -> Result<(), Complaint> {
-    let (reads, commands) = (open_reads(heard), BTreeMap::new());
-    let mut walk = Walk { model, reads, commands, latest_asked: 0 };
-    for heard in heard {
+    let History { mut heard, weak, in_doubt } = history;
+    heard.sort_by_key(|heard| heard.invoked);
+    let (reads, commands, weak) = (open_reads(&heard), BTreeMap::new(), WeakReads::new(&weak));
+    let mut walk = Walk { model, reads, weak, commands, in_doubt, latest_asked: 0 };
+    for heard in &heard {
         if let What::Command { at } = heard.what
             && walk.commands.insert(at, heard).is_some()
         {
             return Err(Complaint(format!("two clients were told that theirs stands at {at}")));
         }
     }
-    walk.settle(LogIndex::ORIGIN);
     let log = log.commands();
+    let mut following = log.keys().copied();
+    walk.settle(LogIndex::ORIGIN, following.next());
     for (index, command) in log.iter() {
         walk.overtaken(*index)?;
         walk.step(*index, command)?;
-        walk.settle(*index);
+        walk.settle(*index, following.next());
     }
     walk.end(log.last_key_value().map(|(index, _)| *index))
 }
@@ -166,7 +187,9 @@ struct Walk<'a> {
     model: &'a mut dyn Sequential,
     /// In the order of asking.
     reads: Vec<OpenRead<'a>>,
+    weak: WeakReads<'a>,
     commands: BTreeMap<LogIndex, &'a Heard>,
+    in_doubt: BTreeMap<Bytes, u64>,
     /// When the command was asked that was asked last, of those that have taken effect.
     latest_asked: u64,
 }
@@ -198,17 +221,18 @@ impl Walk<'_> {
     /// The next command of the log takes effect.
     fn step(&mut self, index: LogIndex, command: &Bytes) -> Result<(), Complaint> {
         let reply = self.model.apply(command);
-        let Some(heard) = self.commands.remove(&index) else { return Ok(()) };
+        let Some(heard) = self.commands.remove(&index) else {
+            return self.is_owed(index, command);
+        };
         if heard.asked != *command {
             return Err(Complaint(format!(
                 "{:?} is said to stand at {index}; there stands {command:?}",
                 heard.asked
             )));
         }
-        if heard.reply != reply {
+        if let Some(heard) = heard.reply.as_ref().filter(|heard| **heard != reply) {
             return Err(Complaint(format!(
-                "{command:?} at {index} was answered by {:?}; right is {reply:?}",
-                heard.reply
+                "{command:?} at {index} was answered by {heard:?}; right is {reply:?}"
             )));
         }
         // It was over before another was asked that stands before it.
@@ -224,16 +248,30 @@ impl Walk<'_> {
         late.map_or(Ok(()), |read| Err(self.wrong(read)))
     }
 
+    /// A command that nobody was told of is one of those in doubt; once for each time that it was
+    /// given, whatever was sent again.
+    fn is_owed(&mut self, index: LogIndex, command: &Bytes) -> Result<(), Complaint> {
+        if let Some(count) = self.in_doubt.get_mut(command).filter(|count| **count > 0) {
+            *count -= 1;
+            return Ok(());
+        }
+        Err(Complaint(format!(
+            "{command:?} stands at {index} once more than it can: what became of each of them is \
+             known, and none stands there"
+        )))
+    }
+
     /// Reads whose answer is right at this place have found theirs. Taking the first that fits is
     /// enough: it leaves the most room to those that were asked later.
-    fn settle(&mut self, index: LogIndex) {
+    fn settle(&mut self, index: LogIndex, next: Option<LogIndex>) {
+        self.weak.settle(self.model, index, next);
         let mut earliest_return = u64::MAX;
         let model = &*self.model;
         self.reads.retain(|read| {
             let follows_open_read = earliest_return < read.heard.invoked;
             let is_right = !follows_open_read
                 && read.floor <= index
-                && model.query(&read.heard.asked) == read.heard.reply;
+                && read.heard.reply.as_ref() == Some(&model.query(&read.heard.asked));
             if !is_right {
                 earliest_return = earliest_return.min(read.heard.returned);
             }
@@ -243,6 +281,7 @@ impl Walk<'_> {
 
     /// The order goes on to this command; a read that cannot have seen it has to have its place.
     fn overtaken(&self, index: LogIndex) -> Result<(), Complaint> {
+        self.weak.overtaken(index)?;
         let late = self.reads.iter().find(|read| read.before < index);
         late.map_or(Ok(()), |read| Err(self.wrong(read)))
     }
@@ -254,6 +293,7 @@ impl Walk<'_> {
                 heard.asked
             )));
         }
+        self.weak.end()?;
         self.reads.first().map_or(Ok(()), |read| Err(self.wrong(read)))
     }
 
@@ -291,22 +331,31 @@ mod tests {
     fn command(invoked: u64, returned: u64, at: u64, reply: &str) -> Heard {
         let what = What::Command { at: LogIndex::new(at) };
         let (asked, reply) = (Bytes::from_static(b"add"), Bytes::copy_from_slice(reply.as_bytes()));
-        Heard { invoked, returned, asked, reply, what }
+        Heard { invoked, returned, asked, reply: Some(reply), what }
     }
 
     fn read(invoked: u64, returned: u64, before: u64, reply: &str) -> Heard {
         let what = What::Query { before: LogIndex::new(before) };
         let (asked, reply) = (Bytes::from_static(b"get"), Bytes::copy_from_slice(reply.as_bytes()));
-        Heard { invoked, returned, asked, reply, what }
+        Heard { invoked, returned, asked, reply: Some(reply), what }
     }
 
-    /// Three commands in the log at 2, 3 and 5.
+    /// Three commands in the log at 2, 3 and 5; of those that nobody is told of, nobody knows what
+    /// became of them.
     fn is_right(heard: &[Heard]) -> bool {
-        let log = Log::default();
+        is_right_with(heard, 3)
+    }
+
+    fn is_right_with(heard: &[Heard], given_count: u64) -> bool {
+        let (log, add) = (Log::default(), Bytes::from_static(b"add"));
         for index in [2, 3, 5] {
-            log.commands().insert(LogIndex::new(index), Bytes::from_static(b"add"));
+            log.commands().insert(LogIndex::new(index), add.clone());
         }
-        judge(&mut Count::default(), &log, heard).is_ok()
+        let is_told = |heard: &&Heard| matches!(heard.what, What::Command { .. });
+        let told_count = heard.iter().filter(is_told).count() as u64;
+        let in_doubt = BTreeMap::from([(add, given_count.saturating_sub(told_count))]);
+        let history = History { heard: heard.to_vec(), weak: Vec::new(), in_doubt };
+        judge(&mut Count::default(), &log, history).is_ok()
     }
 
     #[test]
@@ -316,6 +365,22 @@ mod tests {
         // A read may see what is under way, or not yet.
         assert!(is_right(&[command(1, 9, 2, "1"), read(2, 3, 2, "0")]));
         assert!(is_right(&[command(1, 9, 2, "1"), read(2, 3, 2, "1")]));
+    }
+
+    #[test]
+    fn a_command_that_stands_there_once_too_often_is_noticed() {
+        let told = [command(1, 2, 2, "1"), command(3, 4, 3, "2")];
+        assert!(is_right_with(&told, 3));
+        assert!(is_right_with(&told, 4), "one that never took effect");
+        assert!(!is_right_with(&told, 2));
+        assert!(!is_right_with(&[], 2));
+    }
+
+    #[test]
+    fn a_reply_that_was_forgotten_leaves_the_place_to_judge() {
+        let forgotten = |at| Heard { reply: None, ..command(1, 2, at, "") };
+        assert!(is_right(&[forgotten(3)]));
+        assert!(!is_right(&[forgotten(4)]));
     }
 
     #[test]
