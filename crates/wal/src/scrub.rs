@@ -2,8 +2,7 @@
 //! that is in use, and its snapshots, by the code that a start reads them with. Changes nothing; must
 //! not know when it is its turn, nor what is done about damage.
 
-use crate::log_map::LogMap;
-use crate::record::{Record, RecordKind};
+use crate::record::Record;
 use crate::recovery::{Replay, Step};
 use crate::scan::{Found, Scanner};
 use crate::segment::{RECORDS_START, SegmentHeader, file_name, number_of};
@@ -191,29 +190,20 @@ impl Scrubber {
         };
         let unknown = LogIndex::ORIGIN;
         let Some(next) = number.checked_add(1) else { return Ok(None) };
-        let header = self.header(next).map_err(rotten(next, unknown))?;
-        let Some((next, _, _)) = header else { return Ok(None) };
+        let (next, _, _) = self.header(next).map_err(rotten(next, unknown))?;
         let last = next.last_log.index;
-        let header = self.header(number).map_err(rotten(number, last))?;
-        let Some((header, path, file)) = header else { return Ok(None) };
+        let (header, path, file) = self.header(number).map_err(rotten(number, last))?;
         let replay = Replay::of_segment(&header);
         let position = RECORDS_START;
         Ok(Some(SegmentScrub { path, file, header, next, position, replay }))
     }
 
-    #[expect(clippy::type_complexity, reason = "a file with its name and its head")]
-    fn header(
-        &self,
-        number: u64,
-    ) -> Result<Option<(SegmentHeader, PathBuf, Arc<dyn DiskFile>)>, WalError> {
+    fn header(&self, number: u64) -> Result<(SegmentHeader, PathBuf, Arc<dyn DiskFile>), WalError> {
         let path = self.wal_dir.join(file_name(number));
-        let file: Arc<dyn DiskFile> = match self.disk.open(&path) {
-            Ok(file) => file.into(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(WalError::io("open", &path)(error)),
-        };
+        let file: Arc<dyn DiskFile> =
+            self.disk.open(&path).map_err(WalError::io("open", &path))?.into();
         let header = SegmentHeader::read(file.as_ref(), &path, &self.identity, number)?;
-        Ok(Some((header, path, file)))
+        Ok((header, path, file))
     }
 
     fn is_there(&self, file: RottenFile) -> bool {
@@ -278,12 +268,6 @@ impl SegmentScrub {
     }
 
     fn take(&mut self, record: &Record) -> Result<(), Rotten> {
-        let log_id = record.header.log_id;
-        let is_truncation = record.header.kind == RecordKind::Truncate;
-        if is_truncation && log_id.index < self.replay.map.start().index {
-            // It drops the ends of earlier segments too, which are not looked at here.
-            self.replay.map = LogMap::new(log_id);
-        }
         let (number, era_max) = (self.header.number, self.next.era);
         match self.replay.take(record, number, self.position, era_max) {
             Step::Taken => Ok(()),

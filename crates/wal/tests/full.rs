@@ -96,6 +96,33 @@ fn a_log_on_a_full_disk_writes_within_its_prepared_segment_and_makes_room_by_a_r
 }
 
 #[test]
+fn a_log_takes_room_for_a_sixteenth_of_a_segment_ahead() {
+    let (disk, kib) = (FaultDisk::default(), 1 << 10);
+    // The first segment is filled when it is made; the second, four times as large, is made in a
+    // hurry.
+    let options = WalOptions {
+        segment_size_bytes: 256 * kib,
+        first_segment_size_bytes: 64 * kib,
+        ..common::SMALL
+    };
+    let made = Wal::create(disk.arc(), dir(), options, common::identity(), common::initial());
+    let (mut wal, _) = made.unwrap();
+    let mut reserved = Vec::new();
+    for index in 1.. {
+        wal.persist(&[commands(1, index..=index)]).unwrap();
+        if disk.names().contains(&segment(3)) {
+            break;
+        }
+        if disk.names().contains(&segment(2)) {
+            reserved.push(disk.reserved_bytes(&segment(2)) as u64);
+        }
+    }
+    reserved.dedup();
+    let sixteenths: Vec<u64> = (1..=16).map(|part| part * 16 * kib).collect();
+    assert_eq!(reserved, sixteenths);
+}
+
+#[test]
 fn a_file_that_was_prepared_late_promises_no_more_room_than_it_has() {
     let disk = FaultDisk::default();
     let options = WalOptions { segment_size_bytes: 64 << 10, ..common::SMALL };

@@ -132,6 +132,19 @@ fn a_sector_that_cannot_be_read_is_found() {
 }
 
 #[test]
+fn a_segment_that_cannot_be_opened_is_found() {
+    let (disk, _wal) = filled();
+    disk.forbid(&segment(2));
+    let (rotten, _) = round(&mut scrubber(&disk), 500);
+    // It also says where the one before it ends.
+    assert_eq!(rotten.len(), 2, "{rotten:?}");
+    for Rotten { file, error } in &rotten {
+        assert!(matches!(file, RottenFile::Segment { number: 2, .. }), "{rotten:?}");
+        assert!(matches!(&**error, WalError::Io { path, .. } if *path == segment(2)), "{error}");
+    }
+}
+
+#[test]
 fn what_is_released_meanwhile_is_passed_over() {
     let (disk, mut wal) = filled();
     let mut scrubber = scrubber(&disk);
@@ -171,6 +184,25 @@ fn a_snapshot_that_was_damaged_is_found_wherever_it_was_and_no_other_one_is() {
     }
     disk.delete(&path);
     assert_eq!(found_in_blocks(&disk), []);
+}
+
+#[test]
+fn a_snapshot_is_read_block_by_block_and_no_further_than_asked() {
+    let disk = FaultDisk::default();
+    let _wal = create(&disk.arc(), dir()).unwrap();
+    let mut store = SnapshotStore::open(disk.arc(), Path::new(SNAPSHOTS)).unwrap();
+    let mut writer = store.create(base(3, 10)).unwrap();
+    writer.write_all(&vec![7; 600_000]).unwrap();
+    writer.finish().unwrap();
+    let block_bytes = scrubber(&disk).step(1).unwrap().read_bytes;
+    assert!(block_bytes > 0 && 2 * block_bytes < 600_000, "{block_bytes}");
+    for (budget_bytes, expected) in
+        [(block_bytes - 1, 1), (block_bytes, 1), (block_bytes + 1, 2), (2 * block_bytes, 2)]
+    {
+        let step = scrubber(&disk).step(budget_bytes).unwrap();
+        assert_eq!(step.read_bytes, expected * block_bytes, "{budget_bytes}");
+        assert!(!step.is_round_over && step.damage.is_none());
+    }
 }
 
 /// A block of a snapshot is read whole.

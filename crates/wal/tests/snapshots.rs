@@ -6,9 +6,10 @@ mod common;
 use common::fault_disk::FaultDisk;
 use common::{Rng, base, id};
 use quorate_core::SnapshotMeta;
-use quorate_wal::{Received, SnapshotReader, SnapshotStore, WalError};
+use quorate_wal::{Disk, RealDisk, Received, SnapshotReader, SnapshotStore, WalError};
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 const DIR: &str = "/node/snapshots";
 
@@ -277,4 +278,42 @@ fn a_snapshot_that_arrives_leaves_older_ones_alone() {
     let newer = from.reader(id(2, 9)).unwrap();
     assert!(send(&newer, &mut to, 64, |_, _| {}).complete);
     assert_eq!(to.list().unwrap(), [base(2, 9), base(1, 5)], "the log may still need it");
+}
+
+#[test]
+fn a_snapshot_leaves_room_for_others_or_is_not_written() {
+    let (disk, sender_disk) = (FaultDisk::default(), FaultDisk::default());
+    let mut from = store(&sender_disk);
+    write(&mut from, &base(2, 9), &body(300));
+    let reader = from.reader(id(2, 9)).unwrap();
+    let mut store = store(&disk);
+    store.keep_free(10_000);
+    let is_full = |error: &WalError| matches!(error, WalError::DiskFull { .. });
+    let (piece, done) = reader.read_chunk(0, 64).unwrap();
+    for (room, is_refused) in [(9_999, true), (10_000, false), (1 << 20, false)] {
+        disk.leave_room(Some(room));
+        let created = store.create(base(1, 5));
+        assert_eq!(created.as_ref().is_err_and(is_full), is_refused, "{room}");
+        assert_eq!(created.is_err(), is_refused, "{room}");
+        drop(created);
+        let received = store.receive(reader.meta(), 0, &piece, done);
+        assert_eq!(received.as_ref().is_err_and(is_full), is_refused, "{room}");
+        assert_eq!(received.is_err(), is_refused, "{room}");
+    }
+    // Nothing is kept free: whatever fits may be written.
+    store.keep_free(0);
+    disk.leave_room(Some(9_999));
+    write(&mut store, &base(1, 5), &body(100));
+}
+
+#[test]
+fn a_folder_that_is_missing_has_no_snapshots_and_one_that_cannot_be_read_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let real: Arc<dyn Disk> = Arc::new(RealDisk);
+    assert!(SnapshotStore::look(real.clone(), &folder.path().join("none")).unwrap().is_none());
+    assert!(SnapshotStore::look(real, folder.path()).unwrap().is_some());
+    let disk = FaultDisk::default();
+    disk.forbid(Path::new(DIR));
+    let looked = SnapshotStore::look(disk.arc(), Path::new(DIR)).map(|_| ());
+    assert!(matches!(looked, Err(WalError::Io { .. })), "{looked:?}");
 }

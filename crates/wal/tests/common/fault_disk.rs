@@ -36,6 +36,8 @@ struct World {
     read_bytes_max: Option<usize>,
     /// How much all files together may take.
     room_bytes: Option<usize>,
+    /// What cannot be opened or listed.
+    forbidden: BTreeSet<PathBuf>,
     /// Up to where files have room, whatever else fills the disk.
     reserved: BTreeMap<usize, usize>,
 }
@@ -101,6 +103,11 @@ impl World {
         }
     }
 
+    fn check_allowed(&self, path: &Path) -> io::Result<()> {
+        let is_forbidden = self.forbidden.contains(path);
+        if is_forbidden { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
+    }
+
     fn is_off(&self) -> bool {
         self.stop_at.is_some_and(|at| self.count > at)
     }
@@ -156,6 +163,17 @@ impl FaultDisk {
         let mut world = self.0.lock().unwrap();
         let file = world.names[path];
         world.unreadable.insert((file, offset / SECTOR));
+    }
+
+    /// From now on this file cannot be opened, this folder not be listed.
+    pub fn forbid(&self, path: &Path) {
+        self.0.lock().unwrap().forbidden.insert(path.to_owned());
+    }
+
+    /// Up to where this file has room, whatever else fills the disk.
+    pub fn reserved_bytes(&self, path: &Path) -> usize {
+        let world = self.0.lock().unwrap();
+        world.reserved.get(&world.names[path]).copied().unwrap_or(0)
     }
 
     /// From now on no read gives more than this.
@@ -308,6 +326,7 @@ impl Disk for FaultDisk {
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let world = self.0.lock().unwrap();
+        world.check_allowed(path)?;
         match world.names.get(path) {
             Some(&number) => Ok(Box::new(FaultFile { world: self.0.clone(), number })),
             None => Err(io::Error::from(io::ErrorKind::NotFound)),
@@ -316,6 +335,7 @@ impl Disk for FaultDisk {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let world = self.0.lock().unwrap();
+        world.check_allowed(dir)?;
         let inside = world.names.keys().filter(|name| name.parent() == Some(dir));
         Ok(inside.map(|name| name.file_name().unwrap().to_str().unwrap().to_owned()).collect())
     }
