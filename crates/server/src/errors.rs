@@ -52,6 +52,8 @@ pub(crate) enum Rejection {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The client names a version of the API that is no text.
+    ClientVersion,
     /// The client stopped in the middle of its message, or took too long over it.
     MessageIncomplete,
     /// The message is not the protobuf message that the method takes.
@@ -114,6 +116,9 @@ impl Rejection {
                 Code::Unavailable,
                 "etcdserver: request timed out, waiting for the applied index took too long",
             ),
+            Self::ClientVersion => {
+                (Code::InvalidArgument, "etcdserver: invalid client api version")
+            }
             Self::MessageIncomplete => (Code::Canceled, "etcdserver: request canceled"),
             Self::MessageCompressed => {
                 (Code::Unimplemented, "quorate: compressed messages are not supported")

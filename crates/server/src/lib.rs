@@ -12,6 +12,7 @@ mod errors;
 pub mod fuzz;
 mod grpc;
 mod handshakes;
+mod head;
 mod http;
 mod intake;
 mod listener;

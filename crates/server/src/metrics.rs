@@ -3,15 +3,17 @@
 //! of the node and the store come about.
 
 mod calls;
+mod clients;
 mod page;
 mod peers;
 mod probes;
 mod process;
 
 use crate::errors::Code;
-use crate::method::Method;
+use crate::method::{Form, Method};
 use crate::service::{Check, Probe};
 use calls::CallTimes;
+use clients::ClientVersions;
 use page::Page;
 use probes::ProbeCounters;
 use quorate::DiskRoom;
@@ -39,6 +41,7 @@ pub(crate) struct Metrics {
     health_success: AtomicU64,
     health_failures: AtomicU64,
     probes: ProbeCounters,
+    clients: ClientVersions,
     /// If they are measured.
     call_times: Option<Box<CallTimes>>,
 }
@@ -72,6 +75,12 @@ impl Drop for ProposalInProgress<'_> {
 impl Metrics {
     pub(crate) fn new(measures_calls: bool) -> Self {
         Self { call_times: measures_calls.then(Box::default), ..Self::default() }
+    }
+
+    /// A client that says it speaks this version of the API asks for something.
+    pub(crate) fn asked(&self, method: Method, version: Option<&str>) {
+        let is_stream = matches!(method.form(), Form::ServerStream | Form::Bidi);
+        self.clients.asked(version, is_stream);
     }
 
     pub(crate) fn started(&self, method: Method) {
@@ -162,7 +171,8 @@ pub(crate) struct Figures {
     pub(crate) keys: u64,
     pub(crate) db_size_bytes: u64,
     pub(crate) db_size_in_use_bytes: u64,
-    pub(crate) quota_bytes: u64,
+    /// -1 if there is no limit.
+    pub(crate) quota_bytes: i64,
     pub(crate) disk: DiskRoom,
     pub(crate) connections: usize,
     pub(crate) streams: usize,
@@ -247,6 +257,7 @@ impl Metrics {
             load(&self.health_failures),
         );
         self.probes.render(out);
+        self.clients.render(out);
         out.counter(
             "etcd_network_client_grpc_received_bytes_total",
             "Bytes of gRPC messages received from clients.",

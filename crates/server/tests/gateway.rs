@@ -33,7 +33,11 @@ async fn methods_are_posted_to() {
     let server = Server::start().await;
     for path in ["/v3/election/leader", "/v3beta/lock/lock", "/v3/election/observe"] {
         assert_eq!(server.get(path).await.0, 405, "{path}");
+        let (head, _) = server.ask("GET", path, "", "").await;
+        assert!(head.contains("\r\nallow: POST\r\n"), "{head}");
     }
+    let (head, _) = server.ask("POST", "/health", "", "").await;
+    assert!(head.contains("\r\nallow: GET\r\n"), "{head}");
     server.stop().await;
 }
 
@@ -65,12 +69,31 @@ async fn a_large_request_is_refused_at_etcds_limits_with_etcds_words() {
 }
 
 #[tokio::test]
+async fn a_need_for_a_leader_and_a_time_limit_can_be_said_in_headers() {
+    let server = Server::leaderless().await;
+    let range = r#"{"key":"YQ=="}"#;
+    let no_leader = r#""message":"etcdserver: no leader"}"#;
+    for path in ["/v3/kv/range", "/v3/lock/lock", "/v3/watch", "/v3/lease/keepalive"] {
+        let (head, body) =
+            server.ask("POST", path, "grpc-metadata-hasleader: true\r\n", range).await;
+        assert!(
+            head.starts_with("HTTP/1.1 503") && body.contains(no_leader),
+            "{path} {head}{body}"
+        );
+    }
+    // Without the limit it would wait for the node's own.
+    let (head, body) = server.ask("POST", "/v3/kv/range", "grpc-timeout: 10m\r\n", range).await;
+    assert!(!head.starts_with("HTTP/1.1 200"), "{head}{body}");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn the_version_is_three_plain_numbers() {
     let server = Server::start().await;
     let (status, answer) = server.get("/version").await;
     assert_eq!(status, 200);
     let version: serde_json::Value = serde_json::from_str(&answer).unwrap();
-    for name in ["etcdserver", "etcdcluster"] {
+    for name in ["etcdserver", "etcdcluster", "storage"] {
         let numbers: Vec<u32> =
             version[name].as_str().unwrap().split('.').map(|part| part.parse().unwrap()).collect();
         assert_eq!(numbers.len(), 3);

@@ -6,12 +6,15 @@
 mod common;
 
 use bytes::Bytes;
-use common::{RawAnswer, Server, framed, raw_call};
+use common::{MEMBER_ID, RawAnswer, Server, framed, raw_call};
+use futures_util::FutureExt;
+use quorate::{Member, NodeId};
 use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
 use quorate_etcd_api::etcdserverpb::{
-    CompactionRequest, PutRequest, RangeRequest, TxnRequest, WatchRequest,
+    CompactionRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest, TxnRequest, WatchRequest,
 };
 use quorate_server::ServerOptions;
+use std::time::Duration;
 use tonic::Code;
 
 const PUT: &str = "/etcdserverpb.KV/Put";
@@ -30,7 +33,7 @@ async fn what_was_put_is_read() {
     let mut kv = KvClient::new(server.channel().await);
     let answer = kv.put(put("a", "1")).await.unwrap().into_inner();
     let header = answer.header.unwrap();
-    assert_eq!((header.cluster_id, header.member_id), (common::CLUSTER_ID, common::MEMBER_ID));
+    assert_eq!((header.cluster_id, header.member_id), (common::CLUSTER_ID, MEMBER_ID));
     assert_eq!(header.revision, 2);
     assert_eq!(header.raft_term, server.node.status().current_term.get());
     for serializable in [false, true] {
@@ -205,6 +208,81 @@ async fn a_stream_is_refused_when_the_client_has_begun_to_ask_and_not_before() {
         let trailers = body.trailers().await.unwrap().unwrap();
         assert_eq!(trailers["grpc-status"], "14", "{path}");
         assert_eq!(trailers["grpc-message"], "etcdserver: no leader", "{path}");
+    }
+    server.stop().await;
+}
+
+/// A second founder that never comes takes the majority away.
+#[tokio::test]
+async fn a_stream_that_requires_a_leader_ends_when_there_is_none_any_more() {
+    let options =
+        ServerOptions { leaderless_timeout: Duration::from_millis(200), ..Default::default() };
+    let server = Server::start_with(options).await;
+    let mut client = server.http2().await;
+    let mut streams = Vec::new();
+    for path in ["/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/LeaseKeepAlive"] {
+        for requires_leader in ["true", "false"] {
+            let request = http::Request::post(format!("http://test{path}"))
+                .header("content-type", "application/grpc")
+                .header("hasleader", requires_leader)
+                .body(())
+                .unwrap();
+            let (answer, mut sender) = client.send_request(request, false).unwrap();
+            if path.ends_with("KeepAlive") {
+                let renewal = LeaseKeepAliveRequest { id: 5 };
+                sender.send_data(framed(&renewal), false).unwrap();
+            }
+            let mut body = answer.await.unwrap().into_body();
+            if path.ends_with("KeepAlive") {
+                body.data().await.unwrap().unwrap();
+            }
+            streams.push((path, requires_leader == "true", sender, body));
+        }
+    }
+    let mut target = server.node.status().configuration.members.clone();
+    let own = target.values().next().unwrap().clone();
+    target.insert(NodeId::new(MEMBER_ID + 1), Member { context: Bytes::new(), ..own });
+    let node = server.node.clone();
+    let change = tokio::spawn(async move { node.members().set(target).await.map(|_| ()) });
+    for (path, requires_leader, sender, mut body) in streams {
+        if requires_leader {
+            assert!(body.data().await.is_none(), "{path}");
+            let trailers = body.trailers().await.unwrap().unwrap();
+            assert_eq!(trailers["grpc-status"], "14", "{path}");
+            assert_eq!(trailers["grpc-message"], "etcdserver: no leader", "{path}");
+        } else {
+            assert!(body.data().now_or_never().is_none(), "{path}");
+        }
+        drop(sender);
+    }
+    change.abort();
+    drop(client);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_version_of_the_api_that_is_no_text_is_refused_and_others_are_counted() {
+    let server = Server::start().await;
+    let mut client = server.http2().await;
+    for version in ["3.5", "9.9"] {
+        let headers = [("client-api-version", version)];
+        let answer = raw_call(&mut client, PUT, &headers, framed(&put("a", "1"))).await;
+        assert_eq!(answer.code, "0", "{}", answer.message);
+    }
+    let request = http::Request::post(format!("http://test{PUT}"))
+        .header("content-type", "application/grpc")
+        .header("client-api-version", http::HeaderValue::from_bytes(b"\xff\xfe").unwrap())
+        .body(())
+        .unwrap();
+    let (answer, _stream) = client.send_request(request, false).unwrap();
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.headers()["grpc-status"], "3");
+    assert_eq!(answer.headers()["grpc-message"], "etcdserver: invalid client api version");
+    let (_, page) = server.get("/metrics").await;
+    for version in ["3.5", "9.9"] {
+        let labels = format!("client_api_version=\"{version}\",type=\"unary\"");
+        let line = format!("etcd_server_client_requests_total{{{labels}}} 1\n");
+        assert!(page.contains(&line), "{page}");
     }
     server.stop().await;
 }

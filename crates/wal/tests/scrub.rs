@@ -203,6 +203,10 @@ fn a_snapshot_is_read_block_by_block_and_no_further_than_asked() {
         assert_eq!(step.read_bytes, expected * block_bytes, "{budget_bytes}");
         assert!(!step.is_round_over && step.damage.is_none());
     }
+    // All of it is counted, with what stands around the blocks.
+    let whole = scrubber(&disk).step(1 << 30).unwrap();
+    assert!(whole.is_round_over && whole.damage.is_none());
+    assert!((600_000..601_000).contains(&whole.read_bytes), "{}", whole.read_bytes);
 }
 
 /// A block of a snapshot is read whole.

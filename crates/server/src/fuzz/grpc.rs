@@ -5,6 +5,7 @@ use crate::caller::{Caller, PeerIdentity};
 use crate::errors::Rejection;
 use crate::grpc::frame::{HEAD_BYTES, Inbox};
 use crate::grpc::headers;
+use crate::head::Head;
 use crate::method::Method;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
@@ -46,9 +47,9 @@ fn check_headers(value: &[u8]) {
     map.insert("hasleader", value.clone());
     map.insert(http::header::CONTENT_TYPE, value.clone());
     check_caller(&mut map, value);
-    let _ = (headers::requires_leader(&map), headers::is_grpc(&map));
-    let timeout = headers::timeout(&map).unwrap_or_default();
-    assert!(timeout <= TIMEOUT_MAX, "eight digits of hours at most");
+    let _ = headers::is_grpc(&map);
+    let head = Head::by_grpc(&map, &PeerIdentity::default());
+    assert!(head.patience.unwrap_or_default() <= TIMEOUT_MAX, "eight digits of hours at most");
 }
 
 /// A token is a part of what was sent, and who sends something has one, of whatever worth.

@@ -1,7 +1,7 @@
 //! What gRPC says in HTTP headers: that a request is one, how long the client waits, and how a call
 //! ended. Must not know where the headers come from.
 
-use crate::errors::Code;
+use crate::errors::{Code, Rejection};
 use http::Response;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
@@ -23,9 +23,14 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().starts_with(CONTENT_TYPE_GRPC.as_bytes()))
 }
 
-/// Whether the client would rather hear that there is no leader than wait for one.
-pub(crate) fn requires_leader(headers: &HeaderMap) -> bool {
-    headers.get("hasleader").is_some_and(|value| value == "true")
+/// Which version of the API the client says that it speaks, if it says so.
+///
+/// # Errors
+///
+/// [`Rejection::ClientVersion`] if it is no text.
+pub(crate) fn client_version(headers: &HeaderMap) -> Result<Option<&str>, Rejection> {
+    let version = headers.get("client-api-version").map(|value| str::from_utf8(value.as_bytes()));
+    version.transpose().map_err(|_| Rejection::ClientVersion)
 }
 
 /// How long the client is willing to wait, if it says so: up to eight digits and a unit.

@@ -1,10 +1,9 @@
 //! The keep-alive stream over gRPC: many renewals at once, answers in the order of the requests, at
 //! the pace of the client. Must not know what a renewal does.
 
-use super::Head;
 use super::stream::{self, End, Requests};
-use crate::caller::Caller;
 use crate::errors::{Code, Rejection};
+use crate::head::Head;
 use crate::outlet::Outlet;
 use crate::service::Service;
 use bytes::Bytes;
@@ -25,19 +24,20 @@ pub(super) async fn serve(
     respond: SendResponse<Bytes>,
 ) -> Code {
     let Some(mut outlet) = stream::open(respond) else { return Code::Canceled };
-    let end = converse(service, &head.caller, body, &mut outlet).await;
+    let end = converse(service, head, body, &mut outlet).await;
     stream::end(outlet, end)
 }
 
 /// Ends well when the client asked for no more, and has every answer.
 async fn converse(
     service: &Service,
-    caller: &Caller,
+    head: &Head,
     body: RecvStream,
     outlet: &mut Outlet,
 ) -> Result<(), End> {
     let mut requests = Requests::new(service, body);
     let mut stopping = service.stopping();
+    let mut leader = service.leader_need(head.requires_leader);
     let mut pending = FuturesOrdered::new();
     let mut has_spoken = false;
     loop {
@@ -51,13 +51,14 @@ async fn converse(
                 match request? {
                     Some(request) => {
                         let request = decoded(request)?;
-                        pending.push_back(service.lease_keep_alive(request, caller));
+                        pending.push_back(service.lease_keep_alive(request, &head.caller));
                     }
                     None => has_spoken = true,
                 }
             }
             flushed = outlet.flush() => flushed?,
             Some(answer) = pending.next(), if is_free => stream::put(service, outlet, &answer?),
+            () = leader.lost() => return Err(Rejection::NoLeader.into()),
             () = stream::stopped(&mut stopping) => return Err(Rejection::Stopped.into()),
         }
     }

@@ -15,8 +15,9 @@ mod snapshot;
 mod stream;
 mod watch;
 
-use crate::caller::{Caller, PeerIdentity};
+use crate::caller::PeerIdentity;
 use crate::errors::{Code, Rejection};
+use crate::head::Head;
 use crate::method::{Form, Method};
 use crate::service::Service;
 use bytes::Bytes;
@@ -26,15 +27,6 @@ use http::Request;
 use std::time::{Duration, Instant};
 
 pub(crate) use headers::is_grpc;
-
-/// What a request's headers say beside its method.
-struct Head {
-    caller: Caller,
-    /// How long the client is willing to wait, if it says so.
-    patience: Option<Duration>,
-    /// The client would rather hear that there is no leader than wait for one.
-    requires_leader: bool,
-}
 
 /// Answers one request. If the client is gone, the answer goes nowhere and that is all right:
 /// nothing else depends on it.
@@ -49,15 +41,19 @@ pub(crate) fn answer(
 ) -> impl Future<Output = ()> {
     let (parts, body) = request.into_parts();
     let method = Method::from_grpc_path(parts.uri.path());
-    if method.is_none() {
-        let method = headers::method_name(parts.uri.path());
-        send_rejection(&mut respond, &Rejection::NotServed { method });
-    }
-    let head = Head {
-        caller: Caller::by_grpc(&parts.headers, peer),
-        patience: headers::timeout(&parts.headers),
-        requires_leader: headers::requires_leader(&parts.headers),
+    let refusal = match (method, headers::client_version(&parts.headers)) {
+        (None, _) => Some(Rejection::NotServed { method: headers::method_name(parts.uri.path()) }),
+        (Some(_), Err(refusal)) => Some(refusal),
+        (Some(method), Ok(version)) => {
+            service.metrics().asked(method, version);
+            None
+        }
     };
+    if let Some(refusal) = &refusal {
+        send_rejection(&mut respond, refusal);
+    }
+    let method = method.filter(|_| refusal.is_none());
+    let head = Head::by_grpc(&parts.headers, peer);
     drop(parts);
     async move {
         let Some(method) = method else { return };

@@ -2,9 +2,10 @@
 //! and nothing else: the message takes the same way through the server as one that came by gRPC.
 
 use super::{Content, keep_alive, observe, pages, snapshot, watch};
-use crate::caller::{Caller, PeerIdentity};
+use crate::caller::PeerIdentity;
 use crate::errors::Rejection;
 use crate::grpc::frame;
+use crate::head::Head;
 use crate::method::{Form, Method};
 use crate::service::Service;
 use bytes::Bytes;
@@ -36,16 +37,15 @@ pub(super) async fn respond(
         return pages::plain(StatusCode::NOT_FOUND, "Not Found\n").map(Content::Whole);
     };
     if head.method != http::Method::POST {
-        let refusal = pages::plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
-        return refusal.map(Content::Whole);
+        return pages::wrong_method(http::Method::POST).map(Content::Whole);
     }
-    let caller = Caller::by_gateway(&head.headers, peer);
+    let head = Head::by_gateway(&head.headers, peer);
     let outcome = match method.form() {
         Form::Unary | Form::LongUnary => {
-            let way = Way { service, method, caller: &caller };
+            let way = Way { service, method, head: &head };
             call(way, body).await.map(|json| Content::Whole(json.into()))
         }
-        Form::ServerStream | Form::Bidi => stream(service, method, &body, &caller).await,
+        Form::ServerStream | Form::Bidi => stream(service, method, &body, &head).await,
     };
     match outcome {
         Ok(content) => success(content),
@@ -58,11 +58,11 @@ pub(super) fn method_of(path: &str) -> Option<Method> {
     Method::from_gateway_path(path)
 }
 
-/// Where a message goes, and whose it is.
+/// Where a message goes, and what its request says besides.
 struct Way<'a> {
     service: &'a Service,
     method: Method,
-    caller: &'a Caller,
+    head: &'a Head,
 }
 
 /// Begins the answer of a method that has many messages.
@@ -70,23 +70,23 @@ async fn stream(
     service: &Service,
     method: Method,
     body: &[u8],
-    caller: &Caller,
+    head: &Head,
 ) -> Result<Content, Rejection> {
-    service.may_stream(method, false)?;
+    service.may_stream(method, head.requires_leader)?;
     let place = service.take_stream()?;
     if method == Method::Snapshot {
-        let pieces = snapshot::begin(service, caller)?;
+        let pieces = snapshot::begin(service, &head.caller)?;
         return Ok(Content::Pieces(holding(place, pieces)));
     }
     let lines = |lines| Content::Lines(holding(place, lines));
     if method == Method::Watch {
-        return watch::begin(service, body, caller).map(lines);
+        return watch::begin(service, body, head).map(lines);
     }
     if method == Method::LeaseKeepAlive {
-        return keep_alive::respond(service, body, caller).await.map(Content::Whole);
+        return keep_alive::respond(service, body, &head.caller).await.map(Content::Whole);
     }
     if method == Method::Observe {
-        return observe::begin(service, body, caller).await.map(lines);
+        return observe::begin(service, body, head).await.map(lines);
     }
     Err(Rejection::not_served(method))
 }
@@ -205,7 +205,10 @@ where
     Q: Message + DeserializeOwned + Default,
     A: Message + Serialize + Default,
 {
-    let Way { service, method, caller } = way;
+    let Way { service, method, head } = way;
+    if head.requires_leader && !service.has_leader() {
+        return Err(Rejection::NoLeader);
+    }
     let request: Q = from_json(&json).map_err(Rejection::JsonMalformed)?;
     let message: Bytes = request.encode_to_vec().into();
     // The answer may be long in coming.
@@ -214,9 +217,10 @@ where
     if message.len() > limit {
         return Err(Rejection::MessageTooLarge { size: message.len(), limit });
     }
-    let deadline = service.deadline(method, None);
+    let deadline = service.deadline(method, head.patience);
+    let Head { caller, requires_leader, .. } = head;
     let answer = if method.form() == Form::LongUnary {
-        Box::pin(service.call_long(method, message, deadline, caller, false)).await?
+        Box::pin(service.call_long(method, message, deadline, caller, *requires_leader)).await?
     } else {
         service.call(method, message, deadline, caller).await?
     };

@@ -3,8 +3,8 @@
 
 use super::gateway;
 use super::lines::{Line, last_line, line_of};
-use crate::caller::Caller;
 use crate::errors::Rejection;
+use crate::head::Head;
 use crate::service::{Observation, Service};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
@@ -15,11 +15,11 @@ use quorate_etcd_api::v3electionpb::LeaderRequest;
 pub(super) async fn begin(
     service: &Service,
     body: &[u8],
-    caller: &Caller,
+    head: &Head,
 ) -> Result<BoxStream<'static, Bytes>, Rejection> {
     let request: LeaderRequest = gateway::from_json(body).map_err(Rejection::JsonMalformed)?;
     let request = request.encode_to_vec().into();
-    let observation = service.observe(request, caller, false).await?;
+    let observation = service.observe(request, &head.caller, head.requires_leader).await?;
     Ok(Box::pin(stream::unfold(Some(observation), next_line)))
 }
 

@@ -4,7 +4,7 @@
 use crate::service::{Health, Service};
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
@@ -18,6 +18,15 @@ pub(super) fn plain(status: StatusCode, words: &'static str) -> Response<Bytes> 
     text(status, Bytes::from_static(words.as_bytes()))
 }
 
+/// What is said to who asks in another way than this.
+pub(super) fn wrong_method(right: Method) -> Response<Bytes> {
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+    if let Ok(right) = HeaderValue::from_str(right.as_str()) {
+        response.headers_mut().insert(ALLOW, right);
+    }
+    response
+}
+
 /// Words of this moment.
 pub(super) fn text(status: StatusCode, words: impl Into<Bytes>) -> Response<Bytes> {
     let mut response = Response::new(words.into());
@@ -25,9 +34,6 @@ pub(super) fn text(status: StatusCode, words: impl Into<Bytes>) -> Response<Byte
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, TEXT);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(ALLOW, HeaderValue::from_static("GET"));
-    }
     response
 }
 
@@ -58,8 +64,9 @@ pub(super) async fn health(service: &Service, query: &str) -> Response<Bytes> {
 /// numbers, so that our own version has no place here.
 pub(super) fn version() -> Response<Bytes> {
     let body = format!(
-        r#"{{"etcdserver":"{}","etcdcluster":"{}"}}"#,
+        r#"{{"etcdserver":"{}","etcdcluster":"{}","storage":"{}"}}"#,
         crate::ETCD_VERSION,
+        crate::ETCD_CLUSTER_VERSION,
         crate::ETCD_CLUSTER_VERSION
     );
     let mut response = Response::new(body.into());

@@ -5,8 +5,9 @@
 use super::gateway;
 use super::lines::{Line, last_line, line_of};
 use super::{Content, upgrade};
-use crate::caller::{Caller, PeerIdentity};
+use crate::caller::PeerIdentity;
 use crate::errors::Rejection;
+use crate::head::Head;
 use crate::method::Method;
 use crate::service::Service;
 use bytes::Bytes;
@@ -67,7 +68,7 @@ where
     let (sink, stream) = socket.split();
     let mut talk = Talk {
         service,
-        caller: Caller::by_gateway(&upgrade::headers_of(head), peer),
+        head: Head::by_gateway(&upgrade::headers_of(head), peer),
         requests: Requests { stream },
         answers: Answers { sink, is_free: true, has_spoken: false },
     };
@@ -89,7 +90,7 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
 
 struct Talk<'a, S> {
     service: &'a Service,
-    caller: Caller,
+    head: Head,
     requests: Requests<S>,
     answers: Answers<S>,
 }
@@ -176,10 +177,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Answers<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
     /// Requests in, responses out, until the client ends it or the server has to.
     async fn watch(&mut self) -> Result<(), End> {
-        let Self { service, caller, requests, answers } = self;
-        service.may_stream(Method::Watch, false)?;
+        let Self { service, head, requests, answers } = self;
+        service.may_stream(Method::Watch, head.requires_leader)?;
         let _place = service.take_stream()?;
-        let mut session = service.watch_session(false, caller);
+        let mut session = service.watch_session(head.requires_leader, &head.caller);
         loop {
             let is_free = answers.is_free;
             tokio::select! {
@@ -202,8 +203,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
 
     /// Renewals in, answers in their order.
     async fn keep_alive(&mut self) -> Result<(), End> {
-        let Self { service, caller, requests, answers } = self;
-        service.may_stream(Method::LeaseKeepAlive, false)?;
+        let Self { service, head, requests, answers } = self;
+        service.may_stream(Method::LeaseKeepAlive, head.requires_leader)?;
+        let mut leader = service.leader_need(head.requires_leader);
         let _place = service.take_stream()?;
         let mut stopping = service.stopping();
         let mut renewals = FuturesOrdered::new();
@@ -218,13 +220,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
                             return Err(Rejection::TooManyRequests.into());
                         }
                         let request = request.map_err(Rejection::JsonMalformed)?;
-                        renewals.push_back(service.lease_keep_alive(request, caller));
+                        renewals.push_back(service.lease_keep_alive(request, &head.caller));
                     }
                 }
                 flushed = answers.flush() => flushed?,
                 Some(answer) = renewals.next(), if answers.is_free => {
                     answers.put(&line_of(&Line { result: answer? }))?;
                 }
+                () = leader.lost() => return Err(Rejection::NoLeader.into()),
                 () = stopped(&mut stopping) => return Err(Rejection::Stopped.into()),
             }
         }

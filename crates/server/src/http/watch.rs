@@ -3,8 +3,8 @@
 
 use super::gateway;
 use super::lines::{Line, last_line, line_of};
-use crate::caller::Caller;
 use crate::errors::Rejection;
+use crate::head::Head;
 use crate::service::{Service, WatchSession};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
@@ -15,9 +15,9 @@ use quorate_etcd_api::etcdserverpb as pb;
 pub(super) fn begin(
     service: &Service,
     body: &[u8],
-    caller: &Caller,
+    head: &Head,
 ) -> Result<BoxStream<'static, Bytes>, Rejection> {
-    let mut session = service.watch_session(false, caller);
+    let mut session = service.watch_session(head.requires_leader, &head.caller);
     for (place, request) in gateway::requests_of::<pb::WatchRequest>(body).enumerate() {
         match request {
             Ok(request) => session.request(request.encode_to_vec().into())?,

@@ -31,10 +31,17 @@ impl Service {
             db_size_in_use: size_to_wire(self.reader.size_in_use_bytes()),
             is_learner: self.is_learner(),
             storage_version: crate::ETCD_CLUSTER_VERSION.to_owned(),
-            db_size_quota: size_to_wire(self.options.quota_bytes),
-            downgrade_info: None,
+            db_size_quota: self.quota_to_wire(),
+            // There is none, which is said: Go's clients of 3.6 look into it.
+            downgrade_info: Some(pb::DowngradeInfo::default()),
         };
         frame::encode(&response)
+    }
+
+    /// As etcd has it: -1 if there is no limit.
+    pub(super) fn quota_to_wire(&self) -> i64 {
+        let quota = self.options.quota_bytes;
+        if quota == u64::MAX { -1 } else { size_to_wire(quota) }
     }
 
     pub(crate) fn is_learner(&self) -> bool {

@@ -226,7 +226,14 @@ impl Service {
             let status = Arc::clone(&changes.borrow_and_update());
             let configuration = &status.committed_configuration;
             match introduced(configuration, status.id, own) {
-                None if configuration.leads_to().contains_key(&status.id) => return,
+                None if configuration.leads_to().contains_key(&status.id) => {
+                    // In etcd's words: operators wait for this line.
+                    tracing::info!(
+                        name = own.name,
+                        "published local member to cluster through raft"
+                    );
+                    return;
+                }
                 Some(target) if configuration.change.is_none() && status.leader.is_some() => {
                     let wish = self.node.members().set(target);
                     let wish = wish.expect_version(configuration.version);

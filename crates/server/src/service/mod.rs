@@ -11,6 +11,7 @@ mod gate;
 mod health;
 mod health_watch;
 mod kv;
+mod leader_need;
 mod lease;
 mod maintenance;
 mod members;
@@ -26,6 +27,7 @@ mod watch_rights;
 pub(crate) use backup::Backup;
 pub(crate) use health::{Check, Health, Probe};
 pub(crate) use health_watch::HealthWatch;
+pub(crate) use leader_need::LeaderNeed;
 pub(crate) use range_stream::RangeStream;
 pub(crate) use recipes::Observation;
 pub(crate) use watch::WatchSession;
@@ -42,7 +44,7 @@ use bytes::Bytes;
 use quorate::{Consistency, Node};
 use quorate_kv::api::ResponseHeader;
 use quorate_kv::auth::AuthFeed;
-use quorate_kv::watch::WatchHub;
+use quorate_kv::watch::{WatchHub, WatchLimits};
 use quorate_kv::{Reader, Revision};
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +91,10 @@ impl Service {
     pub(crate) fn new(node: Node, reader: Reader, options: ServerOptions) -> Self {
         let published = Arc::new(Notify::new());
         let signal = Arc::clone(&published);
-        let watches = WatchHub::new(&reader, options.watch, move || signal.notify_one());
+        // As in etcd, what is sent in pieces is cut where a request would be too large.
+        let limits =
+            WatchLimits { fragment_bytes_max: options.message_bytes_max(), ..options.watch };
+        let watches = WatchHub::new(&reader, limits, move || signal.notify_one());
         let leases = lease::Leases::new(&reader, options.lease_takeover_grace);
         let tokens = Arc::new(Tokens::new(&options.auth_tokens, options.auth_token_ttl));
         let hearing = Arc::clone(&tokens);
@@ -291,7 +296,7 @@ impl Service {
             keys: self.reader.key_count(),
             db_size_bytes: self.reader.size_bytes(),
             db_size_in_use_bytes: self.reader.size_in_use_bytes(),
-            quota_bytes: self.options.quota_bytes,
+            quota_bytes: self.quota_to_wire(),
             disk: self.disk_room(),
             connections: self.connections(),
             streams: self.options.open_streams_count_max - self.streams.available_permits(),

@@ -2,11 +2,10 @@
 //! not know how requests and responses travel.
 
 use super::watch_rights::WatchRights;
-use super::{Origin, Service};
+use super::{LeaderNeed, Origin, Service};
 use crate::auth::Tokens;
 use crate::caller::Caller;
 use crate::errors::Rejection;
-use crate::patience::until;
 use bytes::Bytes;
 use prost::Message;
 use quorate::Node;
@@ -76,9 +75,9 @@ impl Service {
             tokens: Arc::clone(&self.tokens),
             stopping: self.stopping.subscribe(),
             leader_known: self.leader_known.subscribe(),
+            leaderless_timeout: self.options.leaderless_timeout,
             rights_changed: self.rights_changed.subscribe(),
             progress_interval: self.options.watch_progress_interval,
-            leaderless_timeout: self.options.leaderless_timeout,
             unread_count_max: self.options.watch_unread_count_max,
         }
     }
@@ -92,9 +91,9 @@ pub(super) struct Sights {
     tokens: Arc<Tokens>,
     stopping: watch_channel::Receiver<bool>,
     leader_known: watch_channel::Receiver<bool>,
+    leaderless_timeout: Duration,
     rights_changed: watch_channel::Receiver<()>,
     progress_interval: Duration,
-    leaderless_timeout: Duration,
     unread_count_max: usize,
 }
 
@@ -106,6 +105,7 @@ impl Sights {
     }
 
     fn session(&self, rights: WatchRights, requires_leader: bool) -> WatchSession {
+        let patience = requires_leader.then_some(self.leaderless_timeout);
         let woken = Arc::new(Notify::new());
         let signal = Arc::clone(&woken);
         WatchSession {
@@ -115,10 +115,8 @@ impl Sights {
             ticks: ticks(self.progress_interval),
             stopping: self.stopping.clone(),
             node: self.node.clone(),
-            leader_known: self.leader_known.clone(),
+            leader: LeaderNeed::new(patience, self.leader_known.clone()),
             rights_changed: self.rights_changed.clone(),
-            leaderless: None,
-            leaderless_timeout: requires_leader.then_some(self.leaderless_timeout),
             unread_count_max: self.unread_count_max,
         }
     }
@@ -144,11 +142,8 @@ pub(crate) struct WatchSession {
     ticks: Interval,
     stopping: watch_channel::Receiver<bool>,
     node: Node,
-    leader_known: watch_channel::Receiver<bool>,
+    leader: LeaderNeed,
     rights_changed: watch_channel::Receiver<()>,
-    /// When the leader was missed first.
-    leaderless: Option<Instant>,
-    leaderless_timeout: Option<Duration>,
     unread_count_max: usize,
 }
 
@@ -204,7 +199,6 @@ impl WatchSession {
 
     /// Waits for something that may matter.
     async fn wait(&mut self, can_send: bool) -> Result<(), Rejection> {
-        let leaderless = self.leaderless_at();
         tokio::select! {
             () = self.woken.notified(), if can_send => {}
             // Who cannot be told now looks again when they can.
@@ -214,20 +208,9 @@ impl WatchSession {
             changed = self.stopping.changed() => {
                 return changed.map_err(|_| Rejection::Stopped);
             }
-            _ = self.leader_known.changed(), if self.leaderless_timeout.is_some() => {}
-            () = until(leaderless) => return Err(Rejection::NoLeader),
+            () = self.leader.lost() => return Err(Rejection::NoLeader),
         }
         Ok(())
-    }
-
-    /// When a stream that requires a leader ends without one.
-    fn leaderless_at(&mut self) -> Option<Instant> {
-        let timeout = self.leaderless_timeout?;
-        if *self.leader_known.borrow_and_update() {
-            self.leaderless = None;
-            return None;
-        }
-        Some(*self.leaderless.get_or_insert_with(Instant::now) + timeout)
     }
 
     fn origin(&self) -> Origin {

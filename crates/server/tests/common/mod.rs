@@ -125,18 +125,29 @@ impl Server {
 
     /// One HTTP/1.1 request on a connection of its own: status and body.
     pub async fn http(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let (head, body) = self.ask(method, path, "", body).await;
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
+    }
+
+    /// The same with further lines of headers: the answer's head and body.
+    pub async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> (String, String) {
         let mut stream = self.connect().await;
         let length = body.len();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\
-             content-length: {length}\r\n\r\n{body}"
+             {headers}content-length: {length}\r\n\r\n{body}"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, body.to_owned())
+        (format!("{head}\r\n"), body.to_owned())
     }
 
     pub async fn post(&self, path: &str, body: &str) -> (u16, String) {

@@ -12,7 +12,7 @@ pub(in crate::serve) struct Row {
     /// The flag, without dashes.
     pub(super) flag: &'static str,
     /// What the same was called before.
-    pub(super) former: Option<&'static str>,
+    pub(super) former: &'static [&'static str],
     pub(super) takes: Takes,
     pub(super) place: Place,
     pub(super) state: State,
@@ -63,11 +63,11 @@ pub(super) enum State {
 }
 
 const fn served(flag: &'static str, takes: Takes) -> Row {
-    Row { flag, former: None, takes, place: Place::Top, state: State::Served }
+    Row { flag, former: &[], takes, place: Place::Top, state: State::Served }
 }
 
 const fn ours(flag: &'static str, takes: Takes) -> Row {
-    Row { flag, former: None, takes, place: Place::Top, state: State::Ours }
+    Row { flag, former: &[], takes, place: Place::Top, state: State::Ours }
 }
 
 const fn idle(
@@ -77,7 +77,7 @@ const fn idle(
     because: &'static str,
 ) -> Row {
     let state = State::NoEffect { as_is, because };
-    Row { flag, former: None, takes, place: Place::Top, state }
+    Row { flag, former: &[], takes, place: Place::Top, state }
 }
 
 const fn refused(
@@ -87,7 +87,7 @@ const fn refused(
     because: &'static str,
 ) -> Row {
     let state = State::Refused { as_is, because };
-    Row { flag, former: None, takes, place: Place::Top, state }
+    Row { flag, former: &[], takes, place: Place::Top, state }
 }
 
 impl Row {
@@ -99,8 +99,8 @@ impl Row {
         Self { place: Place::Nowhere, ..self }
     }
 
-    const fn formerly(self, former: &'static str) -> Self {
-        Self { former: Some(former), ..self }
+    const fn formerly(self, former: &'static [&'static str]) -> Self {
+        Self { former, ..self }
     }
 
     /// Whether etcd has it.
@@ -116,7 +116,7 @@ impl Row {
 
     /// Its flag, and what that was called before.
     pub(super) fn flags(&self) -> impl Iterator<Item = &'static str> {
-        std::iter::once(self.flag).chain(self.former)
+        std::iter::once(self.flag).chain(self.former.iter().copied())
     }
 
     /// The value as clap shall see it.
@@ -196,7 +196,7 @@ pub(super) fn by_key(section: Option<&str>, key: &str) -> Option<&'static Row> {
         (Place::Top, None) => row.flags().any(|name| name == key),
         (Place::In(in_section, name), Some(section)) => (in_section, name) == (section, key),
         // Before, it had no section.
-        (Place::In(..), None) => row.former == Some(key),
+        (Place::In(..), None) => row.former.contains(&key),
         (Place::Top, Some(_)) | (Place::Nowhere, _) => false,
     })
 }
@@ -264,7 +264,7 @@ static ROWS: &[Row] = &[
     served("listen-client-http-urls", List),
     idle("max-snapshots", Count, &[], "the node keeps those that it needs"),
     idle("max-wals", Count, &[], "the log keeps what it needs: see --snapshot-count"),
-    idle("memory-mlock", Bool, &["false"], BBOLT).formerly("experimental-memory-mlock"),
+    idle("memory-mlock", Bool, &["false"], BBOLT).formerly(&["experimental-memory-mlock"]),
     served("quota-backend-bytes", Count),
     ours("disk-reserve", Count),
     idle("backend-bbolt-freelist-type", Text, &[], BBOLT),
@@ -314,7 +314,7 @@ static ROWS: &[Row] = &[
     idle("pre-vote", Bool, &["true"], "it is always on"),
     served("auto-compaction-retention", Text),
     served("auto-compaction-mode", Text),
-    served("max-learners", Count).formerly("experimental-max-learners"),
+    served("max-learners", Count).formerly(&["experimental-max-learners"]),
     // Security of clients.
     served("cert-file", Text).within(CLIENT, "cert-file"),
     served("key-file", Text).within(CLIENT, "key-file"),
@@ -340,7 +340,7 @@ static ROWS: &[Row] = &[
     served("peer-cert-allowed-hostname", List).within(PEER, "allowed-hostname"),
     served("peer-skip-client-san-verification", Bool)
         .within(PEER, "skip-client-san-verification")
-        .formerly("experimental-peer-skip-client-san-verification"),
+        .formerly(&["experimental-peer-skip-client-san-verification"]),
     // Security of both.
     served("self-signed-cert-validity", Count),
     served("cipher-suites", List),
@@ -364,34 +364,34 @@ static ROWS: &[Row] = &[
     idle("enable-log-rotation", Bool, &["false"], NOT_ROTATED),
     idle("log-rotation-config-json", Text, &[], NOT_ROTATED),
     idle("warning-unary-request-duration", Time, &[], NO_WARNING)
-        .formerly("experimental-warning-unary-request-duration"),
+        .formerly(&["experimental-warning-unary-request-duration"]),
     idle("warning-apply-duration", Time, &[], NO_WARNING)
-        .formerly("experimental-warning-apply-duration"),
+        .formerly(&["experimental-warning-apply-duration"]),
     idle("enable-distributed-tracing", Bool, &["false"], NO_TRACING)
-        .formerly("experimental-enable-distributed-tracing"),
+        .formerly(&["experimental-enable-distributed-tracing"]),
     idle("distributed-tracing-address", Text, &[], NO_TRACING)
-        .formerly("experimental-distributed-tracing-address"),
+        .formerly(&["experimental-distributed-tracing-address"]),
     idle("distributed-tracing-service-name", Text, &[], NO_TRACING)
-        .formerly("experimental-distributed-tracing-service-name"),
+        .formerly(&["experimental-distributed-tracing-service-name"]),
     idle("distributed-tracing-instance-id", Text, &[], NO_TRACING)
-        .formerly("experimental-distributed-tracing-instance-id"),
+        .formerly(&["experimental-distributed-tracing-instance-id"]),
     idle("distributed-tracing-sampling-rate", Count, &[], NO_TRACING)
-        .formerly("experimental-distributed-tracing-sampling-rate"),
+        .formerly(&["experimental-distributed-tracing-sampling-rate"]),
     // What it does by itself.
     served("watch-progress-notify-interval", Time)
-        .formerly("experimental-watch-progress-notify-interval"),
+        .formerly(&["experimental-watch-progress-notify-interval"]),
     idle("corrupt-check-time", Time, &["0", "0s"], CHECKSUMS)
-        .formerly("experimental-corrupt-check-time"),
+        .formerly(&["experimental-corrupt-check-time"]),
     idle("compact-hash-check-time", Time, &[], CHECKSUMS)
-        .formerly("experimental-compact-hash-check-time"),
+        .formerly(&["experimental-compact-hash-check-time"]),
     idle("experimental-compact-hash-check-enabled", Bool, &["false"], CHECKSUMS),
     idle("experimental-initial-corrupt-check", Bool, &["false"], CHECKSUMS),
     idle("compaction-batch-limit", Count, &[], "a compaction chooses its own pace")
-        .formerly("experimental-compaction-batch-limit"),
+        .formerly(&["experimental-compaction-batch-limit"]),
     idle("compaction-sleep-interval", Time, &[], "a compaction chooses its own pace")
-        .formerly("experimental-compaction-sleep-interval"),
+        .formerly(&["experimental-compaction-sleep-interval"]),
     idle("bootstrap-defrag-threshold-megabytes", Count, &["0"], "there is nothing to defragment")
-        .formerly("experimental-bootstrap-defrag-threshold-megabytes"),
+        .formerly(&["experimental-bootstrap-defrag-threshold-megabytes"]),
     idle(
         "experimental-stop-grpc-service-on-defrag",
         Bool,
@@ -399,14 +399,18 @@ static ROWS: &[Row] = &[
         "there is nothing to defragment",
     ),
     idle("downgrade-check-time", Time, &[], "there is no version to go back to")
-        .formerly("experimental-downgrade-check-time"),
+        .formerly(&["experimental-downgrade-check-time"]),
     idle(
         "snapshot-catchup-entries",
         Count,
         &[],
         "the log keeps what it needs: see --snapshot-count",
     )
-    .formerly("experimental-snapshot-catchup-entries"),
+    .formerly(&[
+        "experimental-snapshot-catchup-entries",
+        // As the config files of 3.5 and 3.6 have it.
+        "experimental-snapshot-catch-up-entries",
+    ]),
     idle("experimental-txn-mode-write-with-shared-buffer", Bool, &[], BBOLT),
     idle(
         "experimental-enable-lease-checkpoint",
