@@ -6,9 +6,8 @@
 mod common;
 
 use bytes::Bytes;
-use common::{MEMBER_ID, RawAnswer, Server, framed, raw_call};
+use common::{RawAnswer, Server, framed, raw_call};
 use futures_util::FutureExt;
-use quorate::{Member, NodeId};
 use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
 use quorate_etcd_api::etcdserverpb::{
     CompactionRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest, TxnRequest, WatchRequest,
@@ -33,7 +32,7 @@ async fn what_was_put_is_read() {
     let mut kv = KvClient::new(server.channel().await);
     let answer = kv.put(put("a", "1")).await.unwrap().into_inner();
     let header = answer.header.unwrap();
-    assert_eq!((header.cluster_id, header.member_id), (common::CLUSTER_ID, MEMBER_ID));
+    assert_eq!((header.cluster_id, header.member_id), (common::CLUSTER_ID, common::MEMBER_ID));
     assert_eq!(header.revision, 2);
     assert_eq!(header.raft_term, server.node.status().current_term.get());
     for serializable in [false, true] {
@@ -212,12 +211,11 @@ async fn a_stream_is_refused_when_the_client_has_begun_to_ask_and_not_before() {
     server.stop().await;
 }
 
-/// A second founder that never comes takes the majority away.
 #[tokio::test]
 async fn a_stream_that_requires_a_leader_ends_when_there_is_none_any_more() {
     let options =
         ServerOptions { leaderless_timeout: Duration::from_millis(200), ..Default::default() };
-    let server = Server::start_with(options).await;
+    let (server, (other, _dir)) = Server::with_other(options).await;
     let mut client = server.http2().await;
     let mut streams = Vec::new();
     for path in ["/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/LeaseKeepAlive"] {
@@ -239,11 +237,7 @@ async fn a_stream_that_requires_a_leader_ends_when_there_is_none_any_more() {
             streams.push((path, requires_leader == "true", sender, body));
         }
     }
-    let mut target = server.node.status().configuration.members.clone();
-    let own = target.values().next().unwrap().clone();
-    target.insert(NodeId::new(MEMBER_ID + 1), Member { context: Bytes::new(), ..own });
-    let node = server.node.clone();
-    let change = tokio::spawn(async move { node.members().set(target).await.map(|_| ()) });
+    other.stop().await;
     for (path, requires_leader, sender, mut body) in streams {
         if requires_leader {
             assert!(body.data().await.is_none(), "{path}");
@@ -255,7 +249,6 @@ async fn a_stream_that_requires_a_leader_ends_when_there_is_none_any_more() {
         }
         drop(sender);
     }
-    change.abort();
     drop(client);
     server.stop().await;
 }

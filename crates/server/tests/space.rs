@@ -280,3 +280,15 @@ async fn nobody_but_a_member_speaks_of_its_disk() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn no_quota_is_told_as_etcd_tells_it() {
+    let options = ServerOptions { quota_bytes: u64::MAX, ..Default::default() };
+    let server = Server::start_with(options).await;
+    let (_, page) = server.get("/metrics").await;
+    assert!(page.contains("\netcd_server_quota_backend_bytes -1\n"), "{page}");
+    let (_, status) = server.post("/v3/maintenance/status", "").await;
+    assert!(status.contains(r#""dbSizeQuota":"-1""#), "{status}");
+    assert!(status.contains(r#""downgradeInfo":{}"#), "{status}");
+    server.stop().await;
+}

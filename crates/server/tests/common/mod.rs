@@ -73,6 +73,31 @@ impl Server {
         Self::founded_by(founders, ServerOptions::default(), doors, |node| node).await
     }
 
+    /// One of two: without the other, which comes with its folder, it has no leader.
+    pub async fn with_other(options: ServerOptions) -> (Self, (Node, tempfile::TempDir)) {
+        let bind = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (own, others) = (bind(), bind());
+        let mut founders = founders();
+        let mut other = founders.members.values().next().unwrap().clone();
+        (other.address, other.context) = (address_of(&others), Bytes::new());
+        founders.members.values_mut().for_each(|member| member.address = address_of(&own));
+        founders.members.insert(NodeId::new(MEMBER_ID + 1), other);
+        let doors = vec![(Security::Plain, Serves::Everything)];
+        let known = founders.clone();
+        let server = Self::founded_by(known, options, doors, |node| node.listener(own)).await;
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Arc::new(MemoryEngine::new());
+        let background = Arc::new(BackgroundThread::start().unwrap());
+        let (machine, _) = quorate_kv::open(engine, background).unwrap();
+        let node = Node::builder(MEMBER_ID + 1, dir.path())
+            .cluster_id(CLUSTER_ID)
+            .members(founders)
+            .options(protocol())
+            .listener(others);
+        let node = node.start(machine).await.unwrap();
+        (server.led().await, (node, dir))
+    }
+
     async fn founded_by(
         founders: Configuration,
         options: ServerOptions,
@@ -83,15 +108,10 @@ impl Server {
         let engine = Arc::new(MeasuredEngine::new(MemoryEngine::new()));
         let (machine, reader) =
             quorate_kv::open(engine, Arc::new(BackgroundThread::start().unwrap())).unwrap();
-        let protocol = Options {
-            heartbeat_interval: Duration::from_millis(10),
-            election_timeout: Duration::from_millis(50),
-            ..Options::default()
-        };
         let node = Node::builder(MEMBER_ID, dir.path())
             .cluster_id(CLUSTER_ID)
             .members(founders)
-            .options(protocol);
+            .options(protocol());
         let node = settings(node).start(machine).await.unwrap();
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for (security, serves) in doors {
@@ -200,6 +220,18 @@ impl Server {
             assert_eq!(format!("{status} {body}").trim_end(), expected, "{request}");
         }
     }
+}
+
+fn protocol() -> Options {
+    Options {
+        heartbeat_interval: Duration::from_millis(10),
+        election_timeout: Duration::from_millis(50),
+        ..Options::default()
+    }
+}
+
+fn address_of(listener: &std::net::TcpListener) -> String {
+    listener.local_addr().unwrap().to_string()
 }
 
 fn founders() -> Configuration {

@@ -228,7 +228,7 @@ const NO_PROXY: &str = "there is no proxy, and this would be a member instead";
 const PROXY_DETAIL: &str = "there is no proxy";
 const NO_V2: &str = "the protocol of version 2 is not served";
 const CHECKSUMS: &str = "rows know their checksums, which are looked at whenever a row is read; \
-     `quorate hashkv` compares members";
+                         members are not compared by themselves: `quorate hashkv` does that";
 const NOT_ROTATED: &str =
     "files of the log are not rotated by us: logrotate can, with copytruncate";
 const NO_PINGS: &str = "clients that are gone are found by TCP, within 30 seconds";
@@ -284,7 +284,13 @@ static ROWS: &[Row] = &[
     idle("raft-read-timeout", Time, &[], "a peer that is gone is noticed by its silence").nowhere(),
     idle("raft-write-timeout", Time, &[], "a peer that is gone is noticed by its silence")
         .nowhere(),
-    idle("feature-gates", List, &[], "no feature of ours hides behind a gate"),
+    idle(
+        "feature-gates",
+        List,
+        &[],
+        "no feature of ours hides behind a gate; as for its InitialCorruptCheck, members are not \
+         compared by themselves: `quorate hashkv` does that",
+    ),
     // Clustering.
     served("initial-advertise-peer-urls", List),
     served("initial-cluster", Text),
