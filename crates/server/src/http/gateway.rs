@@ -37,7 +37,7 @@ pub(super) async fn respond(
         return pages::plain(StatusCode::NOT_FOUND, "Not Found\n").map(Content::Whole);
     };
     if head.method != http::Method::POST {
-        return pages::wrong_method(http::Method::POST).map(Content::Whole);
+        return pages::wrong_method(&http::Method::POST).map(Content::Whole);
     }
     let head = Head::by_gateway(&head.headers, peer);
     let outcome = match method.form() {

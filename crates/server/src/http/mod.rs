@@ -123,7 +123,7 @@ async fn page(service: &Service, head: &Parts) -> Response<Bytes> {
     let probe = probes::asked(path);
     let is_page = probe.is_some() || matches!(path, "/health" | "/version" | "/metrics");
     if is_page && head.method != Method::GET {
-        return pages::wrong_method(Method::GET);
+        return pages::wrong_method(&Method::GET);
     }
     let query = head.uri.query().unwrap_or_default();
     if let Some((probe, check)) = probe {

@@ -19,7 +19,7 @@ pub(super) fn plain(status: StatusCode, words: &'static str) -> Response<Bytes> 
 }
 
 /// What is said to who asks in another way than this.
-pub(super) fn wrong_method(right: Method) -> Response<Bytes> {
+pub(super) fn wrong_method(right: &Method) -> Response<Bytes> {
     let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
     if let Ok(right) = HeaderValue::from_str(right.as_str()) {
         response.headers_mut().insert(ALLOW, right);

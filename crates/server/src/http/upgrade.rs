@@ -42,7 +42,7 @@ pub(crate) fn is_asked(head: &Parts) -> bool {
 /// The answer to such a request: from now on it is one, or it is none.
 pub(super) fn answer(head: &Parts) -> Response<Bytes> {
     if head.method != Method::GET {
-        return pages::wrong_method(Method::GET);
+        return pages::wrong_method(&Method::GET);
     }
     let key = head.headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
     let is_key = STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == KEY_BYTES);

@@ -224,9 +224,9 @@ impl<S: Subject> Examined<S> {
             (Request::InSession(SessionRequest::Command { command, .. }), _) => {
                 history.doubts(&command);
             }
-            (Request::InSession(_), _) => {}
             // The world's own judges see to it that a refused command is nowhere in the log.
-            (Request::Command(_) | Request::Query(_) | Request::Weak { .. }, Outcome::NoEffect)
+            (Request::InSession(_), _)
+            | (Request::Command(_) | Request::Query(_) | Request::Weak { .. }, Outcome::NoEffect)
             | (Request::Query(_) | Request::Weak { .. }, Outcome::Unknown) => {}
             (request, outcome) => {
                 return Err(Complaint(format!("{request:?} was answered by {outcome:?}")));
