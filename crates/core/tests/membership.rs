@@ -12,7 +12,7 @@ use quorate_core::invariants::{ClusterChecker, Violation, check_configurations, 
 use quorate_core::{
     AppendEntries, ChangeId, ChangeWait, Configuration, Effect, Entry, Event, LogId, MemberRole,
     Members, MembershipCommand, MembershipRefusal, Message, NotAMember, Options, Payload, Raft,
-    RequestVote, Role, Term, Time, VotePhase,
+    RequestVote, RequestVoteResponse, Role, Term, Time, VotePhase,
 };
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
@@ -134,6 +134,43 @@ fn a_configuration_that_is_said_to_be_committed_is_so_if_it_is_in_the_log() {
     let cluster = one_behind();
     let raft = told(cluster.raft(3), 2, log_id(2, 1));
     assert_eq!((raft.commit_index(), raft.removed_at()), (index(2), None));
+}
+
+/// A leader that holds an entry of an earlier term, and does not know it committed.
+fn leader_of_a_later_term() -> Raft {
+    let mut raft = one_behind().raft(2).clone();
+    let mut now = Time::ZERO;
+    let mut step = |raft: &mut Raft, event| {
+        let mut effects = Vec::new();
+        now = raft.next_deadline().filter(|_| event == Event::Deadline).unwrap_or(now).max(now);
+        raft.step(now, event, &mut effects);
+        effects
+    };
+    let granted = |phase| {
+        let vote = RequestVoteResponse { term: Term::new(2), phase, granted: true };
+        Event::Message { from: node(1), message: Message::RequestVoteResponse(vote) }
+    };
+    while raft.role() == Role::Follower {
+        step(&mut raft, Event::Deadline);
+    }
+    let effects = step(&mut raft, granted(VotePhase::PreVote));
+    let written = effects.iter().find_map(|effect| match effect {
+        Effect::Persist(write) => Some(write.seq),
+        _ => None,
+    });
+    step(&mut raft, Event::Persisted { seq: written.unwrap() });
+    step(&mut raft, granted(VotePhase::Vote));
+    assert_eq!((raft.role(), raft.commit_index()), (Role::Leader, index(1)));
+    assert_eq!(raft.last_log(), log_id(3, 2));
+    raft
+}
+
+/// §3.6.2: what is of an earlier term is committed with something of its own.
+#[test]
+fn a_leader_takes_nobodys_word_for_what_is_committed() {
+    let leader = leader_of_a_later_term();
+    let told = told(&leader, 2, log_id(2, 1));
+    assert_eq!((told.role(), told.commit_index()), (Role::Leader, index(1)));
 }
 
 #[test]

@@ -91,12 +91,15 @@ impl Raft {
     }
 
     /// Somebody says that a configuration is committed which does not have us. If it is in our log
-    /// we know no less; if we know a later one it is of no interest.
+    /// we know no less; if we know a later one it is of no interest. A leader knows what is committed
+    /// by its own count alone (§3.6.2), and takes nobody's word for it.
     pub(super) fn handle_not_a_member(&mut self, message: NotAMember) {
         let NotAMember { version, position, .. } = message;
         let dismissal = Dismissal { version, position };
         if self.common.log.contains(position) {
-            self.common.commit_through(position.index);
+            if self.role() != Role::Leader {
+                self.common.commit_through(position.index);
+            }
         } else if self.common.is_dismissed_by(dismissal) {
             self.common.dismissed_by = self.common.dismissed_by.max(Some(dismissal));
         }
