@@ -9,6 +9,10 @@ use std::fmt;
 /// Removed ids that a configuration remembers.
 pub(crate) const TOMBSTONES_COUNT_MAX: usize = 256;
 
+/// No cluster changes that often: a message with a configuration of a later version is damaged or
+/// forged, and counting on from there would overflow.
+pub(crate) const VERSION_MAX: u64 = 1 << 62;
+
 /// The members of the cluster. In a joint configuration (§4.3) a decision needs a majority of the
 /// incoming voters *and* a majority of the outgoing ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

@@ -842,18 +842,35 @@ fn a_message_that_speaks_of_an_index_that_no_log_reaches_is_not_believed() {
 }
 
 #[test]
+fn a_configuration_of_a_version_that_no_cluster_reaches_is_not_believed() {
+    for (version, last) in [(u64::MAX, 0), ((1 << 62) + 1, 0), (1 << 62, 1)] {
+        let mut subject = Subject::with(voters(3), HardState::default(), &[]);
+        let payload = Payload::Configuration(Arc::new(Configuration { version, ..voters(3) }));
+        let entries = vec![Entry { log_id: log_id(1, 1), payload }];
+        let (term, prev_log, leader_commit) = (Term::new(1), LogId::ORIGIN, LogIndex::ORIGIN);
+        let request = AppendEntries { term, prev_log, entries, leader_commit };
+        subject.receive(2, Message::AppendEntries(request));
+        assert_eq!(subject.raft.last_log().index, index(last), "{version}");
+    }
+}
+
+#[test]
 fn a_snapshot_from_a_later_term_than_its_leaders_is_not_believed() {
-    let snapshot = |last_included| {
-        let configuration = Arc::new(voters(3));
+    let snapshot = |last_included, version| {
+        let configuration = Arc::new(Configuration { version, ..voters(3) });
         let meta = SnapshotMeta { last_included, configuration };
         let (term, chunk) = (Term::new(1), Bytes::from_static(b"x"));
         Message::InstallSnapshot(InstallSnapshot { term, meta, offset: 0, chunk, done: true })
     };
-    for (last_included, is_taken) in
-        [(log_id(5, 2), false), (log_id(1 << 63, 1), false), (log_id(1 << 62, 1), true)]
-    {
+    let most = 1 << 62;
+    for (last_included, version, is_taken) in [
+        (log_id(5, 2), 1, false),
+        (log_id(2 * most, 1), 1, false),
+        (log_id(5, 1), most + 1, false),
+        (log_id(most, 1), most, true),
+    ] {
         let mut subject = Subject::with(voters(3), HardState::default(), &[]);
-        subject.receive(2, snapshot(last_included));
+        subject.receive(2, snapshot(last_included, version));
         let is_write = |effect: &Effect| matches!(effect, Effect::WriteSnapshotChunk { .. });
         assert_eq!(subject.effects.iter().any(is_write), is_taken, "{last_included}");
     }

@@ -108,3 +108,16 @@ fn configurations_are_in_the_log_and_in_order() {
         assert_eq!(start(restored), Some(StartError::Configurations { index: index(at) }));
     }
 }
+
+#[test]
+fn a_configuration_of_a_version_that_there_cannot_be_is_refused() {
+    let of_version = |version| Arc::new(Configuration { version, ..voters(3) });
+    let most = 1 << 63;
+    for (version, refused) in [(most, false), (most + 1, true), (u64::MAX, true)] {
+        let expected = refused.then_some(StartError::ConfigurationVersion { version, most });
+        let configurations = vec![(index(6), of_version(version))];
+        assert_eq!(start(Restored { configurations, ..sound() }), expected);
+        let base = SnapshotMeta { configuration: of_version(version), ..sound().base };
+        assert_eq!(start(Restored { base, ..sound() }), expected);
+    }
+}

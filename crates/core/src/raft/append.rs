@@ -3,9 +3,10 @@
 
 use super::common::{Common, Poison};
 use super::{LOG_INDEX_MAX, Raft, RoleState};
+use crate::configuration::VERSION_MAX;
 use crate::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, ConflictHint, Entry, LogId, LogIndex,
-    Message, NodeId,
+    Message, NodeId, Payload,
 };
 
 /// How the entries of a request relate to our log, which contains their `prev_log`.
@@ -168,14 +169,17 @@ impl AppendEntries {
 }
 
 /// The gate: entries follow `prev_log` and each other without a gap, in terms that do not fall and
-/// are not above the leader's, at indexes that a log can have.
+/// are not above the leader's, at indexes that a log can have, with configurations that there can be.
 fn is_well_formed(request: &AppendEntries) -> bool {
     let mut previous = request.prev_log;
     if previous.index > LOG_INDEX_MAX {
         return false;
     }
-    for Entry { log_id, .. } in &request.entries {
+    for Entry { log_id, payload } in &request.entries {
         if log_id.index != previous.index.next() || log_id.term < previous.term {
+            return false;
+        }
+        if matches!(payload, Payload::Configuration(members) if members.version > VERSION_MAX) {
             return false;
         }
         previous = *log_id;

@@ -3,6 +3,7 @@
 
 use super::common::Common;
 use super::{LOG_INDEX_MAX, Raft, RoleState};
+use crate::configuration::VERSION_MAX;
 use crate::{
     Effect, InstallSnapshot, InstallSnapshotResponse, LogId, LogIndex, Message, NodeId, Reason,
     Role, SnapshotMeta, Term,
@@ -50,8 +51,11 @@ impl Raft {
         request: InstallSnapshot,
     ) {
         let last_included = request.meta.last_included;
-        // A leader has nothing from a later term than its own.
-        if last_included.term > request.term || last_included.index > LOG_INDEX_MAX {
+        // A leader has nothing from a later term than its own, and no leader has the rest.
+        if last_included.term > request.term
+            || last_included.index > LOG_INDEX_MAX
+            || request.meta.configuration.version > VERSION_MAX
+        {
             return;
         }
         if request.term < self.common.current_term {

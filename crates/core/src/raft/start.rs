@@ -6,9 +6,12 @@ use super::common::Common;
 use super::follower::Follower;
 use super::{Raft, RoleState};
 use crate::chance::Chance;
+use crate::configuration::VERSION_MAX;
 use crate::log::Log;
 use crate::persistence::Persistence;
-use crate::{Entry, LogId, LogIndex, NodeId, Options, OptionsError, Restored, Term, Time};
+use crate::{
+    Configuration, Entry, LogId, LogIndex, NodeId, Options, OptionsError, Restored, Term, Time,
+};
 
 /// Why a server cannot start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +54,14 @@ pub enum StartError {
     Configurations {
         /// Where.
         index: LogIndex,
+    },
+    /// No cluster has changed its members that often, and counting on would overflow.
+    #[error("a configuration has version {version}; expected {most} at most")]
+    ConfigurationVersion {
+        /// The version found.
+        version: u64,
+        /// The most expected.
+        most: u64,
     },
     /// The entries in memory are not the end of the log.
     #[error("the tail of the log has {got} where {expected} was expected")]
@@ -157,11 +168,20 @@ fn check_term_runs(restored: &Restored) -> Result<(), StartError> {
 }
 
 fn check_configurations(restored: &Restored) -> Result<(), StartError> {
+    // A leader counts on from what a message may bring.
+    let most = 2 * VERSION_MAX;
+    let is_possible = |configuration: &Configuration| {
+        let version = configuration.version;
+        let refused = StartError::ConfigurationVersion { version, most };
+        if version > most { Err(refused) } else { Ok(()) }
+    };
+    is_possible(&restored.base.configuration)?;
     let mut previous = restored.base.last_included.index;
-    for (index, _) in &restored.configurations {
+    for (index, configuration) in &restored.configurations {
         if *index <= previous || *index > restored.last_log.index {
             return Err(StartError::Configurations { index: *index });
         }
+        is_possible(configuration)?;
         previous = *index;
     }
     Ok(())
