@@ -1,6 +1,7 @@
 //! Turns the files under `proto/` into Rust: messages and gRPC clients by prost and tonic, JSON
-//! forms by pbjson, and a table of the files themselves for who asks a server what it serves. No
-//! protoc: protox parses the files, so a fresh machine needs nothing but cargo.
+//! forms by pbjson, which read by `src/json.rs`, and a table of the files themselves for who asks a
+//! server what it serves. No protoc: protox parses the files, so a fresh machine needs nothing but
+//! cargo.
 
 use prost::Message as _;
 use protox::prost_reflect::{DescriptorPool, FileDescriptor};
@@ -47,7 +48,22 @@ fn main() -> Result<(), Box<dyn Error>> {
         .preserve_proto_field_names()
         .ignore_unknown_fields()
         .build(&JSON_PACKAGES)?;
-    Ok(())
+    JSON_PACKAGES.iter().try_for_each(|package| use_our_json(&out, package))
+}
+
+/// Lets the generated code read bytes and integers by `src/json.rs`, which says why.
+fn use_our_json(out: &Path, package: &str) -> Result<(), Box<dyn Error>> {
+    let place = out.join(format!("{}.serde.rs", package.trim_start_matches('.')));
+    let text = std::fs::read_to_string(&place)?
+        .replace("::pbjson::private::BytesDeserialize<", "crate::json::Base64<")
+        .replace("::pbjson::private::NumberDeserialize<", "crate::json::Number<");
+    if text.contains("Deserialize<_>") || !text.contains("crate::json::") {
+        let package = package.trim_start_matches('.');
+        return Err(
+            format!("{package}: pbjson reads by other names than those replaced here").into()
+        );
+    }
+    Ok(std::fs::write(place, text)?)
 }
 
 /// Writes each file's descriptor, without our comments, and a table of all in the order of their

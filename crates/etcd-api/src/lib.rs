@@ -11,6 +11,8 @@
 #![allow(clippy::all, clippy::pedantic, missing_docs, unreachable_pub, unused_qualifications)]
 #![allow(clippy::wildcard_enum_match_arm, clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod json;
+
 /// The client-facing services and their messages.
 pub mod etcdserverpb {
     include!(concat!(env!("OUT_DIR"), "/etcdserverpb.rs"));

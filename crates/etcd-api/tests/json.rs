@@ -141,3 +141,69 @@ fn url_safe_base64_is_read_too() {
     let put: pb::PutRequest = serde_json::from_str(r#"{"key":"-_8=","value":"+/8="}"#).unwrap();
     assert_eq!(put.key, put.value);
 }
+
+#[test]
+fn base64_may_have_line_ends_and_loose_bits_as_in_go() {
+    let key = |text: &str| {
+        let json = serde_json::json!({ "key": text }).to_string();
+        serde_json::from_str::<pb::PutRequest>(&json).map(|put| put.key)
+    };
+    for text in ["YQ==\n", "\nYQ==", "Y\r\nQ=\n=\r\n", "YQ", "YQ\n", "YR=="] {
+        assert_eq!(key(text).unwrap(), &b"a"[..], "{text:?}");
+    }
+    assert_eq!(key("-_8=\n").unwrap(), key("+/8=").unwrap());
+    assert_eq!(key("\r\n").unwrap(), b""[..]);
+    for wrong in ["Y Q==", "YQ==\t", "YQ==x", "YQ=\nx", "YQ==YQ==", "Y", "=", "!", "+_8=\n"] {
+        let error = key(wrong).unwrap_err().to_string();
+        assert!(error.starts_with("expected base64: "), "{wrong:?}: {error}");
+    }
+}
+
+#[test]
+fn a_number_in_a_string_is_read_as_json_of_its_own() {
+    let limit = |text: &str| {
+        let json = format!(r#"{{"limit":{text}}}"#);
+        serde_json::from_str::<pb::RangeRequest>(&json).map(|range| range.limit)
+    };
+    for (text, number) in [
+        ("7", 7),
+        (r#""7""#, 7),
+        (r#"" -7 ""#, -7),
+        (r#""-0""#, 0),
+        (r#""9223372036854775807""#, i64::MAX),
+        ("-9223372036854775808", i64::MIN),
+    ] {
+        assert_eq!(limit(text).unwrap(), number, "{text}");
+    }
+    for wrong in [
+        r#""+1""#,
+        r#""01""#,
+        r#""-01""#,
+        r#""1e3""#,
+        r#""1.0""#,
+        r#""""#,
+        r#""-""#,
+        r#""- 1""#,
+        r#""\t1""#,
+        r#""9223372036854775808""#,
+        "9223372036854775808",
+        "1.5",
+        "1e3",
+        "true",
+        "{}",
+    ] {
+        let error = limit(wrong).unwrap_err().to_string();
+        let told = "expected an integer from -9223372036854775808 to 9223372036854775807, \
+                    as a number or a string";
+        assert!(error.contains(told), "{wrong}: {error}");
+    }
+    let id = |text: &str| {
+        let json = format!(r#"{{"ID":{text}}}"#);
+        serde_json::from_str::<pb::MemberRemoveRequest>(&json).map(|remove| remove.id)
+    };
+    assert_eq!(id("18446744073709551615").unwrap(), u64::MAX);
+    assert_eq!(id(r#""18446744073709551615""#).unwrap(), u64::MAX);
+    let error = id("-1").unwrap_err().to_string();
+    let told = "invalid value: integer `-1`, expected an integer from 0 to 18446744073709551615";
+    assert!(error.contains(told), "{error}");
+}
