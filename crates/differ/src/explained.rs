@@ -1,6 +1,8 @@
 //! The differences that are meant, one by one, each as narrow as it can be said. docs/etcd-compatibility.md
 //! has them for people. Must not know how answers are had.
 
+mod operators;
+
 use crate::answer::{self, Answer, number_at};
 use crate::driver::Ask;
 use crate::known::Known;
@@ -64,16 +66,21 @@ pub(crate) const ALL: &[Explained] = &[
     ),
     meant("users: a transaction of nothing is somebody's", is_empty_transaction),
     healed("users: a compaction and an alarm ask root", is_for_root),
-    meant("users: another leader and a downgrade ask root", is_operators),
+    meant("users: another leader and a downgrade ask root", operators::is_for_root),
+    meant(
+        "users: who is told of the status or the members is somebody",
+        operators::is_told_to_users,
+    ),
+    meant(
+        "users: digests and backups, with codes and words as everywhere",
+        operators::is_inside_out,
+    ),
+    meant("users: who adds a member is asked before what is added", operators::is_addition),
     meant("users: who keeps a lease alive may write its keys", is_keep_alive),
     meant("users: who lists leases, or the keys of one, may read the keys", is_lease_list),
     meant("users: a watch that is refused has the id -1, and says why", is_refused_watch),
     meant("users: a watch from a key on needs a right to all of it", is_open_watch),
     healed("users: are asked while an alarm is raised, too", is_under_alarm),
-    meant(
-        "users: digests, backups and members, with codes and words as everywhere",
-        is_member_method,
-    ),
     meant("users: Observe that may not read ends with the reason", is_observer),
     healed("users: who grants or revokes a lease is somebody", is_lease),
     meant("users: a token is looked at before what comes with it", is_token_first),
@@ -302,10 +309,6 @@ fn is_for_root(case: &Case<'_>) -> bool {
     case.is(&[&method::COMPACT, &method::ALARM]) && case.is_refused_by_us()
 }
 
-fn is_operators(case: &Case<'_>) -> bool {
-    case.is(&[&method::MOVE_LEADER, &method::DOWNGRADE]) && case.is_refused_by_us()
-}
-
 fn is_keep_alive(case: &Case<'_>) -> bool {
     case.is(&[&method::LEASE_KEEP_ALIVE]) && case.is_refused_by_us()
 }
@@ -362,13 +365,6 @@ fn is_open_watch(case: &Case<'_>) -> bool {
 
 fn is_under_alarm(case: &Case<'_>) -> bool {
     case.known.is_alarmed && case.is_refused_by_us()
-}
-
-fn is_member_method(case: &Case<'_>) -> bool {
-    let services = ["Cluster", "Maintenance"];
-    case.ask.is_some_and(|ask| services.contains(&ask.method.service))
-        && !case.is(&[&method::ALARM])
-        && case.is_refused_by_us()
 }
 
 fn is_observer(case: &Case<'_>) -> bool {
@@ -472,7 +468,14 @@ fn is_strange_token(case: &Case<'_>) -> bool {
 /// The same code, for what is no message at all.
 fn is_malformed(case: &Case<'_>) -> bool {
     let codes = [case.reference, case.ours].map(|answer| answer.refusal().map(|(code, _)| code));
-    case.ask.is_none() && codes[0] == codes[1] && matches!(codes[0], Some(3 | 13))
+    let streams = ["POST /v3/watch ", "POST /v3/lease/keepalive "];
+    let of_a_stream = streams.iter().any(|stream| case.asked.starts_with(stream));
+    let is_code = match codes[0] {
+        Some(2) => of_a_stream,
+        Some(3 | 13) => !of_a_stream,
+        _ => false,
+    };
+    case.ask.is_none() && codes[0] == codes[1] && is_code
 }
 
 fn is_no_method(case: &Case<'_>) -> bool {

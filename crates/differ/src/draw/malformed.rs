@@ -10,7 +10,8 @@ use quorate_etcd_api::etcdserverpb as pb;
 use quorate_etcd_api::health::HealthCheckRequest;
 
 pub(super) async fn step(driver: &mut Driver) -> anyhow::Result<()> {
-    match driver.chance.below(13) {
+    match driver.chance.below(15) {
+        13 | 14 => stream(driver).await,
         12 => health(driver).await,
         0..=3 => {
             let message = garbage(&mut driver.chance);
@@ -97,6 +98,23 @@ fn garbage(chance: &mut Chance) -> Bytes {
     }
 }
 
+/// A stream that does not begin.
+async fn stream(driver: &mut Driver) -> anyhow::Result<()> {
+    let methods = [&method::WATCH, &method::LEASE_KEEP_ALIVE, &method::OBSERVE, &method::SNAPSHOT];
+    let place = usize::try_from(driver.chance.below(4))?;
+    let method = methods.get(place).copied().unwrap_or(&method::WATCH);
+    let mut bodies = vec!["{", "[]", "7", "\"a\"", "nonsense", "{\"key\":", "{\"ID\":1"];
+    if *method == method::WATCH {
+        bodies.extend([
+            r#"{"create_request":{"key":"YQ==","filters":["BOGUS"]}}"#,
+            r#"{"create_request":{"key":"!!"}}"#,
+            r#"{"create_request":7}"#,
+        ]);
+    }
+    let body = driver.chance.of(&bodies);
+    driver.page("POST", method.gateway, body).await
+}
+
 fn no_json(chance: &mut Chance) -> &'static str {
     chance.of(&[
         "{",
@@ -125,6 +143,16 @@ async fn odd_json(driver: &mut Driver) -> anyhow::Result<()> {
         (&method::RANGE, r#"{"key":"YQ==","limit":1.5}"#),
         (&method::RANGE, r#"{"key":"YQ==","limit":true}"#),
         (&method::RANGE, r#"{"key":["YQ=="]}"#),
+        (&method::RANGE, r#"{"key":"YQ==\n"}"#),
+        (&method::RANGE, r#"{"key":"Y\r\nQ=\n=","range_end":"\neg==\r\n"}"#),
+        (&method::RANGE, r#"{"key":"Y Q=="}"#),
+        (&method::RANGE, r#"{"key":"YR=="}"#),
+        (&method::RANGE, r#"{"key":"YQ==","limit":" 2 "}"#),
+        (&method::RANGE, r#"{"key":"YQ==","limit":"+2"}"#),
+        (&method::RANGE, r#"{"key":"YQ==","limit":"02"}"#),
+        (&method::RANGE, r#"{"key":"YQ==","limit":"-0"}"#),
+        (&method::RANGE, r#"{"key":"YQ==","limit":9223372036854775808}"#),
+        (&method::RANGE, r#"{"key":"YQ==","limit":1e3}"#),
         (&method::RANGE, r#"{"key":"_w=="}"#),
         (&method::TXN, r#"{"compare":[{}]}"#),
         (&method::TXN, r#"{"success":[{"request_range":{"key":"YQ=="}}],"unknown":1}"#),
@@ -133,7 +161,7 @@ async fn odd_json(driver: &mut Driver) -> anyhow::Result<()> {
         (&method::LEASE_TIME_TO_LIVE, r#"{"id":"1"}"#),
         (&method::MEMBER_LIST, r#"{"linearizable":true}"#),
     ];
-    let place = usize::try_from(driver.chance.below(18))?;
+    let place = usize::try_from(driver.chance.below(bodies.len() as u64))?;
     if let Some((method, body)) = bodies.get(place) {
         driver.page("POST", method.gateway, body).await?;
     }
