@@ -364,7 +364,7 @@ fn is_open_watch(case: &Case<'_>) -> bool {
 }
 
 fn is_under_alarm(case: &Case<'_>) -> bool {
-    case.known.is_alarmed && case.is_refused_by_us()
+    case.known.is_alarmed && !operators::is_asked(case) && case.is_refused_by_us()
 }
 
 fn is_observer(case: &Case<'_>) -> bool {
@@ -447,7 +447,7 @@ fn is_lease(case: &Case<'_>) -> bool {
 }
 
 fn is_token_first(case: &Case<'_>) -> bool {
-    let is_refused = case.reference.refusal().is_some();
+    let is_refused = case.reference.refusal().is_some() && !operators::is_asked(case);
     is_refused && case.is_refused_by_us() && case.ours.says("etcdserver: invalid auth token")
 }
 

@@ -10,6 +10,12 @@ const NOBODY: &str = "etcdserver: user name is empty";
 /// Who sent one is told one of these.
 const SOMEBODY: [&str; 2] = ["etcdserver: permission denied", "etcdserver: invalid auth token"];
 
+/// Whether it is this file alone that may explain a refusal of ours.
+pub(super) fn is_asked(case: &Case<'_>) -> bool {
+    let services = ["Cluster", "Maintenance"];
+    case.ask.is_some_and(|ask| services.contains(&ask.method.service))
+}
+
 /// 3.5.1 tells everybody; etcd 3.7 tells every user, and so do we. No user is refused.
 pub(super) fn is_told_to_users(case: &Case<'_>) -> bool {
     case.is(&[&method::STATUS, &method::MEMBER_LIST])
