@@ -147,6 +147,9 @@ async fn answer_http1(
     request: Request<hyper::body::Incoming>,
 ) -> Result<Response<Content>, Infallible> {
     let (head, body) = request.into_parts();
+    if let Some(refusal) = pages::misaddressed(&head) {
+        return Ok(refusal.map(Content::Whole));
+    }
     if pages::is_socket_asked(&head) {
         let answer = pages::open_socket(service, peer, serves, &head);
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {

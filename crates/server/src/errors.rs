@@ -7,6 +7,7 @@ mod maintenance;
 mod members;
 mod recipes;
 
+use crate::http::JsonError;
 use crate::method::Method;
 use quorate::{Doubt, Fate, ReadError, Refusal};
 use quorate_kv::{OpError, RequestError};
@@ -61,7 +62,14 @@ pub(crate) enum Rejection {
     /// The message is compressed, which we do not offer.
     MessageCompressed,
     /// The JSON is not the message that the method takes.
-    JsonMalformed(serde_json::Error),
+    JsonMalformed(JsonError),
+    /// The same of a method that takes many messages.
+    JsonStreamMalformed(JsonError),
+    /// The client says how long it waits in no way that gRPC has.
+    TimeoutMalformed {
+        /// What it says, or the beginning of that.
+        value: Box<str>,
+    },
     /// Nothing is served by this name, perhaps not yet.
     NotServed {
         /// Its full name, `service/method`.
@@ -153,6 +161,11 @@ impl Rejection {
                 return (Code::Internal, text.into());
             }
             Self::JsonMalformed(error) => return (Code::InvalidArgument, error.to_string().into()),
+            // As in etcd, whose gateway has read nothing yet that could be at fault.
+            Self::JsonStreamMalformed(error) => return (Code::Unknown, error.to_string().into()),
+            Self::TimeoutMalformed { value } => {
+                return (Code::InvalidArgument, format!("invalid grpc-timeout: {value}").into());
+            }
             Self::NotServed { method } => {
                 let text = format!("quorate does not serve {method} yet");
                 return (Code::Unimplemented, text.into());

@@ -3,6 +3,7 @@
 //! not know what is asked.
 
 use crate::caller::{Caller, PeerIdentity};
+use crate::errors::Rejection;
 use crate::grpc::headers;
 use http::header::{HeaderMap, HeaderName};
 use std::time::Duration;
@@ -25,18 +26,25 @@ pub(crate) struct Head {
 impl Head {
     /// Of a gRPC request.
     pub(crate) fn by_grpc(headers: &HeaderMap, peer: &PeerIdentity) -> Self {
-        Self::new(headers, &REQUIRES_LEADER, Caller::by_grpc(headers, peer))
+        let requires_leader = is_true(headers, &REQUIRES_LEADER);
+        let patience = headers::timeout(headers);
+        Self { caller: Caller::by_grpc(headers, peer), patience, requires_leader }
     }
 
     /// Of a gateway request.
-    pub(crate) fn by_gateway(headers: &HeaderMap, peer: &PeerIdentity) -> Self {
-        Self::new(headers, &GATEWAY_REQUIRES_LEADER, Caller::by_gateway(headers, peer))
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::TimeoutMalformed`] if it says in no proper way how long the client waits.
+    pub(crate) fn by_gateway(headers: &HeaderMap, peer: &PeerIdentity) -> Result<Self, Rejection> {
+        let requires_leader = is_true(headers, &GATEWAY_REQUIRES_LEADER);
+        let patience = headers::gateway_timeout(headers)?;
+        Ok(Self { caller: Caller::by_gateway(headers, peer), patience, requires_leader })
     }
+}
 
-    fn new(headers: &HeaderMap, requires_leader: &HeaderName, caller: Caller) -> Self {
-        let requires_leader = headers.get(requires_leader).is_some_and(|value| value == "true");
-        Self { caller, patience: headers::timeout(headers), requires_leader }
-    }
+fn is_true(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.get(name).is_some_and(|value| value == "true")
 }
 
 #[cfg(test)]
@@ -58,7 +66,7 @@ mod tests {
                 let is_said = value == "true";
                 let grpc = Head::by_grpc(&headers, &peer);
                 assert_eq!(grpc.requires_leader, by_grpc && is_said, "{name} {value}");
-                let gateway = Head::by_gateway(&headers, &peer);
+                let gateway = Head::by_gateway(&headers, &peer).unwrap();
                 assert_eq!(gateway.requires_leader, by_gateway && is_said, "{name} {value}");
                 let patience = Some(Duration::from_secs(3));
                 assert_eq!((grpc.patience, gateway.patience), (patience, patience));

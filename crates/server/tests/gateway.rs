@@ -81,9 +81,94 @@ async fn a_need_for_a_leader_and_a_time_limit_can_be_said_in_headers() {
             "{path} {head}{body}"
         );
     }
-    // Without the limit it would wait for the node's own.
-    let (head, body) = server.ask("POST", "/v3/kv/range", "grpc-timeout: 10m\r\n", range).await;
-    assert!(!head.starts_with("HTTP/1.1 200"), "{head}{body}");
+    // Without the limit it would wait for the node's own, or for ever.
+    let late =
+        r#"{"error":"context deadline exceeded","code":4,"message":"context deadline exceeded"}"#;
+    for path in ["/v3/kv/range", "/v3/lock/lock"] {
+        let (head, body) = server.ask("POST", path, "grpc-timeout: 10m\r\n", range).await;
+        assert!(head.starts_with("HTTP/1.1 504 ") && body == late, "{path} {head}{body}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_time_limit_that_is_over_or_none_is_answered_as_etcds_gateway_does() {
+    let server = Server::start().await;
+    let put = r#"{"key":"YQ==","value":"MQ=="}"#;
+    let put_within = async |limit: &str| {
+        let limit = format!("grpc-timeout: {limit}\r\n");
+        let (head, body) = server.ask("POST", "/v3/kv/put", &limit, put).await;
+        (head.split(' ').nth(1).unwrap().to_owned(), body)
+    };
+    for over in ["1n", "-5S"] {
+        let (status, body) = put_within(over).await;
+        assert_eq!(status, "504", "{over}: {body}");
+        assert!(body.contains(r#""code":4,"message":"context deadline exceeded"}"#), "{body}");
+    }
+    let (_, range) = server.post("/v3/kv/range", r#"{"key":"YQ=="}"#).await;
+    assert!(!range.contains("kvs"), "what is late already is not begun: {range}");
+    for proper in ["10S", "+10S", "123456789S", "9223372036854775807H", "0S", ""] {
+        assert_eq!(put_within(proper).await.0, "200", "{proper}");
+    }
+    let text = "invalid grpc-timeout: bogus";
+    let refusal = format!(r#"{{"error":"{text}","code":3,"message":"{text}"}}"#);
+    for path in ["/v3/kv/put", "/v3/watch", "/v3/lease/keepalive", "/v3/maintenance/snapshot"] {
+        // As in etcd, it is told of before the body.
+        let (head, body) = server.ask("POST", path, "grpc-timeout: bogus\r\n", "{").await;
+        assert!(head.starts_with("HTTP/1.1 400 ") && body == refusal, "{path} {head}{body}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_does_not_begin_is_refused_with_etcds_codes_and_no_backup_is_sent() {
+    let server = Server::start().await;
+    let filter = r#"{"create_request":{"key":"YQ==","filters":["BOGUS"]}}"#;
+    for (path, body, status, code) in [
+        ("/v3/watch", "{", 500, 2),
+        ("/v3/watch", "hello", 500, 2),
+        ("/v3/watch", filter, 500, 2),
+        ("/v3/lease/keepalive", "{", 500, 2),
+        ("/v3/lease/keepalive", r#"{"ID":"x"}"#, 500, 2),
+        ("/v3/election/observe", "{", 400, 3),
+        ("/v3/maintenance/snapshot", "{", 400, 3),
+        ("/v3/maintenance/snapshot", "garbage", 400, 3),
+    ] {
+        let (found, answer) = server.post(path, body).await;
+        let answer: serde_json::Value = serde_json::from_str(&answer).expect(&answer);
+        assert_eq!((found, &answer["code"]), (status, &code.into()), "{path} {body}: {answer}");
+    }
+    for body in ["", "{}", "null", r#"{"unknown":1}"#] {
+        let (status, answer) = server.post("/v3/maintenance/snapshot", body).await;
+        assert!(status == 200 && answer.contains(r#""result":{"#), "{body}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn base64_with_line_ends_and_numbers_with_spaces_are_taken_as_by_etcd() {
+    let server = Server::start().await;
+    let put = r#"{"key":"Y\r\nQ=\n=\n","value":"MQ==\n"}"#;
+    let (status, answer) = server.post("/v3/kv/put", put).await;
+    assert_eq!(status, 200, "{answer}");
+    let (_, answer) = server.post("/v3/kv/range", r#"{"key":"YQ==","limit":" 1 "}"#).await;
+    assert!(answer.contains(r#""kvs":[{"key":"YQ==""#), "{answer}");
+    assert!(answer.contains(r#""value":"MQ==""#), "{answer}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_in_a_message_is_said_with_the_field_that_it_is_in() {
+    let server = Server::start().await;
+    let range = r#"{"success":[{"request_range":{"key":"YQ==","limit":"+1"}}]}"#;
+    let (status, answer) = server.post("/v3/kv/txn", range).await;
+    assert_eq!(status, 400);
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    let text = r#"field success[0].request_range.limit: invalid value: string "+1", expected an integer from -9223372036854775808 to 9223372036854775807, as a number or a string"#;
+    assert_eq!(answer["message"], text);
+    let (status, answer) = server.post("/v3/watch", r#"{"create_request":{"key":7}}"#).await;
+    assert_eq!(status, 500);
+    assert!(answer.contains("field create_request.key: invalid type: integer"), "{answer}");
     server.stop().await;
 }
 
@@ -143,8 +228,12 @@ async fn the_metrics_follow_what_happens() {
 async fn a_stopped_node_is_unhealthy() {
     let server = Server::start().await;
     server.node.clone().stop().await;
-    let (status, answer) = server.get("/health").await;
-    assert_eq!((status, answer.as_str()), (503, r#"{"health":"false","reason":"SERVER STOPPED"}"#));
+    let (head, body) = server.ask("GET", "/health", "", "").await;
+    // Byte for byte as etcd says it, which says it as every error: with the end of a line.
+    assert_eq!(body, "{\"health\":\"false\",\"reason\":\"SERVER STOPPED\"}\n");
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert!(head.contains("\r\ncontent-type: text/plain; charset=utf-8\r\n"), "{head}");
+    assert!(head.contains("\r\nx-content-type-options: nosniff\r\n"), "{head}");
     let (status, answer) = server.post("/v3/kv/put", r#"{"key":"YQ=="}"#).await;
     assert_eq!(status, 503);
     assert!(answer.contains("etcdserver: server stopped"), "{answer}");
@@ -153,8 +242,13 @@ async fn a_stopped_node_is_unhealthy() {
 
 /// The answer to a request with these headers, head and all.
 async fn answer_to(address: std::net::SocketAddr, request: &str, headers: &str) -> String {
+    kept_open(address, request, &format!("connection: close\r\n{headers}")).await
+}
+
+/// The same, where the client does not say that it is the last request.
+async fn kept_open(address: std::net::SocketAddr, request: &str, headers: &str) -> String {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = format!("{request} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n");
+    let request = format!("{request} HTTP/1.1\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -190,6 +284,35 @@ async fn a_host_that_is_not_listed_is_misdirected_but_where_it_is_measured() {
     let path = "/etcdserverpb.KV/Range";
     let answer = common::raw_call(&mut client, path, &[], common::framed(&range)).await;
     assert_eq!(answer.code, "0");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_names_no_host_or_two_is_refused_and_the_connection_ends() {
+    let host_whitelist = vec!["good".to_owned()];
+    let options = ServerOptions { host_whitelist, ..Default::default() };
+    let doors = vec![(Security::Plain, Serves::Everything), (Security::Plain, Serves::MetricsOnly)];
+    let server = Server::start_at(options, doors).await;
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                   sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let twice = format!("{upgrade}host: good\r\nhost: evil\r\n");
+    for address in &server.addresses {
+        for (request, headers, words) in [
+            ("GET /health", "", "missing required Host header"),
+            ("GET http://good/health", "", "missing required Host header"),
+            ("GET /health", "host: good\r\nhost: evil\r\n", "too many Host headers"),
+            ("GET /health", "host: good\r\nhost: good\r\n", "too many Host headers"),
+            ("GET /health", "host: good evil\r\n", "malformed Host header"),
+            ("GET /v3/watch", twice.as_str(), "too many Host headers"),
+        ] {
+            // The answer is read to the end of the connection, which the server has to bring about.
+            let answer = kept_open(*address, request, headers).await;
+            assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{headers}: {answer}");
+            assert!(answer.contains(words), "{headers}: {answer}");
+        }
+        let answer = answer_to(*address, "GET /health", "host: good\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
     server.stop().await;
 }
 

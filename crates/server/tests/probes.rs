@@ -72,7 +72,7 @@ async fn corruption_is_told_by_readyz_and_a_full_store_by_health_alone() {
     let server = Server::start().await;
     raise(&server, "NOSPACE").await;
     assert_eq!(page(&server, "/readyz").await, said(200, "ok\n"));
-    let full = said(503, r#"{"health":"false","reason":"ALARM NOSPACE"}"#);
+    let full = said(503, "{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"}\n");
     assert_eq!(page(&server, "/health").await, full);
     assert_eq!(page(&server, "/health?serializable=true").await, full);
     let well = said(200, r#"{"health":"true","reason":""}"#);

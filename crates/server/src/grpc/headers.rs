@@ -10,6 +10,7 @@ use std::time::Duration;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const CONTENT_TYPE_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const STATUS_OK: HeaderValue = HeaderValue::from_static("0");
 
@@ -35,21 +36,48 @@ pub(crate) fn client_version(headers: &HeaderMap) -> Result<Option<&str>, Reject
 
 /// How long the client is willing to wait, if it says so: up to eight digits and a unit.
 pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get("grpc-timeout")?.to_str().ok()?;
+    let value = headers.get(GRPC_TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     if digits.len() > 8 {
         return None;
     }
-    let count: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_hours(count)),
-        "M" => Some(Duration::from_mins(count)),
-        "S" => Some(Duration::from_secs(count)),
-        "m" => Some(Duration::from_millis(count)),
-        "u" => Some(Duration::from_micros(count)),
-        "n" => Some(Duration::from_nanos(count)),
-        _ => None,
-    }
+    time_of(digits.parse().ok()?, unit)
+}
+
+/// So many of a unit; as good as for ever, if that is more than can be said.
+fn time_of(count: u64, unit: &str) -> Option<Duration> {
+    Some(match unit {
+        "H" => Duration::from_secs(count.saturating_mul(3600)),
+        "M" => Duration::from_secs(count.saturating_mul(60)),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+/// The same by the gateway, which reads it as etcd's does: any number of digits and a sign, 0 for no
+/// limit, and less than that for one that is over.
+///
+/// # Errors
+///
+/// [`Rejection::TimeoutMalformed`] for what is no such thing.
+pub(crate) fn gateway_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Rejection> {
+    let Some(value) = headers.get(GRPC_TIMEOUT).filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let read = || {
+        let (digits, unit) = value.to_str().ok()?.split_at_checked(value.len().checked_sub(1)?)?;
+        let count: i64 = digits.parse().ok()?;
+        let time = time_of(u64::try_from(count).unwrap_or(0), unit)?;
+        Some(Some(time).filter(|_| count != 0))
+    };
+    read().ok_or_else(|| {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        let end = value.floor_char_boundary(ECHO_BYTES_MAX.min(value.len()));
+        Rejection::TimeoutMalformed { value: value.get(..end).unwrap_or_default().into() }
+    })
 }
 
 /// A path as the name of a method, short enough to repeat.
@@ -126,6 +154,31 @@ mod tests {
         for wrong in ["", "S", "5", "5s", "-5S", "123456789S", "5 S"] {
             assert_eq!(timeout_of(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn by_the_gateway_timeouts_are_read_as_etcds_does_and_what_is_none_is_told() {
+        let read = |value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(GRPC_TIMEOUT, HeaderValue::from_bytes(value).unwrap());
+            gateway_timeout(&headers).map_err(|rejection| rejection.status().1.into_owned())
+        };
+        assert_eq!(gateway_timeout(&HeaderMap::new()).unwrap(), None);
+        let seconds = |count| Ok(Some(Duration::from_secs(count)));
+        assert_eq!(read(b"5S"), seconds(5));
+        assert_eq!(read(b"+5S"), seconds(5));
+        assert_eq!(read(b"123456789S"), seconds(123_456_789));
+        assert_eq!(read(b"-5S"), seconds(0));
+        assert_eq!(read(b"9223372036854775807H"), seconds(u64::MAX));
+        assert_eq!(read(b"1n"), Ok(Some(Duration::from_nanos(1))));
+        for none in [&b""[..], b"0S", b"-0n"] {
+            assert_eq!(read(none), Ok(None));
+        }
+        for wrong in ["bogus", "1", "S", "5 S", "1x", "5s", "99999999999999999999S", "1S "] {
+            assert_eq!(read(wrong.as_bytes()), Err(format!("invalid grpc-timeout: {wrong}")));
+        }
+        assert_eq!(read(b"\xff"), Err("invalid grpc-timeout: \u{fffd}".to_owned()));
+        assert!(read(&[b'x'; 9000]).unwrap_err().len() < 2 * ECHO_BYTES_MAX);
     }
 
     #[test]

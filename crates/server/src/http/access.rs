@@ -4,14 +4,39 @@
 use super::pages;
 use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, HOST,
-    HeaderMap, HeaderValue, ORIGIN,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    CONNECTION, HOST, HeaderMap, HeaderValue, ORIGIN,
 };
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version};
 
 /// Stands for everything.
 const ANY: &str = "*";
+
+/// The refusal for who asks by HTTP/1 and does not name one host, as RFC 9112 (3.2) demands: what is
+/// between us and a client could take the other name for ours. In etcd's words.
+pub(crate) fn misaddressed(head: &Parts) -> Option<Response<Bytes>> {
+    let mut hosts = head.headers.get_all(HOST).into_iter();
+    let words = match (hosts.next(), hosts.next()) {
+        (None, _) if head.version == Version::HTTP_11 => {
+            "400 Bad Request: missing required Host header\n"
+        }
+        (Some(_), Some(_)) => "400 Bad Request: too many Host headers\n",
+        (Some(host), None) if !host.as_bytes().iter().copied().all(is_of_a_host) => {
+            "400 Bad Request: malformed Host header\n"
+        }
+        (None | Some(_), None) | (None, Some(_)) => return None,
+    };
+    let mut refusal = pages::plain(StatusCode::BAD_REQUEST, words);
+    // Whoever does not agree with us about one request may not about where the next begins.
+    refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    Some(refusal)
+}
+
+/// Whether a host and its port may have this byte (RFC 3986, 3.2.2 and 3.2.3).
+fn is_of_a_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte)
+}
 
 /// The refusal for who calls this member by a name that is not among `names`, as a page does whose own
 /// name leads to our address all of a sudden (CVE-2018-5702). Over TLS a name was checked already.
@@ -91,6 +116,32 @@ mod tests {
             request = request.header(HOST, host);
         }
         request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn an_http_1_request_names_one_host_and_before_1_1_it_may_name_none() {
+        let status = |version: Version, hosts: &[&str]| {
+            let mut head = head("/version", None);
+            head.version = version;
+            for host in hosts {
+                head.headers.append(HOST, HeaderValue::from_bytes(host.as_bytes()).unwrap());
+            }
+            misaddressed(&head).map(|answer| {
+                assert_eq!(answer.headers()[CONNECTION], "close");
+                answer.status()
+            })
+        };
+        let refused = Some(StatusCode::BAD_REQUEST);
+        for one in ["a", "", "a:1", "[::1]:1", "a_b.example"] {
+            assert_eq!(status(Version::HTTP_11, &[one]), None, "{one}");
+            assert_eq!(status(Version::HTTP_10, &[one]), None, "{one}");
+        }
+        assert_eq!(status(Version::HTTP_11, &[]), refused);
+        assert_eq!(status(Version::HTTP_10, &[]), None);
+        for wrong in [&["a", "a"][..], &["a", "b"], &["a b"], &["a@b"], &["ä"]] {
+            assert_eq!(status(Version::HTTP_11, wrong), refused, "{wrong:?}");
+            assert_eq!(status(Version::HTTP_10, wrong), refused, "{wrong:?}");
+        }
     }
 
     #[test]

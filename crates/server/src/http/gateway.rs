@@ -1,9 +1,10 @@
 //! The JSON gateway: a gRPC method as `POST` of a JSON object, in etcd 3.5's form. It translates
 //! and nothing else: the message takes the same way through the server as one that came by gRPC.
 
+use super::json::from_json;
 use super::{Content, keep_alive, observe, pages, snapshot, watch};
 use crate::caller::PeerIdentity;
-use crate::errors::Rejection;
+use crate::errors::{RecipeRejection, Rejection};
 use crate::grpc::frame;
 use crate::head::Head;
 use crate::method::{Form, Method};
@@ -16,8 +17,9 @@ use http::{Response, StatusCode};
 use prost::Message;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 /// Every message that a method takes or gives.
 mod messages {
@@ -39,18 +41,41 @@ pub(super) async fn respond(
     if head.method != http::Method::POST {
         return pages::wrong_method(&http::Method::POST).map(Content::Whole);
     }
-    let head = Head::by_gateway(&head.headers, peer);
-    let outcome = match method.form() {
-        Form::Unary | Form::LongUnary => {
-            let way = Way { service, method, head: &head };
-            call(way, body).await.map(|json| Content::Whole(json.into()))
-        }
-        Form::ServerStream | Form::Bidi => stream(service, method, &body, &head).await,
-    };
-    match outcome {
+    match answer(service, method, Head::by_gateway(&head.headers, peer), body).await {
         Ok(content) => success(content),
         Err(error) => rejection(&error).map(Content::Whole),
     }
+}
+
+async fn answer(
+    service: &Service,
+    method: Method,
+    head: Result<Head, Rejection>,
+    body: Bytes,
+) -> Result<Content, Rejection> {
+    let head = head?;
+    match method.form() {
+        Form::Unary | Form::LongUnary => {
+            let way = Way { service, method, head: &head };
+            in_time(head.patience, call(way, body)).await.map(|json| Content::Whole(json.into()))
+        }
+        Form::ServerStream | Form::Bidi => stream(service, method, &body, &head).await,
+    }
+}
+
+/// The answer, if it comes as soon as the client would have it.
+async fn in_time<T>(
+    patience: Option<Duration>,
+    answer: impl Future<Output = Result<T, Rejection>>,
+) -> Result<T, Rejection> {
+    let end_at = patience.and_then(|patience| Instant::now().checked_add(patience));
+    let Some(end_at) = end_at else { return answer.await };
+    let late = || Err(RecipeRejection::DeadlinePassed.into());
+    // A timer is too coarse for the shortest, and what is over already is not begun.
+    if Instant::now() >= end_at {
+        return late();
+    }
+    tokio::time::timeout_at(end_at, answer).await.unwrap_or_else(|_| late())
 }
 
 /// Which method has this path.
@@ -75,6 +100,7 @@ async fn stream(
     service.may_stream(method, head.requires_leader)?;
     let place = service.take_stream()?;
     if method == Method::Snapshot {
+        from_json::<messages::SnapshotRequest>(body).map_err(Rejection::JsonMalformed)?;
         let pieces = snapshot::begin(service, &head.caller)?;
         return Ok(Content::Pieces(holding(place, pieces)));
     }
@@ -217,7 +243,8 @@ where
     if message.len() > limit {
         return Err(Rejection::MessageTooLarge { size: message.len(), limit });
     }
-    let deadline = service.deadline(method, head.patience);
+    // The client's own is kept by whoever called this.
+    let deadline = service.deadline(method, None);
     let Head { caller, requires_leader, .. } = head;
     let answer = if method.form() == Form::LongUnary {
         Box::pin(service.call_long(method, message, deadline, caller, *requires_leader)).await?
@@ -228,72 +255,9 @@ where
     serde_json::to_vec(&answer).map_err(|_| Rejection::Internal)
 }
 
-/// Reads a message; no body at all is an empty message.
-pub(crate) fn from_json<Q: DeserializeOwned + Default>(
-    json: &[u8],
-) -> Result<Q, serde_json::Error> {
-    if json.iter().all(u8::is_ascii_whitespace) {
-        return Ok(Q::default());
-    }
-    serde_json::from_slice(json).or_else(|error| {
-        // `null` stands for a field's zero value, and for an empty message, which our generated code
-        // does not know.
-        let value: Value = serde_json::from_slice(json).map_err(|_| error)?;
-        if value.is_null() { Ok(Q::default()) } else { from_value(value) }
-    })
-}
-
-/// The requests of a stream's body: JSON objects, one after the other. What follows one that is none
-/// means nothing.
-pub(crate) fn requests_of<Q: DeserializeOwned>(
-    body: &[u8],
-) -> impl Iterator<Item = Result<Q, serde_json::Error>> {
-    let values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
-    values.map(|value| value.and_then(from_value))
-}
-
-/// Reads a message from JSON that was parsed.
-fn from_value<Q: DeserializeOwned>(value: Value) -> Result<Q, serde_json::Error> {
-    serde_json::from_value(without_nulls(value))
-}
-
-/// The same without the fields that are `null`. The parser bounds how deep it goes.
-fn without_nulls(value: Value) -> Value {
-    match value {
-        Value::Object(fields) => fields
-            .into_iter()
-            .filter(|(_, value)| !value.is_null())
-            .map(|(name, value)| (name, without_nulls(value)))
-            .collect(),
-        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_etcd_api::etcdserverpb as pb;
-
-    #[test]
-    fn null_and_nothing_stand_for_the_zero_value() {
-        let fields = &br#"{"key":null,"limit":null,"serializable":null}"#[..];
-        for json in [fields, b"", b" \n", b"{}", b"null", b" null "] {
-            assert_eq!(from_json::<pb::RangeRequest>(json).unwrap(), pb::RangeRequest::default());
-        }
-        let json = br#"{"success":[{"request_range":{"key":"YQ==","range_end":null}}]}"#;
-        let txn: pb::TxnRequest = from_json(json).unwrap();
-        assert_eq!(txn.success.len(), 1);
-    }
-
-    #[test]
-    fn what_is_no_message_is_refused() {
-        for json in ["{", "[]", "nul", "7", r#"{"key":"!!"}"#, r#"{"key":7}"#, r#"{"limit":"x"}"#] {
-            assert!(from_json::<pb::RangeRequest>(json.as_bytes()).is_err(), "{json}");
-        }
-        let deep = "[".repeat(100_000);
-        assert!(from_json::<pb::RangeRequest>(deep.as_bytes()).is_err());
-    }
 
     #[test]
     fn a_rejection_has_etcd_3_5s_body_and_the_gateways_status() {

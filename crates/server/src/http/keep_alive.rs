@@ -1,7 +1,7 @@
 //! The JSON gateway's keep-alive: the requests of a body, then a line of JSON for each answer, in
 //! etcd's form. Must not know what a renewal does.
 
-use super::gateway;
+use super::json;
 use super::lines::{Line, last_line, line_of};
 use crate::caller::Caller;
 use crate::errors::Rejection;
@@ -21,13 +21,13 @@ pub(super) async fn respond(
     caller: &Caller,
 ) -> Result<Bytes, Rejection> {
     let mut answers = FuturesOrdered::new();
-    for (place, request) in gateway::requests_of::<pb::LeaseKeepAliveRequest>(body).enumerate() {
+    for (place, request) in json::requests_of::<pb::LeaseKeepAliveRequest>(body).enumerate() {
         if place >= REQUESTS_COUNT_MAX {
             return Err(Rejection::TooManyRequests);
         }
         match request {
             Ok(request) => answers.push_back(service.lease_keep_alive(request, caller)),
-            Err(error) if place == 0 => return Err(Rejection::JsonMalformed(error)),
+            Err(error) if place == 0 => return Err(Rejection::JsonStreamMalformed(error)),
             // As in etcd, what was asked for before is answered.
             Err(_) => break,
         }

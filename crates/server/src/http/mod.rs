@@ -4,6 +4,7 @@
 mod access;
 mod content;
 mod gateway;
+mod json;
 mod keep_alive;
 mod lines;
 mod observe;
@@ -16,7 +17,8 @@ mod watch;
 
 pub(crate) use content::Content;
 
-pub(crate) use gateway::{from_json, requests_of};
+pub(crate) use access::misaddressed;
+pub(crate) use json::{JsonError, from_json, requests_of};
 pub(crate) use probes::asked as probe_asked;
 pub(crate) use socket::talk;
 pub(crate) use upgrade::is_asked as is_socket_asked;

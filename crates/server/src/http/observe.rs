@@ -1,7 +1,7 @@
 //! The JSON gateway's election that is observed: one request, then a line of JSON for each change for
 //! as long as the client listens, in etcd's form. Must not know what an election is.
 
-use super::gateway;
+use super::json;
 use super::lines::{Line, last_line, line_of};
 use crate::errors::Rejection;
 use crate::head::Head;
@@ -17,7 +17,7 @@ pub(super) async fn begin(
     body: &[u8],
     head: &Head,
 ) -> Result<BoxStream<'static, Bytes>, Rejection> {
-    let request: LeaderRequest = gateway::from_json(body).map_err(Rejection::JsonMalformed)?;
+    let request: LeaderRequest = json::from_json(body).map_err(Rejection::JsonMalformed)?;
     let request = request.encode_to_vec().into();
     let observation = service.observe(request, &head.caller, head.requires_leader).await?;
     Ok(Box::pin(stream::unfold(Some(observation), next_line)))

@@ -43,21 +43,22 @@ pub(super) async fn health(service: &Service, query: &str) -> Response<Bytes> {
     let serializable = query.split('&').any(|part| part == "serializable=true");
     let is_excluded =
         |alarm: &str| query.split('&').any(|part| part.strip_prefix("exclude=") == Some(alarm));
-    let (status, body) = match service.health(serializable, is_excluded).await {
+    let found = service.health(serializable, is_excluded).await;
+    service.metrics().health_checked(matches!(found, Health::Healthy));
+    match found {
         Health::Healthy => {
             let reason = service.damage().unwrap_or_default();
-            (StatusCode::OK, format!(r#"{{"health":"true","reason":"{reason}"}}"#))
+            let body = format!(r#"{{"health":"true","reason":"{reason}"}}"#);
+            let mut response = Response::new(body.into());
+            response.headers_mut().insert(CONTENT_TYPE, TEXT);
+            response
         }
-        Health::Unhealthy { reason } => (
+        // With the end of a line, as in etcd, which says it as it says every error.
+        Health::Unhealthy { reason } => text(
             StatusCode::SERVICE_UNAVAILABLE,
-            format!(r#"{{"health":"false","reason":"{reason}"}}"#),
+            format!("{{\"health\":\"false\",\"reason\":\"{reason}\"}}\n"),
         ),
-    };
-    service.metrics().health_checked(status == StatusCode::OK);
-    let mut response = Response::new(body.into());
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, TEXT);
-    response
+    }
 }
 
 /// The etcd versions that this server and its cluster stand in for. Clients parse them as plain

@@ -2,9 +2,9 @@
 //! message. A watch and a keep-alive go on for as long as the client asks; everything else has one request.
 //! Must not know how the socket came to be, nor what is asked.
 
-use super::gateway;
 use super::lines::{Line, last_line, line_of};
 use super::{Content, upgrade};
+use super::{gateway, json};
 use crate::caller::PeerIdentity;
 use crate::errors::Rejection;
 use crate::head::Head;
@@ -68,15 +68,10 @@ where
     let (sink, stream) = socket.split();
     let mut talk = Talk {
         service,
-        head: Head::by_gateway(&upgrade::headers_of(head), peer),
         requests: Requests { stream },
         answers: Answers { sink, is_free: true, has_spoken: false },
     };
-    let said = match gateway::method_of(head.uri.path()) {
-        Some(Method::Watch) => talk.watch().await,
-        Some(Method::LeaseKeepAlive) => talk.keep_alive().await,
-        Some(_) | None => talk.answer_one(peer, head).await,
-    };
+    let said = talk.until_said(peer, head).await;
     let end = said.err().unwrap_or(End::Silent(CloseCode::Normal));
     // Whoever does not listen any more is not waited for.
     let _ = tokio::time::timeout(FAREWELL_TIMEOUT, talk.say_goodbye(end)).await;
@@ -90,7 +85,6 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
 
 struct Talk<'a, S> {
     service: &'a Service,
-    head: Head,
     requests: Requests<S>,
     answers: Answers<S>,
 }
@@ -175,9 +169,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Answers<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
+    /// Returns once everything is said.
+    async fn until_said(&mut self, peer: &PeerIdentity, head: &Parts) -> Result<(), End> {
+        let asked = Head::by_gateway(&upgrade::headers_of(head), peer)?;
+        match gateway::method_of(head.uri.path()) {
+            Some(Method::Watch) => self.watch(&asked).await,
+            Some(Method::LeaseKeepAlive) => self.keep_alive(&asked).await,
+            Some(_) | None => self.answer_one(peer, head).await,
+        }
+    }
+
     /// Requests in, responses out, until the client ends it or the server has to.
-    async fn watch(&mut self) -> Result<(), End> {
-        let Self { service, head, requests, answers } = self;
+    async fn watch(&mut self, head: &Head) -> Result<(), End> {
+        let Self { service, requests, answers } = self;
         service.may_stream(Method::Watch, head.requires_leader)?;
         let _place = service.take_stream()?;
         let mut session = service.watch_session(head.requires_leader, &head.caller);
@@ -186,8 +190,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
             tokio::select! {
                 biased;
                 message = requests.next(), if session.has_room() => {
-                    for request in gateway::requests_of::<pb::WatchRequest>(&message?) {
-                        let request = request.map_err(Rejection::JsonMalformed)?;
+                    for request in json::requests_of::<pb::WatchRequest>(&message?) {
+                        let request = request.map_err(Rejection::JsonStreamMalformed)?;
                         session.request(request.encode_to_vec().into())?;
                     }
                 }
@@ -202,8 +206,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
     }
 
     /// Renewals in, answers in their order.
-    async fn keep_alive(&mut self) -> Result<(), End> {
-        let Self { service, head, requests, answers } = self;
+    async fn keep_alive(&mut self, head: &Head) -> Result<(), End> {
+        let Self { service, requests, answers } = self;
         service.may_stream(Method::LeaseKeepAlive, head.requires_leader)?;
         let mut leader = service.leader_need(head.requires_leader);
         let _place = service.take_stream()?;
@@ -214,12 +218,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
                 biased;
                 message = requests.next(), if renewals.len() < RENEWALS_COUNT_MAX => {
                     let message = message?;
-                    let asked = gateway::requests_of::<pb::LeaseKeepAliveRequest>(&message);
+                    let asked = json::requests_of::<pb::LeaseKeepAliveRequest>(&message);
                     for (place, request) in asked.enumerate() {
                         if place >= RENEWALS_COUNT_MAX {
                             return Err(Rejection::TooManyRequests.into());
                         }
-                        let request = request.map_err(Rejection::JsonMalformed)?;
+                        let request = request.map_err(Rejection::JsonStreamMalformed)?;
                         renewals.push_back(service.lease_keep_alive(request, &head.caller));
                     }
                 }
@@ -235,7 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
 
     /// One request, and its answer as a page would have it, line by line.
     async fn answer_one(&mut self, peer: &PeerIdentity, head: &Parts) -> Result<(), End> {
-        let Self { service, requests, answers, .. } = self;
+        let Self { service, requests, answers } = self;
         let mut stopping = service.stopping();
         let body = tokio::select! {
             message = requests.next() => message?,

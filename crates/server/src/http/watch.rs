@@ -1,7 +1,7 @@
 //! The JSON gateway's watch: the requests of a body, then a line of JSON for each response for as
 //! long as the client listens, in etcd's form. Must not know what a watch is.
 
-use super::gateway;
+use super::json;
 use super::lines::{Line, last_line, line_of};
 use crate::errors::Rejection;
 use crate::head::Head;
@@ -18,10 +18,10 @@ pub(super) fn begin(
     head: &Head,
 ) -> Result<BoxStream<'static, Bytes>, Rejection> {
     let mut session = service.watch_session(head.requires_leader, &head.caller);
-    for (place, request) in gateway::requests_of::<pb::WatchRequest>(body).enumerate() {
+    for (place, request) in json::requests_of::<pb::WatchRequest>(body).enumerate() {
         match request {
             Ok(request) => session.request(request.encode_to_vec().into())?,
-            Err(error) if place == 0 => return Err(Rejection::JsonMalformed(error)),
+            Err(error) if place == 0 => return Err(Rejection::JsonStreamMalformed(error)),
             // As in etcd, what was asked for before is answered.
             Err(_) => break,
         }

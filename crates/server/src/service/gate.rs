@@ -21,7 +21,8 @@ enum Gate {
     Within,
 }
 
-/// A later etcd's rules: 3.5.1 asks nobody about many of them.
+/// The rules of etcd 3.7: 3.5.1 asks nobody about many of them. How a cluster is made up and how it is
+/// is nothing for strangers; but a user who may not read a key must still find the members.
 const fn gate_of(method: Method) -> Gate {
     match method {
         Method::Authenticate
