@@ -135,8 +135,9 @@ async fn a_stream_that_does_not_begin_is_refused_with_etcds_codes_and_no_backup_
         ("/v3/maintenance/snapshot", "garbage", 400, 3),
     ] {
         let (found, answer) = server.post(path, body).await;
+        assert_eq!(found, status, "{path} {body}: {answer}");
         let answer: serde_json::Value = serde_json::from_str(&answer).expect(&answer);
-        assert_eq!((found, &answer["code"]), (status, &code.into()), "{path} {body}: {answer}");
+        assert_eq!(answer["code"], code, "{path} {body}: {answer}");
     }
     for body in ["", "{}", "null", r#"{"unknown":1}"#] {
         let (status, answer) = server.post("/v3/maintenance/snapshot", body).await;
