@@ -241,7 +241,7 @@ async fn the_gateway_answers_as_etcd_3_5_does() {
     assert_eq!((status, results.len()), (200, 3));
     assert_eq!((ttl(0), ttl(1), ttl(2)), (json!("5000"), Value::Null, json!("5000")));
     assert_eq!(server.post("/v3/lease/keepalive", "").await, (200, String::new()));
-    assert_eq!(server.post("/v3/lease/keepalive", "nonsense").await.0, 400);
+    assert_eq!(server.post("/v3/lease/keepalive", "nonsense").await.0, 500);
 
     assert_eq!(ask("/v3/kv/lease/revoke", r#"{"ID":77}"#).await, (200, json!({})));
     let text = "etcdserver: requested lease not found";

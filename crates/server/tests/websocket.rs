@@ -170,7 +170,7 @@ async fn what_makes_no_sense_is_told_why_and_ended() {
     socket.hear().await.unwrap();
     socket.say("nonsense").await;
     let (heard, _) = socket.end().await;
-    assert_eq!(heard[0]["error"]["grpc_code"], 3, "{heard:?}");
+    assert_eq!(heard[0]["error"]["grpc_code"], 2, "{heard:?}");
     server.stop().await;
 }
 
