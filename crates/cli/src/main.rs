@@ -6,6 +6,7 @@ mod bench;
 mod client;
 mod cluster;
 mod etcdctl;
+mod go;
 mod output;
 mod program;
 mod serve;

@@ -5,9 +5,11 @@
 
 mod harness;
 
-use harness::{Cluster, Options, Said, etcdctl_with_input, run_as_etcdctl};
+use harness::{Cluster, Options, Said, etcdctl_with_input, installed, run_as_etcdctl};
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
 
 const TXN: &str = "mod(\"a\") > \"0\"\n\nput a 9\nget a\n\nput b 1\n\n";
 
@@ -142,6 +144,154 @@ const SCRIPT: [(&str, &str); 127] = [
     ("auth status", ""),
 ];
 
+/// Switches, numbers and times as Go reads them, and what is printed in every form.
+const AS_GO: [(&str, &str); 64] = [
+    ("put a 1 --prev-kv=true", ""),
+    ("put a 2 --prev-kv=T", ""),
+    ("put a 3 --prev-kv=0", ""),
+    ("put a --ignore-value=TRUE", ""),
+    ("put a 4 --ignore-value=F --ignore-lease=false", ""),
+    ("put a 5 --ignore-lease --lease=0", ""),
+    ("put a 5 --ignore-lease --lease=1", ""),
+    ("put ab --lease=0", "from standard input"),
+    ("get a --prefix=true", ""),
+    ("get a --prefix=1 --prefix=false", ""),
+    ("get a --prefix --prefix", ""),
+    ("get a --from-key=t --limit 1", ""),
+    ("get a --keys-only=1", ""),
+    ("get a --print-value-only=True", ""),
+    ("get a --print-value-only=f", ""),
+    ("get a --count-only=1", ""),
+    ("get a --count-only=1 -w fields", ""),
+    ("get a --rev -1", ""),
+    ("get a --rev=-1", ""),
+    ("get a --limit -1", ""),
+    ("get a --rev 0x3", ""),
+    ("get a --rev 0b11", ""),
+    ("get a --rev 02", ""),
+    ("get a --rev 1_0", ""),
+    ("get a --prefix --limit 0x1", ""),
+    ("get a --prefix --limit 1 --limit +2", ""),
+    ("get a --command-timeout=1m1s", ""),
+    ("get a --command-timeout 30.5s --dial-timeout 1m1s", ""),
+    ("get a --keepalive-time=1m --keepalive-timeout=6s", ""),
+    ("--hex=1 get a", ""),
+    ("get a --hex=T", ""),
+    ("get a --hex --hex=0", ""),
+    ("get a --insecure-transport=T --insecure-discovery=1 --debug=F", ""),
+    ("get a --insecure-skip-tls-verify=0", ""),
+    ("txn", "mod(\"a\") > \"0\"\n\nput a 6 --prev-kv=1\nget ab --prefix=T --keys-only=0\n\n\n"),
+    ("txn --interactive=false", "\nget a --rev -1 --limit 0x10\ndel zz --from-key=F\n\n\n"),
+    ("watch a --rev 0x2 -w fields -- false", ""),
+    ("watch a --rev 2 --prev-kv=true -w fields -- false", ""),
+    ("watch a --rev 2 --prefix=T -w json --interactive=0 -- false", ""),
+    ("del ab --prev-kv=t", ""),
+    ("del zz --prefix=true", ""),
+    ("watch a --prefix --rev 8 -w fields -- false", ""),
+    ("compaction 2 --physical=true", ""),
+    ("compaction 2 --physical=false", ""),
+    ("defrag --cluster=true", ""),
+    ("defrag --cluster=false", ""),
+    ("lease keep-alive 1 --once=true", ""),
+    ("lease keep-alive --once=1 1", ""),
+    ("lease timetolive 1 --keys=true", ""),
+    ("role add r", ""),
+    ("role grant-permission r readwrite a c --prefix=0", ""),
+    ("role grant-permission r read foo --prefix=true", ""),
+    ("role revoke-permission r nope --from-key=1", ""),
+    ("user add u --no-password=true", ""),
+    ("user add v:pw --no-password=false", ""),
+    ("user add w --interactive=0", "pw\n"),
+    ("user grant-role u r", ""),
+    ("user get u --detail=1", ""),
+    ("user get u --detail=0", ""),
+    ("user get u --detail -w json", ""),
+    ("user get u --detail -w fields", ""),
+    ("user get v --detail -w fields", ""),
+    ("user get nope --detail -w json", ""),
+    ("role revoke-permission r foo --prefix=1", ""),
+];
+
+/// Command lines that change nothing, for they are wrong, or ask for help: what is said is each program's own,
+/// and how it ends is not.
+const ENDINGS: [(&str, &str); 75] = [
+    ("help", ""),
+    ("help get", ""),
+    ("help nope", ""),
+    ("-w json", ""),
+    ("--hex", ""),
+    ("get --help", ""),
+    ("lease", ""),
+    ("lease help", ""),
+    ("lease nope", ""),
+    ("check", ""),
+    ("check bogus", ""),
+    ("role nope", ""),
+    ("member nope", ""),
+    ("nope", ""),
+    ("--nope", ""),
+    ("get -x", ""),
+    ("get -1", ""),
+    ("lease --nope", ""),
+    ("lease grant", ""),
+    ("lease grant 10 20", ""),
+    ("lease grant x", ""),
+    ("lease grant 0x10", ""),
+    ("lease grant --nope 5", ""),
+    ("lease revoke 1 2", ""),
+    ("lease revoke zz", ""),
+    ("lease timetolive 1 2", ""),
+    ("lease keep-alive zz", ""),
+    ("lease keep-alive --once=x 1", ""),
+    ("role list extra", ""),
+    ("role grant-permission a bogus k", ""),
+    ("role grant-permission a read k --prefix --from-key", ""),
+    ("role grant-permission a read k --prefix=x", ""),
+    ("user list extra", ""),
+    ("user get a --detail=x", ""),
+    ("user add a --no-password=x", ""),
+    ("alarm list extra", ""),
+    ("auth status extra", ""),
+    ("txn extra", ""),
+    ("txn --interactive=x", ""),
+    ("txn", "\nnope\n\n\n"),
+    ("txn", "\nput a 1 --nope\n\n\n"),
+    ("txn", "\nput a 1 --prev-kv=x\n\n\n"),
+    ("txn", "zz(\"a\") > \"1\"\n\n\n\n"),
+    ("compaction x", ""),
+    ("compaction 1 2", ""),
+    ("compaction 1 --physical=x", ""),
+    ("get a --order=BOGUS", ""),
+    ("get a --sort-by=BOGUS", ""),
+    ("get a --consistency=x", ""),
+    ("get a --limit=abc", ""),
+    ("get a --limit", ""),
+    ("get a --rev=0x", ""),
+    ("get a --prefix=yes", ""),
+    ("get a --prefix=", ""),
+    ("get a b --prefix", ""),
+    ("get a --prefix true", ""),
+    ("get a --prefix --from-key", ""),
+    ("get a --print-value-only -w json", ""),
+    ("get a --keys-only --count-only -w fields", ""),
+    ("get a --cacert /nonexistent", ""),
+    ("get a --cert /nonexistent", ""),
+    ("get a --key /nonexistent", ""),
+    ("get a --hex=x", ""),
+    ("get a --debug=x", ""),
+    ("get a --insecure-skip-tls-verify=x", ""),
+    ("get a --command-timeout=x", ""),
+    ("get a --keepalive-time=x", ""),
+    ("put k --lease=0", ""),
+    ("put k v --lease=zz", ""),
+    ("put k v --ignore-value", ""),
+    ("put k -v", ""),
+    ("member add x --learner=maybe --peer-urls=http://127.0.0.1:9", ""),
+    ("member add x y --learner=false --peer-urls=http://127.0.0.1:9", ""),
+    ("elect e v --listen=maybe", ""),
+    ("check perf --auto-compact=x", ""),
+];
+
 /// The same once everybody is asked who they are.
 const AS_SOMEBODY: [&str; 7] = [
     "--user root:rootpw auth status",
@@ -194,32 +344,30 @@ fn without_term(text: &str) -> String {
 /// What one program says to everything, from an empty store on.
 async fn all_said(
     cluster: &mut Cluster,
+    script: &[(&str, &str)],
     run: impl Fn(&str, &[&str], &str) -> Said,
 ) -> Vec<(String, Essence)> {
     cluster.start_all().await;
     let endpoint = cluster.server(0).client.address();
     let mut all = Vec::new();
-    for (line, input) in SCRIPT {
+    for (line, input) in script {
         let said = run(&endpoint, &words(line), input);
-        all.push((line.to_owned(), essence(&said)));
-    }
-    for line in AS_SOMEBODY {
-        all.push((line.to_owned(), essence(&run(&endpoint, &words(line), ""))));
+        all.push(((*line).to_owned(), essence(&said)));
     }
     assert!(cluster.server(0).terminate().await.success());
     fs::remove_dir_all(&cluster.server(0).data_dir).unwrap();
     all
 }
 
-#[tokio::test]
-async fn under_the_name_etcdctl_it_says_what_etcdctl_says() {
+/// Both programs say the same to each line of a script.
+async fn compare(name: &str, script: &[(&str, &str)]) {
     let mut options = Options::servers(1);
     options.more.push(("--bcrypt-cost".to_owned(), "4".to_owned()));
-    let mut cluster = Cluster::new("as-etcdctl", &options);
+    let mut cluster = Cluster::new(name, &options);
     let program = cluster.path().join("etcdctl");
     symlink(env!("CARGO_BIN_EXE_quorate"), &program).unwrap();
-    let theirs = all_said(&mut cluster, etcdctl_with_input).await;
-    let ours = all_said(&mut cluster, |endpoint, arguments, input| {
+    let theirs = all_said(&mut cluster, script, etcdctl_with_input).await;
+    let ours = all_said(&mut cluster, script, |endpoint, arguments, input| {
         run_as_etcdctl(&program, endpoint, arguments, input)
     })
     .await;
@@ -237,6 +385,74 @@ async fn under_the_name_etcdctl_it_says_what_etcdctl_says() {
         differences.len(),
         differences.join("\n")
     );
+    cluster.finish();
+}
+
+#[tokio::test]
+async fn under_the_name_etcdctl_it_says_what_etcdctl_says() {
+    let as_somebody = AS_SOMEBODY.map(|line| (line, ""));
+    compare("as-etcdctl", &[&SCRIPT[..], &as_somebody].concat()).await;
+}
+
+#[tokio::test]
+async fn switches_numbers_and_times_are_read_as_go_reads_them() {
+    compare("as-go", &AS_GO).await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_or_asks_for_help_ends_with_etcdctls_code() {
+    let mut cluster = Cluster::started("etcdctl-endings", 1).await;
+    let endpoint = cluster.server(0).client.address();
+    let program = cluster.path().join("etcdctl");
+    symlink(env!("CARGO_BIN_EXE_quorate"), &program).unwrap();
+    let mut differences = Vec::new();
+    for (line, input) in ENDINGS {
+        let theirs = etcdctl_with_input(&endpoint, &words(line), input);
+        let ours = run_as_etcdctl(&program, &endpoint, &words(line), input);
+        // Help goes to standard output, and a complaint does not.
+        let is_well = ours.code == Some(0);
+        if ours.code != theirs.code || is_well == ours.out.is_empty() {
+            let (out, err) = (ours.out, ours.err);
+            differences.push(format!(
+                "{line} {input:?}: {:?}, and {:?} here: {out}{err}",
+                theirs.code, ours.code
+            ));
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    cluster.finish();
+}
+
+/// Runs a program as if it were etcdctl, with one of etcdctl's variables set.
+fn with_variable(program: &Path, endpoint: &str, variable: (&str, &str)) -> (String, Option<i32>) {
+    let command = Command::new(program)
+        .args(["--endpoints", endpoint, "get", "a"])
+        .env(variable.0, variable.1)
+        .output()
+        .unwrap();
+    (String::from_utf8(command.stdout).unwrap(), command.status.code())
+}
+
+#[tokio::test]
+async fn variables_are_read_as_go_reads_them() {
+    let mut cluster = Cluster::started("etcdctl-variables", 1).await;
+    let endpoint = cluster.server(0).client.address();
+    let program = cluster.path().join("etcdctl");
+    symlink(env!("CARGO_BIN_EXE_quorate"), &program).unwrap();
+    assert!(etcdctl_with_input(&endpoint, &["put", "a", "1"], "").is_success);
+    for variable in [
+        ("ETCDCTL_HEX", "1"),
+        ("ETCDCTL_HEX", "T"),
+        ("ETCDCTL_HEX", "F"),
+        ("ETCDCTL_COMMAND_TIMEOUT", "1m30s"),
+        ("ETCDCTL_DIAL_TIMEOUT", "2.5s"),
+        ("ETCDCTL_INSECURE_SKIP_TLS_VERIFY", "0"),
+        ("ETCDCTL_INSECURE_TRANSPORT", "1"),
+        ("ETCDCTL_CACERT", "/nonexistent"),
+    ] {
+        let theirs = with_variable(&installed(), &endpoint, variable);
+        assert_eq!(with_variable(&program, &endpoint, variable), theirs, "{variable:?}");
+    }
     cluster.finish();
 }
 

@@ -1,67 +1,15 @@
-//! Every command that the real etcdctl 3.5.1 has is run against us somewhere, and here are those that no
-//! other file runs: locks, elections, mirrors, watches that run a program, whole clusters from one endpoint.
+//! Every command that the real etcdctl 3.5.1 has is run against us: each once, all in one test, and in depth those
+//! that no other file looks at: locks, elections, mirrors, watches that run a program, whole clusters from one
+//! endpoint.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod harness;
 
 use harness::ongoing::Ongoing;
-use harness::{Cluster, etcdctl, etcdctl_child, etcdctl_with_input, eventually};
+use harness::{Cluster, Options, Said, etcdctl, etcdctl_child, etcdctl_with_input, eventually};
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
-
-/// Each command, and the file that runs it against a server.
-const RUN_IN: [(&str, &str); 49] = [
-    ("alarm disarm", "as_etcdctl.rs"),
-    ("alarm list", "as_etcdctl.rs"),
-    ("auth disable", "as_etcdctl.rs"),
-    ("auth enable", "as_etcdctl.rs"),
-    ("auth status", "as_etcdctl.rs"),
-    ("check datascale", "../../../xtask/src/clients/check.rs"),
-    ("check perf", "../../../xtask/src/clients/check.rs"),
-    ("compaction", "as_etcdctl.rs"),
-    ("defrag", "as_etcdctl.rs"),
-    ("del", "as_etcdctl.rs"),
-    ("elect", "etcdctl_commands.rs"),
-    ("endpoint hashkv", "as_etcdctl.rs"),
-    ("endpoint health", "as_etcdctl.rs"),
-    ("endpoint status", "as_etcdctl.rs"),
-    ("get", "as_etcdctl.rs"),
-    ("help", "etcdctl_commands.rs"),
-    ("lease grant", "lease/main.rs"),
-    ("lease keep-alive", "as_etcdctl.rs"),
-    ("lease list", "as_etcdctl.rs"),
-    ("lease revoke", "as_etcdctl.rs"),
-    ("lease timetolive", "as_etcdctl.rs"),
-    ("lock", "etcdctl_commands.rs"),
-    ("make-mirror", "etcdctl_commands.rs"),
-    ("member add", "members.rs"),
-    ("member list", "as_etcdctl.rs"),
-    ("member promote", "members.rs"),
-    ("member remove", "as_etcdctl.rs"),
-    ("member update", "as_etcdctl.rs"),
-    ("move-leader", "etcdctl_commands.rs"),
-    ("put", "as_etcdctl.rs"),
-    ("role add", "as_etcdctl.rs"),
-    ("role delete", "as_etcdctl.rs"),
-    ("role get", "as_etcdctl.rs"),
-    ("role grant-permission", "as_etcdctl.rs"),
-    ("role list", "as_etcdctl.rs"),
-    ("role revoke-permission", "as_etcdctl.rs"),
-    ("snapshot restore", "etcdctl_commands.rs"),
-    ("snapshot save", "maintenance.rs"),
-    ("snapshot status", "etcdctl_commands.rs"),
-    ("txn", "as_etcdctl.rs"),
-    ("user add", "as_etcdctl.rs"),
-    ("user delete", "as_etcdctl.rs"),
-    ("user get", "as_etcdctl.rs"),
-    ("user grant-role", "as_etcdctl.rs"),
-    ("user list", "as_etcdctl.rs"),
-    ("user passwd", "as_etcdctl.rs"),
-    ("user revoke-role", "as_etcdctl.rs"),
-    ("version", "etcdctl_commands.rs"),
-    ("watch", "watch.rs"),
-];
 
 fn addresses(cluster: &mut Cluster) -> Vec<String> {
     cluster.indexes().map(|index| cluster.server(index).client.address()).collect()
@@ -86,24 +34,168 @@ fn commands() -> Vec<String> {
     list.lines().map(|line| line.trim().split('\t').next().unwrap().to_owned()).collect()
 }
 
-#[test]
-fn every_command_that_etcdctl_lists_is_run_against_a_server() {
-    let names = RUN_IN.map(|(command, _)| command);
-    let mut listed = commands();
-    listed.sort_unstable();
-    assert_eq!(listed, names);
+/// Runs etcdctl against one server, and remembers which of its commands that were.
+struct Runs {
+    endpoint: String,
+    listed: BTreeSet<String>,
+    run: BTreeSet<String>,
+}
 
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    for (command, file) in RUN_IN {
-        let text = fs::read_to_string(tests.join(file)).unwrap();
-        // The table itself does not count.
-        let text = text.split("\nfn addresses").last().unwrap();
-        let words: Vec<&str> = command.split(' ').collect();
-        let as_list = format!("\"{}\"", words.join("\", \""));
-        let in_line = [format!("\"{command} "), format!("\"{command}\""), format!(" {command}\"")];
-        let of_check = words[0] == "check" && text.contains(&format!("(\"{}\", ", words[1]));
-        let is_run = text.contains(&as_list) || in_line.iter().any(|line| text.contains(line));
-        assert!(is_run || of_check, "{file} does not run `{command}`");
+impl Runs {
+    fn said(&mut self, line: &str, input: &str) -> Said {
+        let words = self.words(line);
+        etcdctl_with_input(&self.endpoint, &words, input)
+    }
+
+    /// What it prints; it ends well.
+    fn says(&mut self, line: &str) -> String {
+        let said = self.said(line, "");
+        assert!(said.is_success, "etcdctl {line}: {}{}", said.out, said.err);
+        said.out
+    }
+
+    /// Its complaint.
+    fn refused(&mut self, line: &str) -> String {
+        let said = self.said(line, "");
+        assert!(!said.is_success, "etcdctl {line}: {}{}", said.out, said.err);
+        said.err
+    }
+
+    /// One that goes on.
+    fn starts(&mut self, line: &str) -> Ongoing {
+        let words = self.words(line);
+        ongoing(&self.endpoint, &words)
+    }
+
+    /// Whoever runs a line has these words of it, and no other way to have a command remembered.
+    fn words<'a>(&mut self, line: &'a str) -> Vec<&'a str> {
+        let words: Vec<&str> = line.split(' ').collect();
+        let is_begun = |command: &&String| {
+            let command: Vec<&str> = command.split(' ').collect();
+            words.starts_with(&command)
+        };
+        let command = self.listed.iter().find(is_begun);
+        self.run.insert(command.expect("etcdctl lists the command").clone());
+        words
+    }
+}
+
+#[tokio::test]
+async fn every_command_that_etcdctl_lists_is_run_against_a_server() {
+    let mut options = Options::servers(1);
+    options.more.push(("--bcrypt-cost".to_owned(), "4".to_owned()));
+    let mut cluster = Cluster::new("etcdctl-every", &options);
+    cluster.start_all().await;
+    let endpoint = addresses(&mut cluster).remove(0);
+    let listed: BTreeSet<String> = commands().into_iter().collect();
+    let mut runs = Runs { endpoint, listed, run: BTreeSet::new() };
+    run_about_keys(&mut runs).await;
+    run_about_leases(&mut runs);
+    run_about_members(&mut runs);
+    run_about_files(&mut runs, &cluster);
+    run_about_users(&mut runs);
+    run_checks(&mut runs).await;
+    assert!(runs.says("help").contains("COMMANDS:"));
+    assert!(runs.says("version").contains("3.5.1"));
+    let missing: Vec<&String> = runs.listed.difference(&runs.run).collect();
+    assert!(missing.is_empty(), "nobody runs {missing:?}");
+    cluster.finish();
+}
+
+async fn run_about_keys(runs: &mut Runs) {
+    assert_eq!(runs.says("put a 1"), "OK\n");
+    assert_eq!(runs.says("get a"), "a\n1\n");
+    assert_eq!(runs.starts("watch a --rev 2").lines(3), ["PUT", "a", "1"]);
+    assert_eq!(runs.said("txn", "\nput a 2\n\n\n").out, "SUCCESS\n\nOK\n");
+    assert_eq!(runs.says("del a"), "1\n");
+    assert_eq!(runs.says("compaction 3"), "compacted revision 3\n");
+    assert_eq!(runs.says("lock l -- echo held"), "held\n");
+    assert!(runs.starts("elect e proposal").line().starts_with("e/"));
+    let mirror =
+        runs.starts(&format!("make-mirror --prefix m/ --dest-prefix n/ {}", runs.endpoint));
+    runs.says("put m/1 mirrored");
+    eventually("the mirrored key", async || {
+        (runs.says("get n/1") == "n/1\nmirrored\n").then_some(())
+    })
+    .await;
+    drop(mirror);
+}
+
+fn run_about_leases(runs: &mut Runs) {
+    let granted = runs.says("lease grant 100");
+    let id = granted.split(' ').nth(1).unwrap();
+    assert!(runs.says("lease list").contains(id));
+    assert!(runs.says(&format!("lease timetolive {id}")).contains("TTL(100s)"));
+    assert!(runs.says(&format!("lease keep-alive {id} --once")).contains("keepalived"));
+    assert_eq!(runs.says(&format!("lease revoke {id}")), format!("lease {id} revoked\n"));
+}
+
+fn run_about_members(runs: &mut Runs) {
+    assert_eq!(runs.says("member list").lines().count(), 1);
+    let added = runs.says("member add another --learner --peer-urls=http://127.0.0.1:1");
+    let id = added.split_whitespace().nth(1).unwrap();
+    let updated = runs.says(&format!("member update {id} --peer-urls=http://127.0.0.1:2"));
+    assert!(updated.contains("updated"), "{updated}");
+    let refused = runs.refused(&format!("member promote {id}"));
+    assert!(refused.contains("in sync with leader"), "{refused}");
+    assert!(runs.says(&format!("member remove {id}")).contains("removed"));
+    assert!(runs.refused("move-leader 1").contains("Error: "));
+    assert!(runs.says("endpoint health").contains(" is healthy"));
+    assert!(runs.says("endpoint status").contains("true"));
+    assert!(runs.says("endpoint hashkv").contains(&runs.endpoint));
+    assert_eq!(runs.says("alarm list"), "");
+    assert_eq!(runs.says("alarm disarm"), "");
+    assert!(runs.says("defrag").contains("Finished"));
+}
+
+fn run_about_files(runs: &mut Runs, cluster: &Cluster) {
+    let path = |name: &str| cluster.path().join(name).to_str().unwrap().to_owned();
+    let (file, folder) = (path("every.db"), path("every"));
+    assert!(runs.says(&format!("snapshot save {file}")).contains("saved"));
+    // They read files of bbolt's alone.
+    assert!(runs.refused(&format!("snapshot status {file}")).contains("Error: "));
+    assert!(
+        runs.refused(&format!("snapshot restore {file} --data-dir {folder}")).contains("Error: ")
+    );
+}
+
+fn run_about_users(runs: &mut Runs) {
+    for (line, said) in [
+        ("role add r", "Role r created"),
+        ("role grant-permission r read k", "Role r updated"),
+        ("role get r", "Role r"),
+        ("role list", "r"),
+        ("user add u:pw", "User u created"),
+        ("user grant-role u r", "Role r is granted to user u"),
+        ("user get u", "User: u"),
+        ("user list", "u"),
+        ("user revoke-role u r", "Role r is revoked from user u"),
+        ("user delete u", "User u deleted"),
+        ("role revoke-permission r k", "Permission of key k is revoked from role r"),
+        ("role delete r", "Role r deleted"),
+        ("auth status", "Authentication Status: false"),
+        ("user add root:pw", "User root created"),
+        ("auth enable", "Authentication Enabled"),
+        ("auth disable --user root:pw", "Authentication Disabled"),
+    ] {
+        assert_eq!(runs.says(line).lines().next(), Some(said), "{line}");
+    }
+    let changed = runs.said("user passwd root --interactive=false", "other\n");
+    assert_eq!(changed.out, "Password updated\n");
+}
+
+/// How fast the machine is does not matter here, so that they need not end: see `cargo xtask clients`.
+async fn run_checks(runs: &mut Runs) {
+    for (check, prefix) in
+        [("perf", "/etcdctl-check-perf/"), ("datascale", "/etcdctl-check-datascale/")]
+    {
+        let check = runs.starts(&format!("check {check}"));
+        eventually("the check to write", async || {
+            let found = runs.says(&format!("get {prefix} --prefix --limit 1 --keys-only"));
+            found.starts_with(prefix).then_some(())
+        })
+        .await;
+        drop(check);
     }
 }
 

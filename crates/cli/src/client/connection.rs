@@ -6,6 +6,7 @@ use super::login::LoginFlags;
 use super::show::Look;
 use super::status::member_status;
 use super::wire::Wire;
+use crate::go;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use quorate_etcd_api::etcdserverpb::StatusRequest;
@@ -256,7 +257,7 @@ impl Connection {
                     async move { (address.clone(), probe(&dialler, address, timeout).await) },
                 );
             }
-            let patience = if was_last { self.dial_timeout * 2 } else { PROBE_LEAD };
+            let patience = if was_last { self.dial_timeout.saturating_mul(2) } else { PROBE_LEAD };
             match tokio::time::timeout(patience, probes.join_next()).await {
                 Ok(Some(Ok((_, Ok(live))))) if live.knows_leader => return Ok(live),
                 Ok(Some(Ok((_, Ok(live))))) => leaderless = leaderless.or(Some(live)),
@@ -433,22 +434,17 @@ fn refused(status: &tonic::Status, live: &Live, kind: Kind) -> Refused {
     Refused { said: said.to_owned(), advice, code: status.code(), address: live.address.clone() }
 }
 
-/// Reads `5s`, `500ms`, `2m`, or a bare number of seconds.
+/// Reads `5s`, `500ms`, `1m30s`, or a bare number of seconds.
 ///
 /// # Errors
 ///
 /// A sentence that says what was expected.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let expected = || format!("expected a time such as 5s, 500ms or 2m, found `{text}`");
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at_checked(digits).ok_or_else(expected)?;
-    let number: u64 = number.parse().map_err(|_| expected())?;
-    match unit {
-        "ms" => Ok(Duration::from_millis(number)),
-        "" | "s" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        _ => Err(expected()),
-    }
+    let is_bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = is_bare.then(|| text.parse().ok().map(Duration::from_secs));
+    seconds
+        .unwrap_or_else(|| go::duration(text))
+        .ok_or_else(|| format!("expected a time such as 5s, 500ms or 1m30s, found `{text}`"))
 }
 
 #[cfg(test)]
@@ -475,6 +471,8 @@ mod tests {
     fn a_time_has_a_unit_or_is_in_seconds() {
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_duration("7"), Ok(Duration::from_secs(7)));
+        assert_eq!(parse_duration("1m1.5s"), Ok(Duration::from_millis(61_500)));
+        assert!(parse_duration("").is_err());
         assert!(parse_duration("fast").unwrap_err().contains("found `fast`"));
     }
 }

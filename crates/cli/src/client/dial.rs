@@ -65,8 +65,25 @@ impl SecurityFlags {
             || self.insecure_skip_tls_verify
     }
 
+    /// Looks whether the files that the flags name can be used, whether an endpoint needs them or not.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for a person.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if !self.is_secure() {
+            return Ok(());
+        }
+        self.load()?.client().map_err(|error| sentence(&error.into()))?;
+        Ok(())
+    }
+
     /// What it takes to reach endpoints, each within `timeout`.
     pub(crate) fn dialler(&self, timeout: Duration, login: Outcome) -> Dialler {
+        Dialler { timeout, is_secure: self.is_secure(), tls: self.load(), login }
+    }
+
+    fn load(&self) -> Result<Arc<Tls>, String> {
         let tls = Tls::load(TlsFiles {
             cert: self.cert.clone(),
             key: self.cert_key.clone(),
@@ -75,8 +92,7 @@ impl SecurityFlags {
             trusts_any_server: self.insecure_skip_tls_verify,
             ..TlsFiles::default()
         });
-        let tls = tls.map_err(|error| sentence(&error.into()));
-        Dialler { timeout, is_secure: self.is_secure(), tls, login }
+        tls.map_err(|error| sentence(&error.into()))
     }
 }
 

@@ -5,6 +5,7 @@ use super::connection::{Address, Connection, Format};
 use super::endpoint::of_members;
 use super::wire::Wire;
 use super::{ClientVerb, json};
+use crate::go::parse_integer;
 use crate::output::Table;
 use anyhow::bail;
 use quorate_etcd_api::etcdserverpb::maintenance_client::MaintenanceClient;
@@ -24,7 +25,10 @@ It exits with 1 if an endpoint did not answer.";
 #[command(after_help = HASH_EXAMPLES)]
 pub(crate) struct HashKv {
     /// As of which revision; 0 for now
-    #[arg(long, default_value_t = 0, value_name = "REVISION")]
+    #[arg(
+        long, default_value_t = 0, value_parser = parse_integer, allow_negative_numbers = true,
+        value_name = "REVISION"
+    )]
     rev: i64,
     #[command(flatten)]
     connection: Connection,

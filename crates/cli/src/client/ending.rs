@@ -29,6 +29,12 @@ pub(crate) enum Ending {
     /// It was not said what to watch.
     #[error("expected a key, found none: `watch KEY`, or `watch --prefix PREFIX`")]
     NoKey,
+    /// It was not said what to put.
+    #[error(
+        "expected a value, found none: `quorate put KEY VALUE`, or pipe the value into \
+         `quorate put KEY`"
+    )]
+    NoValue,
     /// There is nothing more to read.
     #[error("error reading watch request line: EOF")]
     InputEnded,
@@ -85,6 +91,7 @@ impl Ending {
             Self::Command { code, .. } => Some(*code),
             Self::NoKey => Some(2),
             Self::ChangeCommand { .. }
+            | Self::NoValue
             | Self::Interrupted
             | Self::Expired
             | Self::CheckFailed

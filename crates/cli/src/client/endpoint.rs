@@ -5,6 +5,7 @@ use super::connection::{Address, Connection, Format};
 use super::grid::{grid, size};
 use super::wire::Wire;
 use super::{ClientVerb, fields, json};
+use crate::go::parse_integer;
 use anyhow::bail;
 use futures_util::future::join_all;
 use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
@@ -42,7 +43,10 @@ enum Verb {
     #[command(name = "hashkv")]
     HashKv {
         /// As of which revision; 0 for now
-        #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_name = "REVISION")]
+        #[arg(
+            long, default_value_t = 0, value_parser = parse_integer, allow_negative_numbers = true,
+            value_name = "REVISION"
+        )]
         rev: i64,
         #[command(flatten)]
         options: Options,

@@ -4,7 +4,7 @@ use quorate_etcd_api::etcdserverpb::ResponseHeader;
 use quorate_etcd_api::etcdserverpb::response_op::Response;
 use quorate_etcd_api::etcdserverpb::{
     AlarmResponse, DeleteRangeResponse, LeaseTimeToLiveResponse, Member, PutResponse,
-    RangeResponse, TxnResponse,
+    RangeResponse, TxnResponse, WatchResponse,
 };
 use quorate_etcd_api::mvccpb::KeyValue;
 use std::fmt::{Display, Write};
@@ -104,6 +104,19 @@ pub(crate) fn members(own: Option<&ResponseHeader>, members: &[Member]) {
         }
         field("IsLearner", member.is_learner);
         println!();
+    }
+}
+
+pub(crate) fn watch(response: &WatchResponse) {
+    header(response.header.as_ref());
+    for event in &response.events {
+        field("Type", event.r#type().as_str_name());
+        if let Some(previous) = &event.prev_kv {
+            pair("Prev", previous);
+        }
+        if let Some(found) = &event.kv {
+            pair("", found);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::connection::{Connection, Format, Kind};
 use super::{ClientVerb, KeyRange, fields, json, show};
+use crate::go::parse_integer;
 use anyhow::bail;
 use clap::ValueEnum;
 use quorate_etcd_api::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -50,10 +51,16 @@ pub(crate) struct GetArguments {
     #[arg(long)]
     from_key: bool,
     /// At most this many; 0 for all
-    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    #[arg(
+        long, default_value_t = 0, value_parser = parse_integer, allow_negative_numbers = true,
+        value_name = "COUNT"
+    )]
     limit: i64,
     /// As of this revision; 0 for now
-    #[arg(long, default_value_t = 0, value_name = "REVISION")]
+    #[arg(
+        long, default_value_t = 0, value_parser = parse_integer, allow_negative_numbers = true,
+        value_name = "REVISION"
+    )]
     rev: i64,
     /// Sort by what
     #[arg(long, value_enum, ignore_case = true)]

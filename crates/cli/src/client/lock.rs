@@ -5,6 +5,7 @@ use super::connection::{Connection, Kind};
 use super::ending::Ending;
 use super::session::{Session, Signals};
 use super::{ClientVerb, bytes, get};
+use crate::go::parse_integer;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use quorate_etcd_api::etcdserverpb::{RangeRequest, RangeResponse};
@@ -35,7 +36,10 @@ pub(crate) struct Lock {
     #[arg(value_name = "COMMAND")]
     command: Vec<OsString>,
     /// How long it outlives this process, or its connection, in seconds
-    #[arg(long, default_value_t = 10, allow_negative_numbers = true, value_name = "SECONDS")]
+    #[arg(
+        long, default_value_t = 10, value_parser = parse_integer, allow_negative_numbers = true,
+        value_name = "SECONDS"
+    )]
     ttl: i64,
     #[command(flatten)]
     connection: Connection,

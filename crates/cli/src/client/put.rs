@@ -1,8 +1,9 @@
 //! `quorate put`. The value is an argument or comes from standard input.
 
 use super::connection::{Connection, Format, Kind};
+use super::ending::Ending;
 use super::{ClientVerb, bytes, fields, json, show};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use bytes::Bytes;
 use quorate_etcd_api::etcdserverpb::{PutRequest, PutResponse};
 use std::ffi::OsString;
@@ -23,6 +24,16 @@ pub(crate) struct Put {
     what: PutArguments,
     #[command(flatten)]
     connection: Connection,
+    /// Whether an empty standard input is no value.
+    #[arg(skip)]
+    wants_input: bool,
+}
+
+impl Put {
+    /// As in etcdctl, an empty standard input is no value.
+    pub(crate) fn wanting_input(self) -> Self {
+        Self { wants_input: true, ..self }
+    }
 }
 
 /// What to put; also a line of a transaction.
@@ -43,8 +54,8 @@ pub(crate) struct PutArguments {
     /// Keep the value that is there
     #[arg(long)]
     ignore_value: bool,
-    /// Keep the lease that is there
-    #[arg(long, conflicts_with = "lease")]
+    /// Keep the lease that is there; not together with --lease
+    #[arg(long)]
     ignore_lease: bool,
 }
 
@@ -76,7 +87,7 @@ impl PutArguments {
 
 impl ClientVerb for Put {
     async fn execute(self) -> anyhow::Result<()> {
-        let request = self.what.request(value_from_stdin)?;
+        let request = self.what.request(|| value_from_stdin(self.wants_input))?;
         let live = self.connection.live().await?;
         let mut kv = live.kv();
         let call = kv.put(self.connection.request(request));
@@ -105,16 +116,16 @@ fn show_put(response: &PutResponse, connection: &Connection) -> anyhow::Result<(
 }
 
 /// The whole of standard input.
-fn value_from_stdin() -> anyhow::Result<Bytes> {
+fn value_from_stdin(wants_input: bool) -> anyhow::Result<Bytes> {
     let mut stdin = std::io::stdin().lock();
     if stdin.is_terminal() {
-        bail!(
-            "expected a value, found none: `quorate put KEY VALUE`, or pipe the value into \
-             `quorate put KEY`"
-        );
+        return Err(Ending::NoValue.into());
     }
     let mut value = Vec::new();
     stdin.read_to_end(&mut value).context("reading the value from standard input")?;
+    if value.is_empty() && wants_input {
+        return Err(Ending::NoValue.into());
+    }
     Ok(Bytes::from(value))
 }
 

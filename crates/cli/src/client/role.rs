@@ -12,8 +12,8 @@ use clap::ValueEnum;
 use quorate_etcd_api::authpb::Permission;
 use quorate_etcd_api::authpb::permission::Type;
 use quorate_etcd_api::etcdserverpb::{
-    AuthRoleAddRequest, AuthRoleDeleteRequest, AuthRoleGetRequest, AuthRoleGrantPermissionRequest,
-    AuthRoleListRequest, AuthRoleRevokePermissionRequest,
+    AuthRoleAddRequest, AuthRoleDeleteRequest, AuthRoleGetRequest, AuthRoleGetResponse,
+    AuthRoleGrantPermissionRequest, AuthRoleListRequest, AuthRoleRevokePermissionRequest,
 };
 use serde_json::json;
 use std::ffi::OsString;
@@ -204,26 +204,24 @@ async fn get(verb: Named) -> anyhow::Result<()> {
     let mut auth = live.auth();
     let call = auth.role_get(connection.request(AuthRoleGetRequest { role: name.clone() }));
     let response = connection.answer(&live, Kind::Read, call).await?;
+    show(&connection, &name, &response)
+}
+
+fn show(connection: &Connection, name: &str, response: &AuthRoleGetResponse) -> anyhow::Result<()> {
     let (header, permissions) = (response.header.as_ref(), &response.perm);
     match connection.write_out {
         Format::Json => {
             let permissions: Vec<_> = permissions.iter().map(as_json).collect();
-            json::print(&json::with_header(header, json!({ "perm": permissions })))
+            json::print(&json::with_header(header, json!({ "perm": permissions })))?;
         }
         Format::Fields => {
             fields::header(header);
             permissions.iter().for_each(as_fields);
-            Ok(())
         }
-        Format::Table => {
-            print!("{}", as_table(permissions).render());
-            Ok(())
-        }
-        Format::Simple => {
-            print!("Role {name}\n{}", as_text(permissions));
-            Ok(())
-        }
+        Format::Table => print!("{}", as_table(permissions).render()),
+        Format::Simple => print!("Role {name}\n{}", as_text(permissions)),
     }
+    Ok(())
 }
 
 async fn list(connection: &Connection) -> anyhow::Result<()> {
@@ -248,16 +246,22 @@ async fn list(connection: &Connection) -> anyhow::Result<()> {
     }
 }
 
-/// What a role permits, for people.
-pub(super) async fn permissions_of(
+/// Shows what a role of a user permits.
+pub(super) async fn show_in_detail(
     connection: &Connection,
     live: &Live,
     role: &str,
-) -> anyhow::Result<String> {
+) -> anyhow::Result<()> {
     ensure!(!role.is_empty(), "expected a role's name, found an empty one");
     let mut auth = live.auth();
     let call = auth.role_get(connection.request(AuthRoleGetRequest { role: role.to_owned() }));
-    Ok(as_text(&connection.answer(live, Kind::Read, call).await?.perm))
+    let response = connection.answer(live, Kind::Read, call).await?;
+    println!();
+    if connection.write_out == Format::Table {
+        print!("Role {role}\n{}", as_text(&response.perm));
+        return Ok(());
+    }
+    show(connection, role, &response)
 }
 
 fn may(permission: &Permission, right: Type) -> bool {

@@ -4,9 +4,10 @@
 
 use super::del::DelArguments;
 use super::get::GetArguments;
+use super::go_words::settle;
 use super::put::{PutArguments, parse_lease};
 use bytes::Bytes;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use quorate_etcd_api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use quorate_etcd_api::etcdserverpb::request_op::Request;
 use quorate_etcd_api::etcdserverpb::{Compare, RequestOp};
@@ -50,7 +51,7 @@ pub(crate) enum TextError {
 
 /// One line of the second or third part.
 #[derive(Parser)]
-#[command(no_binary_name = true, disable_help_subcommand = true)]
+#[command(no_binary_name = true, disable_help_subcommand = true, args_override_self = true)]
 enum Operation {
     Put(PutArguments),
     Get(GetArguments),
@@ -123,7 +124,8 @@ fn target_union(name: &str, value: Vec<u8>) -> Option<Result<Target, TextError>>
 /// [`TextError::Operation`] or [`TextError::Quote`].
 pub(crate) fn operation(line: &str) -> Result<RequestOp, TextError> {
     let wrong = |why: String| TextError::Operation { line: line.to_owned(), why };
-    let words = words(line)?;
+    let words = settle(&Operation::command(), words(line)?);
+    let words = words.map_err(|error| wrong(error.to_string()))?;
     let parsed = Operation::try_parse_from(words).map_err(|error| wrong(first_line(&error)))?;
     let request = match parsed {
         Operation::Put(put) => {
@@ -246,6 +248,16 @@ mod tests {
         let del = operation("del foo --prefix").unwrap();
         let Some(Request::RequestDeleteRange(del)) = del.request else { panic!("{del:?}") };
         assert_eq!(del.range_end, "fop");
+    }
+
+    #[test]
+    fn an_operation_takes_switches_and_numbers_as_go_writes_them() {
+        let get = operation("get foo --prefix=T --keys-only=0 --limit -1 --rev 0x10").unwrap();
+        let Some(Request::RequestRange(get)) = get.request else { panic!("{get:?}") };
+        assert_eq!((get.range_end.as_ref(), get.keys_only), (&b"fop"[..], false));
+        assert_eq!((get.limit, get.revision), (-1, 16));
+        let refused = operation("put k v --prev-kv=x").unwrap_err().to_string();
+        assert!(refused.contains("expected true or false"), "{refused}");
     }
 
     #[test]

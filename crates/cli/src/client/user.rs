@@ -4,7 +4,7 @@
 use super::ask;
 use super::connection::{Connection, Format, Kind, Live};
 use super::login::Secret;
-use super::role::permissions_of;
+use super::role::show_in_detail;
 use super::{ClientVerb, fields, json};
 use crate::output::Table;
 use anyhow::ensure;
@@ -208,6 +208,9 @@ impl Get {
             auth.user_get(connection.request(AuthUserGetRequest { name: self.name.clone() }));
         let response = connection.answer(&live, Kind::Read, call).await?;
         let (header, roles) = (response.header.as_ref(), &response.roles);
+        if self.detail {
+            return self.detail(&live, roles).await;
+        }
         match connection.write_out {
             Format::Json => json::print(&json::with_header(header, json!({ "roles": roles }))),
             Format::Fields => {
@@ -215,7 +218,6 @@ impl Get {
                 fields::names("Roles", roles);
                 Ok(())
             }
-            Format::Simple | Format::Table if self.detail => self.detail(&live, roles).await,
             Format::Simple | Format::Table => {
                 println!("User: {}", self.name);
                 println!(
@@ -231,11 +233,11 @@ impl Get {
         }
     }
 
+    /// In every form the name comes first, as in etcdctl, and then what each role permits.
     async fn detail(&self, live: &Live, roles: &[String]) -> anyhow::Result<()> {
         println!("User: {}", self.name);
         for role in roles {
-            println!("\nRole {role}");
-            print!("{}", permissions_of(&self.connection, live, role).await?);
+            show_in_detail(&self.connection, live, role).await?;
         }
         Ok(())
     }

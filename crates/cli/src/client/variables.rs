@@ -1,8 +1,10 @@
 //! The variables of the environment that stand for flags of the verbs that talk to a cluster: ours, and
 //! where ours is not set, etcdctl's. A flag wins over both. Must not know what a flag does.
 
+use crate::go::parse_boolean;
 use anyhow::bail;
 use clap::Command;
+use clap::builder::ArgAction;
 use clap::error::{ContextKind, ContextValue};
 use std::collections::BTreeSet;
 use std::env;
@@ -44,7 +46,7 @@ const REFUSED: [(&str, &[&str], &str); 4] = [
     ("ETCDCTL_DISCOVERY_SRV_NAME", &[], NO_DISCOVERY),
     (
         "ETCDCTL_INSECURE_TRANSPORT",
-        &["true"],
+        &["1", "t", "T", "true", "TRUE", "True"],
         "TLS is spoken where an endpoint begins with https://, or a certificate is named",
     ),
     ("ETCDCTL_API", &["3"], "version 3 of the protocol is the only one that is spoken"),
@@ -71,6 +73,9 @@ pub(crate) fn with_variables(command: Command) -> Command {
     command.mut_args(|argument| {
         let row = argument.get_long().and_then(|flag| ROWS.iter().find(|row| row.flag == flag));
         match row {
+            Some(row) if matches!(argument.get_action(), ArgAction::SetTrue) => {
+                argument.env(row.chosen(is_set)).value_parser(parse_boolean)
+            }
             Some(row) => argument.env(row.chosen(is_set)),
             None => argument,
         }

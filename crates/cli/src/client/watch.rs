@@ -6,7 +6,8 @@ use super::ending::Ending;
 use super::fields::quote;
 use super::follow::Following;
 use super::txn_text::words;
-use super::{ClientVerb, KeyRange, json, show};
+use super::{ClientVerb, KeyRange, fields, json, settle, show};
+use crate::go::parse_integer;
 use clap::{Args, FromArgMatches};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use quorate_etcd_api::etcdserverpb::{WatchCreateRequest, WatchResponse};
@@ -65,7 +66,10 @@ struct WatchArguments {
     #[arg(long)]
     from_key: bool,
     /// Begin with this revision instead of with the next change
-    #[arg(long, default_value_t = 0, value_name = "REVISION")]
+    #[arg(
+        long, default_value_t = 0, value_parser = parse_integer, allow_negative_numbers = true,
+        value_name = "REVISION"
+    )]
     rev: i64,
     /// Show what was there before
     #[arg(long)]
@@ -127,7 +131,12 @@ fn show(response: &WatchResponse, connection: &Connection) -> anyhow::Result<()>
     match connection.write_out {
         Format::Json if response.created => Ok(()),
         Format::Json => json::print(&json::watch(response)),
-        Format::Simple | Format::Table | Format::Fields => {
+        Format::Fields if response.created => Ok(()),
+        Format::Fields => {
+            fields::watch(response);
+            Ok(())
+        }
+        Format::Simple | Format::Table => {
             let is_progress = response.events.is_empty() && !response.created;
             if is_progress && let Some(header) = &response.header {
                 println!("progress notify: {}", header.revision);
@@ -221,7 +230,9 @@ fn asked(line: &str) -> Result<Asked, String> {
         Some("progress") => Ok(Asked::Progress),
         Some("watch") => {
             let command = WatchArguments::augment_args(clap::Command::new("watch"));
-            let matches = command.disable_help_flag(true).try_get_matches_from(words);
+            let command = command.disable_help_flag(true).args_override_self(true);
+            let words = settle(&command, words).map_err(|error| error.to_string())?;
+            let matches = command.try_get_matches_from(words);
             let what = matches.and_then(|matches| WatchArguments::from_arg_matches(&matches));
             let what = what.map_err(|error| {
                 let text = error.to_string();
@@ -248,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_line_is_a_watch_with_its_options_or_asks_how_far_all_are() {
-        let Ok(Asked::Watch(what)) = asked(r#"watch --rev 5 "a b" c --prev-kv -- sh -c 'x y'"#)
+        let Ok(Asked::Watch(what)) = asked(r#"watch --rev 0x5 "a b" c --prev-kv=1 -- sh -c 'x y'"#)
         else {
             panic!("a watch")
         };

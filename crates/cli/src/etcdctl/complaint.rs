@@ -1,7 +1,7 @@
 //! What is said when a verb fails, in etcdctl's words, and with which code it ends. Must not know what a verb
 //! does.
 
-use crate::client::{Ending, Refused, Unanswered};
+use crate::client::{Ending, Refused, TextError, Unanswered};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::io;
 
@@ -29,20 +29,36 @@ impl Complaint {
     }
 
     /// What is wrong with the words of a command line.
-    pub(super) fn of_arguments(error: &clap::Error) -> Self {
+    pub(super) fn of_arguments(verb: &[&str], error: &clap::Error) -> Self {
         let context = |kind| match error.get(kind) {
             Some(ContextValue::String(text)) => text.as_str(),
             Some(_) | None => "",
         };
-        if context(ContextKind::InvalidArg).starts_with("--load") {
-            let words = format!("unknown load option {}", context(ContextKind::InvalidValue));
-            return Self::new(NOT_SERVED, words);
-        }
+        let argument = context(ContextKind::InvalidArg);
+        let (flag, found) =
+            (argument.split([' ', '=', '[']).next(), context(ContextKind::InvalidValue));
+        let is_flag = argument.starts_with('-');
         let text = error.to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
-        let is_unknown =
-            matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand);
-        Self::new(if is_unknown { FAILED } else { BAD_ARGUMENTS }, text)
+        match error.kind() {
+            ErrorKind::InvalidSubcommand => Self::new(FAILED, text),
+            ErrorKind::UnknownArgument if is_flag => Self::new(FAILED, text),
+            ErrorKind::InvalidValue | ErrorKind::ValueValidation => match (flag, verb) {
+                (Some("--load"), _) => {
+                    Self::new(NOT_SERVED, format!("unknown load option {found}"))
+                }
+                (Some("--order"), _) => Self::new(NOT_SERVED, format!("bad sort order {found}")),
+                (Some("--sort-by"), _) => Self::new(NOT_SERVED, format!("bad sort target {found}")),
+                (Some("--consistency"), _) => {
+                    Self::new(NOT_SERVED, format!("unknown consistency flag \"{found}\""))
+                }
+                // Not read where the others are.
+                (Some("--lease"), _) => Self::new(BAD_ARGUMENTS, text),
+                (_, ["compaction", ..]) => Self::new(FAILED, text),
+                _ => Self::new(if is_flag { FAILED } else { BAD_ARGUMENTS }, text),
+            },
+            _ => Self::new(BAD_ARGUMENTS, text),
+        }
     }
 
     /// In etcdctl's words: what the server said, without what we would add for a person.
@@ -59,6 +75,9 @@ impl Complaint {
         }
         if let Some(Unanswered { last, .. }) = error.downcast_ref() {
             return Self::new(FAILED, last);
+        }
+        if error.downcast_ref::<TextError>().is_some() {
+            return Self::new(BAD_INPUT, format!("{error:#}"));
         }
         let Some(refused) = error.downcast_ref::<Refused>() else {
             let code = if verb == ["lease", "keep-alive"] { NOT_LET_IN } else { FAILED };
@@ -93,6 +112,10 @@ impl Complaint {
             }
             Ending::Expired => Self::new(FAILED, "session expired"),
             Ending::NoKey => Self::new(BAD_ARGUMENTS, "bad number of arguments"),
+            Ending::NoValue => Self::new(
+                BAD_ARGUMENTS,
+                "put command needs 1 argument and input from stdin or 2 arguments",
+            ),
             Ending::InputEnded => Self::new(BAD_INPUT, ending.to_string()),
             Ending::CheckFailed => Self::new(FAILED, ""),
             Ending::NotEmpty { prefix } => Self::new(

@@ -2,13 +2,14 @@
 //! that there are. Must not know how a cluster is reached.
 
 mod complaint;
+mod help;
 mod member;
 mod snapshot;
 mod words;
 
-use crate::client;
+use crate::client::{self, SecurityFlags};
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use complaint::{BAD_ARGUMENTS, Complaint, FAILED, NOT_SERVED};
 use member::Member;
 use quorate_server::ETCD_VERSION;
@@ -16,7 +17,7 @@ use snapshot::Snapshot;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use words::Words;
+use words::{Words, WordsError};
 
 /// Where etcdctl asks if nobody says.
 const DEFAULT_ENDPOINTS: &str = "127.0.0.1:2379";
@@ -93,30 +94,52 @@ pub(crate) fn run(words: &[OsString]) -> ExitCode {
 }
 
 fn carry_out(words: &[OsString]) -> Result<(), Complaint> {
-    let words = Words::read(words).map_err(|error| Complaint::new(FAILED, error.to_string()))?;
+    let wrong = |error: WordsError| Complaint::new(FAILED, error.to_string());
+    let mut words = Words::read(words).map_err(wrong)?;
+    let mut command = client::with_variables(manners(Arguments::command()));
+    words.settle(&command).map_err(wrong)?;
     let verb: Vec<String> = words.verb(2).into_iter().map(str::to_owned).collect();
     let verb: Vec<&str> = verb.iter().map(String::as_str).collect();
-    if verb.first() == Some(&"version") {
-        // Whatever else is said.
+    let has_flags = words.own.iter().any(|word| word.as_encoded_bytes().starts_with(b"-"));
+    if verb.first() == Some(&"version") && !has_flags {
+        // Whatever other words there are.
         return execute(Verb::Version).map_err(|error| Complaint::of(&verb, &error));
+    }
+    if let Some(text) = help::asked_for(&mut command, &words) {
+        return print(&text);
     }
     check_format(&words, &verb)?;
     check_words(&words, &verb)?;
-    let is_offline = matches!(verb[..], ["snapshot", "status" | "restore"]);
+    let is_offline = matches!(verb[..], ["snapshot", "status" | "restore"] | ["version", ..]);
     let has_format = has_format(&verb);
-    let command = client::with_variables(manners(Arguments::command()));
     let parsed = command.try_get_matches_from(words.ours(has_format, is_offline));
-    let parsed = parsed.and_then(|matches| Arguments::from_arg_matches(&matches));
-    let arguments = match parsed {
-        Ok(arguments) => arguments,
-        Err(error) => return say(&error),
+    let parsed = parsed
+        .and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, security_of(&matches)?)));
+    let (arguments, security) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return say(&verb, &error),
     };
+    if let Some(Err(why)) = security.map(|security| security.check()) {
+        return Err(Complaint::new(BAD_ARGUMENTS, why));
+    }
     execute(arguments.verb).map_err(|error| Complaint::of(&verb, &error))
 }
 
-/// What is different under this name: where to ask, and examples that name another program.
+/// The files that a verb which asks somebody is to show and to believe.
+fn security_of(matches: &ArgMatches) -> Result<Option<SecurityFlags>, clap::Error> {
+    let mut matches = matches;
+    while let Some((_, below)) = matches.subcommand() {
+        matches = below;
+    }
+    let is_there = matches.try_contains_id("cacert").is_ok();
+    is_there.then(|| SecurityFlags::from_arg_matches(matches)).transpose()
+}
+
+/// What is different under this name: where to ask, examples that name another program, and a flag that is
+/// given twice.
 fn manners(command: clap::Command) -> clap::Command {
-    let command = command.mut_subcommands(|verb| manners(verb).after_help(""));
+    let command =
+        command.args_override_self(true).mut_subcommands(|verb| manners(verb).after_help(""));
     command.mut_args(|argument| match argument.get_long() {
         Some("endpoints") => argument.default_value(DEFAULT_ENDPOINTS),
         _ => argument,
@@ -138,17 +161,20 @@ fn check_format(words: &Words, verb: &[&str]) -> Result<(), Complaint> {
         }
         "fields" => {
             const NOT: [&[&str]; 3] = [&["user", "get"], &["user", "list"], &["auth", "status"]];
-            if is_of(&NOT) {
+            if is_of(&NOT) && !(is_of(&[&["user", "get"]]) && words.has("--detail")) {
                 return refused("fields not supported as output format".to_owned());
             }
         }
         "protobuf" => return refused("protobuf is not served as an output format".to_owned()),
         _ => return refused("unsupported output format".to_owned()),
     }
-    let counts_only = words.own.iter().any(|word| word == "--count-only");
-    if verb.first() == Some(&"get") && counts_only && format == "simple" {
-        let text = "--count-only is only for `--write-out=fields`";
-        return Err(Complaint::new(BAD_ARGUMENTS, text));
+    let is_get = verb.first() == Some(&"get");
+    let wrong = |text| Err(Complaint::new(BAD_ARGUMENTS, text));
+    if is_get && words.has("--count-only") && format == "simple" {
+        return wrong("--count-only is only for `--write-out=fields`");
+    }
+    if is_get && words.has("--print-value-only") && format != "simple" {
+        return wrong("print-value-only is only for `--write-out=simple`");
     }
     Ok(())
 }
@@ -190,7 +216,7 @@ fn has_format(verb: &[&str]) -> bool {
 }
 
 /// What clap has to say: help, or what is wrong with the words.
-fn say(error: &clap::Error) -> Result<(), Complaint> {
+fn say(verb: &[&str], error: &clap::Error) -> Result<(), Complaint> {
     if !error.use_stderr() {
         // Nobody is left to tell if standard output is closed.
         let _ = error.print();
@@ -198,16 +224,19 @@ fn say(error: &clap::Error) -> Result<(), Complaint> {
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         // As in etcdctl, that is no error.
-        return crate::output::text(&error.to_string())
-            .map_err(|_| Complaint::new(FAILED, String::new()));
+        return print(&error.to_string());
     }
     client::name_variable(error);
-    Err(Complaint::of_arguments(error))
+    Err(Complaint::of_arguments(verb, error))
+}
+
+fn print(text: &str) -> Result<(), Complaint> {
+    crate::output::text(text).map_err(|_| Complaint::new(FAILED, String::new()))
 }
 
 fn execute(verb: Verb) -> anyhow::Result<()> {
     match verb {
-        Verb::Put(verb) => client::run(verb),
+        Verb::Put(verb) => client::run(verb.wanting_input()),
         Verb::Get(verb) => client::run(verb),
         Verb::Del(verb) => client::run(verb),
         Verb::Txn(verb) => client::run(verb),
@@ -278,6 +307,23 @@ mod tests {
             ("watch foo --", BAD_ARGUMENTS),
             ("move-leader zz", BAD_ARGUMENTS),
             ("completion bash", FAILED),
+            ("lease grant 10 20", BAD_ARGUMENTS),
+            ("lease grant --nope 5", FAILED),
+            ("role list extra", BAD_ARGUMENTS),
+            ("get a --order=BOGUS", NOT_SERVED),
+            ("get a --sort-by BOGUS", NOT_SERVED),
+            ("get a --consistency=x", NOT_SERVED),
+            ("get a --limit=abc", FAILED),
+            ("get a --limit", FAILED),
+            ("get a --prefix=x", FAILED),
+            ("get a --cacert /nonexistent", BAD_ARGUMENTS),
+            ("get a --cert /nonexistent", BAD_ARGUMENTS),
+            ("get a --print-value-only -w json", BAD_ARGUMENTS),
+            ("get a --count-only=1", BAD_ARGUMENTS),
+            ("put k v --lease=zz", BAD_ARGUMENTS),
+            ("compaction x", FAILED),
+            ("--nope", FAILED),
+            ("version --nope", FAILED),
         ] {
             assert_eq!(refused(line).0, code, "{line}");
         }

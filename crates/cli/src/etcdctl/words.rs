@@ -1,8 +1,12 @@
 //! etcdctl's command line, in which the flags that all verbs have may stand anywhere: made into one for
 //! our verbs, which have theirs behind. Must not know what a verb does.
 
+use crate::client::{GoWordsError, settle};
+use crate::go;
+use clap::Command;
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::mem;
 
 /// The flags that all verbs have and that take a value.
 const WITH_VALUE: [(&str, Fate); 13] = [
@@ -38,7 +42,7 @@ const SWITCHES: [(&str, Fate); 5] = [
 enum Fate {
     Served,
     Idle,
-    /// If it asks for something else than what is so anyway.
+    /// If it asks for something else than what is so anyway: a switch, if it is off.
     Refused(&'static str),
 }
 
@@ -58,11 +62,16 @@ pub(super) struct Words {
 /// Why a command line cannot be followed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum WordsError {
-    /// A flag without what it takes.
-    #[error("flag needs an argument: --{flag}")]
-    NoValue {
+    /// A flag is not as Go reads it.
+    #[error(transparent)]
+    Go(#[from] GoWordsError),
+    /// A time that has no effect, and is none.
+    #[error("invalid argument \"{found}\" for \"--{flag}\" flag: expected a time such as 2s")]
+    NoTime {
         /// Which.
         flag: &'static str,
+        /// What it is instead.
+        found: String,
     },
     /// A flag that must not be ignored.
     #[error("--{flag} cannot be followed: {because}")]
@@ -99,32 +108,53 @@ impl Words {
             let value = match value {
                 Some(value) => value,
                 None if is_switch => "true".into(),
-                None => words.next().cloned().ok_or(WordsError::NoValue { flag })?,
+                None => {
+                    let missing = GoWordsError::NoValue { flag: flag.to_owned() };
+                    words.next().cloned().ok_or(missing)?
+                }
             };
-            found.heed(flag, fate, is_switch, &value)?;
+            if is_switch {
+                found.heed_switch(flag, fate, &value)?;
+            } else {
+                found.heed(flag, fate, &value)?;
+            }
         }
         Ok(found)
     }
 
-    fn heed(
+    fn heed_switch(
         &mut self,
         flag: &'static str,
         fate: Fate,
-        is_switch: bool,
         value: &OsStr,
     ) -> Result<(), WordsError> {
-        let as_is = if flag == "insecure-transport" { "true" } else { "false" };
+        let found = value.to_string_lossy();
+        let wrong =
+            || GoWordsError::NoBoolean { flag: flag.to_owned(), found: found.clone().into_owned() };
+        let is_on = go::boolean(&found).ok_or_else(wrong)?;
         match fate {
-            Fate::Idle => {}
-            Fate::Refused(_) if is_switch && value == as_is => {}
+            Fate::Refused(because) if !is_on => Err(WordsError::Refused { flag, because }),
+            Fate::Idle | Fate::Refused(_) => Ok(()),
+            Fate::Served => {
+                let word = OsString::from(format!("--{flag}"));
+                self.common.retain(|other| *other != word);
+                self.common.extend(is_on.then_some(word));
+                Ok(())
+            }
+        }
+    }
+
+    fn heed(&mut self, flag: &'static str, fate: Fate, value: &OsStr) -> Result<(), WordsError> {
+        match fate {
+            Fate::Idle => {
+                let found = value.to_string_lossy().into_owned();
+                if go::duration(&found).is_none() {
+                    return Err(WordsError::NoTime { flag, found });
+                }
+            }
             Fate::Refused(because) => return Err(WordsError::Refused { flag, because }),
             Fate::Served if flag == "write-out" => {
                 self.format = value.to_string_lossy().into_owned();
-            }
-            Fate::Served if is_switch => {
-                if value == "true" {
-                    self.common.push(format!("--{flag}").into());
-                }
             }
             Fate::Served => {
                 let mut word = OsString::from(format!("--{flag}="));
@@ -133,6 +163,21 @@ impl Words {
             }
         }
         Ok(())
+    }
+
+    /// Makes the verb's own flags those that clap reads.
+    ///
+    /// # Errors
+    ///
+    /// [`WordsError::Go`].
+    pub(super) fn settle(&mut self, command: &Command) -> Result<(), WordsError> {
+        self.own = settle(command, mem::take(&mut self.own))?;
+        Ok(())
+    }
+
+    /// Whether a switch of the verb's own is on.
+    pub(super) fn has(&self, switch: &str) -> bool {
+        self.own.iter().any(|word| word == switch)
     }
 
     /// The words of the verb that are no flags, up to `count`.
@@ -223,6 +268,8 @@ mod tests {
         assert!(
             ours("get --hex a").contains("--hex") && !ours("get a --hex=false").contains("hex")
         );
+        assert!(ours("get a --hex=1").contains("--hex"));
+        assert!(!ours("get a --hex --hex=F").contains("hex"));
     }
 
     #[test]
@@ -232,5 +279,10 @@ mod tests {
         assert!(refused("get a --insecure-transport=false").starts_with("--insecure-transport"));
         assert!(refused("--discovery-srv x get a").starts_with("--discovery-srv cannot"));
         assert!(read("get a --insecure-transport").is_ok());
+        assert!(read("get a --insecure-transport=T").is_ok());
+        for line in ["get a --hex=x", "get a --debug=2", "get a --insecure-discovery="] {
+            assert!(refused(line).contains("expected true or false"), "{line}");
+        }
+        assert!(refused("get a --keepalive-time=x").contains("expected a time"));
     }
 }

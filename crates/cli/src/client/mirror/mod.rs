@@ -7,6 +7,7 @@ mod reach;
 use super::connection::{Connection, Kind};
 use super::follow::Following;
 use super::{ClientVerb, KeyRange, bytes};
+use crate::go::parse_integer;
 use bytes::Bytes;
 use destination::DestinationFlags;
 use quorate_etcd_api::etcdserverpb::{
@@ -54,7 +55,10 @@ pub(crate) struct MakeMirror {
     #[arg(long)]
     no_dest_prefix: bool,
     /// Copy what changes from this revision on, and not what is there; 0 to copy both
-    #[arg(long, default_value_t = 0, value_name = "REVISION")]
+    #[arg(
+        long, default_value_t = 0, value_parser = parse_integer, allow_negative_numbers = true,
+        value_name = "REVISION"
+    )]
     rev: i64,
     /// The most changes in one transaction at the destination
     #[arg(
