@@ -49,7 +49,7 @@ pub use state_machine::{
 };
 pub use status::NodeStatus;
 pub use transport::{AskError, PEER_PROTOCOL, PeerTls, TransportOptions, ask_cluster};
-pub use wire::ClusterView;
+pub use wire::{ADDRESS_BYTES_MAX, ClusterView};
 pub use work::{DiskRoom, Rot};
 
 /// The parts of a node before threads, sockets and clocks are put around them: for those who bring

@@ -2,14 +2,13 @@
 
 use super::Node;
 use crate::runtime::{FoundRequest, Launch, OpenRequest, found, launch};
-use crate::transport::PeerAddress;
+use crate::transport::{Entrance, PeerAddress};
 use crate::{DiskWatch, DriverOptions, Fatal, PeerTls, StartError, StateMachine, TransportOptions};
 use quorate_core::{Configuration, LogId, Member, MemberRole, NodeId, Options, Time};
 use quorate_wal::{Disk, Identity, RealDisk, WalOptions};
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
-use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,7 +56,7 @@ pub struct NodeBuilder {
     founders: Configuration,
     joins: bool,
     listen: Option<String>,
-    listener: Option<TcpListener>,
+    entrances: Vec<Entrance<TcpListener>>,
     options: Options,
     driver_options: DriverOptions,
     wal_options: WalOptions,
@@ -87,7 +86,7 @@ impl NodeBuilder {
             founders: Configuration::default(),
             joins: false,
             listen: None,
-            listener: None,
+            entrances: Vec::new(),
             options: Options::default(),
             driver_options: DriverOptions::default(),
             wal_options: WalOptions::default(),
@@ -108,9 +107,11 @@ impl NodeBuilder {
     }
 
     /// Adds a founding voter, and where its transport listens: `host:port`, or `https://host:port`
-    /// for one that speaks TLS ([`NodeBuilder::peer_tls`]). The founders count
-    /// only if the folder is new; afterwards the log knows the members. Without any, the node
-    /// founds a cluster of its own.
+    /// for one that speaks TLS ([`NodeBuilder::peer_tls`]), or several of these, separated by commas:
+    /// the others try one after the other, from the one that led there last. To those who do not know
+    /// the node yet it tells no more than [`ADDRESS_BYTES_MAX`](crate::ADDRESS_BYTES_MAX) of that. The
+    /// founders count only if the folder is new; afterwards the log knows the members. Without any, the
+    /// node founds a cluster of its own.
     pub fn member(mut self, id: impl Into<NodeId>, address: impl Into<String>) -> Self {
         let member = Member {
             role: MemberRole::Voter,
@@ -139,15 +140,27 @@ impl NodeBuilder {
 
     /// Where to listen for the other nodes, `host:port` or `https://host:port`; the node's own
     /// address among the founders unless set. Whether TLS is spoken there is said by
-    /// [`NodeBuilder::peer_tls`]; what is said here is told to others.
+    /// [`NodeBuilder::peer_tls`]; what is said here is told to others. More than one, if it is said
+    /// again or there are commas.
     pub fn listen(mut self, address: impl Into<String>) -> Self {
-        self.listen = Some(address.into());
+        let address = address.into();
+        self.listen = Some(match self.listen {
+            Some(others) => format!("{others},{address}"),
+            None => address,
+        });
         self
     }
 
-    /// Listens on a socket that is bound already.
-    pub fn listener(mut self, listener: TcpListener) -> Self {
-        self.listener = Some(listener);
+    /// Listens on a socket that is bound already; on several, if it is said again.
+    pub fn listener(mut self, socket: TcpListener) -> Self {
+        self.entrances.push(Entrance { socket, is_plain: false });
+        self
+    }
+
+    /// The same for a socket at which nobody speaks TLS, whatever [`PeerTls::listens`] says of the
+    /// others.
+    pub fn plain_listener(mut self, socket: TcpListener) -> Self {
+        self.entrances.push(Entrance { socket, is_plain: true });
         self
     }
 
@@ -245,12 +258,12 @@ impl NodeBuilder {
     ///
     /// [`StartError`]; no thread or socket is left then.
     pub async fn start_with<M: StateMachine>(
-        self,
+        mut self,
         open: impl FnOnce() -> Result<M, Fatal> + Send + 'static,
     ) -> Result<Node, StartError> {
         self.check_limits()?;
         self.check_certificate()?;
-        let listener = self.bind()?;
+        let entrances = self.bind()?;
         let founders = self.founders();
         let address = match founders.members.get(&self.id) {
             Some(member) => member.address.clone(),
@@ -279,7 +292,7 @@ impl NodeBuilder {
                 let machine: Box<dyn StateMachine> = Box::new(open()?);
                 Ok(machine)
             }),
-            listener,
+            entrances,
             address,
             options: self.node_options,
             transport: self.transport_options,
@@ -344,26 +357,35 @@ impl NodeBuilder {
     }
 
     /// Binds on the caller's thread, so that a port in use is known before anything else happens.
-    fn bind(&self) -> Result<Option<TcpListener>, StartError> {
-        let bound = match (&self.listener, &self.listen) {
-            (Some(listener), _) => {
-                let address = listener.local_addr().map(|address| address.to_string());
-                (listener.try_clone(), address.unwrap_or_default())
+    fn bind(&mut self) -> Result<Vec<Entrance<TcpListener>>, StartError> {
+        let mut entrances = std::mem::take(&mut self.entrances);
+        if entrances.is_empty() {
+            for address in self.own_addresses()? {
+                let bound = TcpListener::bind(address.authority);
+                let address = address.to_string();
+                let socket = bound.map_err(|source| StartError::Listen { address, source })?;
+                entrances.push(Entrance { socket, is_plain: false });
             }
-            (None, Some(address)) => (bind(address), address.clone()),
-            (None, None) if self.joins => return Err(StartError::NotListening),
-            (None, None) if self.founders.members.len() < 2 => return Ok(None),
-            (None, None) => match self.founders.members.get(&self.id) {
-                Some(member) => (bind(&member.address), member.address.clone()),
-                None => return Ok(None),
-            },
+        }
+        for Entrance { socket, .. } in &entrances {
+            socket.set_nonblocking(true).map_err(|source| {
+                let address = socket.local_addr().map(|address| address.to_string());
+                StartError::Listen { address: address.unwrap_or_default(), source }
+            })?;
+        }
+        Ok(entrances)
+    }
+
+    /// Where to listen if no socket was given.
+    fn own_addresses(&self) -> Result<Vec<PeerAddress<'_>>, StartError> {
+        let founder = || self.founders.members.get(&self.id).map(|member| &member.address);
+        let text = match &self.listen {
+            Some(text) => Some(text),
+            None if self.joins => return Err(StartError::NotListening),
+            None if self.founders.members.len() < 2 => None,
+            None => founder(),
         };
-        let (listener, address) = bound;
-        let listener = listener.and_then(|listener| {
-            listener.set_nonblocking(true)?;
-            Ok(listener)
-        });
-        listener.map(Some).map_err(|source| StartError::Listen { address, source })
+        Ok(text.map(|text| PeerAddress::all(text).collect()).unwrap_or_default())
     }
 
     /// The founders given, or the node alone.
@@ -379,10 +401,6 @@ impl NodeBuilder {
         };
         Configuration::new(0, [(self.id, member)].into())
     }
-}
-
-fn bind(address: &str) -> io::Result<TcpListener> {
-    TcpListener::bind(PeerAddress::parse(address).authority)
 }
 
 /// A fresh hasher is seeded by the standard library from the operating system's entropy.

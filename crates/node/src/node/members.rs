@@ -82,8 +82,8 @@ impl<'a> NodeMembers<'a> {
         self.wish(Ok(MembershipCommand::Cancel))
     }
 
-    /// One voter more; it must be running and listening at `address` (see
-    /// [`crate::NodeBuilder::join`]). This and the following start from the configuration that this
+    /// One voter more; it must be running and listening at `address`, or at one of several, separated
+    /// by commas (see [`crate::NodeBuilder::join`]). This and the following start from the configuration that this
     /// node knows, and are refused if there is a later one.
     pub fn add_voter(
         &self,

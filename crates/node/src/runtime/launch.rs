@@ -11,7 +11,7 @@ use super::wal_thread::WalThread;
 use super::{CallerLimit, DiskWatch, Mailbox};
 use crate::metrics::Metrics;
 use crate::node::NodeOptions;
-use crate::transport::{LocalIdentity, PeerTls, Transport, TransportOptions};
+use crate::transport::{Entrance, LocalIdentity, PeerTls, Transport, TransportOptions};
 use crate::work::{
     FileJob, FilesWorker, LogJob, LogWorker, MachineWorker, RoomKeeper, SharedStore, reserve_bytes,
 };
@@ -33,7 +33,7 @@ const RESOLVER_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct Launch {
     pub(crate) open: OpenRequest,
     pub(crate) machine: OpenMachine,
-    pub(crate) listener: Option<TcpListener>,
+    pub(crate) entrances: Vec<Entrance<TcpListener>>,
     pub(crate) address: String,
     pub(crate) options: NodeOptions,
     pub(crate) transport: TransportOptions,
@@ -108,7 +108,7 @@ struct Queues {
 }
 
 fn assemble(launch: Launch) -> Result<Assembled, StartError> {
-    let Launch { open: request, machine, listener, address, options, transport, security, disk } =
+    let Launch { open: request, machine, entrances, address, options, transport, security, disk } =
         launch;
     let cluster_id = request.cluster_id;
     let (opened, keeper) = open_parts(request, machine, options.disk_reserve_bytes, &disk)?;
@@ -132,10 +132,10 @@ fn assemble(launch: Launch) -> Result<Assembled, StartError> {
     let runtime = runtime.map_err(StartError::Threads)?;
     let transport = {
         let _inside = runtime.enter();
-        let listener = listener.map(tokio::net::TcpListener::from_std).transpose();
-        let listener = listener.map_err(StartError::Threads)?;
+        let entrances = entrances.into_iter().map(Entrance::opened).collect::<io::Result<_>>();
+        let entrances = entrances.map_err(StartError::Threads)?;
         let (mailbox, metrics) = (Arc::clone(&shared.mailbox), Arc::clone(&shared.metrics));
-        Transport::new(identity, transport, security, listener, mailbox, metrics)
+        Transport::new(identity, transport, security, entrances, mailbox, metrics)
     };
     let Opened { wal, store, applier, latest, driver, scrubber } = opened;
     let store = SharedStore::new(store);

@@ -14,7 +14,8 @@ use crate::wire::{
 };
 use bytes::BytesMut;
 use quorate_core::NodeId;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,12 +25,30 @@ use tokio::time::{sleep, timeout};
 /// again at once would not help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Where callers come in.
+#[derive(Debug)]
+pub(crate) struct Entrance<Socket> {
+    pub(crate) socket: Socket,
+    /// Nobody speaks TLS here, whatever [`PeerTls::listens`] says.
+    pub(crate) is_plain: bool,
+}
+
+impl Entrance<std::net::TcpListener> {
+    /// The same for the runtime that this is called in; the socket must not block.
+    pub(crate) fn opened(self) -> io::Result<Entrance<TcpListener>> {
+        let Self { socket, is_plain } = self;
+        Ok(Entrance { socket: TcpListener::from_std(socket)?, is_plain })
+    }
+}
+
 /// Never ends; is aborted when the node stops.
-pub(super) async fn keep_accepting(hub: Arc<Hub>, listener: TcpListener) {
+pub(super) async fn keep_accepting(hub: Arc<Hub>, entrance: Entrance<TcpListener>) {
+    let Entrance { socket, is_plain } = entrance;
     loop {
-        match listener.accept().await {
+        match socket.accept().await {
             Ok((stream, from)) => {
-                let receive = |place| receive(Arc::clone(&hub), stream, from, place);
+                let caller = Caller { stream, from, is_plain };
+                let receive = |place| receive(Arc::clone(&hub), caller, place);
                 if hub.unfinished.start(receive) {
                     let node = hub.identity.node_id;
                     tracing::debug!(%node, "hung up on a caller: too many have said nothing yet");
@@ -44,10 +63,17 @@ pub(super) async fn keep_accepting(hub: Arc<Hub>, listener: TcpListener) {
     }
 }
 
-async fn receive(hub: Arc<Hub>, stream: TcpStream, from: SocketAddr, place: Place) {
-    let node = hub.identity.node_id;
+/// Somebody who has said nothing yet.
+struct Caller {
+    stream: TcpStream,
+    from: SocketAddr,
+    is_plain: bool,
+}
+
+async fn receive(hub: Arc<Hub>, caller: Caller, place: Place) {
+    let (node, from) = (hub.identity.node_id, caller.from);
     let limit = hub.options.handshake_timeout;
-    let admitted = match timeout(limit, admit(&hub, stream, from.ip())).await {
+    let admitted = match timeout(limit, admit(&hub, caller)).await {
         Ok(admitted) => admitted,
         Err(_) => Err(LinkError::HandshakeTimeout(limit)),
     };
@@ -95,15 +121,12 @@ struct Inbound {
 }
 
 /// Somebody who only asks is answered, and not let in.
-async fn admit(
-    hub: &Arc<Hub>,
-    stream: TcpStream,
-    from: IpAddr,
-) -> Result<Option<Inbound>, LinkError> {
+async fn admit(hub: &Arc<Hub>, caller: Caller) -> Result<Option<Inbound>, LinkError> {
+    let Caller { stream, from, is_plain } = caller;
     stream.set_nodelay(true)?;
-    let tls = hub.security.as_ref().and_then(PeerTls::for_callers);
+    let tls = hub.security.as_ref().and_then(PeerTls::for_callers).filter(|_| !is_plain);
     let (read, write) = match tls {
-        Some(tls) => handshake::receive(tls, stream, from).await?,
+        Some(tls) => handshake::receive(tls, stream, from.ip()).await?,
         None => stream::plain(stream),
     };
     let mut reader = FrameReader::for_stranger(read, HELLO_BYTES_MAX);

@@ -1,11 +1,15 @@
 //! Where a peer is to be found, as a member's address says it: `host:port`, or `https://host:port` for
-//! one that speaks TLS. Must not know how either is dialled.
+//! one that speaks TLS; or several of these, separated by commas. Must not know how any is dialled.
 
 use super::link::LinkError;
 use rustls::pki_types::ServerName;
+use std::fmt;
 
 /// What the address of a peer begins with that speaks TLS.
 const SECURE: &str = "https://";
+
+/// Between two addresses of one peer: part of no host and of no port.
+const SEPARATOR: char = ',';
 
 /// An address, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +21,20 @@ pub(crate) struct PeerAddress<'a> {
 }
 
 impl<'a> PeerAddress<'a> {
-    pub(crate) fn parse(text: &'a str) -> Self {
+    /// The addresses in a text, in its order: at least one, if only one that nobody has.
+    pub(crate) fn all(text: &'a str) -> impl Iterator<Item = Self> {
+        text.split(SEPARATOR).map(|address| Self::parse(address.trim()))
+    }
+
+    /// The same from `first` on, if it is among them, and around to the one before.
+    pub(super) fn in_turn(text: &'a str, first: &str) -> Vec<Self> {
+        let mut all: Vec<Self> = Self::all(text).collect();
+        let at = all.iter().position(|address| *address == PeerAddress::parse(first));
+        all.rotate_left(at.unwrap_or(0));
+        all
+    }
+
+    fn parse(text: &'a str) -> Self {
         let secure = text.strip_prefix(SECURE);
         Self { authority: secure.unwrap_or(text), is_secure: secure.is_some() }
     }
@@ -28,6 +45,12 @@ impl<'a> PeerAddress<'a> {
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let name = ServerName::try_from(host.to_owned());
         name.map_err(|_| LinkError::Host { found: host.to_owned() })
+    }
+}
+
+impl fmt::Display for PeerAddress<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}{}", if self.is_secure { SECURE } else { "" }, self.authority)
     }
 }
 
@@ -45,6 +68,37 @@ mod tests {
             let address = PeerAddress::parse(text);
             assert_eq!(address, PeerAddress { authority, is_secure });
             assert_eq!(address.server_name().unwrap().to_str(), host);
+            assert_eq!(address.to_string(), text);
+        }
+    }
+
+    fn shown<'a>(addresses: impl IntoIterator<Item = PeerAddress<'a>>) -> Vec<String> {
+        addresses.into_iter().map(|address| address.to_string()).collect()
+    }
+
+    #[test]
+    fn a_text_has_one_address_or_several_in_its_order() {
+        for (text, all) in [
+            ("h:1", vec!["h:1"]),
+            ("h:1,https://[::1]:2, h:3", vec!["h:1", "https://[::1]:2", "h:3"]),
+            ("", vec![""]),
+            ("h:1,", vec!["h:1", ""]),
+        ] {
+            assert_eq!(shown(PeerAddress::all(text)), all, "`{text}`");
+        }
+    }
+
+    #[test]
+    fn the_one_that_answered_last_comes_first_and_the_others_follow_in_their_order() {
+        let text = "h:1,h:2,https://h:2,h:3";
+        for (first, turn) in [
+            ("", ["h:1", "h:2", "https://h:2", "h:3"]),
+            ("h:1", ["h:1", "h:2", "https://h:2", "h:3"]),
+            ("https://h:2", ["https://h:2", "h:3", "h:1", "h:2"]),
+            ("h:3", ["h:3", "h:1", "h:2", "https://h:2"]),
+            ("of:9", ["h:1", "h:2", "https://h:2", "h:3"]),
+        ] {
+            assert_eq!(shown(PeerAddress::in_turn(text, first)), turn, "from `{first}` on");
         }
     }
 

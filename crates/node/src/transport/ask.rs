@@ -29,23 +29,32 @@ pub struct AskError {
 }
 
 /// Asks the node at `address` which cluster it belongs to: `host:port`, where its transport listens, or
-/// `https://host:port` if it speaks TLS there, which needs `tls`. What it says may be old: it is what
-/// this one node knows. Runs in a Tokio runtime.
+/// `https://host:port` if it speaks TLS there, which needs `tls`. Of several addresses, separated by
+/// commas, the first counts at which somebody answers. What it says may be old: it is what this one node
+/// knows. Runs in a Tokio runtime.
 ///
 /// # Errors
 ///
 /// [`AskError`] if nobody answers within `limit`, or it is no node of this protocol, or is not
-/// believed.
+/// believed; at each of its addresses.
 pub async fn ask_cluster(
     address: &str,
     tls: Option<&Arc<Tls>>,
     limit: Duration,
 ) -> Result<ClusterView, AskError> {
-    let outcome = match timeout(limit, ask(PeerAddress::parse(address), tls)).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(LinkError::HandshakeTimeout(limit)),
-    };
-    outcome.map_err(|error| AskError { address: address.to_owned(), reason: error.to_string() })
+    let mut failures = Vec::new();
+    for place in PeerAddress::all(address) {
+        let outcome = match timeout(limit, ask(place, tls)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(LinkError::HandshakeTimeout(limit)),
+        };
+        match outcome {
+            Ok(view) => return Ok(view),
+            Err(error) => failures.push((place.to_string(), error)),
+        }
+    }
+    let reason = LinkError::of_all(failures).to_string();
+    Err(AskError { address: address.to_owned(), reason })
 }
 
 async fn ask(address: PeerAddress<'_>, tls: Option<&Arc<Tls>>) -> Result<ClusterView, LinkError> {

@@ -1,11 +1,12 @@
-//! Keeps one connection to a peer open: dials, introduces us, and starts over when it breaks.
+//! Keeps one connection to a peer open: dials, introduces us, and starts over when it breaks. A peer with
+//! several addresses is called at each in turn, from the one that led there last.
 
 use super::address::PeerAddress;
 use super::backoff::Backoff;
 use super::frames::FrameReader;
 use super::handshake;
 use super::hub::Hub;
-use super::link::{Link, LinkError};
+use super::link::{Link, LinkError, of_each};
 use super::stream::Writing;
 use crate::wire::{
     ADDRESS_BYTES_MAX, Channel, HELLO_BYTES_MAX, LinkFrame, put_frame, put_link_frame,
@@ -22,15 +23,15 @@ use tokio::time::{sleep, timeout};
 pub(super) async fn keep_connected(hub: Arc<Hub>, link: Arc<Link>) {
     let options = &hub.options;
     let mut backoff = Backoff::new(options.reconnect_delay_min, options.reconnect_delay_max);
-    let mut complaint = String::new();
+    let (mut complaint, mut address) = (String::new(), String::new());
     loop {
-        let error = match connect(&hub, &link).await {
+        let error = match connect(&hub, &link, &mut address).await {
             Ok((reader, write)) => {
                 backoff.reset();
                 complaint.clear();
                 let (node, is_secure) = (hub.identity.node_id, write.is_secure());
                 let (peer, channel) = (link.peer, link.channel);
-                tracing::info!(%node, %peer, %channel, is_secure, "connected");
+                tracing::info!(%node, %peer, %channel, address, is_secure, "connected");
                 serve(&hub, &link, reader, write).await
             }
             Err(error) => error,
@@ -39,10 +40,10 @@ pub(super) async fn keep_connected(hub: Arc<Hub>, link: Arc<Link>) {
             hub.lost(link.peer, link.channel);
         }
         complain(&hub, &link, &error, &mut complaint);
-        if let LinkError::Rejected(reject) = &error {
+        for reject in error.rejects() {
             hub.turned_away(link.peer, reject);
         }
-        let is_rejected = matches!(error, LinkError::Rejected(_));
+        let is_rejected = error.is_rejected();
         let pause = if is_rejected { options.reconnect_delay_max } else { backoff.pause() };
         tokio::select! {
             () = sleep(pause) => {}
@@ -64,9 +65,45 @@ fn complain(hub: &Hub, link: &Link, error: &LinkError, last: &mut String) {
     *last = complaint;
 }
 
-async fn connect(hub: &Hub, link: &Link) -> Result<(FrameReader, Writing), LinkError> {
-    let address = hub.address_of(link.peer).unwrap_or_default();
-    let address = PeerAddress::parse(&address);
+/// Calls the peer at its addresses, from `last` on, until it answers at one; that is `last` then.
+async fn connect(
+    hub: &Hub,
+    link: &Link,
+    last: &mut String,
+) -> Result<(FrameReader, Writing), LinkError> {
+    let addresses = hub.address_of(link.peer).unwrap_or_default();
+    let mut failures = Vec::new();
+    for address in PeerAddress::in_turn(&addresses, last) {
+        match connect_to(hub, link, address).await {
+            Ok(connected) => {
+                *last = address.to_string();
+                tell_of_others(hub, link, &failures);
+                return Ok(connected);
+            }
+            Err(error) => failures.push((address.to_string(), error)),
+        }
+        // It has moved, and the others may take long.
+        if hub.address_of(link.peer).as_ref() != Some(&addresses) {
+            break;
+        }
+    }
+    Err(LinkError::of_all(failures))
+}
+
+/// A peer that is reached all the same may have an address that leads nowhere.
+fn tell_of_others(hub: &Hub, link: &Link, failures: &[(String, LinkError)]) {
+    if !failures.is_empty() {
+        let (node, peer, channel) = (hub.identity.node_id, link.peer, link.channel);
+        let failures = of_each(failures);
+        tracing::warn!(%node, %peer, %channel, "reached at another of its addresses: {failures}");
+    }
+}
+
+async fn connect_to(
+    hub: &Hub,
+    link: &Link,
+    address: PeerAddress<'_>,
+) -> Result<(FrameReader, Writing), LinkError> {
     let limit = hub.options.connect_timeout;
     let stream = match timeout(limit, open(address.authority)).await {
         Ok(stream) => stream?,

@@ -75,9 +75,42 @@ pub(crate) enum LinkError {
     Stranger(#[from] Stranger),
     #[error("TLS settings: {0}")]
     TlsSettings(#[from] TlsError),
+    #[error("none of its addresses leads there: {}", of_each(.0))]
+    Nowhere(Vec<(String, LinkError)>),
+}
+
+/// What went wrong at each of several addresses.
+pub(super) fn of_each(failures: &[(String, LinkError)]) -> String {
+    let told = failures.iter().map(|(address, error)| format!("{address}: {error}"));
+    told.collect::<Vec<_>>().join("; ")
 }
 
 impl LinkError {
+    /// What went wrong at all addresses of a peer, each with its error. Where there is only one, who
+    /// complains knows which.
+    pub(super) fn of_all(mut failures: Vec<(String, Self)>) -> Self {
+        match failures.pop() {
+            Some((_, only)) if failures.is_empty() => only,
+            last => Self::Nowhere(failures.into_iter().chain(last).collect()),
+        }
+    }
+
+    /// How the other side turned us away, at each address where it did.
+    pub(super) fn rejects(&self) -> Vec<&Reject> {
+        if let Self::Nowhere(failures) = self {
+            return failures.iter().flat_map(|(_, error)| error.rejects()).collect();
+        }
+        if let Self::Rejected(reject) = self { vec![reject] } else { Vec::new() }
+    }
+
+    /// Whether somebody turned us away wherever we called: that does not change within a moment.
+    pub(super) fn is_rejected(&self) -> bool {
+        if let Self::Nowhere(failures) = self {
+            return failures.iter().all(|(_, error)| error.is_rejected());
+        }
+        matches!(self, Self::Rejected(_))
+    }
+
     /// Whether the other side went away, which is no fault of anybody's.
     pub(super) fn is_goodbye(&self) -> bool {
         matches!(self, Self::Closed | Self::Io(_) | Self::GoneInHandshake)
@@ -316,5 +349,40 @@ impl Link {
             self.metrics.round_trip_micros.set(micros);
             self.metrics.round_trips.record(round_trip);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(got: u64) -> LinkError {
+        Reject::Target { expected: NodeId::new(1), got: NodeId::new(got) }.into()
+    }
+
+    fn failures(errors: impl IntoIterator<Item = LinkError>) -> Vec<(String, LinkError)> {
+        (1..).map(|port: u16| format!("h:{port}")).zip(errors).collect()
+    }
+
+    #[test]
+    fn a_failure_at_the_only_address_is_told_as_it_is_and_at_several_with_the_address() {
+        let only = LinkError::of_all(failures([LinkError::NoTls]));
+        assert_eq!(only.to_string(), LinkError::NoTls.to_string());
+        let several = LinkError::of_all(failures([LinkError::Closed, LinkError::NothingToShow]));
+        let expected = format!("h:1: {}; h:2: {}", LinkError::Closed, LinkError::NothingToShow);
+        assert!(several.to_string().ends_with(&expected), "{several}");
+    }
+
+    #[test]
+    fn who_is_turned_away_at_one_address_may_be_welcome_at_another_soon() {
+        let some = LinkError::of_all(failures([target(2), LinkError::Closed]));
+        assert!(!some.is_rejected());
+        let rejects: Vec<String> = some.rejects().iter().map(ToString::to_string).collect();
+        assert_eq!(rejects, ["node 1 lives here, not node 2"]);
+        let all = LinkError::of_all(failures([target(2), target(3)]));
+        assert!(all.is_rejected() && all.rejects().len() == 2);
+        let only = LinkError::of_all(failures([target(2)]));
+        assert!(only.is_rejected() && only.rejects().len() == 1);
+        assert!(!LinkError::Closed.is_rejected() && LinkError::Closed.rejects().is_empty());
     }
 }

@@ -1,6 +1,6 @@
-//! TCP between nodes, in the clear or over TLS. To each peer we keep two connections, one for what must not wait and one for
-//! bulk; on them we only send, and what the peer says comes on those that it keeps to us. Knows
-//! nothing of what messages mean, beyond which of them are bulk.
+//! TCP between nodes, in the clear or over TLS. To each peer we keep two connections, one for what must
+//! not wait and one for bulk; on them we only send, and what the peer says comes on those that it keeps to
+//! us. Knows nothing of what messages mean, beyond which of them are bulk.
 
 mod accept;
 mod address;
@@ -22,6 +22,7 @@ mod stream;
 mod tests;
 mod unfinished;
 
+pub(crate) use accept::Entrance;
 pub(crate) use address::PeerAddress;
 pub use ask::{AskError, ask_cluster};
 pub(crate) use hub::LocalIdentity;
@@ -74,13 +75,12 @@ struct AppendKey {
 }
 
 impl Transport {
-    /// A transport that accepts on `listener`, if there is one. To be called on the raft thread,
-    /// inside its runtime.
+    /// A transport that accepts at `entrances`. To be called on the raft thread, inside its runtime.
     pub(crate) fn new(
         identity: LocalIdentity,
         options: TransportOptions,
         security: Option<PeerTls>,
-        listener: Option<TcpListener>,
+        entrances: Vec<Entrance<TcpListener>>,
         mailbox: Arc<Mailbox>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -89,8 +89,8 @@ impl Transport {
         if let Some(tls) = hub.tls().filter(|tls| tls.has_files()) {
             tokio::spawn(security::keep_fresh(Arc::clone(tls), interval));
         }
-        if let Some(listener) = listener {
-            tokio::spawn(accept::keep_accepting(Arc::clone(&hub), listener));
+        for entrance in entrances {
+            tokio::spawn(accept::keep_accepting(Arc::clone(&hub), entrance));
         }
         Self {
             hub,

@@ -18,7 +18,8 @@ pub struct PeerTls {
     /// What is shown, whom to believe, and who may stay. Its files are looked at every
     /// [`TransportOptions::tls_refresh_interval`](crate::TransportOptions::tls_refresh_interval).
     pub tls: Arc<Tls>,
-    /// Whether who calls must speak TLS; otherwise it must not. It needs a certificate to show.
+    /// Whether who calls must speak TLS; otherwise it must not. It needs a certificate to show. At a
+    /// [`plain_listener`](crate::NodeBuilder::plain_listener) nobody speaks it.
     pub listens: bool,
 }
 

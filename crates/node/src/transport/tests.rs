@@ -1,6 +1,7 @@
 //! What the transport does for peers, and against those who are none: with real sockets, and a
 //! peer that is played by the test.
 
+mod addresses;
 mod tls;
 
 use super::*;
@@ -31,6 +32,8 @@ struct World {
     transport: Transport,
     mailbox: Arc<Mailbox>,
     address: String,
+    /// Where nobody speaks TLS.
+    plain_address: String,
     peer: TcpListener,
     /// Taken from the mailbox and not yet looked at.
     inputs: Mutex<VecDeque<Input>>,
@@ -53,20 +56,26 @@ async fn world_with(options: TransportOptions) -> World {
 /// One whose peer is at an address that begins with `scheme`.
 async fn world_behind(options: TransportOptions, security: Option<PeerTls>, scheme: &str) -> World {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peer = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
+    let [address, plain_address] =
+        [&listener, &plain].map(|socket| socket.local_addr().unwrap().to_string());
     let limit = CallerLimit { count_max: 10, bytes_max: 10 };
     let mailbox = Arc::new(Mailbox::new(limit));
     let identity =
         LocalIdentity { cluster_id: CLUSTER, node_id: US, storage_id: 7, address: address.clone() };
     let metrics = Arc::new(Metrics::default());
+    let entrances = vec![
+        Entrance { socket: listener, is_plain: false },
+        Entrance { socket: plain, is_plain: true },
+    ];
     let mut transport =
-        Transport::new(identity, options, security, Some(listener), Arc::clone(&mailbox), metrics);
+        Transport::new(identity, options, security, entrances, Arc::clone(&mailbox), metrics);
     let peer_address = format!("{scheme}{}", peer.local_addr().unwrap());
     let members = [(US, member(&address)), (PEER, member(&peer_address))];
     let configuration = Configuration::new(5, members.into());
     transport.set_membership(membership(configuration));
-    World { transport, mailbox, address, peer, inputs: Mutex::default() }
+    World { transport, mailbox, address, plain_address, peer, inputs: Mutex::default() }
 }
 
 async fn world() -> World {

@@ -12,8 +12,9 @@ pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"QUORATE\n");
 pub(crate) const PROTOCOL_VERSION: u16 = 3;
 /// A handshake frame is never larger: a stranger cannot make us set memory aside.
 pub(crate) const HELLO_BYTES_MAX: usize = 1024;
-/// An address in a handshake is never longer.
-pub(crate) const ADDRESS_BYTES_MAX: usize = 512;
+/// An address in a handshake, or several of one node, is never longer. One that is, is not told to those
+/// who do not know the node yet: they answer it once they know it.
+pub const ADDRESS_BYTES_MAX: usize = 512;
 
 const HELLO: u8 = 0x60;
 const WELCOME: u8 = 0x61;

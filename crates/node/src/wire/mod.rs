@@ -13,11 +13,11 @@ mod tests;
 pub use cursor::WireError;
 pub use frame::{FrameBuffer, FrameError};
 pub(crate) use frame::{Taken, put_frame};
+pub use hello::{ADDRESS_BYTES_MAX, Channel, ClusterView, Reject};
 pub(crate) use hello::{
-    ADDRESS_BYTES_MAX, HELLO_BYTES_MAX, Hello, LinkFrame, PROTOCOL_VERSION, is_link_kind,
-    put_link_frame, take_link_frame,
+    HELLO_BYTES_MAX, Hello, LinkFrame, PROTOCOL_VERSION, is_link_kind, put_link_frame,
+    take_link_frame,
 };
-pub use hello::{Channel, ClusterView, Reject};
 pub use message::{decode_peer_message, encode_peer_message};
 
 use crate::PeerMessage;

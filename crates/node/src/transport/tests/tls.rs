@@ -139,6 +139,17 @@ async fn two_who_believe_each_other_talk_both_ways() {
 }
 
 #[tokio::test]
+async fn at_a_plain_address_beside_one_with_tls_callers_speak_without_it() {
+    let (_signers, world, friend) = welcoming(TransportOptions::default()).await;
+    assert!(world.welcomes(&friend, Channel::Control).await.is_some());
+    let mut wire = Wire::new(TcpStream::connect(&world.plain_address).await.unwrap());
+    wire.send_link(LinkFrame::Hello(hello(Channel::Bulk))).await;
+    assert_eq!(wire.next_link().await, LinkFrame::Welcome { storage_id: 7 });
+    let stream = TcpStream::connect(&world.plain_address).await.unwrap();
+    assert!(shake_hands(stream, &friend).await.is_err(), "and nobody is there who speaks it");
+}
+
+#[tokio::test]
 async fn what_is_larger_than_every_buffer_arrives_whole_in_both_directions() {
     let (_signers, mut world, friend) = welcoming(TransportOptions::default()).await;
     let mut inbound = world.welcomes(&friend, Channel::Bulk).await.unwrap();
