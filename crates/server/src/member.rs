@@ -10,6 +10,8 @@ use sha1::{Digest, Sha1};
 
 const PLAIN: &str = "http://";
 const SECURE: &str = "https://";
+/// Between two addresses of one member, as `quorate` has it.
+const SEPARATOR: char = ',';
 
 /// A member's name and client URLs. The encoding is protobuf, so that fields can be added.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -21,7 +23,7 @@ pub struct MemberContext {
     #[prost(string, repeated, tag = "2")]
     pub client_urls: Vec<String>,
     /// Where its peers reach it, as the operator wrote it; empty means what the address says:
-    /// `http://` and `host:port`, or `https://host:port`.
+    /// `http://` and `host:port`, or `https://host:port`; of several, each.
     #[prost(string, repeated, tag = "3")]
     pub peer_urls: Vec<String>,
 }
@@ -76,7 +78,7 @@ pub(crate) fn describe(id: NodeId, member: &Member) -> pb::Member {
 pub fn peer_urls_of(member: &Member) -> Vec<String> {
     let context = MemberContext::from_bytes(&member.context).unwrap_or_default();
     if context.peer_urls.is_empty() {
-        return vec![peer_url(&member.address)];
+        return member.address.split(SEPARATOR).map(peer_url).collect();
     }
     context.peer_urls
 }
@@ -95,6 +97,19 @@ pub(crate) fn peer_urls(given: &[String]) -> Option<Vec<String>> {
     urls.sort();
     urls.dedup();
     (!urls.is_empty()).then_some(urls)
+}
+
+/// What the address of a member at these URLs is: those of all of them, in their order. `None` if one is no
+/// such URL, or there are none.
+pub(crate) fn peer_addresses(urls: &[String]) -> Option<String> {
+    let mut all = String::new();
+    for url in urls {
+        if !all.is_empty() {
+            all.push(SEPARATOR);
+        }
+        all.push_str(peer_address(url)?);
+    }
+    (!all.is_empty()).then_some(all)
 }
 
 /// What the address of a member at this URL is: `host:port`, and all of the URL if it begins with
@@ -160,6 +175,17 @@ mod tests {
             let member = Member { role, rank: 0, address: address.to_owned(), context };
             assert_eq!(peer_urls_of(&member), [url]);
         }
+    }
+
+    #[test]
+    fn the_address_of_a_member_at_several_urls_says_all_of_them_in_their_order() {
+        let urls = ["http://a:1", "https://b:2", "http://[::1]:3"].map(str::to_owned);
+        let address = peer_addresses(&urls).unwrap();
+        assert_eq!(address, "a:1,https://b:2,[::1]:3");
+        let (role, context) = (MemberRole::Voter, Bytes::new());
+        assert_eq!(peer_urls_of(&Member { role, rank: 0, address, context }), urls);
+        assert_eq!(peer_addresses(&[]), None);
+        assert_eq!(peer_addresses(&[urls[0].clone(), "b:2".to_owned()]), None);
     }
 
     #[test]

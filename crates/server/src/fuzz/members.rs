@@ -91,6 +91,7 @@ fn check_add(circumstances: &Circumstances, configuration: &Configuration, messa
     let [(id, member)] = added.as_slice() else { panic!("one member is added: {added:?}") };
     assert!(!configuration.removed.contains(id), "no name is used again");
     assert_eq!((member.role, peer_urls_of(member)), (role, urls.clone()));
+    called_at_all(member, &urls);
     same_but(configuration, &target, **id);
     nobody_else_has(&target, **id, &urls);
 }
@@ -108,11 +109,18 @@ fn check_update(configuration: &Configuration, message: &[u8]) {
     };
     assert_eq!((after.role, after.rank), (before.role, before.rank));
     assert_eq!(peer_urls_of(after), urls);
+    called_at_all(after, &urls);
     let name = |member: &Member| {
         let context = MemberContext::from_bytes(&member.context).unwrap_or_default();
         (context.name, context.client_urls)
     };
     assert_eq!(name(after), name(before), "its name and where clients reach it stay");
+}
+
+/// Its address, which is what the others call, says the same as its URLs.
+fn called_at_all(member: &Member, urls: &[String]) {
+    let nameless = Member { context: Bytes::new(), ..member.clone() };
+    assert_eq!(peer_urls_of(&nameless), urls);
 }
 
 /// URLs that passed the check: each has an address, and the check finds nothing to change in them.

@@ -2,8 +2,9 @@
 //! and who is connected, and asks nobody.
 
 use crate::errors::MembersRejection;
-use crate::member::{MemberContext, peer_address, peer_urls_of};
+use crate::member::{MemberContext, peer_addresses, peer_urls_of};
 use bytes::Bytes;
+use quorate::ADDRESS_BYTES_MAX;
 use quorate::core::{Configuration, Member, MemberRole, Members, NodeId};
 use std::collections::BTreeSet;
 
@@ -177,15 +178,23 @@ pub(crate) fn update(configuration: &Configuration, id: NodeId, urls: &[String])
     Ok(Step::Set(target))
 }
 
+/// The others call it at each of these in turn.
 fn member_at(
     urls: &[String],
     role: MemberRole,
     rank: u32,
     context: Bytes,
 ) -> Result<Member, MembersRejection> {
-    let address = urls.first().and_then(|url| peer_address(url));
-    let address = address.ok_or(MembersRejection::BadUrls)?;
-    Ok(Member { role, rank, address: address.to_owned(), context })
+    let address = peer_addresses(urls).ok_or(MembersRejection::BadUrls)?;
+    if address.len() > ADDRESS_BYTES_MAX {
+        let found = address.len();
+        let why = format!(
+            "expected peer URLs of a member that take {ADDRESS_BYTES_MAX} bytes together, found \
+             {found}: name fewer of them"
+        );
+        return Err(MembersRejection::Refused { why });
+    }
+    Ok(Member { role, rank, address, context })
 }
 
 const fn quorum(count: usize) -> usize {
@@ -243,6 +252,27 @@ mod tests {
         assert_eq!(add("Vv", &[2], MemberRole::Voter), Err(MembersRejection::NotEnoughStarted));
         assert_eq!(add("VVV", &[2], MemberRole::Voter), Err(MembersRejection::Unhealthy));
         assert_eq!(add("VVVv", &[2, 3], MemberRole::Voter), Err(MembersRejection::Unhealthy));
+    }
+
+    #[test]
+    fn a_member_is_called_at_all_its_urls_and_they_must_fit_into_a_handshake() {
+        let (configuration, all) = (configuration("VVV"), connected_to(&[2, 3]));
+        let address_of = |step: Step, id: u64| match step {
+            Step::Set(target) => target[&NodeId::new(id)].address.clone(),
+            Step::Cancel => panic!("there is nothing to take back"),
+        };
+        let two = [url(8), "https://h:9".to_owned()];
+        let added = all.add(&configuration, [NodeId::new(9)], &two, MemberRole::Voter).unwrap();
+        assert_eq!(address_of(added, 9), "h:8,https://h:9");
+        let moved = update(&configuration, NodeId::new(2), &two).unwrap();
+        assert_eq!(address_of(moved, 2), "h:8,https://h:9");
+
+        let of_bytes = |bytes: usize| [url(8), format!("http://{}:1", "h".repeat(bytes - 6))];
+        let fits = update(&configuration, NodeId::new(2), &of_bytes(ADDRESS_BYTES_MAX)).unwrap();
+        assert_eq!(address_of(fits, 2).len(), ADDRESS_BYTES_MAX);
+        let refused = update(&configuration, NodeId::new(2), &of_bytes(ADDRESS_BYTES_MAX + 1));
+        let Err(MembersRejection::Refused { why }) = refused else { panic!("{refused:?}") };
+        assert!(why.contains("512 bytes together, found 513"), "{why}");
     }
 
     #[test]
