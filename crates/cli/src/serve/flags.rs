@@ -80,7 +80,7 @@ pub(crate) struct Flags {
         default_value = "http://localhost:2380"
     )]
     pub(crate) listen_peer_urls: Vec<HttpUrl>,
-    /// Where its peers reach it
+    /// Where its peers reach it: they try one after the other, from the one that worked last
     #[arg(
         long,
         value_delimiter = ',',
@@ -88,7 +88,8 @@ pub(crate) struct Flags {
         default_value = "http://localhost:2380"
     )]
     pub(crate) initial_advertise_peer_urls: Vec<HttpUrl>,
-    /// The members of a new cluster, this node among them [default: this node alone]
+    /// The members of a new cluster, this node among them; one with several URLs is named with each
+    /// [default: this node alone]
     #[arg(long, value_name = "NAME=URL,...")]
     pub(crate) initial_cluster: Option<String>,
     /// Where clients reach the members of a new cluster, so that `member list` can tell at once
@@ -270,14 +271,6 @@ pub(crate) enum FlagsError {
     /// A time of nothing.
     #[error("--heartbeat-interval must be at least 1 ms, found 0")]
     NoHeartbeat,
-    /// One address is enough for peers.
-    #[error("{flag}: expected one URL, found {count}: more are not supported yet")]
-    OnePeerUrl {
-        /// Which flag.
-        flag: &'static str,
-        /// How many there are.
-        count: usize,
-    },
     /// The name is part of a file's name and of other flags.
     #[error("--name: expected a name without `,`, `=`, `/` and spaces, found `{found}`")]
     Name {
@@ -324,8 +317,6 @@ impl Flags {
         self.check_times()?;
         limit("--max-request-bytes", self.max_request_bytes, REQUEST_BYTES_MAX)?;
         limit("--max-txn-ops", self.max_txn_ops, usize::MAX)?;
-        one_url("--listen-peer-urls", &self.listen_peer_urls)?;
-        one_url("--initial-advertise-peer-urls", &self.initial_advertise_peer_urls)?;
         let cluster = self.cluster()?;
         let auto_compaction =
             auto_compaction(self.auto_compaction_mode, &self.auto_compaction_retention)?;
@@ -398,13 +389,6 @@ impl Flags {
     }
 }
 
-fn one_url(flag: &'static str, urls: &[HttpUrl]) -> Result<(), FlagsError> {
-    match urls.len() {
-        1 => Ok(()),
-        count => Err(FlagsError::OnePeerUrl { flag, count }),
-    }
-}
-
 fn limit(flag: &'static str, found: usize, most: usize) -> Result<(), FlagsError> {
     if (1..=most).contains(&found) {
         return Ok(());
@@ -473,6 +457,14 @@ mod tests {
         let both = ["--initial-advertise-peer-urls", url, "--initial-cluster", cluster];
         let error = self::settings(&both).unwrap_err().to_string();
         assert!(error.contains("they must be equal"), "{error}");
+    }
+
+    #[test]
+    fn a_member_may_be_at_several_urls_and_alone_is_a_cluster_at_all_of_them() {
+        let urls = "http://127.0.0.1:2381,http://127.0.0.1:2380";
+        let settings = settings(&["--initial-advertise-peer-urls", urls]).unwrap();
+        let [alone] = settings.cluster.members.as_slice() else { panic!("one member") };
+        assert_eq!(alone.peer_address(), "127.0.0.1:2380,127.0.0.1:2381");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::ids;
 use super::url::{HttpUrl, UrlError};
+use quorate::ADDRESS_BYTES_MAX;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A member that the flag names.
@@ -10,7 +11,15 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct InitialMember {
     pub(crate) id: u64,
     pub(crate) name: String,
+    /// In etcd's order, that of their letters: the same however the flags have them.
     pub(crate) peer_urls: Vec<HttpUrl>,
+}
+
+impl InitialMember {
+    /// How the other members know it: where they call, one after the other.
+    pub(crate) fn peer_address(&self) -> String {
+        self.peer_urls.iter().map(HttpUrl::peer_address).collect::<Vec<_>>().join(",")
+    }
 }
 
 /// The first members of a cluster, this node among them.
@@ -52,6 +61,17 @@ pub(crate) enum InitialClusterError {
         /// The other.
         second: String,
     },
+    /// Nobody could be told where the member is.
+    #[error(
+        "--initial-cluster: expected URLs of {name} that take {ADDRESS_BYTES_MAX} bytes together, \
+         found {found}: name fewer of them"
+    )]
+    TooLong {
+        /// Whose.
+        name: String,
+        /// How many bytes they take.
+        found: usize,
+    },
     /// This node is not among them.
     #[error(
         "--initial-cluster names {}, but not this node: add `{name}=PEER-URL` to it, or give one \
@@ -85,7 +105,8 @@ fn join(urls: &[HttpUrl]) -> String {
 }
 
 impl InitialCluster {
-    /// Reads `name=url,name=url`; a name given twice has two URLs. `name` is this node.
+    /// Reads `name=url,name=url`; a name given twice has two URLs. `name` is this node, which is at
+    /// `advertised`.
     ///
     /// # Errors
     ///
@@ -112,12 +133,12 @@ impl InitialCluster {
             });
         }
         let own_id = ids::member_id(own, token);
-        let members = by_name.into_iter().map(|(name, peer_urls)| InitialMember {
-            id: ids::member_id(&peer_urls, token),
-            name,
-            peer_urls,
+        let members = by_name.into_iter().map(|(name, mut peer_urls)| {
+            peer_urls.sort_by_cached_key(ToString::to_string);
+            InitialMember { id: ids::member_id(&peer_urls, token), name, peer_urls }
         });
         let members: Vec<InitialMember> = members.collect();
+        members.iter().try_for_each(check_fits)?;
         let member_ids: Vec<u64> = members.iter().map(|member| member.id).collect();
         Ok(Self { cluster_id: ids::cluster_id(&member_ids), own_id, members })
     }
@@ -146,6 +167,13 @@ pub(super) fn urls_by_name(
         by_name.entry(name.to_owned()).or_default().push(url);
     }
     Ok(by_name)
+}
+
+fn check_fits(member: &InitialMember) -> Result<(), InitialClusterError> {
+    match member.peer_address().len() {
+        ..=ADDRESS_BYTES_MAX => Ok(()),
+        found => Err(InitialClusterError::TooLong { name: member.name.clone(), found }),
+    }
 }
 
 fn check_distinct(by_name: &BTreeMap<String, Vec<HttpUrl>>) -> Result<(), InitialClusterError> {
@@ -182,6 +210,30 @@ mod tests {
         assert_eq!(cluster.own_id, 0xba02_961d_d552_6fd1);
         let names: Vec<&str> = cluster.members.iter().map(|m| m.name.as_str()).collect();
         assert_eq!(names, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_member_with_several_urls_is_the_same_in_whatever_order_they_are_named() {
+        let two = ["http://h:2", "https://h:10"].map(|url| url.parse().unwrap());
+        let of = |text: &str| InitialCluster::parse(text, "etcd-cluster", "a", &two).unwrap();
+        let cluster = of("a=https://h:10,b=http://h:7,a=http://h:2");
+        assert_eq!(cluster, of("b=http://h:7,a=http://h:2,a=https://h:10"));
+        assert_eq!(cluster.members[0].peer_urls, two);
+        assert_eq!(cluster.members[0].peer_address(), "h:2,https://h:10");
+        let half = InitialCluster::parse("a=http://h:2", "etcd-cluster", "a", &two).unwrap_err();
+        assert!(half.to_string().contains("says http://h:2,https://h:10: they must be"), "{half}");
+    }
+
+    #[test]
+    fn urls_that_nobody_could_be_told_of_are_refused() {
+        let of_bytes = |bytes: usize| {
+            let url: HttpUrl = format!("http://{}:1", "h".repeat(bytes - 6)).parse().unwrap();
+            let text = format!("a=http://h:1,a={url}");
+            InitialCluster::parse(&text, "", "a", &["http://h:1".parse().unwrap(), url])
+        };
+        assert!(of_bytes(ADDRESS_BYTES_MAX).is_ok());
+        let error = of_bytes(ADDRESS_BYTES_MAX + 1).unwrap_err();
+        assert!(error.to_string().contains("of a that take 512 bytes together, found 513"));
     }
 
     #[test]

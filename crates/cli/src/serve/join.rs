@@ -1,9 +1,9 @@
 //! A node of a cluster that exists already: who it is there, and whether it still belongs to it. Asks
 //! the members' peer addresses; changes nothing, here or there.
 
+use super::Settings;
 use super::folder;
 use super::initial_cluster::InitialMember;
-use super::{HttpUrl, Settings};
 use anyhow::bail;
 use quorate::{ClusterView, Member, Node, ask_cluster};
 use quorate_server::{MemberContext, peer_urls_of};
@@ -85,7 +85,7 @@ fn own_urls(members: &[InitialMember], name: &str) -> Vec<String> {
 /// Where the other members listen for their peers, as their addresses say it.
 pub(super) fn addresses(members: &[InitialMember], own_name: &str) -> Vec<String> {
     let others = members.iter().filter(|member| member.name != own_name);
-    others.flat_map(|member| member.peer_urls.iter().map(HttpUrl::peer_address)).collect()
+    others.map(InitialMember::peer_address).collect()
 }
 
 /// What the best informed of them says, once one answers.

@@ -123,9 +123,10 @@ fn node(flags: &Flags, mut settings: Settings) -> anyhow::Result<()> {
     settings.auth_tokens = auth_token::auth_tokens(&flags.auth_token)?;
     let given = flags.clients.given(&flags.tls)?;
     let doors = flags.clients.doors(&flags.listen_client_urls, given.is_some())?;
-    let peer_url = flags.listen_peer_urls.first().context("one peer URL was checked")?;
-    let security = flags.peers.given(&flags.tls, peer_url)?;
-    let socket = listen(peer_url, "--listen-peer-urls")?;
+    let urls = &flags.listen_peer_urls;
+    let security = flags.peers.given(&flags.tls, urls)?;
+    let sockets = urls.iter().map(|url| listen(url, "--listen-peer-urls"));
+    let sockets = sockets.collect::<anyhow::Result<Vec<_>>>()?;
     let runtime = runtime()?;
     if flags.initial_cluster_state == ClusterState::Existing {
         runtime.block_on(join::recognise(&mut settings, &flags.name, &security.tls))?;
@@ -135,14 +136,13 @@ fn node(flags: &Flags, mut settings: Settings) -> anyhow::Result<()> {
         Some(tls) => Some(tls),
         None => flags.clients.made(&flags.tls, &settings.data_dir, &flags.listen_client_urls)?,
     };
-    let urls = &flags.listen_peer_urls;
     let security = flags.peers.made(security, &flags.tls, &settings.data_dir, urls)?;
-    runtime.block_on(serve(flags, &settings, (doors, tls), Peers { socket, security }))
+    runtime.block_on(serve(flags, &settings, (doors, tls), Peers { sockets, security }))
 }
 
-/// Where the other members call, and what is shown to them.
+/// Where the other members call, one socket for each URL, and what is shown to them.
 struct Peers {
-    socket: TcpListener,
+    sockets: Vec<TcpListener>,
     security: PeerTls,
 }
 
@@ -251,10 +251,13 @@ async fn start_node(
         ClusterState::New => builder.members(founders(&settings.cluster, &settings.client_urls)),
         ClusterState::Existing => builder.join(),
     };
-    let advertised = flags.initial_advertise_peer_urls.first().map(HttpUrl::peer_address);
+    let advertised = settings.cluster.members.iter().find(|member| member.name == flags.name);
+    let builder = builder.listen(advertised.map(InitialMember::peer_address).unwrap_or_default());
+    let entrances = flags.listen_peer_urls.iter().zip(peers.sockets);
+    let builder = entrances.fold(builder, |builder, (url, socket)| {
+        if url.is_secure() { builder.listener(socket) } else { builder.plain_listener(socket) }
+    });
     let node = builder
-        .listen(advertised.unwrap_or_default())
-        .listener(peers.socket)
         .peer_tls(peers.security)
         .options(Options {
             heartbeat_interval: settings.heartbeat_interval,
@@ -334,8 +337,7 @@ fn founders(
             client_urls: strings(client_urls.unwrap_or_default()),
             peer_urls: strings(&member.peer_urls),
         };
-        let address = member.peer_urls.first().map(HttpUrl::peer_address).unwrap_or_default();
-        let context = context.to_bytes();
+        let (address, context) = (member.peer_address(), context.to_bytes());
         (member.id.into(), Member { role: MemberRole::Voter, rank: 0, address, context })
     };
     Configuration::new(0, cluster.members.iter().map(member).collect())

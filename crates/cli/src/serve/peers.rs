@@ -6,6 +6,7 @@ use super::tls::{TlsFlags, load};
 use anyhow::bail;
 use quorate::{PEER_PROTOCOL, PeerTls};
 use quorate_tls::TlsFiles;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Where certificates of one's own making are, below the data folder.
@@ -75,20 +76,21 @@ pub(crate) struct PeerFlags {
 }
 
 impl PeerFlags {
-    /// What the files that are named say, for a node whose peers call it at `url`. If a certificate is
+    /// What the files that are named say, for a node whose peers call it at `urls`. If a certificate is
     /// to be made it is not there yet: nobody can be called in by this, but others can be asked.
     ///
     /// # Errors
     ///
     /// If the flags contradict each other, a file cannot be used, or there is nothing to show at an
     /// https URL.
-    pub(super) fn given(&self, common: &TlsFlags, url: &HttpUrl) -> anyhow::Result<PeerTls> {
+    pub(super) fn given(&self, common: &TlsFlags, urls: &[HttpUrl]) -> anyhow::Result<PeerTls> {
         if self.has_certificate() && self.peer_auto_tls {
             tracing::warn!("ignoring peer auto TLS since certs given");
         }
         let tls = load(self.files(common)?, WHOSE)?;
-        self.check(url)?;
-        Ok(PeerTls { tls, listens: url.is_secure() })
+        check_distinct(urls)?;
+        urls.iter().try_for_each(|url| self.check(url))?;
+        Ok(PeerTls { tls, listens: urls.iter().any(HttpUrl::is_secure) })
     }
 
     /// The same with a certificate of one's own making below `data_dir`, if one is to be made.
@@ -164,6 +166,18 @@ impl PeerFlags {
     }
 }
 
+/// Who calls at an address speaks TLS there or does not: both is for clients only.
+fn check_distinct(urls: &[HttpUrl]) -> anyhow::Result<()> {
+    let mut seen = BTreeSet::new();
+    match urls.iter().find(|url| !seen.insert(url.authority())) {
+        None => Ok(()),
+        Some(url) => bail!(
+            "--listen-peer-urls: {} is there twice; expected each address once, with http or with https",
+            url.authority()
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,9 +195,10 @@ mod tests {
         Program::parse_from(std::iter::once(&"serve").chain(arguments))
     }
 
-    fn given(arguments: &[&str], url: &str) -> Result<PeerTls, String> {
+    fn given(arguments: &[&str], urls: &str) -> Result<PeerTls, String> {
         let Program { peers, tls } = program(arguments);
-        peers.given(&tls, &url.parse().unwrap()).map_err(|error| format!("{error:#}"))
+        let urls: Vec<HttpUrl> = urls.split(',').map(|url| url.parse().unwrap()).collect();
+        peers.given(&tls, &urls).map_err(|error| format!("{error:#}"))
     }
 
     #[test]
@@ -194,6 +209,16 @@ mod tests {
         assert!(refusal.contains(expected) && refusal.contains("--peer-auto-tls"), "{refusal}");
         assert!(!given(&[], "http://127.0.0.1:2380").unwrap().listens);
         assert!(given(&["--peer-auto-tls"], "https://127.0.0.1:2380").unwrap().listens);
+    }
+
+    #[test]
+    fn one_https_url_among_several_is_enough_to_need_a_certificate_and_no_address_is_both() {
+        let both = "http://127.0.0.1:2380,https://127.0.0.1:2381";
+        let refusal = given(&[], both).unwrap_err();
+        assert!(refusal.contains("cannot listen on TLS for 127.0.0.1:2381"), "{refusal}");
+        assert!(given(&["--peer-auto-tls"], both).unwrap().listens);
+        let twice = given(&["--peer-auto-tls"], "http://h:1,http://h:2,https://h:1").unwrap_err();
+        assert!(twice.contains("h:1 is there twice"), "{twice}");
     }
 
     #[test]
@@ -219,7 +244,7 @@ mod tests {
         let urls = ["https://127.0.0.1:1".parse().unwrap()];
         let made = |arguments: &[&str]| {
             let Program { peers, tls } = program(arguments);
-            let given = peers.given(&tls, &"http://h:1".parse().unwrap()).unwrap();
+            let given = peers.given(&tls, &["http://h:1".parse().unwrap()]).unwrap();
             peers.made(given, &tls, folder.path(), &urls).unwrap().tls.server().is_some()
         };
         assert!(!made(&[]));

@@ -226,6 +226,16 @@ mod tests {
     }
 
     #[test]
+    fn a_member_at_several_urls_is_called_at_each() {
+        let urls = "http://h:2,http://h:1";
+        let plan = plan(&["--initial-advertise-peer-urls", urls]).unwrap();
+        let founders = founders(&plan.cluster, &BTreeMap::new());
+        let addresses: Vec<&str> =
+            founders.members.values().map(|member| member.address.as_str()).collect();
+        assert_eq!(addresses, ["h:1,h:2"]);
+    }
+
+    #[test]
     fn members_may_speak_tls_with_each_other() {
         let plan = plan(&["--initial-cluster", "default=https://h:1"]).unwrap();
         let founders = founders(&plan.cluster, &BTreeMap::new());
