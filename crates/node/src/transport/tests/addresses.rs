@@ -101,6 +101,24 @@ async fn a_peer_that_moves_to_several_addresses_is_called_there() {
 }
 
 #[tokio::test]
+async fn while_a_peer_moves_the_addresses_that_it_had_are_not_gone_through_to_the_end() {
+    let (slow, later) =
+        (TcpListener::bind("127.0.0.1:0").await.unwrap(), Stranger::with(None).await);
+    let first = slow.local_addr().unwrap().to_string();
+    let mut world = world_behind_others(&[&first, &later.address]).await;
+    let mut held = Vec::new();
+    while held.len() < 2 {
+        let mut wire = Wire::new(timeout(PATIENCE, slow.accept()).await.unwrap().unwrap().0);
+        wire.next_link().await;
+        held.push(wire);
+    }
+    world.move_peer_behind(&[]);
+    drop(held);
+    world.both_called().await;
+    assert_eq!(later.calls(), 0);
+}
+
+#[tokio::test]
 async fn a_removal_that_is_heard_at_any_address_reaches_the_core() {
     let position = LogId::new(Term::new(2), LogIndex::new(40));
     let removed = Stranger::with(Some(Reject::Removed { from: US, version: 9, position })).await;
