@@ -35,6 +35,7 @@ pub mod auth;
 mod background;
 mod backup;
 mod command;
+mod counts;
 mod engine;
 mod error;
 mod glance;
@@ -76,6 +77,7 @@ pub use auth::{Access, AuthState};
 pub use background::{Background, BackgroundThread, Inline, Job};
 pub use backup::Backup;
 pub use command::{Command, CommandKind, CommandReply, CommandTag, Outcome};
+pub use counts::OpCounts;
 pub use engine::{
     CACHE_SIZE_BYTES_DEFAULT, Cursor, Direction, Durability, Engine, EngineError, EngineView, Feed,
     MemoryEngine, Patience, RedbEngine, Space, Write,

@@ -4,6 +4,7 @@
 use crate::api::RangeRequest;
 use crate::apply;
 use crate::background::Background;
+use crate::counts::OpCounts;
 use crate::engine::{Engine, EngineError};
 use crate::notes;
 use crate::reader::Reader;
@@ -78,16 +79,23 @@ impl KvStateMachine {
         replies: &mut Replies,
     ) -> Result<(), EngineError> {
         let (mut view, mut progress) = self.shared.begin()?;
+        let mut counts = OpCounts::default();
         for committed in batch {
             if self.shared.is_due(&view) {
                 self.shared.publish(view, progress);
                 (view, progress) = self.shared.begin()?;
             }
+            let key_count = progress.key_count;
             let reply = apply::apply(&mut view, &mut progress, committed)?;
+            if let Some(outcome) = &reply.outcome {
+                let gone_count = key_count.saturating_sub(progress.key_count);
+                counts = counts.plus(OpCounts::of_outcome(outcome, gone_count));
+            }
             replies.push(reply.encode_to_vec());
             view.active.keep_notes(replies.take_notes());
         }
         self.shared.publish(view, progress);
+        self.shared.counters.add(counts);
         Ok(())
     }
 }

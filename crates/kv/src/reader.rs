@@ -5,6 +5,7 @@ use crate::alarm::{AlarmKind, AlarmMember};
 use crate::api::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use crate::auth::{Access, AuthState, Examiner, Right};
 use crate::backup::Backup;
+use crate::counts::OpCounts;
 use crate::error::{AuthError, ReadError};
 use crate::hash::{self, StoreHash};
 use crate::lease::Lease;
@@ -56,7 +57,9 @@ impl Reader {
     ) -> Result<RangeResponse, ReadError> {
         let view = self.shared.view();
         Examiner::new(&view, access).range(request)?;
-        range::range(&view, view.revision, request).map_err(|error| self.failed_by(error))
+        let read = range::range(&view, view.revision, request);
+        self.shared.counters.add(OpCounts::RANGE);
+        read.map_err(|error| self.failed_by(error))
     }
 
     /// Answers a range request of somebody piece by piece, as of now: its order and its filters are
@@ -70,7 +73,9 @@ impl Reader {
         access: &Access,
         request: RangeRequest,
     ) -> Result<RangePieces, ReadError> {
-        RangePieces::new(&self.shared, access, request)
+        let pieces = RangePieces::new(&self.shared, access, request)?;
+        self.shared.counters.add(OpCounts::RANGE);
+        Ok(pieces)
     }
 
     /// The first failure of the store, once there is one: of its engine, in the background or in a
@@ -117,7 +122,9 @@ impl Reader {
         let view = self.shared.view();
         Examiner::new(&view, access).txn(request).map_err(|error| self.failed_by(error))?;
         let executed = txn::execute(&view, &mut Writer::new(&view), request);
-        executed.map(Some).map_err(|error| self.failed_by(error))
+        let response = executed.map_err(|error| self.failed_by(error))?;
+        self.shared.counters.add(OpCounts::of_txn(&response));
+        Ok(Some(response))
     }
 
     /// The lease with this id, if there is one.
@@ -257,6 +264,13 @@ impl Reader {
     #[must_use]
     pub fn stored_applied(&self) -> LogIndex {
         self.shared.lock().stored.progress.covered
+    }
+
+    /// What was carried out here since the start: what was applied, whoever asked for it, and what
+    /// was read through a [`Reader`].
+    #[must_use]
+    pub fn op_counts(&self) -> OpCounts {
+        self.shared.counters.load()
     }
 
     /// What the store takes up on disk and in its overlays, in bytes. Differs between replicas.

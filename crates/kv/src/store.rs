@@ -8,6 +8,7 @@
 
 use crate::auth::{self, AuthNews};
 use crate::background::Background;
+use crate::counts::OpCounters;
 use crate::engine::{Engine, EngineError};
 use crate::lease;
 use crate::meta::{self, Meta, Progress};
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     /// Who waits for the first failure. Locked within `state`.
     failure_waiters: Mutex<Vec<Waker>>,
     observers: Mutex<Vec<Weak<dyn Observer>>>,
+    /// What was carried out since the start.
+    pub(crate) counters: OpCounters,
 }
 
 /// Hears of new revisions, on the thread that made them, without the store's lock.
@@ -103,6 +106,7 @@ impl Shared {
             changed: Condvar::new(),
             failure_waiters: Mutex::default(),
             observers: Mutex::default(),
+            counters: OpCounters::default(),
         });
         // A compaction that a restart interrupted goes on.
         shared.start_work(shared.lock());
