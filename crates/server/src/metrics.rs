@@ -8,6 +8,7 @@ mod page;
 mod peers;
 mod probes;
 mod process;
+mod store;
 
 use crate::errors::Code;
 use crate::method::{Form, Method};
@@ -17,6 +18,7 @@ use clients::ClientVersions;
 use page::Page;
 use probes::ProbeCounters;
 use quorate::DiskRoom;
+use quorate_kv::OpCounts;
 use quorate_kv::watch::WatchFigures;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -49,8 +51,13 @@ pub(crate) struct Metrics {
 #[derive(Debug, Default)]
 struct MethodCounters {
     started: AtomicU64,
+    received: AtomicU64,
+    sent: AtomicU64,
     handled: [AtomicU64; Code::COUNT],
 }
+
+/// A counter of each method: its name, help, and which it is.
+type MethodCounter = (&'static str, &'static str, fn(&MethodCounters) -> &AtomicU64);
 
 /// One for each, in the order of [`Method::ALL`].
 #[derive(Debug)]
@@ -105,12 +112,20 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn received(&self, bytes: usize) {
+    /// A message of a call's client.
+    pub(crate) fn received(&self, method: Method, bytes: usize) {
         add(&self.received_bytes, bytes as u64);
+        if let Some(counters) = self.methods.0.get(method.index()) {
+            add(&counters.received, 1);
+        }
     }
 
-    pub(crate) fn sent(&self, bytes: usize) {
+    /// A message to a call's client.
+    pub(crate) fn sent(&self, method: Method, bytes: usize) {
         add(&self.sent_bytes, bytes as u64);
+        if let Some(counters) = self.methods.0.get(method.index()) {
+            add(&counters.sent, 1);
+        }
     }
 
     pub(crate) fn proposal(&self) -> ProposalInProgress<'_> {
@@ -169,6 +184,8 @@ pub(crate) struct Figures {
     pub(crate) revision: u64,
     pub(crate) compacted_revision: u64,
     pub(crate) keys: u64,
+    pub(crate) ops: OpCounts,
+    pub(crate) auth_revision: u64,
     pub(crate) db_size_bytes: u64,
     pub(crate) db_size_in_use_bytes: u64,
     /// -1 if there is no limit.
@@ -201,10 +218,8 @@ impl Metrics {
         let mut out = Page::default();
         render_raft(&mut out, figures);
         self.render_proposals(&mut out, figures);
-        render_store(&mut out, figures);
+        store::render(&mut out, figures);
         peers::render(&mut out, figures.member_id, &figures.peers);
-        render_disk(&mut out, figures.disk);
-        render_watches(&mut out, figures.watch);
         self.render_leases(&mut out, figures);
         self.render_requests(&mut out, figures);
         figures.process.render(&mut out);
@@ -284,9 +299,22 @@ impl Metrics {
         ] {
             out.gauge(name, help, value);
         }
-        out.head("grpc_server_started_total", "counter", "gRPC calls that began.");
-        for (method, counters) in Method::ALL.into_iter().zip(&self.methods.0) {
-            out.method_line("grpc_server_started_total", method, None, load(&counters.started));
+        self.render_calls(out);
+    }
+
+    fn render_calls(&self, out: &mut Page) {
+        let counters: [MethodCounter; 3] = [
+            ("grpc_server_started_total", "gRPC calls that began.", |of| &of.started),
+            ("grpc_server_msg_received_total", "Messages of gRPC calls that came.", |of| {
+                &of.received
+            }),
+            ("grpc_server_msg_sent_total", "Messages of gRPC calls that went.", |of| &of.sent),
+        ];
+        for (name, help, counter) in counters {
+            out.head(name, "counter", help);
+            for (method, counters) in Method::ALL.into_iter().zip(&self.methods.0) {
+                out.method_line(name, method, None, load(counter(counters)));
+            }
         }
         out.head("grpc_server_handled_total", "counter", "gRPC calls that ended, by outcome.");
         for (method, counters) in Method::ALL.into_iter().zip(&self.methods.0) {
@@ -339,111 +367,9 @@ fn render_raft(out: &mut Page, figures: &Figures) {
     );
 }
 
-fn render_store(out: &mut Page, figures: &Figures) {
-    out.gauge(
-        "etcd_mvcc_db_total_size_in_bytes",
-        "The size of the store's file.",
-        figures.db_size_bytes,
-    );
-    out.gauge(
-        "etcd_mvcc_db_total_size_in_use_in_bytes",
-        "How much of the store's file holds data.",
-        figures.db_size_in_use_bytes,
-    );
-    out.gauge(
-        "etcd_server_quota_backend_bytes",
-        "The size that the store should not exceed.",
-        figures.quota_bytes,
-    );
-    out.gauge("etcd_debugging_mvcc_current_revision", "The store's revision.", figures.revision);
-    out.gauge(
-        "etcd_debugging_mvcc_compact_revision",
-        "The oldest revision that can be read; 0 before the first compaction.",
-        figures.compacted_revision,
-    );
-    out.gauge("etcd_debugging_mvcc_keys_total", "Keys that exist.", figures.keys);
-    if let Some(histogram) = &figures.backend_commit {
-        out.histogram(
-            "etcd_disk_backend_commit_duration_seconds",
-            "How long the store's file takes to take a batch; no request waits for it.",
-            histogram,
-        );
-    }
-}
-
-/// Nothing of a disk that nobody looks at.
-fn render_disk(out: &mut Page, disk: DiskRoom) {
-    if disk.low_bytes == 0 {
-        return;
-    }
-    out.gauge("quorate_disk_free_bytes", "What is free on the member's disk.", disk.free_bytes);
-    out.gauge(
-        "quorate_disk_reserve_bytes",
-        "What the member holds in reserve there; 0 while it is used up.",
-        disk.reserved_bytes,
-    );
-    out.gauge(
-        "quorate_disk_low_bytes",
-        "Below this, of both together, nothing is stored.",
-        disk.low_bytes,
-    );
-    out.flag("quorate_disk_short", "Whether the disk is nearly full.", disk.is_short);
-    out.flag(
-        "quorate_disk_waiting",
-        "Whether a write waits for room: nothing new is acknowledged until there is some.",
-        disk.is_waited_for,
-    );
-}
-
-fn render_watches(out: &mut Page, watch: WatchFigures) {
-    out.gauge(
-        "etcd_debugging_mvcc_watch_stream_total",
-        "Open streams of watches.",
-        watch.stream_count,
-    );
-    out.gauge("etcd_debugging_mvcc_watcher_total", "Watches.", watch.watch_count);
-    out.gauge(
-        "etcd_debugging_mvcc_slow_watcher_total",
-        "Watches that are behind and read history.",
-        watch.behind_count,
-    );
-    out.counter(
-        "etcd_debugging_mvcc_events_total",
-        "Events handed to streams of watches.",
-        watch.event_count,
-    );
-    out.gauge(
-        "quorate_watch_pending_bytes",
-        "Bytes of events that wait for slow clients.",
-        watch.pending_bytes,
-    );
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_disk_that_is_looked_at_is_shown() {
-        let shown = |disk| Metrics::default().render(&Figures { disk, ..Figures::default() });
-        assert!(!shown(DiskRoom::default()).contains("quorate_disk"));
-        let text = shown(DiskRoom {
-            free_bytes: 1,
-            reserved_bytes: 2,
-            low_bytes: 6,
-            is_short: true,
-            is_waited_for: false,
-        });
-        for line in [
-            "quorate_disk_free_bytes 1",
-            "quorate_disk_reserve_bytes 2",
-            "quorate_disk_low_bytes 6",
-            "quorate_disk_short 1",
-            "quorate_disk_waiting 0",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line}: {text}");
-        }
-    }
 
     #[test]
     fn a_handled_call_is_counted_under_its_method_and_code() {

@@ -5,8 +5,9 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::{Server, framed, raw_call};
-use quorate_etcd_api::etcdserverpb::PutRequest;
+use quorate_etcd_api::etcdserverpb::{LeaseKeepAliveRequest, PutRequest};
 use quorate_server::ServerOptions;
 
 /// Every metric that etcd's alerts and dashboards (contrib/mixin) name, but for `up`, which is
@@ -60,6 +61,11 @@ async fn page(server: &Server) -> String {
 }
 
 fn value(page: &str, series: &str) -> f64 {
+    let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{series} is missing in:\n{page}")).parse().unwrap()
+}
+
+fn count(page: &str, series: &str) -> u64 {
     let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{series} is missing in:\n{page}")).parse().unwrap()
 }
@@ -147,10 +153,101 @@ async fn the_figures_of_the_store_and_the_process_are_those_of_this_moment() {
     ] {
         assert!((value(&text, series) - expected).abs() < f64::EPSILON, "{series}");
     }
-    for series in ["process_start_time_seconds", "process_max_fds", "process_resident_memory_bytes"]
-    {
+    for series in [
+        "process_start_time_seconds",
+        "process_max_fds",
+        "process_resident_memory_bytes",
+        "process_virtual_memory_max_bytes",
+    ] {
         assert!(value(&text, series) > 0.0, "{series}");
     }
     assert!(value(&text, "process_open_fds") <= value(&text, "process_max_fds"));
+    server.stop().await;
+}
+
+/// A real etcd 3.5.1, asked by hand for single operations, for transactions of two puts, of two ranges, of
+/// both, of one put and of nothing, counted so.
+#[tokio::test]
+async fn operations_are_counted_as_etcd_counts_them() {
+    const OPS: [&str; 4] = ["put", "range", "delete", "txn"];
+    let server = Server::start().await;
+    let counts = async || {
+        let text = page(&server).await;
+        let of = |op| count(&text, &format!("etcd_mvcc_{op}_total"));
+        assert_eq!(count(&text, "etcd_debugging_mvcc_range_total"), of("range"));
+        OPS.map(of)
+    };
+    let put = r#"{"request_put":{"key":"YQ=="}}"#;
+    let get = r#"{"request_range":{"key":"YQ=="}}"#;
+    let delete = r#"{"request_delete_range":{"key":"YQ=="}}"#;
+    let txn = |ops: &[&str]| format!(r#"{{"success":[{}]}}"#, ops.join(","));
+    let nested = format!(r#"{{"request_txn":{}}}"#, txn(&[put, get]));
+    let mut before = counts().await;
+    for (path, body, expected) in [
+        ("put", r#"{"key":"YQ=="}"#.to_owned(), [1, 0, 0, 0]),
+        ("range", r#"{"key":"YQ=="}"#.to_owned(), [0, 1, 0, 0]),
+        ("deleterange", r#"{"key":"eA=="}"#.to_owned(), [0, 0, 1, 0]),
+        ("txn", txn(&[put]), [1, 0, 0, 0]),
+        ("txn", txn(&[put, get, delete]), [1, 1, 1, 1]),
+        ("txn", txn(&[get, get]), [0, 2, 0, 1]),
+        ("txn", txn(&[nested.as_str()]), [1, 1, 0, 1]),
+        ("txn", txn(&[]), [0; 4]),
+        // What is refused was not carried out.
+        ("put", r#"{"key":""}"#.to_owned(), [0; 4]),
+    ] {
+        server.post(&format!("/v3/kv/{path}"), &body).await;
+        let after = counts().await;
+        let grown: Vec<u64> =
+            after.iter().zip(before).map(|(after, before)| after - before).collect();
+        assert_eq!(grown, expected, "{path} {body}");
+        before = after;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn keys_that_go_with_their_lease_are_deletions_and_users_have_a_revision() {
+    let server = Server::start().await;
+    assert_eq!(server.post("/v3/lease/grant", r#"{"ID":7,"TTL":600}"#).await.0, 200);
+    for body in [r#"{"key":"YQ==","lease":7}"#, r#"{"key":"Yg==","lease":7}"#] {
+        assert_eq!(server.post("/v3/kv/put", body).await.0, 200);
+    }
+    assert_eq!(server.post("/v3/lease/revoke", r#"{"ID":7}"#).await.0, 200);
+    let text = page(&server).await;
+    assert_eq!(count(&text, "etcd_mvcc_delete_total"), 2);
+    let revision = count(&text, "etcd_debugging_auth_revision");
+    assert_eq!(server.post("/v3/auth/role/add", r#"{"name":"r"}"#).await.0, 200);
+    let text = page(&server).await;
+    assert_eq!(count(&text, "etcd_debugging_auth_revision"), revision + 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn messages_are_counted_by_method() {
+    let server = Server::start().await;
+    let mut client = server.http2().await;
+    let put = |key: &str| PutRequest { key: key.into(), ..Default::default() };
+    // A call that is refused is answered without a message.
+    for (key, code) in [("a", "0"), ("b", "0"), ("", "3")] {
+        let answer = raw_call(&mut client, "/etcdserverpb.KV/Put", &[], framed(&put(key))).await;
+        assert_eq!(answer.code, code, "{}", answer.message);
+    }
+    let twice = Bytes::from([5, 6].map(|id| framed(&LeaseKeepAliveRequest { id })).concat());
+    let answer = raw_call(&mut client, "/etcdserverpb.Lease/LeaseKeepAlive", &[], twice).await;
+    assert_eq!(answer.code, "0");
+    let text = page(&server).await;
+    let (put, keep_alive) = (
+        r#"{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"}"#,
+        r#"{grpc_method="LeaseKeepAlive",grpc_service="etcdserverpb.Lease",grpc_type="bidi_stream"}"#,
+    );
+    for (way, labels, expected) in [
+        ("received", put, 3),
+        ("sent", put, 2),
+        ("received", keep_alive, 2),
+        ("sent", keep_alive, 2),
+    ] {
+        let series = format!("grpc_server_msg_{way}_total{labels}");
+        assert_eq!(count(&text, &series), expected, "{series}:\n{text}");
+    }
     server.stop().await;
 }

@@ -4,6 +4,7 @@
 use super::stream::{self, End};
 use super::{receive, send_rejection};
 use crate::errors::{Code, Rejection};
+use crate::method::Method;
 use crate::outlet::Outlet;
 use crate::service::{HealthWatch, Service};
 use bytes::Bytes;
@@ -29,7 +30,7 @@ pub(super) async fn serve(
 
 async fn begin(service: &Service, body: &mut RecvStream) -> Result<HealthWatch, Rejection> {
     // The client's patience is for the whole stream, and its own to keep.
-    service.watch_health(receive(service, body, None).await?)
+    service.watch_health(receive(service, Method::HealthWatch, body, None).await?)
 }
 
 async fn tell(service: &Service, mut watch: HealthWatch, outlet: &mut Outlet) -> Result<(), End> {
@@ -39,7 +40,7 @@ async fn tell(service: &Service, mut watch: HealthWatch, outlet: &mut Outlet) ->
             biased;
             flushed = outlet.flush() => flushed?,
             health = watch.next(), if is_free => match health {
-                Some(health) => stream::put(service, outlet, &health),
+                Some(health) => stream::put(service, Method::HealthWatch, outlet, &health),
                 None => return Err(Rejection::Stopped.into()),
             },
         }

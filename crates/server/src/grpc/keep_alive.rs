@@ -4,6 +4,7 @@
 use super::stream::{self, End, Requests};
 use crate::errors::{Code, Rejection};
 use crate::head::Head;
+use crate::method::Method;
 use crate::outlet::Outlet;
 use crate::service::Service;
 use bytes::Bytes;
@@ -35,7 +36,7 @@ async fn converse(
     body: RecvStream,
     outlet: &mut Outlet,
 ) -> Result<(), End> {
-    let mut requests = Requests::new(service, body);
+    let mut requests = Requests::new(service, Method::LeaseKeepAlive, body);
     let mut stopping = service.stopping();
     let mut leader = service.leader_need(head.requires_leader);
     let mut pending = FuturesOrdered::new();
@@ -57,7 +58,9 @@ async fn converse(
                 }
             }
             flushed = outlet.flush() => flushed?,
-            Some(answer) = pending.next(), if is_free => stream::put(service, outlet, &answer?),
+            Some(answer) = pending.next(), if is_free => {
+                stream::put(service, Method::LeaseKeepAlive, outlet, &answer?);
+            }
             () = leader.lost() => return Err(Rejection::NoLeader.into()),
             () = stream::stopped(&mut stopping) => return Err(Rejection::Stopped.into()),
         }

@@ -19,7 +19,7 @@ pub(super) async fn call(
 ) -> Option<Result<Bytes, Rejection>> {
     let deadline = service.deadline(method, head.patience);
     let answer = async move {
-        let message = receive(service, &mut body, head.patience).await?;
+        let message = receive(service, method, &mut body, head.patience).await?;
         // What else the client sends is not kept.
         drop(body);
         service.call_long(method, message, deadline, &head.caller, head.requires_leader).await

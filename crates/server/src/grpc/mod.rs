@@ -93,7 +93,7 @@ async fn answer_call(
         call(service, method, head, body).await
     };
     match outcome {
-        Ok(frame) => large::send(service, respond, frame).await,
+        Ok(frame) => large::send(service, method, respond, frame).await,
         Err(rejection) => send_rejection(&mut respond, &rejection),
     }
 }
@@ -105,13 +105,14 @@ async fn call(
     mut body: RecvStream,
 ) -> Result<Bytes, Rejection> {
     let deadline = service.deadline(method, head.patience);
-    let message = receive(service, &mut body, head.patience).await?;
+    let message = receive(service, method, &mut body, head.patience).await?;
     service.call(method, message, deadline, &head.caller).await
 }
 
 /// The one message of a request. However long its answer may take, itself may not take long.
 async fn receive(
     service: &Service,
+    method: Method,
     body: &mut RecvStream,
     patience: Option<Duration>,
 ) -> Result<Bytes, Rejection> {
@@ -120,7 +121,7 @@ async fn receive(
     let receive = frame::receive(body, service.options().message_bytes_max(), service.receiving());
     let message = tokio::time::timeout(patience, receive).await;
     let message = message.unwrap_or(Err(Rejection::MessageIncomplete))?;
-    service.metrics().received(message.len() + frame::HEAD_BYTES);
+    service.metrics().received(method, message.len() + frame::HEAD_BYTES);
     Ok(message)
 }
 

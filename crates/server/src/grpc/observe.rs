@@ -4,6 +4,7 @@
 use super::stream::{self, End};
 use super::{Head, receive, send_rejection};
 use crate::errors::{Code, Rejection};
+use crate::method::Method;
 use crate::outlet::Outlet;
 use crate::service::{Observation, Service};
 use bytes::Bytes;
@@ -34,7 +35,7 @@ async fn begin(
     body: &mut RecvStream,
 ) -> Result<Observation, Rejection> {
     // The client's patience is for the whole stream, and its own to keep.
-    let message = receive(service, body, None).await?;
+    let message = receive(service, Method::Observe, body, None).await?;
     service.observe(message, &head.caller, head.requires_leader).await
 }
 
@@ -47,7 +48,7 @@ async fn tell(service: &Service, mut observation: Observation, outlet: &mut Outl
             biased;
             flushed = outlet.flush() => if let Err(gone) = flushed { return gone.into() },
             change = observation.next(), if is_free => match change {
-                Ok(change) => stream::put(service, outlet, &change),
+                Ok(change) => stream::put(service, Method::Observe, outlet, &change),
                 Err(rejection) => return rejection.into(),
             },
             () = stream::stopped(&mut stopping) => return Rejection::Stopped.into(),

@@ -42,13 +42,13 @@ async fn begin(
     body: &mut RecvStream,
 ) -> Result<RangeStream, Rejection> {
     let deadline = service.deadline(Method::RangeStream, head.patience);
-    let message = receive(service, body, head.patience).await?;
+    let message = receive(service, Method::RangeStream, body, head.patience).await?;
     service.range_stream(message, &head.caller, deadline).await
 }
 
 async fn send(service: &Service, mut range: RangeStream, outlet: &mut Outlet) -> Result<(), End> {
     while let Some(piece) = service.next_piece(&mut range).await? {
-        stream::put(service, outlet, &piece);
+        stream::put(service, Method::RangeStream, outlet, &piece);
         large::deliver(service, outlet).await?;
     }
     Ok(())

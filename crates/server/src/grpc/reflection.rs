@@ -3,6 +3,7 @@
 
 use super::stream::{self, End, Requests};
 use crate::errors::{Code, Rejection};
+use crate::method::Method;
 use crate::outlet::Outlet;
 use crate::service::Service;
 use bytes::Bytes;
@@ -14,16 +15,22 @@ use quorate_etcd_api::reflection::ServerReflectionRequest;
 /// Serves a stream until the client ends it, or the server has to.
 pub(super) async fn serve(
     service: &Service,
+    method: Method,
     body: RecvStream,
     respond: SendResponse<Bytes>,
 ) -> Code {
     let Some(mut outlet) = stream::open(respond) else { return Code::Canceled };
-    let end = converse(service, body, &mut outlet).await;
+    let end = converse(service, method, body, &mut outlet).await;
     stream::end(outlet, end)
 }
 
-async fn converse(service: &Service, body: RecvStream, outlet: &mut Outlet) -> Result<(), End> {
-    let mut requests = Requests::new(service, body);
+async fn converse(
+    service: &Service,
+    method: Method,
+    body: RecvStream,
+    outlet: &mut Outlet,
+) -> Result<(), End> {
+    let mut requests = Requests::new(service, method, body);
     let mut stopping = service.stopping();
     loop {
         let request = tokio::select! {
@@ -33,7 +40,7 @@ async fn converse(service: &Service, body: RecvStream, outlet: &mut Outlet) -> R
         };
         let Some(request) = request else { return Ok(()) };
         let request = ServerReflectionRequest::decode(request).map_err(Rejection::from)?;
-        stream::put(service, outlet, &Service::reflect(request));
+        stream::put(service, method, outlet, &Service::reflect(request));
         outlet.flush().await?;
     }
 }

@@ -4,6 +4,7 @@
 use super::stream::{self, End};
 use super::{Head, large, receive, send_rejection};
 use crate::errors::{Code, Rejection};
+use crate::method::Method;
 use crate::outlet::Outlet;
 use crate::service::{Backup, Service};
 use bytes::Bytes;
@@ -32,14 +33,14 @@ pub(super) async fn serve(
 
 async fn begin(service: &Service, head: &Head, body: &mut RecvStream) -> Result<Backup, Rejection> {
     // The client's patience is for the whole backup, and its own to keep.
-    let message = receive(service, body, None).await?;
+    let message = receive(service, Method::Snapshot, body, None).await?;
     SnapshotRequest::decode(message)?;
     service.backup(&head.caller)
 }
 
 async fn send(service: &Service, mut backup: Backup, outlet: &mut Outlet) -> Result<(), End> {
     while let Some(piece) = backup.next().await {
-        stream::put(service, outlet, &piece?);
+        stream::put(service, Method::Snapshot, outlet, &piece?);
         large::deliver(service, outlet).await?;
     }
     Ok(())

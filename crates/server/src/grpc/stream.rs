@@ -50,7 +50,7 @@ pub(super) async fn serve(
     }
     // Their messages are the same.
     if matches!(method, Method::Reflection | Method::ReflectionAlpha) {
-        return reflection::serve(service, body, respond).await;
+        return reflection::serve(service, method, body, respond).await;
     }
     refuse(service, Rejection::not_served(method), body, respond).await
 }
@@ -129,30 +129,32 @@ pub(super) async fn stopped(stopping: &mut watch_channel::Receiver<bool>) {
 }
 
 /// Sends this next. Everything before must have been sent.
-pub(super) fn put(service: &Service, outlet: &mut Outlet, message: &impl Message) {
+pub(super) fn put(service: &Service, method: Method, outlet: &mut Outlet, message: &impl Message) {
     let frame = frame::encode(message);
-    service.metrics().sent(frame.len());
+    service.metrics().sent(method, frame.len());
     outlet.put(frame);
 }
 
 /// The messages of the client.
 pub(super) struct Requests<'a> {
     service: &'a Service,
+    method: Method,
     messages: Messages<'a>,
 }
 
 impl<'a> Requests<'a> {
-    pub(super) fn new(service: &'a Service, body: RecvStream) -> Self {
+    pub(super) fn new(service: &'a Service, method: Method, body: RecvStream) -> Self {
         let options = service.options();
         let (size_max, patience) = (options.message_bytes_max(), options.request_timeout);
-        Self { service, messages: Messages::new(body, size_max, service.receiving(), patience) }
+        let messages = Messages::new(body, size_max, service.receiving(), patience);
+        Self { service, method, messages }
     }
 
     /// The next one; `None` if the client has said everything. Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Rejection> {
         let message = self.messages.next().await.transpose()?;
         if let Some(message) = &message {
-            self.service.metrics().received(message.len() + frame::HEAD_BYTES);
+            self.service.metrics().received(self.method, message.len() + frame::HEAD_BYTES);
         }
         Ok(message)
     }

@@ -4,6 +4,7 @@
 use super::Head;
 use super::stream::{self, End, Requests};
 use crate::errors::Code;
+use crate::method::Method;
 use crate::outlet::Outlet;
 use crate::service::{Service, WatchSession};
 use bytes::Bytes;
@@ -20,7 +21,7 @@ pub(super) async fn serve(
     let Some(outlet) = stream::open(respond) else { return Code::Canceled };
     let mut conversation = Conversation {
         service,
-        requests: Requests::new(service, body),
+        requests: Requests::new(service, Method::Watch, body),
         has_spoken: false,
         outlet,
         session: service.watch_session(head.requires_leader, &head.caller),
@@ -56,7 +57,7 @@ impl Conversation<'_> {
             },
             flushed = self.outlet.flush() => flushed?,
             response = self.session.next(can_send) => {
-                stream::put(self.service, &mut self.outlet, &response?);
+                stream::put(self.service, Method::Watch, &mut self.outlet, &response?);
             }
         }
         Ok(())

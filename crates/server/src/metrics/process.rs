@@ -12,6 +12,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub(crate) struct ProcessFigures {
     resident_bytes: Option<u64>,
     virtual_bytes: Option<u64>,
+    virtual_bytes_max: Option<f64>,
     open_files: Option<u64>,
     open_files_max: Option<u64>,
     cpu_seconds: Option<f64>,
@@ -35,6 +36,7 @@ impl ProcessFigures {
         Self {
             resident_bytes,
             virtual_bytes,
+            virtual_bytes_max: virtual_bytes_max(&limits),
             open_files: files.map(|entries| entries.count() as u64),
             open_files_max: open_files_max(&limits),
             cpu_seconds: cpu_seconds(&stat),
@@ -56,6 +58,10 @@ impl ProcessFigures {
                 out.gauge(name, help, value);
             }
         }
+        if let Some(bytes) = self.virtual_bytes_max {
+            let help = "How much memory may be addressed.";
+            out.gauge("process_virtual_memory_max_bytes", help, bytes);
+        }
         if let Some(seconds) = self.cpu_seconds {
             let name = "process_cpu_seconds_total";
             out.head(name, "counter", "Processor time spent, in seconds.");
@@ -69,8 +75,20 @@ impl ProcessFigures {
 }
 
 fn open_files_max(limits: &str) -> Option<u64> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
+    limit(limits, "Max open files")?.parse().ok()
+}
+
+/// Without a limit all that 64 bits can say, as others have it.
+fn virtual_bytes_max(limits: &str) -> Option<f64> {
+    const UNLIMITED: f64 = 18_446_744_073_709_551_615.0;
+    let value = limit(limits, "Max address space")?;
+    if value == "unlimited" { Some(UNLIMITED) } else { value.parse().ok() }
+}
+
+/// The limit that holds now, in the words of the system.
+fn limit<'a>(limits: &'a str, name: &str) -> Option<&'a str> {
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()
 }
 
 /// A field of `/proc/self/stat` by its number there. The second, the program's name, may hold
@@ -101,6 +119,9 @@ mod tests {
         assert_eq!(started_at_seconds(STAT, "cpu 1\nbtime 1000\nx 1\n"), Some(1060.0));
         let limits = "Limit  Soft  Hard\nMax open files            1024       4096      files\n";
         assert_eq!(open_files_max(limits), Some(1024));
+        assert_eq!(virtual_bytes_max("Max address space  4096  unlimited  bytes\n"), Some(4096.0));
+        let none = virtual_bytes_max("Max address space  unlimited  unlimited  bytes\n");
+        assert!(none.is_some_and(|bytes| bytes > 1e19));
     }
 
     #[test]

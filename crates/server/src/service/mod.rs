@@ -294,6 +294,8 @@ impl Service {
             revision: self.reader.revision().get(),
             compacted_revision: self.reader.compacted_revision().map_or(0, Revision::get),
             keys: self.reader.key_count(),
+            ops: self.reader.op_counts(),
+            auth_revision: self.reader.auth().revision(),
             db_size_bytes: self.reader.size_bytes(),
             db_size_in_use_bytes: self.reader.size_in_use_bytes(),
             quota_bytes: self.quota_to_wire(),
