@@ -5,6 +5,7 @@
 mod claims;
 #[path = "../common/mod.rs"]
 mod common;
+mod drawn;
 mod manage;
 mod model;
 mod reference;

@@ -2,6 +2,7 @@
 //! that judges key by key knows what each may be told.
 
 use crate::Store;
+use crate::drawn::{ROLES, USERS, change, grant, key, name_of, range};
 use crate::reference::{KEYS, Needs, Reference};
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -12,8 +13,6 @@ use quorate_kv::auth::api::*;
 use quorate_kv::lease::api::{LeaseGrantRequest, LeaseRevokeRequest};
 use quorate_kv::*;
 
-const USERS: [&str; 4] = ["alice", "bob", "carol", "root"];
-const ROLES: [&str; 4] = ["one", "two", "three", "root"];
 const LEASES: std::ops::Range<i64> = 1..4;
 
 /// Who asks: a user, how old what is known of it is; nobody; or the cluster itself.
@@ -32,13 +31,12 @@ enum Step {
     Grant(Who, i64),
     Revoke(Who, i64),
     LookAtLease(Who, i64),
+    ListLeases(Who),
+    /// A range in pieces, and what changes before each but the first.
+    Pieces(Who, RangeRequest, Vec<Option<AuthRequestKind>>),
     Compact(Who),
     Restart,
     Copy,
-}
-
-fn name_of(names: [&'static str; 4]) -> impl Strategy<Value = &'static str> {
-    prop::sample::select(names.to_vec())
 }
 
 fn who() -> impl Strategy<Value = Who> {
@@ -48,64 +46,6 @@ fn who() -> impl Strategy<Value = Who> {
         1 => Just(Who::User("ghost", 0)),
         1 => Just(Who::Nobody),
         1 => Just(Who::System),
-    ]
-}
-
-fn key() -> impl Strategy<Value = Bytes> {
-    prop::sample::select(&KEYS[..]).prop_map(|key| Bytes::from_static(key.as_bytes()))
-}
-
-fn range() -> impl Strategy<Value = (Bytes, Bytes)> {
-    let after = |key: Bytes| [key.as_ref(), b"\0"].concat().into();
-    let end = prop_oneof![
-        5 => Just(Bytes::new()),
-        1 => Just(Bytes::from_static(b"\0")),
-        3 => key(),
-        1 => key().prop_map(after),
-    ];
-    (key(), end)
-}
-
-fn permission() -> impl Strategy<Value = Permission> {
-    (0..4_i32, range()).prop_map(|(perm_type, (key, range_end))| Permission {
-        perm_type,
-        key,
-        range_end,
-    })
-}
-
-fn change() -> impl Strategy<Value = AuthRequestKind> {
-    use AuthRequestKind as Kind;
-    let (user, role) = (|| name_of(USERS).prop_map(str::to_owned), || name_of(ROLES));
-    let pair = move || {
-        (user(), role()).prop_map(|(user, role)| UserRoleRequest { user, role: role.to_owned() })
-    };
-    let named = move || role().prop_map(str::to_owned);
-    prop_oneof![
-        2 => Just(Kind::Enable(EnableRequest {})),
-        1 => Just(Kind::Disable(DisableRequest {})),
-        2 => (user(), any::<bool>()).prop_map(|(name, no_password)| {
-            Kind::UserAdd(UserAddRequest { name, no_password, password_hash: "hash".into() })
-        }),
-        1 => user().prop_map(|name| Kind::UserDelete(UserDeleteRequest { name })),
-        1 => user().prop_map(|name| {
-            Kind::UserChangePassword(UserChangePasswordRequest { name, ..Default::default() })
-        }),
-        4 => pair().prop_map(Kind::UserGrantRole),
-        2 => pair().prop_map(Kind::UserRevokeRole),
-        2 => named().prop_map(|name| Kind::RoleAdd(RoleAddRequest { name })),
-        1 => named().prop_map(|role| Kind::RoleDelete(RoleDeleteRequest { role })),
-        8 => (named(), permission()).prop_map(|(name, permission)| {
-            let permission = Some(permission);
-            Kind::RoleGrantPermission(RoleGrantPermissionRequest { name, permission })
-        }),
-        4 => (named(), range()).prop_map(|(role, (key, range_end))| {
-            Kind::RoleRevokePermission(RoleRevokePermissionRequest { role, key, range_end })
-        }),
-        1 => (user(), 1..9_u64).prop_map(|(name, auth_revision)| {
-            let token_prefix = "abc".to_owned();
-            Kind::Authenticate(AuthenticateRequest { name, token_prefix, auth_revision })
-        }),
     ]
 }
 
@@ -149,6 +89,17 @@ fn txn(depth: u32, only_reads: bool) -> BoxedStrategy<Request> {
         .boxed()
 }
 
+fn pieces() -> impl Strategy<Value = Step> {
+    let flags = (0..4_i64, any::<bool>(), prop::bool::weighted(0.1));
+    let between = vec(prop::option::of(change()), 0..5);
+    (who(), range(), flags, between).prop_map(|(who, (key, range_end), flags, between)| {
+        let (limit, keys_only, count_only) = flags;
+        let request =
+            RangeRequest { key, range_end, limit, keys_only, count_only, ..Default::default() };
+        Step::Pieces(who, request, between)
+    })
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let changes = prop_oneof![3 => Just(Who::System), 1 => who()];
     prop_oneof![
@@ -160,6 +111,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (who(), LEASES).prop_map(|(who, id)| Step::Grant(who, id)),
         1 => (who(), LEASES).prop_map(|(who, id)| Step::Revoke(who, id)),
         2 => (who(), LEASES).prop_map(|(who, id)| Step::LookAtLease(who, id)),
+        2 => who().prop_map(Step::ListLeases),
+        4 => pieces(),
         1 => who().prop_map(Step::Compact),
         1 => Just(Step::Restart),
         1 => Just(Step::Copy),
@@ -231,14 +184,9 @@ impl World {
                 assert_eq!(refusal(self.store.reader.may_keep_lease(&access, id)), verdict.err());
                 self.carry_out(&who, &kind, verdict);
             }
-            Step::LookAtLease(who, id) => {
-                let access = self.access(&who);
-                let keys = self.store.reader.lease_keys_for(&access, id).unwrap_or_default();
-                self.show(&access, &keys);
-                let listed = self.store.reader.may_list_leases(&access).is_ok();
-                let mut attached = self.kvs().into_iter().filter(|kv| kv.lease != 0);
-                assert!(!listed || attached.all(|kv| self.reference.may_show(&access, &kv.key)));
-            }
+            Step::LookAtLease(who, id) => self.look_at_lease(&who, id),
+            Step::ListLeases(who) => self.list_leases(&who),
+            Step::Pieces(who, request, between) => self.read_in_pieces(&who, &request, between),
             Step::Compact(who) => {
                 let revision = self.store.reader.revision().to_wire();
                 let kind = crate::common::compact(revision);
@@ -249,6 +197,83 @@ impl World {
             Step::Copy => self.store = self.store.copied(),
         }
         self.check();
+    }
+
+    fn look_at_lease(&self, who: &Who, id: i64) {
+        let access = self.access(who);
+        let mut attached = self.kvs();
+        attached.retain(|kv| kv.lease == id && id != 0);
+        match self.store.reader.lease_keys_for(&access, id) {
+            Ok(keys) => {
+                self.show(&access, &keys);
+                assert_eq!(keys, keys_of(&attached), "whoever is answered is told all of it");
+            }
+            Err(_) => assert!(!self.may_read_each(&access, &attached), "{access:?}, {attached:?}"),
+        }
+    }
+
+    fn list_leases(&self, who: &Who) {
+        let access = self.access(who);
+        let mut attached = self.kvs();
+        attached.retain(|kv| kv.lease != 0);
+        let is_root = self.reference.judge_root(&access).is_ok();
+        let expected = is_root || self.may_read_each(&access, &attached);
+        let listed = self.store.reader.may_list_leases(&access);
+        assert_eq!(listed.is_ok(), expected, "{access:?}: {listed:?} of {attached:?}");
+    }
+
+    fn may_read_each(&self, access: &Access, kvs: &[KeyValue]) -> bool {
+        self.reference.judge(access, &Needs::to_read(&keys_of(kvs)), kvs).is_ok()
+    }
+
+    /// Each piece shows what its caller may see when it comes, and all of them what there was.
+    fn read_in_pieces(
+        &mut self,
+        who: &Who,
+        request: &RangeRequest,
+        between: Vec<Option<AuthRequestKind>>,
+    ) {
+        let access = self.access(who);
+        let needs = Needs::of(&Request::Range(request.clone()));
+        let verdict = self.reference.judge(&access, &needs, &[]);
+        let whole = self.store.reader.range_for(&Access::System, request).unwrap();
+        let mut pieces = match (self.store.reader.range_pieces(&access, request.clone()), verdict) {
+            (Ok(pieces), Ok(())) => pieces,
+            (Err(got), Err(expected)) => {
+                return assert_eq!(got.refused(), Some(OpError::Auth(expected)));
+            }
+            (got, verdict) => panic!("by {access:?}: {:?}, expected {verdict:?}", got.err()),
+        };
+        let (mut told, mut changes) = (Vec::new(), between.into_iter());
+        loop {
+            // So small that each key is a piece.
+            let piece = pieces.next(1);
+            let now = self.as_now(&access);
+            match (piece, self.reference.judge(&now, &needs, &[])) {
+                (Ok(Some(piece)), Ok(())) => {
+                    self.show(&now, &keys_of(&piece.kvs));
+                    told.extend(piece.kvs);
+                }
+                (Ok(None), _) => break assert_eq!(told, whole.kvs),
+                (Err(got), Err(expected)) => {
+                    break assert_eq!(got.refused(), Some(OpError::Auth(expected)));
+                }
+                (got, verdict) => panic!("{got:?} by {access:?}, expected {verdict:?}"),
+            }
+            if let Some(kind) = changes.next().flatten() {
+                self.change(&Who::System, kind);
+            }
+        }
+    }
+
+    /// Somebody who is known since an earlier look, as a look now knows them.
+    fn as_now(&self, access: &Access) -> Access {
+        match access {
+            Access::User { name, .. } => {
+                Access::User { name: name.clone(), revision: self.reference.revision() }
+            }
+            Access::Nobody | Access::System => access.clone(),
+        }
     }
 
     fn change(&mut self, who: &Who, kind: AuthRequestKind) {
@@ -389,13 +414,6 @@ fn kvs_of(response: &Response) -> Vec<KeyValue> {
             answers.flat_map(kvs_of).collect()
         }
     }
-}
-
-fn grant() -> impl Strategy<Value = AuthRequestKind> {
-    (name_of(ROLES), permission()).prop_map(|(role, permission)| {
-        let (name, permission) = (role.to_owned(), Some(permission));
-        AuthRequestKind::RoleGrantPermission(RoleGrantPermissionRequest { name, permission })
-    })
 }
 
 proptest! {

@@ -70,6 +70,12 @@ impl Needs {
         Self { leases: vec![id], ..Self::default() }
     }
 
+    /// To be shown each of these keys.
+    pub(crate) fn to_read(keys: &[Bytes]) -> Self {
+        let keys = keys.iter().map(|key| (Right::Read, key.clone(), Bytes::new())).collect();
+        Self { keys, ..Self::default() }
+    }
+
     fn push(&mut self, right: Right, key: Bytes, range_end: Bytes) {
         self.keys.push((right, key, range_end));
     }
