@@ -1,7 +1,7 @@
 //! Watches: the task that lets the store's hub go on, and the session of one client's stream. Must
 //! not know how requests and responses travel.
 
-use super::watch_rights::WatchRights;
+use super::watch_rights::{GuardedStream, WatchRights};
 use super::{LeaderNeed, Origin, Service};
 use crate::auth::Tokens;
 use crate::caller::Caller;
@@ -11,7 +11,6 @@ use prost::Message;
 use quorate::Node;
 use quorate_kv::watch::{
     Pulled, WatchCreateRequest, WatchHub, WatchRequest, WatchRequestKind, WatchResponse,
-    WatchStream,
 };
 use quorate_kv::{EngineError, Reader};
 use std::sync::Arc;
@@ -109,8 +108,7 @@ impl Sights {
         let woken = Arc::new(Notify::new());
         let signal = Arc::clone(&woken);
         WatchSession {
-            stream: self.watches.stream(move || signal.notify_one()),
-            rights,
+            guarded: GuardedStream::new(self.watches.stream(move || signal.notify_one()), rights),
             woken,
             ticks: ticks(self.progress_interval),
             stopping: self.stopping.clone(),
@@ -136,8 +134,7 @@ fn ticks(interval: Duration) -> Interval {
 
 /// One client's stream of watches.
 pub(crate) struct WatchSession {
-    stream: WatchStream,
-    rights: WatchRights,
+    guarded: GuardedStream,
     woken: Arc<Notify>,
     ticks: Interval,
     stopping: watch_channel::Receiver<bool>,
@@ -150,7 +147,7 @@ pub(crate) struct WatchSession {
 impl WatchSession {
     /// Whether further requests are taken: not while the client leaves too much unread.
     pub(crate) fn has_room(&self) -> bool {
-        self.stream.pending_count() < self.unread_count_max
+        self.guarded.stream.pending_count() < self.unread_count_max
     }
 
     /// Takes a request, as the protobuf message that the client sent.
@@ -159,7 +156,7 @@ impl WatchSession {
         match &request.kind {
             Some(WatchRequestKind::Create(create)) => self.create(create),
             Some(WatchRequestKind::Cancel(_) | WatchRequestKind::Progress(_)) | None => {
-                self.stream.request(request);
+                self.guarded.stream.request(request);
             }
         }
         Ok(())
@@ -167,10 +164,7 @@ impl WatchSession {
 
     /// Begins a watch, or says why not; either comes in its turn.
     pub(super) fn create(&mut self, create: &WatchCreateRequest) {
-        match self.rights.admit(create) {
-            Ok(()) => self.stream.create(create),
-            Err(reason) => self.stream.refuse(reason),
-        }
+        self.guarded.create(create);
     }
 
     /// What the client is told next; if it cannot take anything now (`can_send`), only an end of
@@ -184,9 +178,7 @@ impl WatchSession {
                 self.wait(false).await?;
                 continue;
             }
-            self.rights.look_again(&mut self.stream);
-            match self.stream.pull().map_err(broken)? {
-                Pulled::Response(response) if !self.rights.may_show(&response) => {}
+            match self.guarded.pull().map_err(broken)? {
                 Pulled::Response(mut response) => {
                     self.origin().complete(&mut response.header);
                     return Ok(response);
@@ -203,7 +195,7 @@ impl WatchSession {
             () = self.woken.notified(), if can_send => {}
             // Who cannot be told now looks again when they can.
             _ = self.rights_changed.changed(), if can_send => {}
-            _ = self.ticks.tick(), if can_send => self.stream.tick(),
+            _ = self.ticks.tick(), if can_send => self.guarded.stream.tick(),
             // The service itself is gone if this fails.
             changed = self.stopping.changed() => {
                 return changed.map_err(|_| Rejection::Stopped);

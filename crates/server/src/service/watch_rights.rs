@@ -1,15 +1,55 @@
 //! What one stream of watches may show: asked when a watch begins, and again whenever users, roles or
 //! what they permit have changed. Must not know how watches work.
 
+#[cfg(test)]
+mod tests;
+
 use super::Service;
 use crate::auth::Tokens;
 use crate::caller::Caller;
 use crate::errors::{AuthRejection, Rejection};
 use bytes::Bytes;
 use quorate_kv::auth::Right;
-use quorate_kv::watch::{WatchCreateRequest, WatchResponse, WatchStream};
-use quorate_kv::{Access, AuthState, Reader};
+use quorate_kv::watch::{Pulled, WatchCreateRequest, WatchResponse, WatchStream};
+use quorate_kv::{Access, AuthState, EngineError, Reader};
 use std::sync::Arc;
+
+/// A stream of watches that shows what it may.
+pub(super) struct GuardedStream {
+    pub(super) stream: WatchStream,
+    rights: WatchRights,
+}
+
+impl GuardedStream {
+    pub(super) const fn new(stream: WatchStream, rights: WatchRights) -> Self {
+        Self { stream, rights }
+    }
+
+    /// Begins a watch, or says why not; either comes in its turn.
+    pub(super) fn create(&mut self, create: &WatchCreateRequest) {
+        match self.rights.admit(create) {
+            Ok(()) => self.stream.create(create),
+            Err(reason) => self.stream.refuse(reason),
+        }
+    }
+
+    /// What the client may be told next, as of now.
+    pub(super) fn pull(&mut self) -> Result<Pulled, EngineError> {
+        self.rights.look_again(&mut self.stream);
+        let pulled = self.stream.pull()?;
+        Ok(self.shown(pulled))
+    }
+
+    /// What of it may be shown, although users and roles may have changed since it was pulled.
+    fn shown(&mut self, pulled: Pulled) -> Pulled {
+        match pulled {
+            Pulled::Response(response) if !self.rights.may_show(&mut self.stream, &response) => {
+                Pulled::Busy
+            }
+            Pulled::Response(_) | Pulled::Busy | Pulled::Idle => pulled,
+        }
+    }
+}
 
 /// See the module.
 pub(super) struct WatchRights {
@@ -41,7 +81,7 @@ impl WatchRights {
     }
 
     /// Whether a watch may begin, or what its client is told. The keys are taken as they were sent.
-    pub(super) fn admit(&mut self, request: &WatchCreateRequest) -> Result<(), String> {
+    fn admit(&mut self, request: &WatchCreateRequest) -> Result<(), String> {
         let auth = self.reader.auth();
         if !auth.is_enabled() {
             return Ok(());
@@ -62,26 +102,34 @@ impl WatchRights {
     }
 
     /// Ends the watches that may be no longer, if anything has changed that matters.
-    pub(super) fn look_again(&mut self, stream: &mut WatchStream) {
+    fn look_again(&mut self, stream: &mut WatchStream) {
         let auth = self.reader.auth();
-        if Arc::ptr_eq(&auth, &self.seen) {
-            return;
+        if !Arc::ptr_eq(&auth, &self.seen) {
+            self.look(stream, auth);
         }
+    }
+
+    fn look(&mut self, stream: &mut WatchStream, auth: Arc<AuthState>) {
         let access = self.access(&auth);
         stream.end_unless(|key, range_end| may_read(&auth, &access, key, range_end));
         self.seen = auth;
     }
 
     /// Whether a response may be shown that was taken after [`Self::look_again`]: users and roles may
-    /// have changed in between.
-    pub(super) fn may_show(&self, response: &WatchResponse) -> bool {
+    /// have changed in between. A watch whose response is kept back ends, even if its right is given
+    /// back before anybody looks again: it would go on with a gap.
+    fn may_show(&mut self, stream: &mut WatchStream, response: &WatchResponse) -> bool {
         let auth = self.reader.auth();
         if Arc::ptr_eq(&auth, &self.seen) {
             return true;
         }
         let (access, one) = (self.access(&auth), Bytes::new());
         let mut kvs = response.events.iter().filter_map(|event| event.kv.as_ref());
-        kvs.all(|kv| auth.admit_to_keys(&access, Right::Read, &kv.key, &one).is_ok())
+        let may = kvs.all(|kv| auth.admit_to_keys(&access, Right::Read, &kv.key, &one).is_ok());
+        if !may {
+            self.look(stream, auth);
+        }
+        may
     }
 
     /// As it is known now: a watch goes on when others change.
