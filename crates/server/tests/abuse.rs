@@ -130,10 +130,16 @@ async fn page(
     body: &'static str,
     reads: bool,
 ) -> Result<usize, ()> {
-    let request = http::Request::post(format!("http://test{path}")).body(()).unwrap();
-    let (answer, mut stream) = client.send_request(request, false).unwrap();
-    stream.send_data(body.into(), true).unwrap();
-    let answer = answer.await.unwrap();
+    let answer = loop {
+        let request = http::Request::post(format!("http://test{path}")).body(()).unwrap();
+        let (answer, mut stream) = client.send_request(request, false).unwrap();
+        stream.send_data(body.into(), true).unwrap();
+        let answer = answer.await.unwrap();
+        // The place of a backup that nobody wants any more is taken until its thread hears of it.
+        if answer.status() != 500 || !path.ends_with("snapshot") {
+            break answer;
+        }
+    };
     assert_eq!(answer.status(), 200, "{path}");
     let (mut body, mut size) = (answer.into_body(), 0);
     while let Some(piece) = body.data().await {

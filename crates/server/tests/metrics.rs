@@ -179,7 +179,7 @@ async fn operations_are_counted_as_etcd_counts_them() {
     };
     let put = r#"{"request_put":{"key":"YQ=="}}"#;
     let get = r#"{"request_range":{"key":"YQ=="}}"#;
-    let delete = r#"{"request_delete_range":{"key":"YQ=="}}"#;
+    let delete = r#"{"request_delete_range":{"key":"eA=="}}"#;
     let txn = |ops: &[&str]| format!(r#"{{"success":[{}]}}"#, ops.join(","));
     let nested = format!(r#"{{"request_txn":{}}}"#, txn(&[put, get]));
     let mut before = counts().await;
@@ -226,7 +226,7 @@ async fn keys_that_go_with_their_lease_are_deletions_and_users_have_a_revision()
 async fn messages_are_counted_by_method() {
     let server = Server::start().await;
     let mut client = server.http2().await;
-    let put = |key: &str| PutRequest { key: key.into(), ..Default::default() };
+    let put = |key: &'static str| PutRequest { key: key.into(), ..Default::default() };
     // A call that is refused is answered without a message.
     for (key, code) in [("a", "0"), ("b", "0"), ("", "3")] {
         let answer = raw_call(&mut client, "/etcdserverpb.KV/Put", &[], framed(&put(key))).await;

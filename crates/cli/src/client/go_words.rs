@@ -84,12 +84,11 @@ fn flag_of<'a>(
         Some((name, value)) => (name, Some(value)),
         None => (text, None),
     };
-    let is_called = |argument: &&Arg| match name.strip_prefix("--") {
-        Some(long) => argument.get_long() == Some(long),
-        None => {
-            let short = name.strip_prefix('-').and_then(|short| short.parse().ok());
-            short.is_some() && argument.get_short() == short
-        }
+    let long = name.strip_prefix("--");
+    let short = name.strip_prefix('-').and_then(|short| short.parse().ok());
+    let is_called = |argument: &&Arg| {
+        let is_long = long.is_some() && argument.get_long() == long;
+        is_long || (short.is_some() && argument.get_short() == short)
     };
     let argument = command.get_arguments().find(is_called)?;
     let flag = argument.get_long()?;

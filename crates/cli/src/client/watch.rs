@@ -129,9 +129,8 @@ async fn tell(
 
 fn show(response: &WatchResponse, connection: &Connection) -> anyhow::Result<()> {
     match connection.write_out {
-        Format::Json if response.created => Ok(()),
+        Format::Json | Format::Fields if response.created => Ok(()),
         Format::Json => json::print(&json::watch(response)),
-        Format::Fields if response.created => Ok(()),
         Format::Fields => {
             fields::watch(response);
             Ok(())

@@ -40,24 +40,24 @@ impl Complaint {
         let is_flag = argument.starts_with('-');
         let text = error.to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
-        match error.kind() {
-            ErrorKind::InvalidSubcommand => Self::new(FAILED, text),
-            ErrorKind::UnknownArgument if is_flag => Self::new(FAILED, text),
-            ErrorKind::InvalidValue | ErrorKind::ValueValidation => match (flag, verb) {
-                (Some("--load"), _) => {
-                    Self::new(NOT_SERVED, format!("unknown load option {found}"))
-                }
-                (Some("--order"), _) => Self::new(NOT_SERVED, format!("bad sort order {found}")),
-                (Some("--sort-by"), _) => Self::new(NOT_SERVED, format!("bad sort target {found}")),
-                (Some("--consistency"), _) => {
-                    Self::new(NOT_SERVED, format!("unknown consistency flag \"{found}\""))
-                }
-                // Not read where the others are.
-                (Some("--lease"), _) => Self::new(BAD_ARGUMENTS, text),
-                (_, ["compaction", ..]) => Self::new(FAILED, text),
-                _ => Self::new(if is_flag { FAILED } else { BAD_ARGUMENTS }, text),
-            },
-            _ => Self::new(BAD_ARGUMENTS, text),
+        let kind = error.kind();
+        if kind == ErrorKind::InvalidSubcommand || (kind == ErrorKind::UnknownArgument && is_flag) {
+            return Self::new(FAILED, text);
+        }
+        if !matches!(kind, ErrorKind::InvalidValue | ErrorKind::ValueValidation) {
+            return Self::new(BAD_ARGUMENTS, text);
+        }
+        match (flag, verb) {
+            (Some("--load"), _) => Self::new(NOT_SERVED, format!("unknown load option {found}")),
+            (Some("--order"), _) => Self::new(NOT_SERVED, format!("bad sort order {found}")),
+            (Some("--sort-by"), _) => Self::new(NOT_SERVED, format!("bad sort target {found}")),
+            (Some("--consistency"), _) => {
+                Self::new(NOT_SERVED, format!("unknown consistency flag \"{found}\""))
+            }
+            // Not read where the others are.
+            (Some("--lease"), _) => Self::new(BAD_ARGUMENTS, text),
+            (_, ["compaction", ..]) => Self::new(FAILED, text),
+            _ => Self::new(if is_flag { FAILED } else { BAD_ARGUMENTS }, text),
         }
     }
 
