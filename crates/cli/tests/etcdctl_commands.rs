@@ -190,8 +190,10 @@ async fn run_checks(runs: &mut Runs) {
     {
         let check = runs.starts(&format!("check {check}"));
         eventually("the check to write", async || {
-            let found = runs.says(&format!("get {prefix} --prefix --limit 1 --keys-only"));
-            found.starts_with(prefix).then_some(())
+            // Its keys are no text.
+            let found =
+                runs.says(&format!("get {prefix} --prefix --limit 1 --keys-only -w fields"));
+            found.contains(prefix).then_some(())
         })
         .await;
         drop(check);

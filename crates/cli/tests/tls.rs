@@ -163,3 +163,21 @@ async fn flags_of_tls_that_cannot_work_are_refused_before_anything_is_touched() 
         cluster.finish();
     }
 }
+
+#[tokio::test]
+async fn a_list_of_revoked_certificates_that_nobody_is_asked_for_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let ours = Authority::new(folder.path(), "ours");
+    let pair = ours.issue("server", 1, &["127.0.0.1"]);
+    let flags = [
+        ("--cert-file", text(&pair.cert)),
+        ("--key-file", text(&pair.key)),
+        ("--client-crl-file", text(&ours.revoke(&[]))),
+    ];
+    let (mut cluster, _) = secure_server("tls-idle-crl", &flags);
+    eventually("the warning", async || {
+        cluster.server(0).log_text().contains("ignoring the list").then_some(())
+    })
+    .await;
+    cluster.finish();
+}

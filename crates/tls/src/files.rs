@@ -100,7 +100,8 @@ impl TlsFiles {
     }
 
     /// Whether a listener asks for certificates; as in etcd, either setting is enough.
-    pub(crate) const fn asks_for_certificates(&self) -> bool {
+    #[must_use]
+    pub const fn asks_for_certificates(&self) -> bool {
         self.trusted_ca.is_some() || self.client_cert_auth
     }
 }

@@ -74,5 +74,12 @@ impl TlsFlags {
 ///
 /// If the flags contradict each other, or a file cannot be used.
 pub(super) fn load(files: TlsFiles, whose: &'static str) -> anyhow::Result<Arc<Tls>> {
+    if let (Some(crl), false) = (&files.crl, files.asks_for_certificates()) {
+        tracing::warn!(
+            crl = %crl.display(),
+            "{whose} name revoked certificates, and nobody is asked for one: name a trusted CA file, \
+             or require certificates; ignoring the list"
+        );
+    }
     Tls::load(files).map_err(|error: TlsError| anyhow::Error::from(error).context(whose))
 }
