@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const STEPS_MAX: usize = 400;
+/// What a server starts with is honest: of no version from which the core could not count on.
+const FOUNDED_VERSION_MAX: u64 = 1 << 62;
 
 /// Events as the input says.
 pub(super) fn core_step(data: &[u8]) {
@@ -90,6 +92,9 @@ impl Bench {
     fn new(input: &mut Input<'_>) -> Option<Self> {
         let options = options(input);
         let configuration = configuration(input);
+        if configuration.version > FOUNDED_VERSION_MAX {
+            return None;
+        }
         let base = SnapshotMeta { last_included: LogId::ORIGIN, configuration };
         let (hard_state, applied) = (HardState::default(), LogIndex::ORIGIN);
         let restored = restored(hard_state, &base, &[], applied, usize::MAX);
