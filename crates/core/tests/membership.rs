@@ -113,8 +113,10 @@ fn a_server_without_a_configuration_tells_nobody_that_it_is_no_member() {
 }
 
 fn told(raft: &Raft, version: u64, position: LogId) -> Raft {
-    let message = NotAMember { term: Term::new(1), version, position };
-    after(raft, Event::Message { from: node(2), message: Message::NotAMember(message) }).0
+    // A server hears nothing of itself.
+    let from = if raft.id() == node(2) { node(1) } else { node(2) };
+    let message = NotAMember { term: raft.current_term(), version, position };
+    after(raft, Event::Message { from, message: Message::NotAMember(message) }).0
 }
 
 /// 3 holds the first configuration of a change, of version 2, and does not know it committed.

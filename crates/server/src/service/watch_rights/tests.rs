@@ -450,6 +450,43 @@ impl Client {
     }
 }
 
+/// alice watches a key, something happens to it, and her role loses it while that is on its way.
+fn kept_back() -> (World, Client, AuthRequestKind) {
+    let (key, range_end) = (Bytes::from("b"), Bytes::new());
+    let permission = Some(Permission { perm_type: 0, key: key.clone(), range_end });
+    let name = ROLES[0].to_owned();
+    let grant = RoleGrantPermissionRequest { name: name.clone(), permission };
+    let grant = AuthRequestKind::RoleGrantPermission(grant);
+    let mut world = World::new(vec![grant.clone()], true);
+    world.watch(0, (key.clone(), Bytes::new()), None, false);
+    world.pull(0, None);
+    world.put(key.clone());
+    world.feed();
+    let mut client = world.clients[0].take().unwrap();
+    client.guarded.rights.look_again(&mut client.guarded.stream);
+    let pulled = client.guarded.stream.pull().unwrap();
+    assert!(matches!(&pulled, Pulled::Response(response) if !response.events.is_empty()));
+    let revoke = RoleRevokePermissionRequest { role: name, key, range_end: Bytes::new() };
+    world.change(&AuthRequestKind::RoleRevokePermission(revoke));
+    let shown = client.guarded.shown(pulled);
+    assert!(matches!(shown, Pulled::Busy), "what was on its way is kept back: {shown:?}");
+    (world, client, grant)
+}
+
+#[test]
+fn a_watch_whose_events_were_kept_back_ends_though_its_right_comes_back_at_once() {
+    let (mut world, mut client, grant) = kept_back();
+    world.change(&grant);
+    let told = loop {
+        match client.guarded.pull().unwrap() {
+            Pulled::Response(response) => break response,
+            Pulled::Busy => {}
+            Pulled::Idle => panic!("it goes on with a gap"),
+        }
+    };
+    assert!(told.canceled, "{told:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
