@@ -34,7 +34,7 @@ pub use driver::{
 pub use explanation::{Cause, Explanation};
 pub use failure::{NodeFailure, StartError};
 pub use fate::{Consistency, Doubt, Fate, MembershipError, MembershipFate, ReadError, Refusal};
-pub use metrics::{Counter, Gauge, Histogram, Metrics, PeerMetrics};
+pub use metrics::{Counter, Gauge, Histogram, Metrics, PeerMetrics, ProposalTimes};
 pub use node::{
     MembershipWish, Node, NodeBuilder, NodeMembers, NodeOptions, OpenSessionError, Session,
     SessionCommand, TransferError,

@@ -72,12 +72,56 @@ impl Histogram {
     /// Counts one more.
     pub fn record(&self, duration: Duration) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.sum_micros.fetch_add(micros, Ordering::Relaxed);
         let power = u64::BITS - micros.saturating_sub(1).leading_zeros();
         let place = usize::try_from(power).unwrap_or(usize::MAX).min(Self::BUCKETS - 1);
         if let Some(bucket) = self.buckets.get(place) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
-        self.sum_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+}
+
+/// How long the proposals of local callers took that were applied, stage by stage.
+///
+/// The stages are counted by the node that appended the proposal, as the leader: what came to a
+/// follower, which forwards it, counts there as a whole only. Each is the time since the stage that
+/// it waits for, and a leader's disk and the other nodes' work side by side.
+///
+/// ```
+/// # use quorate::Node;
+/// fn print(node: &Node) {
+///     for (stage, histogram) in node.metrics().proposal_times.stages() {
+///         println!("{stage}: {} us in all of {}", histogram.sum_micros(), histogram.count());
+///     }
+/// }
+/// ```
+#[derive(Debug, Default)]
+pub struct ProposalTimes {
+    /// From the call until it was in the log. A leader that is not known is waited for here.
+    pub proposed: Histogram,
+    /// From there until it was durable on this node's disk.
+    pub persisted: Histogram,
+    /// From being in the log until it was known to be committed: durable on a majority.
+    pub committed: Histogram,
+    /// From when it was both until the state machine had applied it.
+    pub applied: Histogram,
+    /// From there until its caller was told.
+    pub answered: Histogram,
+    /// From the call until its caller was told, also through another node.
+    pub whole: Histogram,
+}
+
+impl ProposalTimes {
+    /// The stages by name, in their order.
+    #[must_use]
+    pub const fn stages(&self) -> [(&'static str, &Histogram); 5] {
+        [
+            ("proposed", &self.proposed),
+            ("persisted", &self.persisted),
+            ("committed", &self.committed),
+            ("applied", &self.applied),
+            ("answered", &self.answered),
+        ]
     }
 }
 
@@ -88,6 +132,8 @@ pub struct Metrics {
     pub proposals_applied: Counter,
     /// Proposals of local callers that met another fate.
     pub proposals_failed: Counter,
+    /// How long the first of these took.
+    pub proposal_times: ProposalTimes,
     /// Reads of local callers that were answered.
     pub reads_answered: Counter,
     /// Reads of local callers that were refused.

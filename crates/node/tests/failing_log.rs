@@ -6,14 +6,12 @@ mod common;
 
 use common::{Cluster, PATIENCE, Words, say, wait};
 use quorate::wal::{Disk, DiskFile, RealDisk};
-use quorate::{Consistency, Doubt, Fate, Node, NodeFailure, NodeId, Options, Refusal, Term};
+use quorate::{Consistency, Doubt, Fate, Node, NodeFailure, NodeId, Refusal, Term};
 use std::any::Any;
 use std::io;
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 /// The system's disk, until it is told to sync nothing any more.
 #[derive(Clone, Default)]
@@ -95,35 +93,14 @@ impl DiskFile for FailingFile {
     }
 }
 
-/// Three nodes of which nobody begins an election by itself before an hour has passed. The first
-/// needs none: it founds the cluster alone, on this disk, and adds the others.
-async fn without_elections(disk: FailingDisk) -> Cluster {
-    let mut cluster = Cluster::prepared();
-    cluster.options =
-        Options { election_timeout: Duration::from_hours(1), ..cluster.options.clone() };
-    for id in 1..=3 {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let builder = Node::builder(id, cluster.folder(id)).options(cluster.options.clone());
-        let builder = builder.listener(listener);
-        let node = if id == 1 {
-            let builder = builder.member(id, address).disk(Arc::new(disk.clone()));
-            builder.start(Words::default()).await.unwrap()
-        } else {
-            let node = builder.join().listen(address.clone()).start(Words::default());
-            let node = node.await.unwrap();
-            cluster.up[&1].members().add_voter(id, address).await.unwrap();
-            node
-        };
-        cluster.up.insert(id, node);
-    }
-    cluster
-}
-
 #[tokio::test]
 async fn a_leader_whose_log_fails_has_a_successor_before_an_election_timeout() {
     let disk = FailingDisk::default();
-    let mut cluster = without_elections(disk.clone()).await;
+    let mut cluster = Cluster::led_by_the_first(|id, builder| match id {
+        1 => builder.disk(Arc::new(disk.clone())),
+        _ => builder,
+    })
+    .await;
     let first = cluster.up[&1].clone();
     assert_eq!(say(&first, "one").await, 1);
     cluster.settle().await;

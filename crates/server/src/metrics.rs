@@ -8,6 +8,7 @@ mod page;
 mod peers;
 mod probes;
 mod process;
+mod proposals;
 mod store;
 
 use crate::errors::Code;
@@ -26,6 +27,7 @@ use std::time::Duration;
 pub(crate) use page::Histogram;
 pub(crate) use peers::PeerFigures;
 pub(crate) use process::ProcessFigures;
+pub(crate) use proposals::ProposalFigures;
 
 /// The counters that requests feed.
 #[derive(Debug, Default)]
@@ -197,6 +199,7 @@ pub(crate) struct Figures {
     pub(crate) unread_bytes: usize,
     pub(crate) wal_fsync: Option<Histogram>,
     pub(crate) backend_commit: Option<Histogram>,
+    pub(crate) proposal_times: ProposalFigures,
     pub(crate) peers: Vec<PeerFigures>,
     pub(crate) scrub: ScrubFigures,
     pub(crate) watch: WatchFigures,
@@ -218,6 +221,7 @@ impl Metrics {
         let mut out = Page::default();
         render_raft(&mut out, figures);
         self.render_proposals(&mut out, figures);
+        proposals::render(&mut out, &figures.proposal_times);
         store::render(&mut out, figures);
         peers::render(&mut out, figures.member_id, &figures.peers);
         self.render_leases(&mut out, figures);

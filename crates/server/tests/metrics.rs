@@ -251,3 +251,32 @@ async fn messages_are_counted_by_method() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn how_long_proposals_take_is_told_as_a_whole_and_by_stage() {
+    const STAGES: [&str; 5] = ["proposed", "persisted", "committed", "applied", "answered"];
+    let server = Server::start().await;
+    for _ in 0..3 {
+        assert_eq!(server.post("/v3/kv/put", r#"{"key":"YQ=="}"#).await.0, 200);
+    }
+    // The last is counted just after it was answered.
+    let text = loop {
+        let text = page(&server).await;
+        if value(&text, "quorate_proposal_duration_seconds_count") >= 3.0 {
+            break text;
+        }
+    };
+    let whole = value(&text, "quorate_proposal_duration_seconds_sum");
+    let mut sum = 0.0;
+    for stage in STAGES {
+        let series = |figure: &str| {
+            let name = "quorate_proposal_stage_duration_seconds";
+            value(&text, &format!("{name}_{figure}{{stage=\"{stage}\"}}"))
+        };
+        assert!(series("count") >= 3.0, "{stage}");
+        sum += if stage == "committed" { 0.0 } else { series("sum") };
+    }
+    // A single member commits when it has persisted, and the stages follow each other.
+    assert!((whole - sum).abs() < 1e-6, "{whole} and {sum} in:\n{text}");
+    server.stop().await;
+}

@@ -15,6 +15,16 @@ use tokio::sync::oneshot;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The members of a node's cluster; see [`Node::members`].
+///
+/// ```
+/// # use quorate::{MembershipError, Node};
+/// async fn replace(node: &Node) -> Result<u64, MembershipError> {
+///     // It runs already, with `NodeBuilder::join`, and waits to be added.
+///     node.members().add_learner(4, "10.0.0.4:7000").await?;
+///     node.members().promote(4).await?;
+///     node.members().remove(2).await
+/// }
+/// ```
 #[derive(Debug)]
 pub struct NodeMembers<'a> {
     node: &'a Node,

@@ -10,7 +10,7 @@ pub use members::{MembershipWish, NodeMembers};
 pub use session::{OpenSessionError, Session, SessionCommand};
 
 use crate::metrics::Metrics;
-use crate::runtime::{ApplyJob, Launched, Shared, Waiting, lock};
+use crate::runtime::{ApplyJob, Launched, Passage, Shared, Waiting, lock};
 use crate::{
     Consistency, DiskRoom, Doubt, Explanation, Fate, Input, NodeFailure, NodeStatus, ReadError,
     Refusal, Ticket,
@@ -32,6 +32,7 @@ pub struct Node {
 
 #[derive(Debug)]
 struct Inner {
+    id: NodeId,
     shared: Arc<Shared>,
     raft_thread: Mutex<Option<JoinHandle<()>>>,
     command_bytes_max: usize,
@@ -111,7 +112,8 @@ impl Node {
     ) -> Self {
         let Launched { shared, raft_thread } = launched;
         let raft_thread = Mutex::new(Some(raft_thread));
-        let inner = Inner { shared, raft_thread, command_bytes_max, open_commands_count_max };
+        let id = shared.status.borrow().id;
+        let inner = Inner { id, shared, raft_thread, command_bytes_max, open_commands_count_max };
         Self { inner: Arc::new(inner) }
     }
 
@@ -139,12 +141,15 @@ impl Node {
         let (sender, receiver) = oneshot::channel();
         let size_bytes = command.len();
         let deadline = self.inner.shared.clock.now().after(timeout);
-        self.request(Waiting::Proposal(sender), size_bytes, |ticket| Input::Propose {
-            ticket,
-            command,
-            deadline,
-        })?;
+        let input = |ticket| Input::Propose { ticket, command, deadline };
+        self.request(self.proposal(sender), size_bytes, input)?;
         Ok(receiver)
+    }
+
+    /// A caller whose proposal comes to this node now.
+    fn proposal(&self, sender: oneshot::Sender<Fate>) -> Waiting {
+        let shared = &self.inner.shared;
+        Waiting::Proposal(sender, Passage::begin(self.inner.id, shared.clock.now()))
     }
 
     /// Registers a caller and tells the event loop.
@@ -237,6 +242,14 @@ impl Node {
 
     /// Follows the status; changes that come faster than they are looked at are skipped. Ends when
     /// nobody holds the node any more.
+    ///
+    /// ```
+    /// # use quorate::{Node, NodeId};
+    /// async fn leader(node: &Node) -> Option<NodeId> {
+    ///     let mut changes = node.status_changes();
+    ///     changes.wait_for(|status| status.leader.is_some()).await.ok()?.leader
+    /// }
+    /// ```
     #[must_use]
     pub fn status_changes(&self) -> watch::Receiver<Arc<NodeStatus>> {
         self.inner.shared.status.subscribe()

@@ -3,7 +3,6 @@
 
 use super::builder::entropy;
 use super::{Node, lock};
-use crate::runtime::Waiting;
 use crate::{Doubt, Fate, Input, Refusal, SessionId, SessionKey, SessionRequest};
 use bytes::Bytes;
 use quorate_core::Time;
@@ -191,7 +190,7 @@ impl Node {
         let (sender, fate) = oneshot::channel();
         let request = Box::new(request);
         let input = |ticket| Input::ProposeInSession { ticket, request, deadline, is_retry };
-        match self.request(Waiting::Proposal(sender), size_bytes, input) {
+        match self.request(self.proposal(sender), size_bytes, input) {
             Ok(()) => fate.await.unwrap_or(Fate::Unknown(Doubt::Stopped)),
             Err(refusal) => Fate::NotAppended(refusal),
         }

@@ -68,10 +68,9 @@ impl ApplyThread {
     fn hand_on(&mut self, done: MachineDone) -> Result<(), NodeFailure> {
         let MachineDone { fates, inputs, entry_count, snapshot } = done;
         if entry_count > 0 {
-            let metrics = &self.shared.metrics;
-            metrics.entries_applied.add(entry_count);
-            metrics.proposals_applied.add(fates.len());
-            self.shared.waiters.answer_all(fates);
+            let applied = self.shared.clock.now();
+            self.shared.metrics.entries_applied.add(entry_count);
+            self.shared.tell(fates, Some(applied));
             self.shared.apply.done();
         }
         for input in inputs {

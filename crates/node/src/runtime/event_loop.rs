@@ -3,6 +3,7 @@
 
 use super::apply_thread::ApplyJob;
 use super::mailbox::Ending;
+use super::passage::Milestones;
 use super::queue::Queue;
 use super::shared::Shared;
 use crate::transport::Transport;
@@ -10,7 +11,7 @@ use crate::work::{FileJob, Job, LogJob};
 use crate::{
     Admission, Driver, Fate, Input, NodeFailure, NodeStatus, Output, ReadError, Refusal, Ticket,
 };
-use quorate_core::NodeId;
+use quorate_core::{NodeId, Time};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub(crate) struct EventLoop {
     pub(crate) inputs: Vec<Input>,
     pub(crate) outputs: Vec<Output>,
     pub(crate) transfer: Transfer,
+    pub(crate) milestones: Milestones,
     /// When it was last said what keeps this node from voting.
     pub(crate) admission_told: Option<Instant>,
 }
@@ -46,6 +48,7 @@ impl EventLoop {
     /// Runs until the node is to end.
     pub(crate) async fn run(mut self) {
         let mut timer = Box::pin(sleep_until(Instant::now()));
+        self.note_milestones(self.shared.clock.now());
         self.publish();
         loop {
             let is_due = self.wait(timer.as_mut()).await;
@@ -90,9 +93,16 @@ impl EventLoop {
         self.transfer.is_asked |=
             self.inputs.iter().any(|input| matches!(input, Input::TransferLeadership { .. }));
         self.driver.turn(now, self.inputs.drain(..), &mut self.outputs);
+        self.note_milestones(now);
         self.carry_out();
         self.shared.metrics.turns.add(1);
         self.publish();
+    }
+
+    fn note_milestones(&mut self, now: Time) {
+        let raft = self.driver.raft();
+        let (appended, durable) = (raft.last_log().index, raft.durable_index());
+        self.milestones.note(now, appended, durable, raft.commit_index());
     }
 
     /// First what others wait for longest: the network, then the disk, then the state machine.
@@ -110,14 +120,14 @@ impl EventLoop {
             self.carry_out_here(output, &mut fates);
         }
         self.outputs = outputs;
-        if !fates.is_empty() {
-            self.shared.metrics.proposals_failed.add(fates.len());
-            self.shared.waiters.answer_all(fates);
-        }
+        self.shared.tell(fates, None);
         self.transport.set_intake(self.wal.size_bytes() + self.shared.apply.size_bytes());
     }
 
     fn carry_out_here(&self, output: Output, fates: &mut Vec<(Ticket, Fate)>) {
+        if let Output::Apply(batch) = &output {
+            self.shared.waiters.note(batch, &self.milestones);
+        }
         let output = match Job::try_from(output) {
             Ok(job) => return self.hand_on(job),
             Err(output) => output,
@@ -300,6 +310,6 @@ impl EventLoop {
                 fates.push((ticket, Fate::NotAppended(Refusal::Stopped)));
             }
         }
-        self.shared.waiters.answer_all(fates);
+        self.shared.tell(fates, None);
     }
 }

@@ -5,6 +5,7 @@ use super::apply_thread::ApplyThread;
 use super::event_loop::{EventLoop, Transfer};
 use super::files_thread::FilesThread;
 use super::open::{OpenMachine, OpenRequest, Opened, open};
+use super::passage::Milestones;
 use super::queue::{Queue, lock};
 use super::shared::{Shared, SharedParts, panic_message};
 use super::wal_thread::WalThread;
@@ -173,6 +174,7 @@ fn assemble(launch: Launch) -> Result<Assembled, StartError> {
         inputs: Vec::new(),
         outputs: Vec::new(),
         transfer: Transfer::default(),
+        milestones: Milestones::default(),
         admission_told: None,
     };
     Ok(Assembled { shared, runtime, event_loop, workers })

@@ -7,7 +7,8 @@ use super::mailbox::{Ending, Mailbox};
 use super::queue::Queue;
 use super::waiters::Waiters;
 use crate::metrics::Metrics;
-use crate::{NodeFailure, NodeStatus};
+use crate::{Fate, NodeFailure, NodeStatus, Ticket};
+use quorate_core::Time;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
@@ -68,6 +69,23 @@ impl Shared {
         // A later reason is a consequence of the first.
         let _kept = self.failure.set(Arc::new(failure));
         self.mailbox.stop(if hands_over { Ending::HandingOver } else { Ending::AtOnce });
+    }
+
+    /// Tells callers what became of their proposals, which were applied at `applied` if it was here,
+    /// and counts them.
+    pub(crate) fn tell(&self, fates: Vec<(Ticket, Fate)>, applied: Option<Time>) {
+        if fates.is_empty() {
+            return;
+        }
+        let is_applied = |(_, fate): &&(Ticket, Fate)| matches!(fate, Fate::Applied { .. });
+        let applied_count = fates.iter().filter(is_applied).count();
+        self.metrics.proposals_applied.add(applied_count);
+        self.metrics.proposals_failed.add(fates.len() - applied_count);
+        let passages = self.waiters.answer_all(fates);
+        let answered = self.clock.now();
+        for passage in passages {
+            passage.end(applied, answered, &self.metrics.proposal_times);
+        }
     }
 
     /// Why the node ends or has ended.

@@ -1,8 +1,9 @@
 //! Local callers who wait for an answer. Whoever has the answer gives it to the caller directly,
 //! from whatever thread; nobody is asked twice and nobody is forgotten.
 
+use super::passage::{Milestones, Passage};
 use super::queue::lock;
-use crate::{Doubt, Fate, MembershipError, MembershipFate, ReadError, Refusal, Ticket};
+use crate::{ApplyBatch, Doubt, Fate, MembershipError, MembershipFate, ReadError, Refusal, Ticket};
 use bytes::Bytes;
 use quorate_core::LogIndex;
 use std::sync::Mutex;
@@ -21,7 +22,7 @@ pub(crate) type WishSender = oneshot::Sender<MembershipFate>;
 /// Somebody who waits.
 #[derive(Debug)]
 pub(crate) enum Waiting {
-    Proposal(FateSender),
+    Proposal(FateSender, Passage),
     Barrier(BarrierSender),
     /// A barrier first, then the query.
     Query(Bytes, QuerySender),
@@ -32,7 +33,10 @@ impl Waiting {
     /// The answer when the node stops under a caller.
     fn stopped(self) {
         match self {
-            Self::Proposal(sender) => answer(sender, Fate::Unknown(Doubt::Stopped)),
+            Self::Proposal(sender, passage) => {
+                answer(sender, Fate::Unknown(Doubt::Stopped));
+                passage.stopped();
+            }
             Self::Barrier(sender) => answer(sender, Err(ReadError::Stopped)),
             Self::Query(_, sender) => answer(sender, Err(ReadError::Stopped)),
             Self::Wish(sender) => answer(sender, Err(MembershipError::Unknown(Doubt::Stopped))),
@@ -95,27 +99,48 @@ impl Waiters {
         lock(&self.slots).take(ticket)
     }
 
-    /// Gives everybody their fate.
-    pub(crate) fn answer_all(&self, fates: Vec<(Ticket, Fate)>) {
+    /// Committed entries are on their way to the state machine: notes for their callers when these
+    /// were how far.
+    pub(crate) fn note(&self, batch: &ApplyBatch, milestones: &Milestones) {
+        let mut in_log = milestones.of(batch).peekable();
+        if in_log.peek().is_none() {
+            return;
+        }
+        let mut slots = lock(&self.slots);
+        for (ticket, in_log) in in_log {
+            if let Some((_, _, Some(Waiting::Proposal(_, passage)))) = slots.slot(ticket) {
+                passage.in_log = Some(in_log);
+            }
+        }
+    }
+
+    /// Gives everybody their fate, and returns what their proposals came through.
+    pub(crate) fn answer_all(&self, fates: Vec<(Ticket, Fate)>) -> Vec<Passage> {
         let mut answers = Vec::with_capacity(fates.len());
         let mut slots = lock(&self.slots);
         for (ticket, fate) in fates {
             answers.extend(slots.take(ticket).map(|waiting| (waiting, fate)));
         }
         drop(slots);
+        let mut passages = Vec::with_capacity(answers.len());
         for (waiting, fate) in answers {
             match waiting {
-                Waiting::Proposal(sender) => answer(sender, fate),
+                Waiting::Proposal(sender, mut passage) => {
+                    passage.tell(&fate);
+                    answer(sender, fate);
+                    passages.push(passage);
+                }
                 Waiting::Barrier(_) | Waiting::Query(..) | Waiting::Wish(_) => waiting.stopped(),
             }
         }
+        passages
     }
 
     /// A wish for other members has come to its end.
     pub(crate) fn answer_wish(&self, ticket: Ticket, fate: MembershipFate) {
         match self.take(ticket) {
             Some(Waiting::Wish(sender)) => answer(sender, fate),
-            Some(other @ (Waiting::Proposal(_) | Waiting::Barrier(_) | Waiting::Query(..))) => {
+            Some(other @ (Waiting::Proposal(..) | Waiting::Barrier(_) | Waiting::Query(..))) => {
                 other.stopped();
             }
             None => {}
@@ -137,7 +162,7 @@ impl Waiters {
         match (waiting, result) {
             (Waiting::Barrier(sender), result) => answer(sender, result),
             (Waiting::Query(_, sender), Err(error)) => answer(sender, Err(error)),
-            (waiting @ (Waiting::Query(..) | Waiting::Proposal(_) | Waiting::Wish(_)), _) => {
+            (waiting @ (Waiting::Query(..) | Waiting::Proposal(..) | Waiting::Wish(_)), _) => {
                 waiting.stopped();
             }
         }
@@ -148,7 +173,7 @@ impl Waiters {
     pub(crate) fn take_query(&self, ticket: Ticket) -> Option<(Bytes, QuerySender)> {
         match lock(&self.slots).take(ticket)? {
             Waiting::Query(query, sender) => Some((query, sender)),
-            other @ (Waiting::Barrier(_) | Waiting::Proposal(_) | Waiting::Wish(_)) => {
+            other @ (Waiting::Barrier(_) | Waiting::Proposal(..) | Waiting::Wish(_)) => {
                 other.stopped();
                 None
             }
@@ -202,10 +227,12 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quorate_core::{NodeId, Time};
 
     fn proposal() -> (Waiting, oneshot::Receiver<Fate>) {
         let (sender, receiver) = oneshot::channel();
-        (Waiting::Proposal(sender), receiver)
+        let passage = Passage::begin(NodeId::new(1), Time::ZERO);
+        (Waiting::Proposal(sender, passage), receiver)
     }
 
     #[test]

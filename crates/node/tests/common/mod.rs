@@ -107,6 +107,29 @@ impl Cluster {
         cluster
     }
 
+    /// Three nodes, all up, of which nobody begins an election by itself before an hour has passed.
+    /// The first needs none: it founds the cluster alone and adds the others.
+    pub async fn led_by_the_first(adapt: impl Fn(u64, NodeBuilder) -> NodeBuilder) -> Self {
+        let mut cluster = Self::prepared();
+        cluster.options.election_timeout = Duration::from_hours(1);
+        for id in 1..=3 {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let builder = Node::builder(id, cluster.folder(id)).options(cluster.options.clone());
+            let builder = adapt(id, builder.listener(listener));
+            let node = if id == 1 {
+                builder.member(id, address).start(Words::default()).await.unwrap()
+            } else {
+                let node = builder.join().listen(address.clone()).start(Words::default());
+                let node = node.await.unwrap();
+                cluster.up[&1].members().add_voter(id, address).await.unwrap();
+                node
+            };
+            cluster.up.insert(id, node);
+        }
+        cluster
+    }
+
     pub async fn start_all(&mut self) {
         for id in 1..=3 {
             self.start(id).await;

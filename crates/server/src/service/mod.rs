@@ -37,7 +37,9 @@ use crate::auth::{Passwords, Tokens};
 use crate::caller::Caller;
 use crate::errors::Rejection;
 use crate::method::Method;
-use crate::metrics::{Figures, Histogram, Metrics, PeerFigures, ProcessFigures, ScrubFigures};
+use crate::metrics::{
+    Figures, Histogram, Metrics, PeerFigures, ProcessFigures, ProposalFigures, ScrubFigures,
+};
 use crate::options::ServerOptions;
 use crate::unread::Unread;
 use bytes::Bytes;
@@ -306,6 +308,7 @@ impl Service {
             unread_bytes: self.unread.bytes(),
             wal_fsync: Some(Histogram::from(&metrics.fsync)),
             backend_commit: self.reader.batch_times().map(Histogram::from),
+            proposal_times: ProposalFigures::from(&metrics.proposal_times),
             peers: PeerFigures::all(&status, metrics),
             scrub: ScrubFigures {
                 read_bytes: metrics.scrubbed_bytes.get(),
