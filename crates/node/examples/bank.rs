@@ -13,11 +13,10 @@ use quorate::{
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const NODES: [(u64, &str); 3] =
-    [(1, "127.0.0.1:7511"), (2, "127.0.0.1:7512"), (3, "127.0.0.1:7513")];
 const CUSTOMERS: u64 = 8;
 const TRANSFERS_EACH: u64 = 50;
 const OPENING_BALANCE: u64 = 100;
@@ -125,12 +124,22 @@ async fn spend(session: Session, nodes: Vec<Node>, customer: u64) -> Result<u64,
     Ok(booked_count)
 }
 
-async fn start(id: u64, dir: &std::path::Path) -> Result<Node, Box<dyn Error>> {
-    let mut node = Node::builder(id, dir.join(id.to_string()));
-    for (member, address) in NODES {
-        node = node.member(member, address);
+/// Three nodes, wherever there are free ports.
+async fn start(dir: &std::path::Path) -> Result<Vec<Node>, Box<dyn Error>> {
+    let (mut listeners, mut members, mut nodes) = (Vec::new(), Vec::new(), Vec::new());
+    for id in 1..=3_u64 {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        members.push((id, listener.local_addr()?.to_string()));
+        listeners.push((id, listener));
     }
-    Ok(node.start(Bank::default()).await?)
+    for (id, listener) in listeners {
+        let mut node = Node::builder(id, dir.join(id.to_string())).listener(listener);
+        for (member, address) in &members {
+            node = node.member(*member, address.clone());
+        }
+        nodes.push(node.start(Bank::default()).await?);
+    }
+    Ok(nodes)
 }
 
 /// Hands leadership on as long as customers spend: each time somebody's transfer is in doubt.
@@ -146,10 +155,7 @@ async fn unrest(nodes: Vec<Node>) {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let dir = std::env::temp_dir().join(format!("quorate-bank-{}", std::process::id()));
-    let mut nodes = Vec::new();
-    for (id, _) in NODES {
-        nodes.push(start(id, &dir).await?);
-    }
+    let nodes = start(&dir).await?;
     let unrest = tokio::spawn(unrest(nodes.clone()));
     let mut customers = Vec::new();
     for (customer, node) in (0..CUSTOMERS).zip(nodes.iter().cycle()) {
@@ -176,4 +182,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         node.stop().await;
     }
     Ok(std::fs::remove_dir_all(dir)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn each_transfer_is_booked_once_although_it_is_sent_twice_and_leaders_change() {
+        super::main().unwrap();
+    }
 }

@@ -11,6 +11,8 @@
 )]
 
 mod applier;
+#[cfg(doctest)]
+mod book;
 mod driver;
 mod explanation;
 mod failure;
@@ -22,6 +24,7 @@ mod session;
 mod state_machine;
 mod status;
 mod transport;
+mod typed;
 pub mod wire;
 mod work;
 
@@ -49,6 +52,11 @@ pub use state_machine::{
 };
 pub use status::NodeStatus;
 pub use transport::{AskError, PEER_PROTOCOL, PeerTls, TransportOptions, ask_cluster};
+#[cfg(feature = "json")]
+pub use typed::Json;
+pub use typed::{
+    Codec, CodecError, ProposeError, Typed, TypedCommand, TypedMachine, TypedNode, TypedSession,
+};
 pub use wire::{ADDRESS_BYTES_MAX, ClusterView};
 pub use work::{DiskRoom, Rot};
 
