@@ -8,7 +8,8 @@
 //! and in virtual time, see `docs/book/testing.md`.
 
 use quorate::{
-    Consistency, Json, LogId, Node, NodeId, Options, StartError, TypedMachine, TypedNode,
+    Consistency, Json, LogId, Node, NodeId, Options, ProposeError, StartError, TypedMachine,
+    TypedNode,
 };
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -17,6 +18,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// After so long a command is sent again: whoever was asked may be gone.
+const SOON: Duration = Duration::from_secs(1);
 
 /// The machine to be tested: a list to which everybody adds.
 #[derive(Default)]
@@ -103,10 +106,23 @@ impl Cluster {
         Ok(status.leader.map_or(0, NodeId::get))
     }
 
-    /// Adds a word, in a session: it is sent again while leaders change, and added once.
+    /// Adds a word, in a session: it is sent again while leaders come and go, and added once.
     async fn add(&self, word: &str) -> Result<usize, Box<dyn Error>> {
-        let session = self.someone()?.open_session(PATIENCE).await?;
-        Ok(session.propose(&word.to_owned(), PATIENCE).await?)
+        let session = loop {
+            match self.someone()?.open_session(SOON).await {
+                Ok(session) => break session,
+                Err(error) => println!("once more: {error}"),
+            }
+        };
+        let command = session.command(&word.to_owned())?;
+        loop {
+            match command.send(SOON).await {
+                Err(error @ (ProposeError::Unknown(_) | ProposeError::NotAppended(_))) => {
+                    println!("once more: {error}");
+                }
+                known => return Ok(known?),
+            }
+        }
     }
 }
 
