@@ -5,6 +5,7 @@
 use crate::case::Case;
 use crate::kinds::{FAULT_KINDS, FaultKind};
 use crate::run::{Violation, World, Worlds};
+use std::ops::ControlFlow;
 
 /// How many orders of chance each change is tried with. A change makes everything after it come
 /// otherwise, so that the same weakness may need another order to show.
@@ -25,15 +26,22 @@ pub struct ShrinkProgress<'a> {
     pub best: &'a Violation,
 }
 
-/// Makes a failing case small; returns the smallest that was found, and after how many attempts.
+/// Makes a failing case small; returns the smallest that was found, and after how many attempts. Ends
+/// early, with the smallest so far, if `progress` breaks off.
 pub fn shrink<W: Worlds>(
     violation: Violation,
     worlds: &W,
     attempt_count_max: u32,
-    progress: &mut dyn FnMut(&ShrinkProgress<'_>),
+    progress: &mut dyn FnMut(&ShrinkProgress<'_>) -> ControlFlow<()>,
 ) -> (Violation, u32) {
-    let mut shrinker =
-        Shrinker { worlds, best: violation, attempt_count: 0, attempt_count_max, progress };
+    let mut shrinker = Shrinker {
+        worlds,
+        best: violation,
+        attempt_count: 0,
+        attempt_count_max,
+        progress,
+        is_stopped: false,
+    };
     shrinker.cut();
     for _ in 0..ROUNDS_MAX {
         let before = shrinker.best.case.clone();
@@ -55,12 +63,13 @@ struct Shrinker<'a, W> {
     best: Violation,
     attempt_count: u32,
     attempt_count_max: u32,
-    progress: &'a mut dyn FnMut(&ShrinkProgress<'_>),
+    progress: &'a mut dyn FnMut(&ShrinkProgress<'_>) -> ControlFlow<()>,
+    is_stopped: bool,
 }
 
 impl<W: Worlds> Shrinker<'_, W> {
     fn is_over(&self) -> bool {
-        self.attempt_count >= self.attempt_count_max
+        self.is_stopped || self.attempt_count >= self.attempt_count_max
     }
 
     /// Whether a smaller case fails in the same way, with one order of chance or another; if so it
@@ -83,12 +92,13 @@ impl<W: Worlds> Shrinker<'_, W> {
 
     fn attempt(&mut self, trying: &str, case: &Case) -> bool {
         self.attempt_count += 1;
-        (self.progress)(&ShrinkProgress {
+        let going_on = (self.progress)(&ShrinkProgress {
             attempt_count: self.attempt_count,
             attempt_count_max: self.attempt_count_max,
             trying,
             best: &self.best,
         });
+        self.is_stopped |= going_on.is_break();
         match case.run(self.worlds) {
             Err(violation) if violation.breach.is_like(&self.best.breach) => {
                 self.best = *violation;

@@ -4,7 +4,7 @@
 use crate::counts::Counts;
 use crate::hash::TraceHash;
 use crate::record::{Recorder, Told};
-use quorate_core::{Message, NodeId, Role, Term, Time};
+use quorate_core::{Message, NodeId, Role, Term, Time, VotePhase};
 use std::collections::VecDeque;
 use std::fmt;
 
@@ -128,9 +128,17 @@ impl fmt::Display for Note {
 /// The name of a message, for people.
 pub(crate) fn kind_of(message: &Message) -> &'static str {
     match message {
-        Message::RequestVote(_) => "RequestVote",
-        Message::RequestVoteResponse(vote) if vote.granted => "RequestVoteResponse granted",
-        Message::RequestVoteResponse(_) => "RequestVoteResponse denied",
+        Message::RequestVote(vote) => match vote.phase {
+            VotePhase::PreVote => "RequestVote (pre-vote)",
+            VotePhase::Vote => "RequestVote",
+            VotePhase::Transfer => "RequestVote (transfer)",
+        },
+        Message::RequestVoteResponse(vote) => match (vote.phase, vote.granted) {
+            (VotePhase::PreVote, true) => "RequestVoteResponse granted (pre-vote)",
+            (VotePhase::PreVote, false) => "RequestVoteResponse denied (pre-vote)",
+            (VotePhase::Vote | VotePhase::Transfer, true) => "RequestVoteResponse granted",
+            (VotePhase::Vote | VotePhase::Transfer, false) => "RequestVoteResponse denied",
+        },
         Message::AppendEntries(_) => "AppendEntries",
         Message::AppendEntriesResponse(_) => "AppendEntriesResponse",
         Message::Heartbeat(_) => "Heartbeat",

@@ -4,6 +4,7 @@
 use quorate_sim::{
     Case, Changes, Detail, Event, FaultKind, Recording, SABOTAGES, Told, World, kv_world, shrink,
 };
+use std::ops::ControlFlow;
 
 /// The first case of this sabotage that fails before half of its steps.
 fn failing(sabotage: &str) -> Case {
@@ -22,7 +23,10 @@ fn becomes_small(sabotage: &str) {
     let first = case.run(&kv_world).unwrap_err();
     let (kind, troubles) = (first.breach.kind(), first.trouble_count);
     let mut progress_count = 0;
-    let (small, attempts) = shrink(*first, &kv_world, 300, &mut |_| progress_count += 1);
+    let (small, attempts) = shrink(*first, &kv_world, 300, &mut |_| {
+        progress_count += 1;
+        ControlFlow::Continue(())
+    });
     println!("{case} became, after {attempts} attempts, {}", small.case);
     assert_eq!((small.breach.kind(), progress_count), (kind, attempts));
     assert!(small.case.world.steps <= case.world.steps / 2, "{}", small.case);
@@ -68,4 +72,19 @@ fn a_trouble_can_be_left_out_and_those_after_it_come_as_before() {
         let same = all.iter().find(|(other, _)| *other == ordinal);
         assert!(same.is_none_or(|(_, before)| *before == at), "{ordinal} of {last_ordinal}");
     }
+}
+
+#[test]
+fn who_stops_it_gets_the_smallest_case_so_far() {
+    let first = *failing("early-acks").run(&kv_world).unwrap_err();
+    let steps = first.case.world.steps;
+    let mut best = None;
+    let (small, attempts) = shrink(first, &kv_world, 300, &mut |progress| {
+        let is_smaller = progress.best.case.world.steps < steps && progress.attempt_count > 5;
+        best = is_smaller.then(|| progress.best.case.clone());
+        if is_smaller { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(attempts < 300, "{attempts}");
+    // The attempt that was begun may have succeeded.
+    assert!(small.case.world.steps <= best.expect("it was stopped").world.steps);
 }

@@ -25,7 +25,9 @@ use crate::timeline::timeline;
 use flags::Format;
 use screen::Screen;
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Simulates as the flags say, and prints a report on standard output; how far it is goes to
 /// standard error.
@@ -134,6 +136,8 @@ fn make_small<W: Worlds>(
     std::panic::set_hook(Box::new(|_| {}));
     let mut screen = Screen::new();
     screen.line(&format!("{}: {}", violation.case, violation.breach.kind()));
+    let stop = Arc::new(AtomicBool::new(false));
+    stop::stop_at_ctrl_c(Arc::clone(&stop)).map_err(CommandError::Signals)?;
     let (small, attempt_count) = shrink(violation, worlds, options.attempts, &mut |progress| {
         screen.update(|| {
             format!(
@@ -144,6 +148,11 @@ fn make_small<W: Worlds>(
                 story::size(progress.best)
             )
         });
+        if stop.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     });
     screen.line(&format!("{attempt_count} attempts: {}", story::size(&small)));
     let recording = options.recording().unwrap_or_else(flags::story);
