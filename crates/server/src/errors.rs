@@ -174,6 +174,21 @@ impl Rejection {
         (code, Cow::Borrowed(text))
     }
 
+    /// Whether the same request may fare better in a moment, by itself: a leader is found, a queue
+    /// empties. Of what was asked of the log it may have happened all the same.
+    pub(crate) const fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::NoLeader
+                | Self::LeaderChanged
+                | Self::TooManyRequests
+                | Self::TimedOut
+                | Self::TimedOutLeaderFailed
+                | Self::TimedOutConnectionLost
+                | Self::TimedOutApplying
+        )
+    }
+
     /// For a method that is in the table, and not built yet.
     pub(crate) const fn not_served(method: Method) -> Self {
         Self::NotServed { method: Cow::Borrowed(method.full_name()) }

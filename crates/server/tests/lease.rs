@@ -6,22 +6,25 @@ mod common;
 
 use bytes::Bytes;
 use common::Server;
+use quorate_etcd_api::etcdserverpb::alarm_request::AlarmAction;
 use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
 use quorate_etcd_api::etcdserverpb::lease_client::LeaseClient;
+use quorate_etcd_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_etcd_api::etcdserverpb::request_op::Request;
 use quorate_etcd_api::etcdserverpb::watch_client::WatchClient;
 use quorate_etcd_api::etcdserverpb::watch_request::RequestUnion;
 use quorate_etcd_api::etcdserverpb::{
-    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseLeasesRequest,
-    LeaseRevokeRequest, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutRequest, RequestOp,
-    TxnRequest, WatchCreateRequest, WatchRequest,
+    AlarmRequest, AlarmType, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
+    LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+    PutRequest, RequestOp, StatusRequest, TxnRequest, WatchCreateRequest, WatchRequest,
+    WatchResponse,
 };
 use quorate_etcd_api::mvccpb::event::EventType;
 use quorate_server::ServerOptions;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 
 struct Client {
     lease: LeaseClient<Channel>,
@@ -83,6 +86,60 @@ impl Client {
             ttls.push((answer.id, answer.ttl));
         }
         ttls
+    }
+
+    /// The first answer to one renewal.
+    async fn renew(&mut self, id: i64) -> Result<i64, Status> {
+        let requests = futures_util::stream::iter([LeaseKeepAliveRequest { id }]);
+        let mut answers = self.lease.lease_keep_alive(requests).await?.into_inner();
+        Ok(answers.message().await?.expect("an answer").ttl)
+    }
+
+    /// Raises or clears CORRUPT.
+    async fn corrupt(&self, action: AlarmAction) {
+        let (action, alarm) = (action.into(), AlarmType::Corrupt.into());
+        let request = AlarmRequest { action, member_id: common::MEMBER_ID, alarm };
+        MaintenanceClient::new(self.channel.clone()).alarm(request).await.unwrap();
+    }
+
+    /// How far the log is committed, whatever is on its way.
+    async fn raft_index(&mut self) -> u64 {
+        // The status may be that of before the last answer. A read that the node proves is behind it.
+        self.ids().await;
+        let mut maintenance = MaintenanceClient::new(self.channel.clone());
+        maintenance.status(StatusRequest {}).await.unwrap().into_inner().raft_index
+    }
+
+    /// Follows all keys that begin with `k`.
+    async fn watch(&self) -> Streaming<WatchResponse> {
+        let create =
+            WatchCreateRequest { key: "k".into(), range_end: "l".into(), ..Default::default() };
+        let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+        // Its sending side must stay open, or the client would end the stream.
+        let requests = futures_util::StreamExt::chain(
+            futures_util::stream::iter([request]),
+            futures_util::stream::pending(),
+        );
+        let watch = WatchClient::new(self.channel.clone()).watch(requests).await.unwrap();
+        let mut watch = watch.into_inner();
+        assert!(watch.message().await.unwrap().unwrap().created);
+        watch
+    }
+}
+
+/// Waits for keys that are deleted at one revision; which ones.
+async fn deleted(watch: &mut Streaming<WatchResponse>) -> Vec<Bytes> {
+    loop {
+        let events = watch.message().await.unwrap().unwrap().events;
+        let gone: Vec<_> = events
+            .into_iter()
+            .filter(|event| event.r#type() == EventType::Delete)
+            .map(|event| event.kv.unwrap())
+            .collect();
+        if let Some(first) = gone.first() {
+            assert!(gone.iter().all(|kv| kv.mod_revision == first.mod_revision));
+            return gone.into_iter().map(|kv| kv.key).collect();
+        }
     }
 }
 
@@ -178,30 +235,72 @@ async fn a_stream_of_keep_alives_is_answered_in_order_and_0_means_unknown() {
 async fn a_lease_that_nobody_renews_ends_with_all_its_keys_in_one_change() {
     let server = impatient().await;
     let mut client = Client::of(&server).await;
-    let create =
-        WatchCreateRequest { key: "k".into(), range_end: "l".into(), ..Default::default() };
-    let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-    // Its sending side must stay open, or the client would end the stream.
-    let requests = futures_util::StreamExt::chain(
-        futures_util::stream::iter([request]),
-        futures_util::stream::pending(),
-    );
-    let mut watch = WatchClient::new(client.channel.clone()).watch(requests).await.unwrap();
-    let watch = watch.get_mut();
-    assert!(watch.message().await.unwrap().unwrap().created);
+    let mut watch = client.watch().await;
     client.grant(1, 5000).await.unwrap();
     client.put("k0", 1).await.unwrap();
     let (lease, keys) = client.with_keys(["k1", "k2"]).await;
-    let mut gone = Vec::new();
-    while gone.is_empty() {
-        let events = watch.message().await.unwrap().unwrap().events;
-        gone.extend(events.into_iter().filter(|event| event.r#type() == EventType::Delete));
-    }
-    let gone: Vec<_> = gone.into_iter().map(|event| event.kv.unwrap()).collect();
-    assert_eq!(gone.iter().map(|kv| kv.key.clone()).collect::<Vec<_>>(), keys);
-    assert_eq!(gone[0].mod_revision, gone[1].mod_revision);
+    assert_eq!(deleted(&mut watch).await, keys);
     assert_eq!(client.ids().await, [1]);
     assert_eq!(client.keep_alive(vec![lease]).await, [(lease, 0)]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn leases_are_listed_as_they_will_end() {
+    let server = Server::start().await;
+    let mut client = Client::of(&server).await;
+    for (id, ttl) in [(3, 5000), (1, 9000), (2, 1000)] {
+        client.grant(id, ttl).await.unwrap();
+    }
+    assert_eq!(client.ids().await, [2, 3, 1]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_renewal_that_a_corrupt_cluster_refuses_is_answered_and_enters_the_log_once() {
+    let server = Server::start().await;
+    let mut client = Client::of(&server).await;
+    client.grant(42, 60).await.unwrap();
+    client.corrupt(AlarmAction::Activate).await;
+    let before = client.raft_index().await;
+    let corrupt = (Code::DataLoss, "etcdserver: corrupt cluster".to_owned());
+    for id in [42, 43, 42] {
+        assert_eq!(refusal(client.renew(id).await), corrupt);
+    }
+    assert_eq!(client.raft_index().await, before + 3);
+    client.corrupt(AlarmAction::Deactivate).await;
+    assert_eq!(client.keep_alive(vec![42, 43]).await, [(42, 60), (43, 0)]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_lease_that_ends_in_a_corrupt_cluster_is_tried_ever_more_seldom_and_ends_after_the_alarm()
+{
+    const TRIES_COUNT: u64 = 3;
+    let server = impatient().await;
+    let mut client = Client::of(&server).await;
+    client.grant(1, 5000).await.unwrap();
+    // On a slow machine it ends before the alarm is raised: then there is another one.
+    let (keys, mut watch) = loop {
+        let watch = client.watch().await;
+        let (lease, keys) = client.with_keys(["k1", "k2"]).await;
+        client.corrupt(AlarmAction::Activate).await;
+        if client.ids().await.contains(&lease) {
+            break (keys, watch);
+        }
+        client.corrupt(AlarmAction::Deactivate).await;
+    };
+    let before = client.raft_index().await;
+    while client.raft_index().await < before + TRIES_COUNT {}
+    // From here on, by the clock that leases end by, three seconds at least and five at most: the
+    // pauses are 0.2, 0.4, 0.8, 1.6 and 2 seconds. Without any it would be asked all the time.
+    let (before, left) = (client.raft_index().await, client.time_to_live(1).await.ttl);
+    while client.time_to_live(1).await.ttl > left - 4 {}
+    let tries = client.raft_index().await - before;
+    assert!((1..=6).contains(&tries), "{tries}");
+    client.corrupt(AlarmAction::Deactivate).await;
+    assert_eq!(deleted(&mut watch).await, keys);
+    assert_eq!(client.ids().await, [1]);
     server.stop().await;
 }
 

@@ -67,7 +67,8 @@ impl LeaseTimes {
     /// Waits until there may be something to end.
     async fn wait(&self, node: &Node) {
         let pause = match self.look(node, |timing| timing.clock().next_in()) {
-            // A lease that is overdue already waits for something that is not to be seen here.
+            // A lease that is overdue already waits for something that is not to be seen here, or for
+            // a log that refuses to end it: to look at the clock costs no entry.
             Some(remaining) => remaining.clamp(RETRY_PAUSE, STEP_MAX / 2),
             None => return self.changed.notified().await,
         };
@@ -85,7 +86,11 @@ impl Service {
             while !self.overdue().is_empty() {
                 times.look(&self.node, |timing| timing.hold(true));
                 let ended = self.expire_some().await;
-                times.look(&self.node, |timing| timing.hold(false));
+                let is_refused = ended.as_ref().is_err_and(|why| !why.is_transient());
+                times.look(&self.node, |timing| {
+                    timing.hold(false);
+                    timing.asked(is_refused);
+                });
                 match ended {
                     Ok(count) => self.metrics.leases_expired(count),
                     Err(rejection) => {

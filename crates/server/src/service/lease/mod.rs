@@ -210,10 +210,13 @@ impl Service {
             }
             // Nobody answers any more: all senders are dropped.
             Err(Rejection::Stopped) => drop(batch),
-            Ok(_) | Err(_) => {
+            Err(rejection) if rejection.is_transient() => {
                 tokio::time::sleep(RETRY_PAUSE).await;
                 self.leases.renewals.put_back(batch);
             }
+            // It would be the same the next time, and each time is an entry of the log.
+            Err(rejection) => renewals::refuse(batch, &rejection),
+            Ok(_) => renewals::refuse(batch, &Rejection::Internal),
         }
     }
 }

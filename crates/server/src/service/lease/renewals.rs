@@ -92,9 +92,23 @@ impl Renewals {
     }
 }
 
+/// Tells all of these that what they asked for is refused, for good.
+pub(super) fn refuse(batch: Vec<Waiting>, why: &Rejection) {
+    for waiting in batch {
+        let told = if let Rejection::Op(error) = why {
+            Rejection::Op(*error)
+        } else {
+            Rejection::Internal
+        };
+        // Whoever left meanwhile need not know.
+        let _ = waiting.answer.send(Err(told));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quorate_kv::OpError;
     use std::time::Duration;
 
     fn ids(batch: Option<Vec<Waiting>>) -> Vec<i64> {
@@ -135,6 +149,20 @@ mod tests {
         renewals.put_back(batch);
         assert_eq!(ids(renewals.take(now)), [1, 2]);
         drop((first, second));
+    }
+
+    #[test]
+    fn a_refusal_is_told_to_everybody_in_the_batch_and_none_waits_on() {
+        let renewals = Renewals::default();
+        let now = Instant::now();
+        let ask = || renewals.ask(1, now + Duration::from_secs(1)).unwrap();
+        let (mut first, mut second) = (ask(), ask());
+        refuse(renewals.take(now).unwrap(), &Rejection::Op(OpError::Corrupt));
+        for answer in [&mut first, &mut second] {
+            let told = answer.try_recv();
+            assert!(matches!(told, Ok(Err(Rejection::Op(OpError::Corrupt)))), "{told:?}");
+        }
+        assert!(renewals.take(now).is_none());
     }
 
     #[test]

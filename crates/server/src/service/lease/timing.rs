@@ -13,6 +13,11 @@ use std::time::Duration;
 /// Between two looks no more time than this counts: whoever looked less often did not run.
 pub(super) const STEP_MAX: Duration = Duration::from_secs(1);
 
+/// After a refusal the log is let be for so long, after each further one for twice as long, up to the
+/// longest. A refusal is an entry of the log, and what it is for may stand for days.
+const REFUSED_PAUSE_MIN: Duration = Duration::from_millis(50);
+const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(2);
+
 /// Whom this member takes for the leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Leadership {
@@ -32,6 +37,14 @@ pub(super) struct Timing {
     leads_since: Option<Duration>,
     grace: Duration,
     is_held: bool,
+    refused: Option<Refused>,
+}
+
+/// The log refuses to end leases, on the clock of leases.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    pause: Duration,
+    until: Duration,
 }
 
 impl Timing {
@@ -45,6 +58,7 @@ impl Timing {
             leads_since: None,
             grace,
             is_held: false,
+            refused: None,
         }
     }
 
@@ -58,6 +72,7 @@ impl Timing {
         }
         if self.leadership != Some(leadership) {
             self.leads_since = leadership.is_own.then(|| self.clock.now());
+            self.refused = None;
         }
         self.leadership = Some(leadership);
         self.clock.learn(report);
@@ -68,9 +83,19 @@ impl Timing {
         self.is_held = is_held;
     }
 
+    /// The log was asked to end leases, and `is_refused`: not because of anything that passes by
+    /// itself.
+    pub(super) fn asked(&mut self, is_refused: bool) {
+        let longer = |last: Refused| (last.pause * 2).min(REFUSED_PAUSE_MAX);
+        let pause = self.refused.map_or(REFUSED_PAUSE_MIN, longer);
+        self.refused = is_refused.then(|| Refused { pause, until: self.clock.now() + pause });
+    }
+
     /// The leases that this member should end now, `count_max` at most.
     pub(super) fn overdue(&self, count_max: usize) -> Vec<Overdue> {
-        let may_end = self.leads_since.is_some_and(|since| self.clock.now() >= since + self.grace);
+        let now = self.clock.now();
+        let is_settled = self.leads_since.is_some_and(|since| now >= since + self.grace);
+        let may_end = is_settled && self.refused.is_none_or(|refused| now >= refused.until);
         if may_end { self.clock.overdue(count_max) } else { Vec::new() }
     }
 
@@ -183,6 +208,38 @@ mod tests {
         world.run(60);
         assert!(!world.is_overdue());
         world.timing.hold(false);
+        world.run(1);
+        assert!(world.is_overdue());
+    }
+    #[test]
+    fn a_log_that_refuses_is_asked_ever_more_seldom_and_after_it_agrees_at_once() {
+        let leader = led_by(Some(1), 7);
+        let mut world = World::new(leader);
+        world.run(10);
+        let mut asked_at = Vec::new();
+        for _ in 0..2_000 {
+            if world.is_overdue() {
+                asked_at.push(world.now);
+                world.timing.asked(true);
+            }
+            world.now += Duration::from_millis(5);
+            world.timing.look(world.now, leader, nothing());
+        }
+        let pauses = asked_at.windows(2).map(|two| two[1] - two[0]);
+        let pauses: Vec<_> = pauses.map(|pause| pause.as_millis()).collect();
+        assert_eq!(pauses, [50, 100, 200, 400, 800, 1600, 2000, 2000, 2000]);
+        world.timing.asked(false);
+        assert!(world.is_overdue());
+    }
+
+    #[test]
+    fn whoever_leads_anew_asks_without_what_the_last_one_was_told() {
+        let mut world = World::new(led_by(Some(1), 7));
+        world.run(10);
+        (0..10).for_each(|_| world.timing.asked(true));
+        world.leadership = led_by(Some(1), 8);
+        world.run(4);
+        world.timing.asked(true);
         world.run(1);
         assert!(world.is_overdue());
     }
