@@ -56,7 +56,9 @@ fn use_our_json(out: &Path, package: &str) -> Result<(), Box<dyn Error>> {
     let place = out.join(format!("{}.serde.rs", package.trim_start_matches('.')));
     let text = std::fs::read_to_string(&place)?
         .replace("::pbjson::private::BytesDeserialize<", "crate::json::Base64<")
-        .replace("::pbjson::private::NumberDeserialize<", "crate::json::Number<");
+        .replace("::pbjson::private::NumberDeserialize<", "crate::json::Number<")
+        // serde says "expected" itself in front of what a visitor says.
+        .replace("\"expected one of: {:?}\"", "\"one of: {:?}\"");
     if text.contains("Deserialize<_>") || !text.contains("crate::json::") {
         let package = package.trim_start_matches('.');
         return Err(

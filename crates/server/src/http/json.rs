@@ -149,6 +149,10 @@ mod tests {
         let found = words::<pb::RangeRequest>(r#"{"sort_order":"UP"}"#);
         let told = "field sort_order: unknown variant `UP`, expected one of `NONE`";
         assert!(found.starts_with(told), "{found}");
+        let found = words::<pb::RangeRequest>(r#"{"sort_order":true}"#);
+        let told = "field sort_order: invalid type: boolean `true`, expected one of: [\"NONE\", \
+                    \"ASCEND\", \"DESCEND\"]";
+        assert_eq!(found, told);
         let found = words::<pb::RangeRequest>(r#"{"serializable":"x"}"#);
         let told = r#"field serializable: invalid type: string "x", expected a boolean"#;
         assert_eq!(found, told);
