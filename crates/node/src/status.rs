@@ -1,7 +1,9 @@
 //! How a node is doing, as of the last turn of its event loop.
 
 use crate::{Admission, Rot};
-use quorate_core::{ChangeWait, Configuration, LogId, LogIndex, Member, NodeId, Role, Term};
+use quorate_core::{
+    ChangeWait, Configuration, LogId, LogIndex, Member, MemberRole, NodeId, Role, Term,
+};
 use std::sync::Arc;
 
 /// See the head of the file.
@@ -63,5 +65,38 @@ impl NodeStatus {
     #[must_use]
     pub fn leader_member(&self) -> Option<&Member> {
         self.configuration.members.get(&self.leader?)
+    }
+
+    /// What a node does whose disk may speak for it, in words.
+    pub(crate) fn part(&self) -> &'static str {
+        part_of(self.configuration.members.get(&self.id).map(|member| member.role))
+    }
+}
+
+const fn part_of(role: Option<MemberRole>) -> &'static str {
+    match role {
+        Some(MemberRole::Voter | MemberRole::Incoming | MemberRole::Outgoing) => {
+            "it votes and counts"
+        }
+        Some(MemberRole::Learner) => {
+            "as a learner it is sent the log, and neither votes nor counts until it is promoted"
+        }
+        None => "it votes and counts once it learns of a configuration that has it as a voter",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_said_to_vote_only_if_it_does() {
+        let votes = "it votes and counts";
+        for role in [MemberRole::Voter, MemberRole::Incoming, MemberRole::Outgoing] {
+            assert_eq!(part_of(Some(role)), votes);
+        }
+        let learner = part_of(Some(MemberRole::Learner));
+        assert!(learner.contains("neither votes nor counts until it is promoted"), "{learner}");
+        assert!(part_of(None).starts_with("it votes and counts once"));
     }
 }

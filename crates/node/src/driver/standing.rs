@@ -72,7 +72,7 @@ pub enum Recovering {
 impl fmt::Display for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Admitted => f.write_str("this member votes and counts"),
+            Self::Admitted => f.write_str("this member is admitted"),
             Self::Founding { missing } if missing.is_empty() => {
                 f.write_str("founding: all founders are there, and that is being written down")
             }

@@ -225,7 +225,7 @@ impl EventLoop {
         let is_late = self.admission_told.is_none_or(|at| at.elapsed() >= TOLD_EVERY);
         if *admission == Admission::Admitted {
             if is_changed {
-                tracing::info!(node = %status.id, "{admission}");
+                tracing::info!(node = %status.id, "{admission}: {}", status.part());
             }
             self.admission_told = None;
             return;

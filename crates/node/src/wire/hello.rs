@@ -84,7 +84,12 @@ pub enum Reject {
         got: u64,
     },
     /// It wanted to reach another node: an address in the configuration is wrong.
-    #[error("node {expected} lives here, not node {got}")]
+    #[error(
+        "expected node {got} at this address, found node {expected}. If node {got} was removed and node \
+         {expected} has come in its place, this passes once the caller has learned of it; else one of \
+         them has a wrong peer URL: look at {:x} and {:x} in `quorate member list`",
+        .got.get(), .expected.get()
+    )]
     Target {
         /// The acceptor.
         expected: NodeId,
