@@ -73,7 +73,7 @@ async fn a_need_for_a_leader_and_a_time_limit_can_be_said_in_headers() {
     let server = Server::leaderless().await;
     let range = r#"{"key":"YQ=="}"#;
     let no_leader = r#""message":"etcdserver: no leader"}"#;
-    for path in ["/v3/kv/range", "/v3/lock/lock", "/v3/watch", "/v3/lease/keepalive"] {
+    for path in ["/v3/kv/range", "/v3/lock/lock"] {
         let (head, body) =
             server.ask("POST", path, "grpc-metadata-hasleader: true\r\n", range).await;
         assert!(
@@ -87,6 +87,28 @@ async fn a_need_for_a_leader_and_a_time_limit_can_be_said_in_headers() {
     for path in ["/v3/kv/range", "/v3/lock/lock"] {
         let (head, body) = server.ask("POST", path, "grpc-timeout: 10m\r\n", range).await;
         assert!(head.starts_with("HTTP/1.1 504 ") && body == late, "{path} {head}{body}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_fails_before_its_first_answer_is_refused_in_a_streams_form() {
+    let server = Server::leaderless().await;
+    let need = "grpc-metadata-hasleader: true\r\n";
+    let no_leader = r#"{"error":{"grpc_code":14,"http_code":503,"message":"etcdserver: no leader","http_status":"Service Unavailable"}}"#;
+    for (path, body, improper) in [
+        ("/v3/watch", r#"{"create_request":{"key":"YQ=="}}"#, 500),
+        ("/v3/lease/keepalive", r#"{"ID":"1"}"#, 500),
+        ("/v3/election/observe", r#"{"name":"YQ=="}"#, 400),
+        ("/v3/maintenance/snapshot", "{}", 400),
+    ] {
+        let (head, answer) = server.ask("POST", path, need, body).await;
+        assert!(head.starts_with("HTTP/1.1 503 "), "{path} {head}");
+        assert_eq!(answer, no_leader, "{path}");
+        // What is no request at all is refused before, as a call would be.
+        let (head, answer) = server.ask("POST", path, need, "{bad").await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {improper} ")), "{path} {head}");
+        assert!(answer.starts_with(r#"{"error":""#), "{path} {answer}");
     }
     server.stop().await;
 }

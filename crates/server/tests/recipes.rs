@@ -532,8 +532,26 @@ async fn nobody_sees_or_changes_by_a_lock_what_they_may_not() {
         let text = "etcdserver: invalid auth token";
         assert_eq!(ask(&server, "x.1", &path, body).await, expected(text), "{path}");
     }
-    let line = ask(&server, &alice, "/v3/election/observe", r#"{"name":"eA=="}"#).await;
-    assert_eq!(line["error"]["message"], denied);
+    let (refused, empty) = ("etcdserver: invalid auth token", "etcdserver: user name is empty");
+    for (token, text) in [(alice.as_str(), denied), ("x.1", refused), ("", empty)] {
+        let header = format!("authorization: {token}\r\n");
+        let header = if token.is_empty() { "" } else { header.as_str() };
+        for (path, body) in
+            [("election/observe", r#"{"name":"eA=="}"#), ("maintenance/snapshot", "{}")]
+        {
+            let (head, body) = server.ask("POST", &format!("/v3/{path}"), header, body).await;
+            let body: Value = serde_json::from_str(&body).unwrap();
+            let status = body["error"]["http_code"].as_u64().unwrap();
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}{body}");
+            if path == "election/observe" {
+                let http_status = "Internal Server Error";
+                let error = json!({
+                    "grpc_code": 2, "http_code": 500, "message": text, "http_status": http_status,
+                });
+                assert_eq!(body, json!({ "error": error }));
+            }
+        }
+    }
     let answer = ask(&server, &alice, "/v3/lock/lock", r#"{"name":"YQ=="}"#).await;
     assert!(answer["key"].is_string(), "{answer}");
     server.stop().await;

@@ -1,7 +1,8 @@
 //! The JSON gateway: a gRPC method as `POST` of a JSON object, in etcd 3.5's form. It translates
 //! and nothing else: the message takes the same way through the server as one that came by gRPC.
 
-use super::json::from_json;
+use super::json::{from_json, requests_of};
+use super::lines::last_line;
 use super::{Content, keep_alive, observe, pages, snapshot, watch};
 use crate::caller::PeerIdentity;
 use crate::errors::{RecipeRejection, Rejection};
@@ -43,7 +44,7 @@ pub(super) async fn respond(
     }
     match answer(service, method, Head::by_gateway(&head.headers, peer), body).await {
         Ok(content) => success(content),
-        Err(error) => rejection(&error).map(Content::Whole),
+        Err(error) => refusal(Some(method), &error).map(Content::Whole),
     }
 }
 
@@ -97,24 +98,55 @@ async fn stream(
     body: &[u8],
     head: &Head,
 ) -> Result<Content, Rejection> {
+    is_asked(method, body)?;
     service.may_stream(method, head.requires_leader)?;
     let place = service.take_stream()?;
     if method == Method::Snapshot {
-        from_json::<messages::SnapshotRequest>(body).map_err(Rejection::JsonMalformed)?;
-        let pieces = snapshot::begin(service, &head.caller)?;
+        let pieces = begun(snapshot::begin(service, &head.caller)?).await?;
         return Ok(Content::Pieces(holding(place, pieces)));
     }
     let lines = |lines| Content::Lines(holding(place, lines));
     if method == Method::Watch {
-        return watch::begin(service, body, head).map(lines);
+        return begun(watch::begin(service, body, head)?).await.map(lines);
     }
     if method == Method::LeaseKeepAlive {
         return keep_alive::respond(service, body, &head.caller).await.map(Content::Whole);
     }
     if method == Method::Observe {
-        return observe::begin(service, body, head).await.map(lines);
+        return begun(observe::begin(service, body, head).await?).await.map(lines);
     }
     Err(Rejection::not_served(method))
+}
+
+/// Whether the body begins with a request of this method. As in etcd, what is none is refused before
+/// it is asked whether the method is served.
+fn is_asked(method: Method, body: &[u8]) -> Result<(), Rejection> {
+    fn first<Q: DeserializeOwned + Default>(body: &[u8]) -> Result<(), Rejection> {
+        let first = requests_of::<Q>(body).next().transpose();
+        first.map(drop).map_err(Rejection::JsonStreamMalformed)
+    }
+    fn only<Q: DeserializeOwned + Default>(body: &[u8]) -> Result<(), Rejection> {
+        from_json::<Q>(body).map(drop).map_err(Rejection::JsonMalformed)
+    }
+    if method == Method::Watch {
+        return first::<messages::WatchRequest>(body);
+    }
+    if method == Method::LeaseKeepAlive {
+        return first::<messages::LeaseKeepAliveRequest>(body);
+    }
+    if method == Method::Observe {
+        return only::<messages::LeaderRequest>(body);
+    }
+    only::<messages::SnapshotRequest>(body)
+}
+
+/// The same lines once there is one, or why there is none: until then the answer has no status.
+async fn begun(
+    mut lines: BoxStream<'static, Result<Bytes, Rejection>>,
+) -> Result<BoxStream<'static, Bytes>, Rejection> {
+    let first = lines.next().await.transpose()?;
+    let rest = lines.map(|line| line.unwrap_or_else(|rejection| last_line(&rejection)));
+    Ok(Box::pin(futures_util::stream::iter(first).chain(rest)))
 }
 
 /// The same lines; the place is theirs for as long as there may be more.
@@ -126,6 +158,25 @@ fn holding(
         let line = lines.next().await?;
         Some((line, (place, lines)))
     }))
+}
+
+/// The answer to a request of this method that says why there is none. As in etcd, a stream that was
+/// asked for properly is refused in the form of its last line.
+pub(super) fn refusal(method: Option<Method>, why: &Rejection) -> Response<Bytes> {
+    let is_stream =
+        method.is_some_and(|method| matches!(method.form(), Form::ServerStream | Form::Bidi));
+    let is_improper = matches!(
+        why,
+        Rejection::JsonMalformed(_)
+            | Rejection::JsonStreamMalformed(_)
+            | Rejection::TimeoutMalformed { .. }
+    );
+    let mut response = rejection(why);
+    if is_stream && !is_improper {
+        let line = last_line(why);
+        *response.body_mut() = line.slice_ref(line.trim_ascii_end());
+    }
+    response
 }
 
 /// The answer that says why there is none.

@@ -61,7 +61,9 @@ pub(crate) async fn respond(
     let (answer, content) = response.into_parts();
     let mut response = match content.with_room(service.unread()) {
         Ok(content) => Response::from_parts(answer, content),
-        Err(rejection) => gateway::rejection(&rejection).map(Content::Whole),
+        Err(rejection) => {
+            gateway::refusal(gateway::method_of(head.uri.path()), &rejection).map(Content::Whole)
+        }
     };
     access::tell_browser(&options.cors_origins, &head.headers, response.headers_mut());
     response

@@ -2,7 +2,7 @@
 //! as long as the client listens, in etcd's form. Must not know what an election is.
 
 use super::json;
-use super::lines::{Line, last_line, line_of};
+use super::lines::{Line, line_of};
 use crate::errors::Rejection;
 use crate::head::Head;
 use crate::service::{Observation, Service};
@@ -16,17 +16,18 @@ pub(super) async fn begin(
     service: &Service,
     body: &[u8],
     head: &Head,
-) -> Result<BoxStream<'static, Bytes>, Rejection> {
+) -> Result<BoxStream<'static, Result<Bytes, Rejection>>, Rejection> {
     let request: LeaderRequest = json::from_json(body).map_err(Rejection::JsonMalformed)?;
     let request = request.encode_to_vec().into();
     let observation = service.observe(request, &head.caller, head.requires_leader).await?;
     Ok(Box::pin(stream::unfold(Some(observation), next_line)))
 }
 
-async fn next_line(observation: Option<Observation>) -> Option<(Bytes, Option<Observation>)> {
+async fn next_line(
+    observation: Option<Observation>,
+) -> Option<(Result<Bytes, Rejection>, Option<Observation>)> {
     let mut observation = observation?;
-    Some(match observation.next().await {
-        Ok(result) => (line_of(&Line { result }), Some(observation)),
-        Err(rejection) => (last_line(&rejection), None),
-    })
+    let line = observation.next().await.map(|result| line_of(&Line { result }));
+    let rest = line.is_ok().then_some(observation);
+    Some((line, rest))
 }

@@ -73,8 +73,9 @@ where
     };
     let said = talk.until_said(peer, head).await;
     let end = said.err().unwrap_or(End::Silent(CloseCode::Normal));
+    let method = gateway::method_of(head.uri.path());
     // Whoever does not listen any more is not waited for.
-    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, talk.say_goodbye(end)).await;
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, talk.say_goodbye(method, end)).await;
 }
 
 /// Returns when the server stops.
@@ -275,13 +276,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
     }
 
     /// Says why it is over, if there is something to say, and that it is.
-    async fn say_goodbye(&mut self, end: End) {
+    async fn say_goodbye(&mut self, method: Option<Method>, end: End) {
         let (code, last) = match end {
             End::Left => return,
             End::Silent(code) => (code, None),
             // As in etcd, who has heard nothing yet gets a page's refusal.
             End::Rejected(rejection) if !self.answers.has_spoken => {
-                (CloseCode::Normal, Some(gateway::rejection(&rejection).into_body()))
+                (CloseCode::Normal, Some(gateway::refusal(method, &rejection).into_body()))
             }
             End::Rejected(rejection) => (CloseCode::Normal, Some(last_line(&rejection))),
         };
