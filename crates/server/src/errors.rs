@@ -5,6 +5,7 @@ mod auth;
 mod code;
 mod maintenance;
 mod members;
+mod message;
 mod recipes;
 
 use crate::http::JsonError;
@@ -17,6 +18,7 @@ pub(crate) use auth::AuthRejection;
 pub use code::Code;
 pub(crate) use maintenance::MaintenanceRejection;
 pub(crate) use members::MembersRejection;
+pub(crate) use message::MessageRejection;
 pub(crate) use recipes::RecipeRejection;
 
 /// Why a request is answered without success.
@@ -83,6 +85,8 @@ pub(crate) enum Rejection {
     UnknownHealthService,
     /// A learner serves little more than its own state.
     Learner,
+    /// A message in a form that is not taken.
+    Message(MessageRejection),
     /// A change of the members that is not made.
     Members(MembersRejection),
     /// Somebody who is not known, or a password that cannot be one.
@@ -141,6 +145,7 @@ impl Rejection {
             Self::Learner => {
                 (Code::FailedPrecondition, "etcdserver: rpc not supported for learner")
             }
+            Self::Message(rejection) => return rejection.status(),
             Self::Members(rejection) => return rejection.status(),
             Self::Auth(rejection) => rejection.status(),
             Self::Maintenance(rejection) => rejection.status(),

@@ -20,6 +20,7 @@ mod measured;
 mod member;
 mod method;
 mod metrics;
+mod nesting;
 mod net;
 mod options;
 mod outlet;

@@ -6,7 +6,7 @@
 mod common;
 
 use bytes::Bytes;
-use common::{Server, framed, raw_call};
+use common::{Server, frame_of, framed, raw_call};
 use prost::Message;
 use quorate_etcd_api::etcdserverpb::request_op::Request;
 use quorate_etcd_api::etcdserverpb::watch_client::WatchClient;
@@ -236,6 +236,58 @@ fn nested(depth: usize) -> Bytes {
     out.into()
 }
 
+const TOO_DEEP: &str = "quorate: transactions are nested too deeply: at most 32 within one another \
+                        were expected in one, and more were found";
+
+/// A put, in so many transactions within a transaction.
+fn put_within(depth: usize) -> TxnRequest {
+    let put = PutRequest { key: "deep".into(), ..Default::default() };
+    let txn = |request| {
+        let success = vec![RequestOp { request: Some(request) }];
+        TxnRequest { success, ..Default::default() }
+    };
+    (0..depth).fold(txn(Request::RequestPut(put)), |within, _| txn(Request::RequestTxn(within)))
+}
+
+/// The log puts a command around a request, and what is accepted must be read from there.
+#[tokio::test]
+async fn transactions_nest_to_the_bound_and_one_more_is_refused_before_the_log() {
+    const BOUND: usize = 32;
+    let server = Server::start().await;
+    let mut client = server.http2().await;
+    let json = |depth| {
+        let (open, close) = (r#"{"success":[{"request_txn":"#, "}]}");
+        let put = r#"{"success":[{"request_put":{"key":"ZGVlcA=="}}]}"#;
+        format!("{}{put}{}", open.repeat(depth), close.repeat(depth))
+    };
+    let answer = raw_call(&mut client, TXN, &[], framed(&put_within(BOUND))).await;
+    assert_eq!((answer.code.as_str(), answer.message.as_str()), ("0", ""));
+    let (status, answer) = server.post("/v3/kv/txn", &json(BOUND)).await;
+    assert_eq!(status, 200, "{answer}");
+    let (_, found) = server.post("/v3/kv/range", r#"{"key":"ZGVlcA=="}"#).await;
+    assert!(found.contains(r#""version":"2""#), "both were carried out: {found}");
+
+    let proposed = figure(&server, "etcd_server_proposals_committed_total").await;
+    // Up to what a decoder reads, and beyond.
+    for depth in [BOUND + 1, 41, 42, 48, 49, 50, 60] {
+        let answer = raw_call(&mut client, TXN, &[], framed(&put_within(depth))).await;
+        assert_eq!((answer.code.as_str(), answer.message.as_str()), ("3", TOO_DEEP), "{depth}");
+        let (status, answer) = server.post("/v3/kv/txn", &json(depth)).await;
+        let expected = format!(r#"{{"error":"{TOO_DEEP}","code":3,"message":"{TOO_DEEP}"}}"#);
+        assert_eq!((status, answer), (400, expected), "{depth}");
+    }
+    // Groups within one another, which a decoder counts as well: 99 are read, and not with one around.
+    let groups = [[0xa3, 0x06].repeat(99), [0xa4, 0x06].repeat(99)].concat();
+    let message = [PutRequest { key: "deep".into(), ..Default::default() }.encode_to_vec(), groups];
+    let answer = raw_call(&mut client, PUT, &[], frame_of(0, &message.concat())).await;
+    let text = "quorate: fields of etcd's API were expected, and a protobuf group was found, which \
+                none of them is";
+    assert_eq!((answer.code.as_str(), answer.message.as_str()), ("3", text));
+    let after = figure(&server, "etcd_server_proposals_committed_total").await;
+    assert_eq!(after, proposed, "nothing that is refused is in the log");
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_transaction_that_is_nested_too_deeply_is_refused_and_no_stack_overflows() {
     let server = Server::start().await;
@@ -243,7 +295,7 @@ async fn a_transaction_that_is_nested_too_deeply_is_refused_and_no_stack_overflo
     assert_eq!(raw_call(&mut client, TXN, &[], nested(10)).await.code, "0", "the bytes are right");
     for depth in [200, 1000, 5000] {
         let answer = raw_call(&mut client, TXN, &[], nested(depth)).await;
-        assert!(["3", "13"].contains(&answer.code.as_str()), "{depth}: {answer:?}");
+        assert_eq!((answer.code.as_str(), answer.message.as_str()), ("3", TOO_DEEP), "{depth}");
     }
     for depth in [200, 20_000] {
         let body = format!(
@@ -253,6 +305,7 @@ async fn a_transaction_that_is_nested_too_deeply_is_refused_and_no_stack_overflo
         );
         let (status, answer) = server.post("/v3/kv/txn", &body).await;
         assert_eq!(status, 400, "{depth}: {answer}");
+        assert!(answer.contains(TOO_DEEP), "{depth}: {answer}");
     }
     assert_others_are_served(&server).await;
     server.stop().await;

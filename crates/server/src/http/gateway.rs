@@ -1,11 +1,11 @@
 //! The JSON gateway: a gRPC method as `POST` of a JSON object, in etcd 3.5's form. It translates
 //! and nothing else: the message takes the same way through the server as one that came by gRPC.
 
-use super::json::{from_json, requests_of};
+use super::json::{from_json, is_beyond_reader, requests_of};
 use super::lines::last_line;
 use super::{Content, keep_alive, observe, pages, snapshot, watch};
 use crate::caller::PeerIdentity;
-use crate::errors::{RecipeRejection, Rejection};
+use crate::errors::{MessageRejection, RecipeRejection, Rejection};
 use crate::grpc::frame;
 use crate::head::Head;
 use crate::method::{Form, Method};
@@ -286,7 +286,13 @@ where
     if head.requires_leader && !service.has_leader() {
         return Err(Rejection::NoLeader);
     }
-    let request: Q = from_json(&json).map_err(Rejection::JsonMalformed)?;
+    let request: Q = from_json(&json).map_err(|error| {
+        if method == Method::Txn && is_beyond_reader(&json) {
+            MessageRejection::TxnTooDeep.into()
+        } else {
+            Rejection::JsonMalformed(error)
+        }
+    })?;
     let message: Bytes = request.encode_to_vec().into();
     // The answer may be long in coming.
     drop((json, request));

@@ -44,6 +44,28 @@ impl fmt::Display for JsonError {
     }
 }
 
+/// How many objects and lists may stand within one another: what our parser has for a limit.
+const DEPTH_MAX: usize = 127;
+
+/// Whether this nests deeper than it can be read.
+pub(super) fn is_beyond_reader(json: &[u8]) -> bool {
+    let (mut depth, mut is_text, mut is_escaped) = (0_usize, false, false);
+    for byte in json {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_text => is_escaped = true,
+            b'"' => is_text = !is_text,
+            b'{' | b'[' if !is_text => depth += 1,
+            b'}' | b']' if !is_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH_MAX {
+            return true;
+        }
+    }
+    false
+}
+
 /// Reads a message; no body at all is an empty message.
 pub(crate) fn from_json<Q: DeserializeOwned + Default>(json: &[u8]) -> Result<Q, JsonError> {
     if json.iter().all(u8::is_ascii_whitespace) {
@@ -101,6 +123,18 @@ mod tests {
         let json = br#"{"success":[{"request_range":{"key":"YQ==","range_end":null}}]}"#;
         let txn: pb::TxnRequest = from_json(json).unwrap();
         assert_eq!(txn.success.len(), 1);
+    }
+
+    #[test]
+    fn what_nests_deeper_than_can_be_read_is_known_as_such() {
+        let list = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        for (depth, is_beyond) in [(DEPTH_MAX, false), (DEPTH_MAX + 1, true)] {
+            let json = list(depth);
+            assert_eq!(is_beyond_reader(json.as_bytes()), is_beyond, "{depth}");
+            assert_eq!(serde_json::from_str::<Value>(&json).is_err(), is_beyond, "{depth}");
+        }
+        let text = format!(r#"{{"a":"\"{}","b":{}}}"#, "[".repeat(200), list(DEPTH_MAX - 1));
+        assert!(!is_beyond_reader(text.as_bytes()), "what is text nests nothing");
     }
 
     #[test]

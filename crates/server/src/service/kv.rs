@@ -5,6 +5,7 @@ use super::gate::sender;
 use super::{Service, time_left};
 use crate::errors::{self, Rejection};
 use crate::grpc::frame;
+use crate::nesting;
 use bytes::Bytes;
 use prost::Message;
 use quorate_kv::api::{
@@ -75,6 +76,7 @@ impl Service {
         deadline: Instant,
         access: &Access,
     ) -> Result<Bytes, Rejection> {
+        nesting::check(CommandTag::Txn, &message)?;
         let request = TxnRequest::decode(message.clone())?;
         let Request::Txn(request) = self.validated(Request::Txn(request))? else {
             return Err(Rejection::Internal);
@@ -158,6 +160,7 @@ impl Service {
         if request.len() > self.options.request_bytes_max {
             return Err(Rejection::RequestTooLarge);
         }
+        nesting::check(tag, request)?;
         let command = Command::wrap_for(tag, request, sender(access).as_ref());
         self.outcome_of(command, deadline).await
     }

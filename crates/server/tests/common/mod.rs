@@ -353,9 +353,13 @@ pub fn messages<M: prost::Message + Default>(mut body: &[u8]) -> Vec<M> {
 
 /// A message as gRPC frames it.
 pub fn framed(message: &impl prost::Message) -> Bytes {
-    let message = message.encode_to_vec();
-    let mut out = vec![0];
+    frame_of(0, &message.encode_to_vec())
+}
+
+/// Bytes as a gRPC body has a message, with this flag.
+pub fn frame_of(flag: u8, message: &[u8]) -> Bytes {
+    let mut out = vec![flag];
     out.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
-    out.extend_from_slice(&message);
+    out.extend_from_slice(message);
     out.into()
 }

@@ -13,6 +13,7 @@ use super::gate::sender;
 use crate::caller::Caller;
 use crate::errors::Rejection;
 use crate::grpc::frame;
+use crate::nesting;
 use bytes::Bytes;
 use expiry::LeaseTimes;
 use prost::Message;
@@ -101,6 +102,7 @@ impl Service {
         access: &Access,
     ) -> Result<Bytes, Rejection> {
         pb::LeaseRevokeRequest::decode(message.clone())?;
+        nesting::check(CommandTag::LeaseRevoke, &message)?;
         let sender = sender(access);
         let command = Command::wrap_for(CommandTag::LeaseRevoke, &message, sender.as_ref());
         let outcome = self.outcome_of(command, deadline).await?;
