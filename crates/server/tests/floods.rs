@@ -277,7 +277,7 @@ async fn transactions_nest_to_the_bound_and_one_more_is_refused_before_the_log()
         assert_eq!((status, answer), (400, expected), "{depth}");
     }
     // Groups within one another, which a decoder counts as well: 99 are read, and not with one around.
-    let groups = [[0xa3, 0x06].repeat(99), [0xa4, 0x06].repeat(99)].concat();
+    let groups = [[0xa3_u8, 0x06].repeat(99), [0xa4_u8, 0x06].repeat(99)].concat();
     let message = [PutRequest { key: "deep".into(), ..Default::default() }.encode_to_vec(), groups];
     let answer = raw_call(&mut client, PUT, &[], frame_of(0, &message.concat())).await;
     let text = "quorate: fields of etcd's API were expected, and a protobuf group was found, which \
