@@ -116,7 +116,7 @@ fn main() -> ExitCode {
     };
     // A node's settings come from more places than clap knows.
     match behind.and_then(|count| words.get(count..)) {
-        Some(words) => exit_code(serve::run(program, words, serve_command()), false),
+        Some(words) => exit_code(serve::run(program, words, serve_command()), program, false),
         None => run_verb(&words),
     }
 }
@@ -137,11 +137,11 @@ fn run_verb(words: &[OsString]) -> ExitCode {
     });
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let is_sim = matches!(arguments.verb, Verb::Sim(_));
-    exit_code(run(arguments.verb), is_sim)
+    exit_code(run(arguments.verb), Program::Quorate, is_sim)
 }
 
 /// Says what went wrong. A script must be able to tell what a judge found from a wrong flag.
-fn exit_code(outcome: anyhow::Result<()>, is_sim: bool) -> ExitCode {
+fn exit_code(outcome: anyhow::Result<()>, program: Program, is_sim: bool) -> ExitCode {
     let Err(error) = outcome else { return ExitCode::SUCCESS };
     if let Some(ending) = error.downcast_ref::<client::Ending>() {
         return ending.code().map_or(ExitCode::SUCCESS, |code| {
@@ -150,12 +150,11 @@ fn exit_code(outcome: anyhow::Result<()>, is_sim: bool) -> ExitCode {
         });
     }
     output::complain(&error);
-    let has_no_result = is_sim && !sim::is_finding(&error);
-    if has_no_result || error.is::<serve::Refusal>() {
-        ExitCode::from(2)
-    } else {
-        ExitCode::FAILURE
+    if let Some(refusal) = error.downcast_ref::<serve::Refusal>() {
+        return ExitCode::from(refusal.exit_code(program));
     }
+    let has_no_result = is_sim && !sim::is_finding(&error);
+    if has_no_result { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 fn run(verb: Verb) -> anyhow::Result<()> {

@@ -1,3 +1,3 @@
 //! What `crate::go` reads, for the settings.
 
-pub(super) use crate::go::{boolean, duration, parse_duration};
+pub(super) use crate::go::{boolean, duration, integer, parse_duration};

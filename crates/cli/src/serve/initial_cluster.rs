@@ -33,6 +33,17 @@ pub(crate) struct InitialCluster {
 /// Why the flag was refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InitialClusterError {
+    /// It names nobody. The first words are etcd's.
+    #[error(
+        "couldn't find local name \"{name}\" in the initial cluster configuration: \
+         --initial-cluster is given and empty, as if by a variable of a shell that is not set. Name \
+         the members with it, this node among them, or leave it out to begin a cluster of this node \
+         alone"
+    )]
+    Empty {
+        /// This node's name.
+        name: String,
+    },
     /// An element is not of the form that the flag has.
     #[error("{flag}: expected NAME=http://HOST:PORT,NAME=http://HOST:PORT, found `{found}`")]
     Form {
@@ -117,6 +128,9 @@ impl InitialCluster {
         name: &str,
         advertised: &[HttpUrl],
     ) -> Result<Self, InitialClusterError> {
+        if text.trim().is_empty() {
+            return Err(InitialClusterError::Empty { name: name.to_owned() });
+        }
         let by_name = urls_by_name(text, "--initial-cluster")?;
         check_distinct(&by_name)?;
         let found = || by_name.keys().cloned().collect();
@@ -237,6 +251,26 @@ mod tests {
     }
 
     #[test]
+    fn nobody_at_all_is_refused_in_etcds_words_with_what_to_do() {
+        for nobody in ["", " "] {
+            let error = parse(nobody, "n2", "http://h:1").unwrap_err().to_string();
+            let words = "couldn't find local name \"n2\" in the initial cluster configuration";
+            assert!(error.starts_with(words), "{error}");
+            assert!(error.contains("or leave it out"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_nothing_is_one_of_its_own_as_in_etcd() {
+        let (url, name) = ("http://127.0.0.1:27380", "default");
+        let of = |token: &str| {
+            let urls = [url.parse().unwrap()];
+            InitialCluster::parse(&format!("{name}={url}"), token, name, &urls).unwrap().own_id
+        };
+        assert_eq!((of(""), of("etcd-cluster")), (0x7195_5ece_854a_5add, 0x99bc_a5ff_d3b6_b513));
+    }
+
+    #[test]
     fn a_node_that_is_not_named_is_told_who_is() {
         let error = parse(THREE, "d", "http://127.0.0.1:1").unwrap_err();
         assert!(error.to_string().contains("names a, b, c, but not this node"), "{error}");
@@ -257,7 +291,7 @@ mod tests {
 
     #[test]
     fn what_is_no_member_is_shown() {
-        for (text, shown) in [("", "``"), ("a", "`a`"), ("a=http://h:1,,", "``"), ("=x", "`=x`")] {
+        for (text, shown) in [(",", "``"), ("a", "`a`"), ("a=http://h:1,,", "``"), ("=x", "`=x`")] {
             let error = parse(text, "a", "http://h:1").unwrap_err();
             assert!(error.to_string().contains(&format!("found {shown}")), "{error}");
         }

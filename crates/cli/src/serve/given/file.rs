@@ -3,6 +3,7 @@
 
 use super::table::{self, Row, Takes};
 use super::{Given, Refusal, Source};
+use crate::serve::go;
 use crate::serve::near::nearest;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 use std::collections::BTreeMap;
@@ -25,7 +26,8 @@ pub(super) fn read(path: &str) -> Result<Vec<Given>, Refusal> {
 ///
 /// As [`read`].
 fn parse(path: &str, text: &str) -> Result<Vec<Given>, Refusal> {
-    let events = Parser::new_from_str(text);
+    let text = without_tabs(text);
+    let events = Parser::new_from_str(&text);
     let mut reader = Reader { path, events, given: Vec::new() };
     reader.document()?;
     Ok(reader.given)
@@ -122,9 +124,12 @@ impl<'a> Reader<'a> {
 
     fn keep(&mut self, row: &'static Row, key: &Key<'_>, text: &str) {
         let value = match row.takes {
-            Takes::Time if text.parse::<u64>().is_ok() => format!("{text}ns"),
+            Takes::Time => {
+                whole(text).map_or_else(|| text.to_owned(), |number| format!("{number}ns"))
+            }
+            Takes::Count => whole(text).unwrap_or_else(|| text.to_owned()),
             Takes::Bool => yaml_boolean(text).unwrap_or(text).to_owned(),
-            Takes::Time | Takes::Count | Takes::Text | Takes::Name | Takes::List => text.to_owned(),
+            Takes::Text | Takes::Name | Takes::Literal | Takes::List => text.to_owned(),
         };
         self.given.push(Given::new(row, &value, self.origin(key), Source::Key));
     }
@@ -150,6 +155,32 @@ fn line_of(span: &Span) -> usize {
 /// YAML's words for nothing.
 fn is_none(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
+}
+
+/// A whole number as the YAML that etcd reads has it: as in Go, and `1e4` and `1.0` besides.
+fn whole(text: &str) -> Option<String> {
+    /// Up to here each whole number is one of its own.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    if let Some(number) = go::integer(text) {
+        return Some(number.to_string());
+    }
+    let is_decimal = |letter: char| letter.is_ascii_digit() || "+-.eE".contains(letter);
+    let number = text.parse::<f64>().ok().filter(|_| text.chars().all(is_decimal))?;
+    (number.fract() == 0.0 && number.abs() <= EXACT_MAX).then(|| format!("{number:.0}"))
+}
+
+/// The same with spaces in place of the tabs behind a key at the beginning of a line, which are YAML
+/// and which the parser does not take before a word. No column moves.
+fn without_tabs(text: &str) -> String {
+    let is_key = |letter: char| letter.is_ascii_alphanumeric() || "-\"' \t".contains(letter);
+    let mended = |line: &str| match line.split_once(":\t") {
+        Some((key, value)) if key.chars().all(is_key) => {
+            let rest = value.trim_start_matches('\t');
+            format!("{key}:{}{rest}", " ".repeat(1 + value.len() - rest.len()))
+        }
+        Some(_) | None => line.to_owned(),
+    };
+    text.split_inclusive('\n').map(mended).collect()
 }
 
 /// What the YAML that etcd reads takes for true and false, beside Go's own words.
@@ -219,6 +250,38 @@ mod tests {
             .map(|time| shown(&format!("watch-progress-notify-interval: {time}")).concat());
         let flag = "watch-progress-notify-interval";
         assert_eq!(times, [format!("{flag}=600000000000ns"), format!("{flag}=10m")]);
+    }
+
+    #[test]
+    fn a_number_may_be_written_as_in_go_and_as_in_json() {
+        for (written, number) in [
+            ("0x100", "256"),
+            ("1_000", "1000"),
+            ("010", "8"),
+            ("0b11", "3"),
+            ("+5", "5"),
+            ("1e4", "10000"),
+            ("1.0", "1"),
+            ("2.5E3", "2500"),
+        ] {
+            let said = shown(&format!("snapshot-count: {written}")).concat();
+            assert_eq!(said, format!("snapshot-count={number}"));
+        }
+        for wrong in ["1.5", "1e400", "inf", "e4", "soon", "1e"] {
+            assert_eq!(whole(wrong), None, "{wrong}");
+        }
+        let time = shown("watch-progress-notify-interval: 6e11").concat();
+        assert_eq!(time, "watch-progress-notify-interval=600000000000ns");
+    }
+
+    #[test]
+    fn a_tab_may_stand_between_a_key_and_its_value() {
+        let text = "name:\tn1\ndata-dir:\t \td\npeer-transport-security:\n  auto-tls:\t\ttrue\n";
+        assert_eq!(shown(text), ["name=n1", "data-dir=d", "peer-auto-tls=true"]);
+        assert_eq!(shown("{\n\t\"pre-vote\":\ttrue\n}"), ["pre-vote=true"]);
+        assert_eq!(shown("name: 'a: b:\tc'\n"), ["name=a: b:\tc"]);
+        let said = refusal("name:\tn1\n\tdata-dir: d\n");
+        assert!(said.contains("f.yml is no YAML"), "tabs are no indentation: {said}");
     }
 
     #[test]

@@ -24,6 +24,16 @@ use std::error::Error;
 use std::ffi::OsString;
 use table::{Row, State};
 
+/// What makes a node somebody else, or puts it elsewhere, if it is empty by mistake.
+const IDENTITY: [&str; 6] = [
+    "data-dir",
+    "listen-peer-urls",
+    "listen-client-urls",
+    "initial-advertise-peer-urls",
+    "advertise-client-urls",
+    "initial-cluster-token",
+];
+
 /// The settings that name the config file, or ask for the version.
 const CONFIG_FILE: &str = "config-file";
 const VERSION: &str = "version";
@@ -65,6 +75,8 @@ enum Note {
     NoEffect { origin: String, because: &'static str },
     /// It was given more than once.
     Again { origin: String },
+    /// There is nothing behind it.
+    Empty { origin: String },
     /// A flag says otherwise.
     Shadowed { variable: String },
     /// The config file counts.
@@ -174,6 +186,10 @@ impl Settled {
         let mut kept: Vec<Given> = Vec::new();
         let mut notes = self.notes;
         for given in self.given {
+            let is_telling = IDENTITY.contains(&given.row.flag) && given.source == Source::Flag;
+            if given.value.is_empty() && is_telling {
+                notes.push(Note::Empty { origin: given.origin.clone() });
+            }
             if given.value.is_empty() && given.row.takes.may_be_empty() {
                 continue;
             }
@@ -304,6 +320,12 @@ impl Note {
             }
             Self::Again { origin } => {
                 tracing::warn!(setting = origin, "given more than once: the last one counts");
+            }
+            Self::Empty { origin } => {
+                tracing::warn!(
+                    setting = origin,
+                    "given and empty, as if by a variable of a shell that is not set"
+                );
             }
             Self::Shadowed { variable } => {
                 tracing::warn!(

@@ -2,6 +2,7 @@
 //! looked at when.
 
 use super::table::Takes;
+use crate::program::Program;
 use std::io;
 
 /// Settings that are not followed.
@@ -114,6 +115,27 @@ pub(crate) enum Refusal {
         /// The line of the first.
         first: usize,
     },
+}
+
+impl Refusal {
+    /// How the program ends. etcd tells what is wrong with a flag, 2, from everything else, 1.
+    pub(crate) fn exit_code(&self, program: Program) -> u8 {
+        let is_flags = match self {
+            Self::UnknownFlag { .. }
+            | Self::NoValue { .. }
+            | Self::NotText { .. }
+            | Self::Dangerous { .. } => true,
+            Self::Value { origin, .. } | Self::Sentence { origin, .. } => origin.starts_with("--"),
+            Self::NotAFlag { .. }
+            | Self::Conflict { .. }
+            | Self::Unreadable { .. }
+            | Self::NoYaml { .. }
+            | Self::Form { .. }
+            | Self::UnknownKey { .. }
+            | Self::Twice { .. } => false,
+        };
+        if program == Program::Etcd && !is_flags { 1 } else { 2 }
+    }
 }
 
 fn proposal(nearest: Option<String>) -> String {

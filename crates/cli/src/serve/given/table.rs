@@ -30,6 +30,8 @@ pub(crate) enum Takes {
     Text,
     /// A text that must be there.
     Name,
+    /// A text that says something even if it is empty.
+    Literal,
     /// Texts, separated by commas; in a config file also a list.
     List,
 }
@@ -130,10 +132,14 @@ impl Row {
                 let is_true = go::boolean(value).ok_or(self.takes.expected())?;
                 return Ok(is_true.to_string());
             }
-            Count => value.parse::<i64>().is_ok() || value.parse::<u64>().is_ok(),
+            // As clap knows it; a number of 64 bits has no sign and is as it is.
+            Count => match go::integer(value) {
+                Some(number) => return Ok(number.to_string()),
+                None => value.parse::<u64>().is_ok(),
+            },
             Time => go::duration(value).is_some(),
             Name => !value.is_empty(),
-            Text | List => true,
+            Text | Literal | List => true,
         };
         if is_right { Ok(value.to_owned()) } else { Err(self.takes.expected()) }
     }
@@ -146,7 +152,7 @@ impl Takes {
             Self::Bool => "true or false",
             Self::Count => "a whole number",
             Self::Time => "a time with its unit, such as 500ms, 10s or 1h30m",
-            Self::Text => "a text",
+            Self::Text | Self::Literal => "a text",
             Self::Name => "a text that is not empty",
             Self::List => "texts, separated by commas",
         }
@@ -234,7 +240,7 @@ const NOT_ROTATED: &str =
 const NO_PINGS: &str = "clients that are gone are found by TCP, within 30 seconds";
 const NO_WARNING: &str = "there is no such warning; /metrics tells how long things take";
 
-use Takes::{Bool, Count, List, Name, Text, Time};
+use Takes::{Bool, Count, List, Literal, Name, Text, Time};
 
 /// In the order of etcd's help.
 static ROWS: &[Row] = &[
@@ -293,10 +299,10 @@ static ROWS: &[Row] = &[
     ),
     // Clustering.
     served("initial-advertise-peer-urls", List),
-    served("initial-cluster", Text),
+    served("initial-cluster", Literal),
     ours("initial-cluster-client-urls", Text),
-    served("initial-cluster-state", Text),
-    served("initial-cluster-token", Text),
+    served("initial-cluster-state", Literal),
+    served("initial-cluster-token", Literal),
     served("advertise-client-urls", List),
     refused("discovery", Text, &[], NO_DISCOVERY),
     refused("discovery-token", Text, &[], NO_DISCOVERY).within(DISCOVERY, "token"),
@@ -360,7 +366,7 @@ static ROWS: &[Row] = &[
     served("auth-token-ttl", Count),
     // Watching it.
     idle("enable-pprof", Bool, &["false"], "there is no such page; /metrics is there"),
-    served("metrics", Name),
+    served("metrics", Text),
     served("listen-metrics-urls", List),
     // Its log.
     refused("logger", Text, &["zap"], "the log has one form, which is zap's"),

@@ -271,6 +271,52 @@ fn of_a_flag_that_is_given_twice_the_last_one_counts_with_a_note() {
 }
 
 #[test]
+fn a_number_is_read_as_go_reads_it_wherever_it_stands() {
+    let counts = table::ENTRIES.iter().map(|entry| entry.row);
+    let counts = counts.filter(|row| row.takes == table::Takes::Count);
+    for row in counts {
+        for (written, number) in [("0x1F", "31"), ("1_000", "1000"), ("+017", "15")] {
+            assert_eq!(row.normal(written).as_deref(), Ok(number), "--{}", row.flag);
+        }
+        for wrong in ["1e4", "1.0", "", "08", "0x"] {
+            assert!(row.normal(wrong).is_err(), "--{} {wrong}", row.flag);
+        }
+    }
+    let variables = [("ETCD_QUOTA_BACKEND_BYTES", "0x100000")];
+    let settled = settled(Program::Etcd, "--snapshot-count 1_000", &variables).unwrap();
+    assert_eq!(value(&settled, "snapshot-count").unwrap(), "1000");
+    assert_eq!(value(&settled, "quota-backend-bytes").unwrap(), "1048576");
+    let most = u64::MAX.to_string();
+    assert_eq!(table::by_flag("snapshot-count").unwrap().normal(&most), Ok(most.clone()));
+}
+
+#[test]
+fn a_flag_that_makes_a_node_who_it_is_and_is_empty_by_mistake_is_refused_or_warned_of() {
+    for flag in IDENTITY {
+        let settled = settled(Program::Etcd, &format!("--{flag}="), &[]).unwrap();
+        assert_eq!(settled.notes, [Note::Empty { origin: format!("--{flag}") }]);
+    }
+    for variable in ["ETCD_INITIAL_CLUSTER", "ETCD_DATA_DIR", "ETCD_INITIAL_CLUSTER_STATE"] {
+        let settled = settled(Program::Etcd, "", &[(variable, "")]).unwrap();
+        assert!(settled.given.is_empty() && settled.notes.is_empty(), "{variable}");
+    }
+    let said = refusal("--initial-cluster-state=", &[]);
+    assert!(
+        said.contains("--initial-cluster-state: expected new, or existing, found ``"),
+        "{said}"
+    );
+    let (_folder, path) = file("initial-cluster: ''\n");
+    for line in ["--initial-cluster=".to_owned(), format!("--config-file={path}")] {
+        let settled = settled(Program::Etcd, &line, &[]).unwrap();
+        assert_eq!(
+            value(&settled, "initial-cluster").unwrap(),
+            "",
+            "it is for whoever knows who we are"
+        );
+    }
+}
+
+#[test]
 fn an_empty_text_is_as_none() {
     let settled = settled(Program::Etcd, "--cert-file= --listen-metrics-urls= --wal-dir=", &[]);
     assert!(settled.unwrap().given.is_empty());
