@@ -270,7 +270,10 @@ fn what_is_unknown_or_wrong_or_dangerous_to_ignore_is_refused_before_the_disk_is
     };
     let refused = |words: &[&str], variables: &[(&str, &str)], expected: &[&str]| {
         let (code, said) = run(&node, &etcd, words, variables);
-        assert_eq!(code, Some(2), "{said}");
+        // As etcd ends: what is wrong with a flag is told from everything else.
+        let is_a_flags = words.iter().any(|word| word.contains("election-timout"))
+            || said.contains("cannot be followed");
+        assert_eq!(code, Some(if is_a_flags { 2 } else { 1 }), "{said}");
         for words in expected {
             assert!(said.contains(words), "expected `{words}` in: {said}");
         }
@@ -281,6 +284,10 @@ fn what_is_unknown_or_wrong_or_dangerous_to_ignore_is_refused_before_the_disk_is
         &[],
         &["--election-timout", "did you mean --election-timeout?"],
     );
+    let (code, said) = run(&node, &etcd, &["-election-timeout", "soon"], &[]);
+    assert_eq!(code, Some(2), "{said}");
+    let (code, said) = run(&node, Path::new(QUORATE), &["serve", "gateway"], &[]);
+    assert_eq!(code, Some(2), "under our own name a wrong setting is always 2: {said}");
     refused(&["gateway"], &[], &["expected a flag", "`gateway`"]);
     refused(
         &[],
@@ -299,6 +306,49 @@ fn what_is_unknown_or_wrong_or_dangerous_to_ignore_is_refused_before_the_disk_is
     refused(&["-config-file", "f.yml"], &[], &unknown);
     file("peer-transport-security:\n  auto-tls: perhaps\n");
     refused(&[], &[("ETCD_CONFIG_FILE", "f.yml")], &["line 2, peer-transport-security.auto-tls"]);
+}
+
+#[test]
+fn a_cluster_of_nobody_is_refused_as_by_etcd_before_the_disk_is_touched() {
+    let node = Node::new("nobody");
+    let etcd = node.etcd();
+    fs::write(node.path("f.yml"), "name: n2\ninitial-cluster: ''\n").unwrap();
+    for words in [
+        &["--name", "n2", "--initial-cluster", ""][..],
+        &["--name=n2", "--initial-cluster="],
+        &["--config-file", "f.yml"],
+    ] {
+        let (code, said) = run(&node, &etcd, words, &[]);
+        assert_eq!(code, Some(1), "{said}");
+        let expected = "couldn't find local name \"n2\" in the initial cluster configuration";
+        assert!(said.contains(expected) && said.contains("or leave it out"), "{said}");
+        assert!(!node.path("n2.etcd").exists(), "nothing was touched on the disk");
+    }
+}
+
+#[tokio::test]
+async fn what_etcd_starts_with_although_it_makes_no_sense_is_started_with_and_warned_of() {
+    let mut node = Node::new("lenient");
+    let mut command = node.command(&node.etcd());
+    for (setting, value) in node.settings() {
+        command.arg(format!("--{setting}={value}"));
+    }
+    command.args(["--exit-with-parent", "--snapshot-count=0x100000", "--bcrypt-cost=40"]);
+    command.args(["--auth-token-ttl", "0", "--metrics", "full", "--cert-file", "/none/c.pem"]);
+    command.args(["--max-txn-ops", "0"]).env("ETCD_QUOTA_BACKEND_BYTES", "1_000_000_000");
+    node.start(command);
+    node.serves().await;
+    let log = node.log();
+    for words in [
+        "--bcrypt-cost: expected 4 to 31, found 40: 10 counts instead",
+        "--auth-token-ttl: expected a number of seconds, found 0: 300 count instead",
+        "--metrics: expected basic or extensive, found `full`: basic counts instead",
+        "--max-txn-ops is 0",
+        "ignoring key and cert files",
+    ] {
+        assert!(log.contains(words), "expected `{words}` in {log}");
+    }
+    node.stop();
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The flags about who asks over HTTP, and about what is measured: as etcd has them. Must not know
 //! what a request asks for.
 
-use clap::ValueEnum;
 use quorate_server::ServerOptions;
 
 /// See the module.
@@ -14,17 +13,15 @@ pub(crate) struct AccessFlags {
     /// a browser under a name of their own; any by default
     #[arg(long, value_delimiter = ',', value_name = "HOST,...", value_parser = parse_host)]
     host_whitelist: Vec<String>,
-    /// What /metrics tells: `extensive` says of each method how long its calls took, too
-    #[arg(long, value_enum, default_value_t = MetricsLevel::Basic)]
-    metrics: MetricsLevel,
+    /// What /metrics tells: `basic`, or `extensive`, which says of each method how long its calls
+    /// took, too
+    #[arg(long, default_value = BASIC, value_name = "LEVEL")]
+    metrics: String,
 }
 
-/// What /metrics tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum MetricsLevel {
-    Basic,
-    Extensive,
-}
+/// What /metrics may tell.
+const BASIC: &str = "basic";
+const EXTENSIVE: &str = "extensive";
 
 impl AccessFlags {
     /// The same options with these.
@@ -32,9 +29,14 @@ impl AccessFlags {
         ServerOptions {
             cors_origins: self.cors.clone(),
             host_whitelist: self.host_whitelist.clone(),
-            measures_calls: self.metrics == MetricsLevel::Extensive,
+            measures_calls: self.metrics == EXTENSIVE,
             ..options
         }
+    }
+
+    /// What /metrics should tell, if there is no such thing: as in etcd, it tells what it does always.
+    pub(super) fn unknown_metrics(&self) -> Option<&str> {
+        Some(self.metrics.as_str()).filter(|level| ![BASIC, EXTENSIVE].contains(level))
     }
 }
 

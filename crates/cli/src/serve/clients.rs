@@ -96,14 +96,22 @@ impl Door {
 }
 
 impl ClientFlags {
-    /// What the files that are named say; `None` if no certificate is.
+    /// What the files that are named say; `None` if no certificate is, or nobody is to see it:
+    /// `client_urls` are those of --listen-client-urls.
     ///
     /// # Errors
     ///
     /// If the flags contradict each other, or a file cannot be used.
-    pub(super) fn given(&self, common: &TlsFlags) -> anyhow::Result<Option<Arc<Tls>>> {
+    pub(super) fn given(
+        &self,
+        common: &TlsFlags,
+        client_urls: &[HttpUrl],
+    ) -> anyhow::Result<Option<Arc<Tls>>> {
         let files = self.files(common)?;
-        if files.cert.is_none() && files.key.is_none() {
+        let others = self.listen_client_http_urls.iter().chain(&self.listen_metrics_urls);
+        // As in etcd, nobody looks at files then.
+        let is_shown = client_urls.iter().chain(others).any(HttpUrl::is_secure);
+        if !self.is_named() || !is_shown {
             return Ok(None);
         }
         if self.auto_tls {
@@ -124,12 +132,17 @@ impl ClientFlags {
         data_dir: &Path,
         urls: &[HttpUrl],
     ) -> anyhow::Result<Option<Arc<Tls>>> {
-        if !self.auto_tls {
+        if !self.auto_tls || self.is_named() {
             return Ok(None);
         }
         let made = common.made(&data_dir.join(FIXTURES), urls, "--auto-tls")?;
         let (cert, key) = (Some(made.cert), Some(made.key));
         load(TlsFiles { cert, key, ..self.files(common)? }, WHOSE).map(Some)
+    }
+
+    /// Whether a certificate is, or half of one.
+    const fn is_named(&self) -> bool {
+        self.cert_file.is_some() || self.key_file.is_some()
     }
 
     fn files(&self, common: &TlsFlags) -> anyhow::Result<TlsFiles> {
@@ -184,7 +197,7 @@ impl ClientFlags {
                  HTTPS scheme; --auto-tls makes them, for trying out"
             );
         }
-        if way != Way::Secure && is_shown {
+        if way != Way::Secure && (is_shown || self.is_named()) {
             tracing::warn!(
                 client_url = %url,
                 "scheme is HTTP while key and cert files are present; ignoring key and cert files"
@@ -247,7 +260,9 @@ mod tests {
     fn half_a_certificate_and_unknown_versions_are_refused() {
         let refusal = |arguments: &[&str]| {
             let Program { clients, tls } = program(arguments);
-            format!("{:#}", clients.given(&tls).unwrap_err())
+            let urls = ["http://127.0.0.1:1", "https://127.0.0.1:2"];
+            let urls = urls.map(|url| url.parse().unwrap());
+            format!("{:#}", clients.given(&tls, &urls).unwrap_err())
         };
         let half = refusal(&["--key-file", "k.pem"]);
         assert!(half.contains("KeyFile and CertFile must both be present"), "{half}");
@@ -258,6 +273,22 @@ mod tests {
         );
         let missing = refusal(&["--cert-file", "/none/c.pem", "--key-file", "/none/k.pem"]);
         assert!(missing.contains("cannot read certificates in /none/c.pem"), "{missing}");
+    }
+
+    #[test]
+    fn files_that_nobody_is_to_see_are_not_looked_at_as_in_etcd() {
+        let urls = ["http://127.0.0.1:1".parse().unwrap()];
+        let given = |arguments: &[&str]| {
+            let Program { clients, tls } = program(arguments);
+            clients.given(&tls, &urls).map(|tls| tls.is_some())
+        };
+        let half = ["--cert-file", "/none/c.pem"];
+        assert!(!given(&half).unwrap());
+        let seen = [&half[..], &["--listen-metrics-urls", "https://127.0.0.1:2"]].concat();
+        assert!(given(&seen).is_err(), "another listener shows them");
+        let made = [&half[..], &["--auto-tls"]].concat();
+        let Program { clients, tls } = program(&made);
+        assert!(clients.made(&tls, Path::new("/none"), &urls).unwrap().is_none());
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod given;
 mod go;
 mod ids;
 mod initial_cluster;
+mod instead;
 mod join;
 mod log;
 mod near;
@@ -115,13 +116,16 @@ fn start(program: Program, settled: &Settled, command: clap::Command) -> anyhow:
     let settings = flags.settings(is_advertised || !is_bound)?;
     log::start(flags.log_level, flags.log_format, &flags.log_outputs)?;
     settled.tell();
+    for substitute in flags.substitutes() {
+        tracing::warn!("{substitute}");
+    }
     node(&flags, settings)
 }
 
 fn node(flags: &Flags, mut settings: Settings) -> anyhow::Result<()> {
     // Everything that can be refused is refused before the folder is touched.
     settings.auth_tokens = auth_token::auth_tokens(&flags.auth_token)?;
-    let given = flags.clients.given(&flags.tls)?;
+    let given = flags.clients.given(&flags.tls, &flags.listen_client_urls)?;
     let doors = flags.clients.doors(&flags.listen_client_urls, given.is_some())?;
     let urls = &flags.listen_peer_urls;
     let security = flags.peers.given(&flags.tls, urls)?;
@@ -361,8 +365,8 @@ fn server_options(flags: &Flags, settings: &Settings) -> ServerOptions {
         }),
         streams_count_max: flags.max_concurrent_streams,
         auth_tokens: settings.auth_tokens.clone(),
-        auth_token_ttl: Duration::from_secs(flags.auth_token_ttl.into()),
-        bcrypt_cost: flags.bcrypt_cost,
+        auth_token_ttl: flags.effective_auth_token_ttl(),
+        bcrypt_cost: flags.effective_bcrypt_cost(),
         strict_reconfig_check: flags.strict_reconfig_check,
         learners_count_max: flags.max_learners,
         ..ServerOptions::default()
