@@ -56,9 +56,10 @@ const SHOWN_BY: &[(&[&str], &str)] = &[
         "cli/tests/full_disk.rs: a_disk_without_any_room_costs_a_leader_its_office_and_nobody_a_promise",
     ),
     (
-        &["max-txn-ops", "max-request-bytes"],
+        &["max-request-bytes"],
         "cli/src/serve/flags.rs: limits_that_nothing_fits_into_or_that_are_too_large_are_refused",
     ),
+    (&["max-txn-ops"], "cli/src/serve/instead.rs: what_etcd_starts_with_is_started_with_and_said"),
     (
         &["initial-advertise-peer-urls"],
         "cli/src/serve/flags.rs: a_member_may_be_at_an_https_url_that_is_not_the_one_it_listens_at",
