@@ -61,8 +61,6 @@ pub(crate) enum Rejection {
     MessageIncomplete,
     /// The message is not the protobuf message that the method takes.
     MessageMalformed(prost::DecodeError),
-    /// The message is compressed, which we do not offer.
-    MessageCompressed,
     /// The JSON is not the message that the method takes.
     JsonMalformed(JsonError),
     /// The same of a method that takes many messages.
@@ -132,9 +130,6 @@ impl Rejection {
                 (Code::InvalidArgument, "etcdserver: invalid client api version")
             }
             Self::MessageIncomplete => (Code::Canceled, "etcdserver: request canceled"),
-            Self::MessageCompressed => {
-                (Code::Unimplemented, "quorate: compressed messages are not supported")
-            }
             Self::StreamSorted => {
                 (Code::Unimplemented, "RangeStream does not support custom sort orders")
             }

@@ -12,7 +12,9 @@ use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
 use quorate_etcd_api::etcdserverpb::{
     CompactionRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest, TxnRequest, WatchRequest,
 };
+use prost::Message;
 use quorate_server::ServerOptions;
+use std::io::Write;
 use std::time::Duration;
 use tonic::Code;
 
@@ -123,7 +125,7 @@ async fn the_size_limits_are_etcds_and_so_are_the_words() {
     let mut kv = KvClient::new(server.channel().await);
     // Key and value have seven bytes beside the value: two tags, two lengths, the key.
     let largest = put("k", vec![0; 1_572_864 - 7]);
-    assert_eq!(prost::Message::encoded_len(&largest), 1_572_864);
+    assert_eq!(largest.encoded_len(), 1_572_864);
     kv.put(largest).await.unwrap();
     let error = kv.put(put("k", vec![0; 1_572_864 - 6])).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
@@ -158,10 +160,10 @@ async fn a_message_in_many_pieces_is_one_message() {
 async fn what_is_no_message_is_refused_and_the_connection_goes_on() {
     let server = Server::start().await;
     let mut client = server.http2().await;
-    let compressed = Bytes::from_static(b"\x01\0\0\0\x01x");
+    let uncoded = Bytes::from_static(b"\x01\0\0\0\x01x");
     let malformed = Bytes::from_static(b"\0\0\0\0\x02\x0a\x09");
     let short = Bytes::from_static(b"\0\0\0\0\x09abc");
-    for (body, code) in [(compressed, "12"), (malformed, "13"), (short, "1"), (Bytes::new(), "1")] {
+    for (body, code) in [(uncoded, "13"), (malformed, "13"), (short, "1"), (Bytes::new(), "1")] {
         let answer = raw_call(&mut client, PUT, &[], body.clone()).await;
         assert_eq!(answer.code, code, "{body:?}: {answer:?}");
     }
@@ -169,6 +171,41 @@ async fn what_is_no_message_is_refused_and_the_connection_goes_on() {
     assert_eq!(answer.code, "0");
     let RawAnswer { message, .. } = raw_call(&mut client, "/%FF/ä", &[], Bytes::new()).await;
     assert!(message.starts_with("quorate does not serve "), "{message}");
+    server.stop().await;
+}
+
+/// As Go's clients send it with `grpc.UseCompressor("gzip")`.
+#[tokio::test]
+async fn what_a_client_compressed_is_read_and_a_bomb_is_not_blown_up() {
+    let zipped = |message: &[u8]| {
+        let mut encoder =
+            flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(message).unwrap();
+        common::frame_of(1, &encoder.finish().unwrap())
+    };
+    let server = Server::start().await;
+    let mut client = server.http2().await;
+    let gzip = [("grpc-encoding", "gzip")];
+    let request = zipped(&put("zipped", "7").encode_to_vec());
+    assert_eq!(raw_call(&mut client, PUT, &gzip, request).await.code, "0");
+    let answer = raw_call(&mut client, PUT, &gzip, framed(&put("plain", "8"))).await;
+    assert_eq!(answer.code, "0", "each message says for itself whether it is compressed");
+    let keep_alive = LeaseKeepAliveRequest { id: 7 }.encode_to_vec();
+    let requests = [zipped(&keep_alive), common::frame_of(0, &keep_alive)].concat();
+    let path = "/etcdserverpb.Lease/LeaseKeepAlive";
+    assert_eq!(raw_call(&mut client, path, &gzip, requests.into()).await.code, "0");
+
+    let bomb = zipped(&vec![0; 64 << 20]);
+    for (path, coding, body, code) in [
+        (PUT, "gzip", bomb.clone(), "8"),
+        (path, "gzip", bomb, "8"),
+        (PUT, "snappy", framed(&put("a", "1")), "12"),
+    ] {
+        let answer = raw_call(&mut client, path, &[("grpc-encoding", coding)], body).await;
+        assert_eq!(answer.code, code, "{path}: {answer:?}");
+    }
+    let (_, found) = server.post("/v3/kv/range", r#"{"key":"AA==","range_end":"AA=="}"#).await;
+    assert!(found.contains(r#""count":"2""#), "{found}");
     server.stop().await;
 }
 

@@ -12,6 +12,20 @@ pub(crate) enum MessageRejection {
     TxnTooDeep,
     /// There is a group in it, a form that protobuf had once.
     Grouped,
+    /// It may be compressed in a way that we cannot undo.
+    CodingUnknown {
+        /// What it is called.
+        name: String,
+    },
+    /// It is said to be compressed, and not how.
+    NotCoded,
+    /// What is said of its form means nothing.
+    Flag {
+        /// The byte that says it.
+        flag: u8,
+    },
+    /// It is not what its compression makes of any message.
+    Expansion(std::io::Error),
 }
 
 impl MessageRejection {
@@ -28,6 +42,21 @@ impl MessageRejection {
                 let text = "quorate: fields of etcd's API were expected, and a protobuf group was \
                             found, which none of them is";
                 (Code::InvalidArgument, text.into())
+            }
+            Self::CodingUnknown { name } => {
+                let text = "grpc: Decompressor is not installed for grpc-encoding";
+                (Code::Unimplemented, format!("{text} \"{name}\"").into())
+            }
+            Self::NotCoded => {
+                let text = "grpc: compressed flag set with identity or empty encoding";
+                (Code::Internal, text.into())
+            }
+            Self::Flag { flag } => {
+                (Code::Internal, format!("grpc: received unexpected payload format {flag}").into())
+            }
+            Self::Expansion(error) => {
+                let text = format!("grpc: failed to decompress the received message {error}");
+                (Code::Internal, text.into())
             }
         }
     }

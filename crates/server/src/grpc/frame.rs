@@ -1,6 +1,7 @@
 //! How gRPC puts a message into a request or response body: one byte that says whether it is
 //! compressed, its length in four bytes (big endian), the message. Must not know which message.
 
+use super::coding::Coding;
 use crate::admission::{Admission, Admitted};
 use crate::errors::Rejection;
 use crate::patience::until;
@@ -13,30 +14,49 @@ use tokio::time::Instant;
 /// The bytes before a message.
 pub(crate) const HEAD_BYTES: usize = 5;
 
+/// What a client sends in one request, and how it may be compressed.
+pub(crate) struct Body {
+    stream: RecvStream,
+    coding: Coding,
+}
+
+impl Body {
+    pub(super) const fn new(stream: RecvStream, coding: Coding) -> Self {
+        Self { stream, coding }
+    }
+
+    /// Returns when something of it has come, or none will.
+    pub(super) async fn begun(&mut self) {
+        // Whatever it is.
+        let _ = self.stream.data().await;
+    }
+}
+
 /// Reads the one message of a request, of at most `size_max` bytes, as a slice of what was
 /// received wherever it came in one piece. One in pieces needs room among those that are only partly
 /// there.
 pub(crate) async fn receive(
-    body: &mut RecvStream,
+    body: &mut Body,
     size_max: usize,
     receiving: &Admission,
 ) -> Result<Bytes, Rejection> {
-    let mut unread = receive_piece(body).await?;
+    let Body { stream, coding } = body;
+    let mut unread = receive_piece(stream).await?;
     if unread.len() < HEAD_BYTES {
-        unread = receive_until(body, &unread, HEAD_BYTES).await?;
+        unread = receive_until(stream, &unread, HEAD_BYTES).await?;
     }
-    let size = message_size(&unread, size_max)?;
+    let (flag, size) = head_of(&unread, size_max)?;
     let end = HEAD_BYTES + size;
     if unread.len() < end {
         let _place = receiving.admit(size)?;
-        unread = receive_until(body, &unread, end).await?;
+        unread = receive_until(stream, &unread, end).await?;
     }
-    Ok(unread.slice(HEAD_BYTES..end))
+    coding.message(flag, unread.slice(HEAD_BYTES..end), size_max)
 }
 
 /// The messages of a request that has many, each of at most `size_max` bytes.
 pub(crate) struct Messages<'a> {
-    body: RecvStream,
+    stream: RecvStream,
     inbox: Inbox,
     receiving: &'a Admission,
     /// How long one may take from its first byte to its last.
@@ -54,12 +74,14 @@ struct Partial<'a> {
 
 impl<'a> Messages<'a> {
     pub(crate) fn new(
-        body: RecvStream,
+        body: Body,
         size_max: usize,
         receiving: &'a Admission,
         patience: Duration,
     ) -> Self {
-        Self { body, inbox: Inbox::new(size_max), receiving, patience, partial: None }
+        let Body { stream, coding } = body;
+        let inbox = Inbox::new(size_max, coding);
+        Self { stream, inbox, receiving, patience, partial: None }
     }
 
     /// The next message; `None` if the client has said everything. Dropping the future loses
@@ -80,13 +102,13 @@ impl<'a> Messages<'a> {
             let late_at = self.partial.as_ref().map(|partial| partial.late_at);
             let piece = tokio::select! {
                 biased;
-                piece = self.body.data() => piece,
+                piece = self.stream.data() => piece,
                 () = until(late_at) => return Some(Err(Rejection::MessageIncomplete)),
             };
             match piece {
                 Some(Ok(piece)) => {
                     // Fails only if the stream is gone, and then the next read says so.
-                    let _ = self.body.flow_control().release_capacity(piece.len());
+                    let _ = self.stream.flow_control().release_capacity(piece.len());
                     self.inbox.put(&piece);
                 }
                 None if self.inbox.is_empty() => return None,
@@ -114,12 +136,13 @@ impl<'a> Messages<'a> {
 /// What was received of a stream's messages and not taken yet.
 pub(crate) struct Inbox {
     size_max: usize,
+    coding: Coding,
     received: BytesMut,
 }
 
 impl Inbox {
-    pub(crate) fn new(size_max: usize) -> Self {
-        Self { size_max, received: BytesMut::new() }
+    pub(crate) fn new(size_max: usize, coding: Coding) -> Self {
+        Self { size_max, coding, received: BytesMut::new() }
     }
 
     pub(crate) fn put(&mut self, piece: &[u8]) {
@@ -130,24 +153,28 @@ impl Inbox {
         self.received.is_empty()
     }
 
-    /// The size of the next message, if it is known.
+    /// How large the next message is as it is sent, if that is known.
     fn announced(&self) -> Result<Option<usize>, Rejection> {
+        Ok(self.head()?.map(|(_, size)| size))
+    }
+
+    fn head(&self) -> Result<Option<(u8, usize)>, Rejection> {
         if self.received.len() < HEAD_BYTES {
             return Ok(None);
         }
-        message_size(&self.received, self.size_max).map(Some)
+        head_of(&self.received, self.size_max).map(Some)
     }
 
     /// The next message, if it is there.
     pub(crate) fn take(&mut self) -> Result<Option<Bytes>, Rejection> {
-        let Some(size) = self.announced()? else { return Ok(None) };
+        let Some((flag, size)) = self.head()? else { return Ok(None) };
         let end = HEAD_BYTES + size;
         if self.received.len() < end {
             return Ok(None);
         }
         let mut message = self.received.split_to(end);
         message.advance(HEAD_BYTES);
-        Ok(Some(message.freeze()))
+        self.coding.message(flag, message.freeze(), self.size_max).map(Some)
     }
 }
 
@@ -173,18 +200,16 @@ fn head(size: usize) -> [u8; HEAD_BYTES] {
     [0, a, b, c, d]
 }
 
-fn message_size(received: &[u8], size_max: usize) -> Result<usize, Rejection> {
-    let Some((&[compressed, a, b, c, d], _)) = received.split_first_chunk() else {
+/// What the head of a message says: the flag in front, and how many bytes are sent.
+fn head_of(received: &[u8], size_max: usize) -> Result<(u8, usize), Rejection> {
+    let Some((&[flag, a, b, c, d], _)) = received.split_first_chunk() else {
         return Err(Rejection::MessageIncomplete);
     };
     let size = u32::from_be_bytes([a, b, c, d]) as usize;
     if size > size_max {
         return Err(Rejection::MessageTooLarge { size, limit: size_max });
     }
-    if compressed != 0 {
-        return Err(Rejection::MessageCompressed);
-    }
-    Ok(size)
+    Ok((flag, size))
 }
 
 /// Collects pieces until there are `size` bytes or more.
@@ -226,14 +251,13 @@ mod tests {
     #[test]
     fn the_size_limit_is_exact_and_says_both_numbers() {
         let head = head(101);
-        assert_eq!(message_size(&head, 101).unwrap(), 101);
-        let rejection = message_size(&head, 100).unwrap_err();
+        assert_eq!(head_of(&head, 101).unwrap(), (0, 101));
+        let rejection = head_of(&head, 100).unwrap_err();
         assert!(matches!(rejection, Rejection::MessageTooLarge { size: 101, limit: 100 }));
     }
 
     #[test]
-    fn compressed_and_short_heads_are_refused() {
-        assert!(matches!(message_size(&[1, 0, 0, 0, 0], 9), Err(Rejection::MessageCompressed)));
-        assert!(matches!(message_size(&[0, 0, 0, 0], 9), Err(Rejection::MessageIncomplete)));
+    fn a_short_head_is_refused() {
+        assert!(matches!(head_of(&[0, 0, 0, 0], 9), Err(Rejection::MessageIncomplete)));
     }
 }

@@ -75,16 +75,19 @@ pub(crate) fn gateway_timeout(headers: &HeaderMap) -> Result<Option<Duration>, R
     };
     read().ok_or_else(|| {
         let value = String::from_utf8_lossy(value.as_bytes());
-        let end = value.floor_char_boundary(ECHO_BYTES_MAX.min(value.len()));
-        Rejection::TimeoutMalformed { value: value.get(..end).unwrap_or_default().into() }
+        Rejection::TimeoutMalformed { value: echo(&value).into() }
     })
 }
 
 /// A path as the name of a method, short enough to repeat.
 pub(crate) fn method_name(path: &str) -> Cow<'static, str> {
-    let name = path.strip_prefix('/').unwrap_or(path);
-    let end = name.floor_char_boundary(ECHO_BYTES_MAX.min(name.len()));
-    Cow::Owned(name.get(..end).unwrap_or_default().to_owned())
+    Cow::Owned(echo(path.strip_prefix('/').unwrap_or(path)).to_owned())
+}
+
+/// As much of a client's own words as we repeat.
+pub(super) fn echo(words: &str) -> &str {
+    let end = words.floor_char_boundary(ECHO_BYTES_MAX.min(words.len()));
+    words.get(..end).unwrap_or_default()
 }
 
 /// The head of an answer that has a message.

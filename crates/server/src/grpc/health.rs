@@ -2,19 +2,18 @@
 //! it depends on.
 
 use super::stream::{self, End};
-use super::{receive, send_rejection};
+use super::{Body, receive, send_rejection};
 use crate::errors::{Code, Rejection};
 use crate::method::Method;
 use crate::outlet::Outlet;
 use crate::service::{HealthWatch, Service};
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
 
 /// Serves a stream until the client ends it, or the server has to.
 pub(super) async fn serve(
     service: &Service,
-    mut body: RecvStream,
+    mut body: Body,
     mut respond: SendResponse<Bytes>,
 ) -> Code {
     let watch = match begin(service, &mut body).await {
@@ -28,7 +27,7 @@ pub(super) async fn serve(
     stream::end(outlet, end)
 }
 
-async fn begin(service: &Service, body: &mut RecvStream) -> Result<HealthWatch, Rejection> {
+async fn begin(service: &Service, body: &mut Body) -> Result<HealthWatch, Rejection> {
     // The client's patience is for the whole stream, and its own to keep.
     service.watch_health(receive(service, Method::HealthWatch, body, None).await?)
 }

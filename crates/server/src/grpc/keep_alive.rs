@@ -1,6 +1,7 @@
 //! The keep-alive stream over gRPC: many renewals at once, answers in the order of the requests, at
 //! the pace of the client. Must not know what a renewal does.
 
+use super::Body;
 use super::stream::{self, End, Requests};
 use crate::errors::{Code, Rejection};
 use crate::head::Head;
@@ -9,7 +10,6 @@ use crate::outlet::Outlet;
 use crate::service::Service;
 use bytes::Bytes;
 use futures_util::stream::{FuturesOrdered, StreamExt};
-use h2::RecvStream;
 use h2::server::SendResponse;
 use prost::Message;
 use quorate_etcd_api::etcdserverpb::LeaseKeepAliveRequest;
@@ -21,7 +21,7 @@ const PENDING_COUNT_MAX: usize = 1024;
 pub(super) async fn serve(
     service: &Service,
     head: &Head,
-    body: RecvStream,
+    body: Body,
     respond: SendResponse<Bytes>,
 ) -> Code {
     let Some(mut outlet) = stream::open(respond) else { return Code::Canceled };
@@ -33,7 +33,7 @@ pub(super) async fn serve(
 async fn converse(
     service: &Service,
     head: &Head,
-    body: RecvStream,
+    body: Body,
     outlet: &mut Outlet,
 ) -> Result<(), End> {
     let mut requests = Requests::new(service, Method::LeaseKeepAlive, body);

@@ -1,12 +1,11 @@
 //! A method with one message each way whose answer may be long in coming: a client that goes away is
 //! not waited for. Must not know what a method does.
 
-use super::{Head, receive};
+use super::{Body, Head, receive};
 use crate::errors::Rejection;
 use crate::method::Method;
 use crate::service::Service;
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
 
 /// The answer, framed; `None` if nobody is there to hear it.
@@ -14,7 +13,7 @@ pub(super) async fn call(
     service: &Service,
     method: Method,
     head: &Head,
-    mut body: RecvStream,
+    mut body: Body,
     respond: &mut SendResponse<Bytes>,
 ) -> Option<Result<Bytes, Rejection>> {
     let deadline = service.deadline(method, head.patience);

@@ -2,6 +2,7 @@
 //! with one message each way; `stream` has the others. Bare `h2` rather than a layer on top, because
 //! this is the path of every put and get. Must not know what a method does.
 
+pub(crate) mod coding;
 pub(crate) mod frame;
 pub(crate) mod headers;
 mod health;
@@ -21,9 +22,11 @@ use crate::head::Head;
 use crate::method::{Form, Method};
 use crate::service::Service;
 use bytes::Bytes;
+use coding::Coding;
+use frame::Body;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::Request;
+use http::{HeaderMap, Request};
 use std::time::{Duration, Instant};
 
 pub(crate) use headers::is_grpc;
@@ -41,22 +44,18 @@ pub(crate) fn answer(
 ) -> impl Future<Output = ()> {
     let (parts, body) = request.into_parts();
     let method = Method::from_grpc_path(parts.uri.path());
-    let refusal = match (method, headers::client_version(&parts.headers)) {
-        (None, _) => Some(Rejection::NotServed { method: headers::method_name(parts.uri.path()) }),
-        (Some(_), Err(refusal)) => Some(refusal),
-        (Some(method), Ok(version)) => {
-            service.metrics().asked(method, version);
-            None
-        }
+    let asked = match method {
+        Some(method) => of_headers(service, method, &parts.headers).map(|coding| (method, coding)),
+        None => Err(Rejection::NotServed { method: headers::method_name(parts.uri.path()) }),
     };
-    if let Some(refusal) = &refusal {
+    if let Err(refusal) = &asked {
         send_rejection(&mut respond, refusal);
     }
-    let method = method.filter(|_| refusal.is_none());
     let head = Head::by_grpc(&parts.headers, peer);
     drop(parts);
     async move {
-        let Some(method) = method else { return };
+        let Ok((method, coding)) = asked else { return };
+        let body = Body::new(body, coding);
         service.metrics().started(method);
         let begun = service.options().measures_calls.then(Instant::now);
         let code = match method.form() {
@@ -75,11 +74,22 @@ pub(crate) fn answer(
     }
 }
 
+/// How the messages of a request may be compressed, once its headers are found proper.
+fn of_headers(
+    service: &Service,
+    method: Method,
+    headers: &HeaderMap,
+) -> Result<Coding, Rejection> {
+    let coding = Coding::of(headers)?;
+    service.metrics().asked(method, headers::client_version(headers)?);
+    Ok(coding)
+}
+
 async fn answer_call(
     service: &Service,
     method: Method,
     head: &Head,
-    body: RecvStream,
+    body: Body,
     mut respond: SendResponse<Bytes>,
 ) -> Code {
     let outcome = if head.requires_leader && !service.has_leader() {
@@ -102,7 +112,7 @@ async fn call(
     service: &Service,
     method: Method,
     head: &Head,
-    mut body: RecvStream,
+    mut body: Body,
 ) -> Result<Bytes, Rejection> {
     let deadline = service.deadline(method, head.patience);
     let message = receive(service, method, &mut body, head.patience).await?;
@@ -113,7 +123,7 @@ async fn call(
 async fn receive(
     service: &Service,
     method: Method,
-    body: &mut RecvStream,
+    body: &mut Body,
     patience: Option<Duration>,
 ) -> Result<Bytes, Rejection> {
     let patience_max = service.options().request_timeout;

@@ -2,20 +2,19 @@
 //! Must not know what an election is.
 
 use super::stream::{self, End};
-use super::{Head, receive, send_rejection};
+use super::{Body, Head, receive, send_rejection};
 use crate::errors::{Code, Rejection};
 use crate::method::Method;
 use crate::outlet::Outlet;
 use crate::service::{Observation, Service};
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
 
 /// Serves a stream until the client ends it, or the server has to.
 pub(super) async fn serve(
     service: &Service,
     head: &Head,
-    mut body: RecvStream,
+    mut body: Body,
     mut respond: SendResponse<Bytes>,
 ) -> Code {
     let observation = match begin(service, head, &mut body).await {
@@ -32,7 +31,7 @@ pub(super) async fn serve(
 async fn begin(
     service: &Service,
     head: &Head,
-    body: &mut RecvStream,
+    body: &mut Body,
 ) -> Result<Observation, Rejection> {
     // The client's patience is for the whole stream, and its own to keep.
     let message = receive(service, Method::Observe, body, None).await?;

@@ -2,14 +2,13 @@
 //! wants to wait. Must not know what is in them.
 
 use super::stream::{self, End};
-use super::{Head, large, receive, send_rejection};
+use super::{Body, Head, large, receive, send_rejection};
 use crate::errors::{Code, RecipeRejection, Rejection};
 use crate::method::Method;
 use crate::outlet::Outlet;
 use crate::patience::until;
 use crate::service::{RangeStream, Service};
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
 use tokio::time::Instant;
 
@@ -17,7 +16,7 @@ use tokio::time::Instant;
 pub(super) async fn serve(
     service: &Service,
     head: &Head,
-    mut body: RecvStream,
+    mut body: Body,
     mut respond: SendResponse<Bytes>,
 ) -> Code {
     let end_at = head.patience.and_then(|patience| Instant::now().checked_add(patience));
@@ -39,7 +38,7 @@ pub(super) async fn serve(
 async fn begin(
     service: &Service,
     head: &Head,
-    body: &mut RecvStream,
+    body: &mut Body,
 ) -> Result<RangeStream, Rejection> {
     let deadline = service.deadline(Method::RangeStream, head.patience);
     let message = receive(service, Method::RangeStream, body, head.patience).await?;

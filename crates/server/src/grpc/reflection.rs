@@ -1,13 +1,13 @@
 //! What a server serves, asked over gRPC: one answer to each request, in their order, at the pace of
 //! the client. Must not know what is asked.
 
+use super::Body;
 use super::stream::{self, End, Requests};
 use crate::errors::{Code, Rejection};
 use crate::method::Method;
 use crate::outlet::Outlet;
 use crate::service::Service;
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
 use prost::Message;
 use quorate_etcd_api::reflection::ServerReflectionRequest;
@@ -16,7 +16,7 @@ use quorate_etcd_api::reflection::ServerReflectionRequest;
 pub(super) async fn serve(
     service: &Service,
     method: Method,
-    body: RecvStream,
+    body: Body,
     respond: SendResponse<Bytes>,
 ) -> Code {
     let Some(mut outlet) = stream::open(respond) else { return Code::Canceled };
@@ -27,7 +27,7 @@ pub(super) async fn serve(
 async fn converse(
     service: &Service,
     method: Method,
-    body: RecvStream,
+    body: Body,
     outlet: &mut Outlet,
 ) -> Result<(), End> {
     let mut requests = Requests::new(service, method, body);

@@ -2,13 +2,12 @@
 //! them.
 
 use super::stream::{self, End};
-use super::{Head, large, receive, send_rejection};
+use super::{Body, Head, large, receive, send_rejection};
 use crate::errors::{Code, Rejection};
 use crate::method::Method;
 use crate::outlet::Outlet;
 use crate::service::{Backup, Service};
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
 use prost::Message;
 use quorate_etcd_api::etcdserverpb::SnapshotRequest;
@@ -17,7 +16,7 @@ use quorate_etcd_api::etcdserverpb::SnapshotRequest;
 pub(super) async fn serve(
     service: &Service,
     head: &Head,
-    mut body: RecvStream,
+    mut body: Body,
     mut respond: SendResponse<Bytes>,
 ) -> Code {
     let backup = match begin(service, head, &mut body).await {
@@ -31,7 +30,7 @@ pub(super) async fn serve(
     stream::end(outlet, end)
 }
 
-async fn begin(service: &Service, head: &Head, body: &mut RecvStream) -> Result<Backup, Rejection> {
+async fn begin(service: &Service, head: &Head, body: &mut Body) -> Result<Backup, Rejection> {
     // The client's patience is for the whole backup, and its own to keep.
     let message = receive(service, Method::Snapshot, body, None).await?;
     SnapshotRequest::decode(message)?;

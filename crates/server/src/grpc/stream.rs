@@ -3,14 +3,13 @@
 
 use super::frame::{self, Messages};
 use super::{
-    Head, headers, health, keep_alive, observe, range_stream, reflection, snapshot, watch,
+    Body, Head, headers, health, keep_alive, observe, range_stream, reflection, snapshot, watch,
 };
 use crate::errors::{Code, Rejection};
 use crate::method::Method;
 use crate::outlet::{Gone, Outlet, Unsent};
 use crate::service::Service;
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
 use prost::Message;
 use tokio::sync::watch as watch_channel;
@@ -20,7 +19,7 @@ pub(super) async fn serve(
     service: &Service,
     method: Method,
     head: &Head,
-    body: RecvStream,
+    body: Body,
     respond: SendResponse<Bytes>,
 ) -> Code {
     if let Err(rejection) = service.may_stream(method, head.requires_leader) {
@@ -60,12 +59,12 @@ pub(super) async fn serve(
 async fn refuse(
     service: &Service,
     rejection: Rejection,
-    mut body: RecvStream,
+    mut body: Body,
     respond: SendResponse<Bytes>,
 ) -> Code {
     let Some(outlet) = open(respond) else { return Code::Canceled };
     // Whatever it is, and if it is nothing for too long.
-    let _ = tokio::time::timeout(service.options().request_timeout, body.data()).await;
+    let _ = tokio::time::timeout(service.options().request_timeout, body.begun()).await;
     end(outlet, Err(End::Rejected(rejection)))
 }
 
@@ -143,7 +142,7 @@ pub(super) struct Requests<'a> {
 }
 
 impl<'a> Requests<'a> {
-    pub(super) fn new(service: &'a Service, method: Method, body: RecvStream) -> Self {
+    pub(super) fn new(service: &'a Service, method: Method, body: Body) -> Self {
         let options = service.options();
         let (size_max, patience) = (options.message_bytes_max(), options.request_timeout);
         let messages = Messages::new(body, size_max, service.receiving(), patience);

@@ -1,21 +1,20 @@
 //! The watch stream over gRPC: requests in, responses out, at the pace of the client. Must not know
 //! what a watch is.
 
-use super::Head;
+use super::{Body, Head};
 use super::stream::{self, End, Requests};
 use crate::errors::Code;
 use crate::method::Method;
 use crate::outlet::Outlet;
 use crate::service::{Service, WatchSession};
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
 
 /// Serves a stream until the client ends it, or the server has to.
 pub(super) async fn serve(
     service: &Service,
     head: &Head,
-    body: RecvStream,
+    body: Body,
     respond: SendResponse<Bytes>,
 ) -> Code {
     let Some(outlet) = stream::open(respond) else { return Code::Canceled };
