@@ -8,11 +8,11 @@ mod common;
 use bytes::Bytes;
 use common::{RawAnswer, Server, framed, raw_call};
 use futures_util::FutureExt;
+use prost::Message;
 use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
 use quorate_etcd_api::etcdserverpb::{
     CompactionRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest, TxnRequest, WatchRequest,
 };
-use prost::Message;
 use quorate_server::ServerOptions;
 use std::io::Write;
 use std::time::Duration;
@@ -178,8 +178,7 @@ async fn what_is_no_message_is_refused_and_the_connection_goes_on() {
 #[tokio::test]
 async fn what_a_client_compressed_is_read_and_a_bomb_is_not_blown_up() {
     let zipped = |message: &[u8]| {
-        let mut encoder =
-            flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
         encoder.write_all(message).unwrap();
         common::frame_of(1, &encoder.finish().unwrap())
     };

@@ -101,10 +101,7 @@ fn check_stream(data: &[u8]) {
 }
 
 /// The messages of a stream, and whether it is still one.
-fn messages<'a>(
-    coding: Coding,
-    pieces: impl IntoIterator<Item = &'a [u8]>,
-) -> (Vec<Bytes>, bool) {
+fn messages<'a>(coding: Coding, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Bytes>, bool) {
     let mut inbox = Inbox::new(MESSAGE_BYTES_MAX, coding);
     let mut messages = Vec::new();
     for piece in pieces {

@@ -75,11 +75,7 @@ pub(crate) fn answer(
 }
 
 /// How the messages of a request may be compressed, once its headers are found proper.
-fn of_headers(
-    service: &Service,
-    method: Method,
-    headers: &HeaderMap,
-) -> Result<Coding, Rejection> {
+fn of_headers(service: &Service, method: Method, headers: &HeaderMap) -> Result<Coding, Rejection> {
     let coding = Coding::of(headers)?;
     service.metrics().asked(method, headers::client_version(headers)?);
     Ok(coding)

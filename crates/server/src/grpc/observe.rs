@@ -28,11 +28,7 @@ pub(super) async fn serve(
     stream::end(outlet, Err(end))
 }
 
-async fn begin(
-    service: &Service,
-    head: &Head,
-    body: &mut Body,
-) -> Result<Observation, Rejection> {
+async fn begin(service: &Service, head: &Head, body: &mut Body) -> Result<Observation, Rejection> {
     // The client's patience is for the whole stream, and its own to keep.
     let message = receive(service, Method::Observe, body, None).await?;
     service.observe(message, &head.caller, head.requires_leader).await

@@ -35,11 +35,7 @@ pub(super) async fn serve(
     stream::end(outlet, end)
 }
 
-async fn begin(
-    service: &Service,
-    head: &Head,
-    body: &mut Body,
-) -> Result<RangeStream, Rejection> {
+async fn begin(service: &Service, head: &Head, body: &mut Body) -> Result<RangeStream, Rejection> {
     let deadline = service.deadline(Method::RangeStream, head.patience);
     let message = receive(service, Method::RangeStream, body, head.patience).await?;
     service.range_stream(message, &head.caller, deadline).await

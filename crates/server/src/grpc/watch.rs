@@ -1,8 +1,8 @@
 //! The watch stream over gRPC: requests in, responses out, at the pace of the client. Must not know
 //! what a watch is.
 
-use super::{Body, Head};
 use super::stream::{self, End, Requests};
+use super::{Body, Head};
 use crate::errors::Code;
 use crate::method::Method;
 use crate::outlet::Outlet;
