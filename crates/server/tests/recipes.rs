@@ -464,8 +464,10 @@ async fn the_gateway_streams_a_line_of_json_for_each_change() {
     let server = Server::start().await;
     let mut client = Client::of(&server).await;
     assert_eq!(server.post("/v3/election/observe", "{bad").await.0, 400);
-    let mut lines = open(&server, "", "/v3/election/observe", r#"{"name":"ZQ=="}"#).await;
-    let leader = client.campaign(1, "a").await.unwrap();
+    // As in etcd, the answer begins with its first line.
+    let lines = open(&server, "", "/v3/election/observe", r#"{"name":"ZQ=="}"#);
+    let (mut lines, leader) = tokio::join!(lines, client.campaign(1, "a"));
+    let leader = leader.unwrap();
     let mut line = next_line(&mut lines).await;
     assert!(line["result"]["header"].take().is_object());
     let kv = json!({

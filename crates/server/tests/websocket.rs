@@ -225,7 +225,7 @@ async fn one_socket_more_than_streams_may_be_is_told_so_and_room_returns() {
     first.hear().await.unwrap();
     let mut second = open(&server, "/v3/watch").await;
     let (heard, code) = second.end().await;
-    assert_eq!(heard[0]["message"], "etcdserver: too many requests", "{heard:?}");
+    assert_eq!(heard[0]["error"]["message"], "etcdserver: too many requests", "{heard:?}");
     assert_eq!(code, Some(1000));
     drop(first);
     until(&server, "quorate_client_streams", 0).await;

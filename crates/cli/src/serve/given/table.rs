@@ -132,10 +132,10 @@ impl Row {
                 let is_true = go::boolean(value).ok_or(self.takes.expected())?;
                 return Ok(is_true.to_string());
             }
-            // As clap knows it; a number of 64 bits has no sign and is as it is.
+            // As clap knows it; what has 64 bits and no sign is as it is.
             Count => match go::integer(value) {
                 Some(number) => return Ok(number.to_string()),
-                None => value.parse::<u64>().is_ok(),
+                None => value.parse().is_ok_and(|number: u64| number > i64::MAX.unsigned_abs()),
             },
             Time => go::duration(value).is_some(),
             Name => !value.is_empty(),
