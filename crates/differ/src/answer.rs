@@ -46,7 +46,9 @@ impl Answer {
         match self {
             Self::Refused { code, text } => Some((i64::from(*code), text)),
             Self::Page { status, body } => {
-                let error = if *status == 200 { body.get("error")? } else { body };
+                // A stream has its refusal within a line.
+                let line = body.get("error").filter(|error| error.is_object());
+                let error = line.or_else(|| (*status != 200).then_some(body))?;
                 let code = error.get("code").or_else(|| error.get("grpc_code"))?;
                 Some((code.as_i64()?, error.get("message")?.as_str()?))
             }
@@ -195,9 +197,12 @@ mod tests {
         let refused = Answer::Refused { code: 3, text: "no".to_owned() };
         assert_eq!(page.refusal(), refused.refusal());
         let line = json!({"error": {"grpc_code": 3, "http_code": 400, "message": "no"}});
-        let line = Answer::Page { status: 200, body: line };
-        assert_eq!(line.refusal(), refused.refusal());
-        assert_eq!(line.given(), None);
+        // After other lines, or as the first.
+        for status in [200, 400] {
+            let line = Answer::Page { status, body: line.clone() };
+            assert_eq!(line.refusal(), refused.refusal());
+            assert_eq!(line.given(), None);
+        }
         assert!(page.says("no") && page.given().is_none());
     }
 }
