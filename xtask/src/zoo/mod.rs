@@ -27,15 +27,12 @@ const STEPS: u64 = 20_000;
 
 /// Where it is noted what became of each mutant.
 #[derive(Clone, Copy)]
-struct Notes<'a> {
-    root: &'a Path,
-    memory: &'a Mutex<Memory>,
-}
+struct Notes<'a>(&'a Mutex<Memory>);
 
 impl Notes<'_> {
-    fn take(&self, mutant: &Mutant, outcome: &Outcome) -> anyhow::Result<()> {
-        let Ok(mut memory) = self.memory.lock() else { return Ok(()) };
-        memory.note(self.root, mutant, outcome)
+    fn take(self, mutant: &Mutant, outcome: &Outcome) -> anyhow::Result<()> {
+        let Ok(mut memory) = self.0.lock() else { return Ok(()) };
+        memory.note(mutant, outcome)
     }
 }
 
@@ -92,7 +89,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     println!("woven and built in {} s", started.elapsed().as_secs());
     let budget = Budget { seeds: options.seeds, steps: options.steps };
     let memory = Mutex::new(Memory::read(root, budget)?);
-    let notes = Notes { root, memory: &memory };
+    let notes = Notes(&memory);
     let generic = |mutant: &Mutant| run::generic(&runner, mutant, budget);
     let mut outcomes = in_parallel(notes, &chosen, options.jobs, generic)?;
     direct(notes, &yard, &chosen, &mut outcomes, options.jobs)?;

@@ -10,19 +10,19 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The published table.
 const DOCUMENT: &str = "docs/zoo.md";
-/// What the runs so far found, beside the build.
-const MEMORY: &str = "outcomes.json";
-
 type Outcomes = BTreeMap<String, Outcome>;
 
 /// What the runs so far found of the same sources, and with the same budget.
 #[derive(Default, Deserialize, Serialize)]
 pub(crate) struct Memory {
-    /// Of the sources and the budget.
+    /// Beside the build; each budget has its own.
+    #[serde(skip)]
+    place: PathBuf,
+    /// Of the sources.
     source: u64,
     /// With the hash of what each mutant changed then.
     outcomes: BTreeMap<String, (u64, Outcome)>,
@@ -36,15 +36,17 @@ impl Memory {
     /// If the sources cannot be read.
     pub(crate) fn read(root: &Path, budget: Budget) -> anyhow::Result<Self> {
         let mut hasher = DefaultHasher::new();
-        (budget.seeds, budget.steps).hash(&mut hasher);
         for (path, bytes) in yard::sources(root)? {
             (path, bytes).hash(&mut hasher);
         }
         let source = hasher.finish();
-        let left = fs::read(yard::folder(root).join(MEMORY)).ok();
+        let name = format!("outcomes-{}-{}.json", budget.seeds, budget.steps);
+        let place = yard::folder(root).join(name);
+        let left = fs::read(&place).ok();
         let left: Option<Self> = left.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let is_same = |memory: &Self| memory.source == source;
-        Ok(left.filter(is_same).unwrap_or(Self { source, outcomes: BTreeMap::new() }))
+        let left = left.filter(|memory| memory.source == source);
+        let outcomes = left.map(|memory| memory.outcomes).unwrap_or_default();
+        Ok(Self { place, source, outcomes })
     }
 
     /// Adds what became of a mutant, on disk too.
@@ -52,14 +54,9 @@ impl Memory {
     /// # Errors
     ///
     /// If it cannot be written.
-    pub(crate) fn note(
-        &mut self,
-        root: &Path,
-        mutant: &Mutant,
-        outcome: &Outcome,
-    ) -> anyhow::Result<()> {
+    pub(crate) fn note(&mut self, mutant: &Mutant, outcome: &Outcome) -> anyhow::Result<()> {
         self.outcomes.insert(mutant.id.clone(), (change_hash(mutant), outcome.clone()));
-        fs::write(yard::folder(root).join(MEMORY), serde_json::to_vec(self)?)?;
+        fs::write(&self.place, serde_json::to_vec(self)?)?;
         Ok(())
     }
 
@@ -272,7 +269,7 @@ mod tests {
         let outcome = Outcome { fate: Fate::Survived { reached: 1 }, seconds: 1.0 };
         let outcomes =
             old.mutants.iter().map(|m| (m.id.clone(), (change_hash(m), outcome.clone())));
-        let memory = Memory { source: 1, outcomes: outcomes.collect() };
+        let memory = Memory { outcomes: outcomes.collect(), ..Memory::default() };
         assert_eq!(memory.known(&[old]).len(), 1);
         assert_eq!(memory.known(&[new]).len(), 0);
     }
