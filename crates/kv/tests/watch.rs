@@ -428,6 +428,61 @@ fn a_slow_client_costs_bounded_memory_loses_nothing_and_delays_nobody() {
     assert_eq!((node.hub.figures().behind_count, node.hub.figures().pending_bytes), (0, 0));
 }
 
+/// Ten keys that one transaction wrote and one deletion took.
+fn with_a_long_deletion(limits: WatchLimits) -> (Node, Vec<Client>, u64) {
+    let mut node = Node::with(limits);
+    let keys = ["a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9"];
+    node.feed(txn(keys.map(|key| put_op(key, "a value of some length")).into()));
+    let request = WatchCreateRequest { prev_kv: true, ..all_keys() };
+    let clients = (0..3).map(|_| node.watch(&request)).collect();
+    let range =
+        DeleteRangeRequest { key: "a0".into(), range_end: "b".into(), ..Default::default() };
+    let deletion = node.feed(CommandKind::DeleteRange(range));
+    (node, clients, deletion)
+}
+
+#[test]
+fn a_revision_that_nobody_has_room_for_is_read_in_turns_and_told_whole() {
+    // Each deleted key with its previous value is half of that.
+    let limits = WatchLimits { stream_pending_bytes_max: 100, ..tiny_watch_limits() };
+    let (mut node, mut clients, deletion) = with_a_long_deletion(limits);
+    assert_eq!(node.hub.figures().pending_bytes, 0, "the hub keeps nothing of it");
+    assert_eq!(node.hub.figures().behind_count, clients.len());
+    let gone: Vec<String> = (0..10).map(|key| format!("a{key}@{deletion}")).collect();
+    for client in &mut clients {
+        let mut turns = 0;
+        let response = loop {
+            match client.stream.pull().unwrap() {
+                Pulled::Response(response) => break response,
+                Pulled::Busy => turns += 1,
+                Pulled::Idle => panic!("there is something to tell"),
+            }
+            // Nobody else waits for it.
+            assert_eq!(node.hub.figures().pending_bytes, 0, "nothing is told in part");
+            node.feed(put("z", "v"));
+        };
+        assert!(turns >= 10 / limits.piece_rows_max, "{turns}");
+        assert!(response.events.iter().all(|event| event.prev_kv.is_some()));
+        assert_eq!(short(&response), gone.join(" "));
+    }
+    for mut client in clients {
+        let later = client.events();
+        assert!(later.len() >= 9 && later.iter().all(|event| event.starts_with("z=v@")));
+    }
+}
+
+#[test]
+fn a_watch_that_ends_while_it_reads_a_long_revision_tells_nothing_of_it() {
+    let limits = WatchLimits { stream_pending_bytes_max: 100, ..tiny_watch_limits() };
+    let (mut node, mut clients, _) = with_a_long_deletion(limits);
+    let client = &mut clients[0];
+    assert_eq!(client.stream.pull().unwrap(), Pulled::Busy);
+    client.stream.cancel(0);
+    client.stream.create(&all_keys());
+    let revision = node.feed(put("z", "v"));
+    assert_eq!(client.told(), ["canceled 0", "created 1 ", &format!("z=v@{revision}")]);
+}
+
 #[test]
 fn the_limit_of_all_streams_together_holds() {
     let limits = WatchLimits { pending_bytes_max: 2_000, ..Default::default() };

@@ -1,7 +1,8 @@
 //! Watchers that are behind read history, those of a stream together, one bounded piece at a time,
-//! until they are as far as the hub. Runs when the client has taken everything else.
+//! until they are as far as the hub. Runs when the client has taken everything else, and lets others
+//! have a turn within a piece that is long: of one revision, that is, which cannot be told in part.
 
-use super::changes::{Change, Delivery, Interest, Piece, PieceLimits, Previous, read_piece};
+use super::changes::{Change, Delivery, Interest, Piece, PieceLimits, Previous, Reading};
 use super::hub::{Inner, State, Watcher};
 use super::index::{RangeIndex, WatcherKey};
 use super::outbox::Item;
@@ -19,35 +20,62 @@ struct Group {
     from: Revision,
 }
 
-/// Reads one piece of history for those of a stream that are behind; `false` if none is, and then
-/// the stream waits for its signal.
-pub(super) fn catch_up(inner: &Inner, stream: u64) -> Result<bool, EngineError> {
-    let mut state = inner.lock();
-    let view = inner.shared.view();
-    let chosen = state.choose(stream, inner.limits.piece_watches_max);
-    if chosen.is_empty() {
-        return Ok(state.rest(stream));
-    }
-    let group = state.without_compacted(chosen, &view);
-    drop(state);
-    // Nobody else moves those who are behind: whoever reads has the only handle to the stream.
-    let limits = PieceLimits {
-        rows_max: inner.limits.piece_rows_max,
-        bytes_max: inner.limits.piece_bytes_max,
+/// A piece that such a group is reading, of the store as it was when it began.
+pub(super) struct Catching {
+    group: Group,
+    view: View,
+    reading: Reading,
+}
+
+/// Reads on in the piece of history for those of a stream that are behind; `false` if none is, and
+/// then the stream waits for its signal.
+pub(super) fn catch_up(
+    inner: &Inner,
+    stream: u64,
+    begun: &mut Option<Catching>,
+) -> Result<bool, EngineError> {
+    let mut catching = if let Some(catching) = begun.take() {
+        catching
+    } else {
+        let mut state = inner.lock();
+        let view = inner.shared.view();
+        let chosen = state.choose(stream, inner.limits.piece_watches_max);
+        if chosen.is_empty() {
+            return Ok(state.rest(stream));
+        }
+        Catching::new(state.without_compacted(chosen, &view), view, inner)
     };
-    let piece = group.read(&view, limits).map_err(|error| inner.shared.failed_by(error))?;
-    inner.lock().move_on(stream, &group, piece);
+    // Nobody else moves those who are behind: whoever reads has the only handle to the stream.
+    if catching.go_on().map_err(|error| inner.shared.failed_by(error))? {
+        inner.lock().move_on(stream, &catching.group, catching.reading.piece);
+    } else {
+        *begun = Some(catching);
+    }
     Ok(true)
 }
 
-impl Group {
-    fn read(&self, view: &View, limits: PieceLimits) -> Result<Piece, EngineError> {
-        if self.interests.is_empty() || self.from > view.revision {
-            return Ok(Piece { through: view.revision, ..Piece::default() });
+impl Catching {
+    fn new(group: Group, view: View, inner: &Inner) -> Self {
+        let limits = PieceLimits {
+            rows: inner.limits.piece_rows_max,
+            bytes: inner.limits.piece_bytes_max,
+            // They get it whole: nobody else keeps it for them.
+            delivery_bytes: usize::MAX,
+        };
+        let reading = Reading::new(group.from, limits, Previous::Readable);
+        Self { group, view, reading }
+    }
+
+    /// Whether the piece is whole.
+    fn go_on(&mut self) -> Result<bool, EngineError> {
+        let Self { group, view, reading } = self;
+        if group.interests.is_empty() || group.from > view.revision {
+            reading.piece.through = view.revision;
+            return Ok(true);
         }
-        read_piece(view, self.from, limits, Previous::Readable, |key, interested| {
-            self.index.watchers_of(key, |watcher| {
-                interested.extend(self.interests.get(&watcher).copied());
+        reading.go_on(view, |key, interested| {
+            group.index.watchers_of(key, |watcher| {
+                interested.extend(group.interests.get(&watcher).copied());
             });
         })
     }
@@ -100,7 +128,7 @@ impl State {
         let through = piece.through;
         let mut found: BTreeMap<WatcherKey, Vec<_>> = BTreeMap::new();
         for Delivery { watcher, changes, .. } in piece.deliveries {
-            found.entry(watcher).or_default().extend(changes);
+            found.entry(watcher).or_default().extend(changes.into_iter().flatten());
         }
         for key in group.interests.keys() {
             if let Some(changes) = found.remove(key) {

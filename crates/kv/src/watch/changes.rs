@@ -58,7 +58,8 @@ pub(crate) struct Interest {
 pub(crate) struct Delivery {
     pub(crate) watcher: WatcherKey,
     pub(crate) revision: Revision,
-    pub(crate) changes: Vec<Arc<Change>>,
+    /// None if they are more than one delivery may be.
+    pub(crate) changes: Option<Vec<Arc<Change>>>,
 }
 
 /// A stretch of history.
@@ -73,8 +74,10 @@ pub(crate) struct Piece {
 /// How much of history one piece looks at; the revision that exceeds a limit is the last one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PieceLimits {
-    pub(crate) rows_max: usize,
-    pub(crate) bytes_max: usize,
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
+    /// What one watcher may get of one revision.
+    pub(crate) delivery_bytes: usize,
 }
 
 /// Which previous values may be told.
@@ -95,88 +98,160 @@ pub(crate) fn read_piece(
     previous: Previous,
     interest: impl Fn(&[u8], &mut Vec<Interest>),
 ) -> Result<Piece, EngineError> {
-    let mut rows = Rows::new(view, from)?;
-    let mut reading = Reading { view, previous, piece: Piece::default(), open: BTreeMap::new() };
-    let (mut row_count, mut size_bytes) = (0, 0);
-    let mut now = from;
-    let mut interested = Vec::new();
-    while let Some(id) = rows.advance()? {
-        if id.main > now {
-            reading.close(now);
-            if row_count >= limits.rows_max || size_bytes >= limits.bytes_max {
-                return Ok(reading.end(now));
-            }
-            now = id.main;
-        }
-        row_count += 1;
-        interested.clear();
-        interest(rows.key()?, &mut interested);
-        interested.retain(|interest| interest.from <= id.main);
-        if !interested.is_empty() {
-            size_bytes += reading.add(&rows.row()?, &interested)?;
+    let mut reading = Reading::new(from, limits, previous);
+    while !reading.go_on(view, &interest)? {}
+    Ok(reading.piece)
+}
+
+/// A piece in the making. It may be made in several goes, for its last revision may be long.
+pub(crate) struct Reading {
+    limits: PieceLimits,
+    previous: Previous,
+    /// What is read next.
+    next: ChangeId,
+    looked_at: LookedAt,
+    /// The changes of the revision that is being read.
+    open: BTreeMap<WatcherKey, Open>,
+    pub(crate) piece: Piece,
+}
+
+/// How much was read.
+#[derive(Clone, Copy, Debug, Default)]
+struct LookedAt {
+    row_count: usize,
+    size_bytes: usize,
+}
+
+/// What one watcher gets of one revision.
+#[derive(Debug)]
+struct Open {
+    /// None if they are more than may be.
+    changes: Option<Vec<Arc<Change>>>,
+    size_bytes: usize,
+}
+
+impl Reading {
+    /// Nothing is read yet.
+    pub(crate) fn new(from: Revision, limits: PieceLimits, previous: Previous) -> Self {
+        Self {
+            limits,
+            previous,
+            next: ChangeId::new(from, 0),
+            looked_at: LookedAt::default(),
+            open: BTreeMap::new(),
+            piece: Piece::default(),
         }
     }
-    reading.close(now);
-    Ok(reading.end(view.revision))
-}
 
-/// A piece in the making.
-struct Reading<'a> {
-    view: &'a View,
-    previous: Previous,
-    piece: Piece,
-    /// The changes of the revision that is being read.
-    open: BTreeMap<WatcherKey, Vec<Arc<Change>>>,
-}
+    /// Reads on in the same view, until the piece is whole, which is returned, or so much was read
+    /// that others should have a turn.
+    pub(crate) fn go_on(
+        &mut self,
+        view: &View,
+        interest: impl Fn(&[u8], &mut Vec<Interest>),
+    ) -> Result<bool, EngineError> {
+        let mut rows = Rows::new(view, self.next)?;
+        let mut now = LookedAt::default();
+        let mut interested = Vec::new();
+        while let Some(id) = rows.advance()? {
+            if id.main > self.next.main {
+                self.close();
+                if self.looked_at.is_enough(self.limits) {
+                    self.piece.through = self.next.main;
+                    return Ok(true);
+                }
+            } else if now.is_enough(self.limits) {
+                self.next = id;
+                return Ok(false);
+            }
+            self.next = id;
+            interested.clear();
+            interest(rows.key()?, &mut interested);
+            interested.retain(|interest| interest.from <= id.main);
+            self.leave_out_full(&mut interested);
+            let size_bytes =
+                if interested.is_empty() { 0 } else { self.add(view, &rows.row()?, &interested)? };
+            for looked_at in [&mut now, &mut self.looked_at] {
+                looked_at.row_count += 1;
+                looked_at.size_bytes += size_bytes;
+            }
+        }
+        self.close();
+        self.piece.through = view.revision;
+        Ok(true)
+    }
 
-impl Reading<'_> {
+    /// Whose delivery is too large already needs no more to be read.
+    fn leave_out_full(&self, interested: &mut Vec<Interest>) {
+        interested.retain(|interest| {
+            self.open.get(&interest.watcher).is_none_or(|open| open.changes.is_some())
+        });
+    }
+
     /// Notes a change for those who want it; returns what it counts for.
-    fn add(&mut self, row: &Arc<Row>, interested: &[Interest]) -> Result<usize, EngineError> {
+    fn add(
+        &mut self,
+        view: &View,
+        row: &Arc<Row>,
+        interested: &[Interest],
+    ) -> Result<usize, EngineError> {
         let is_wanted = |wants: &Wants| {
             if row.version.tombstone { wants.deletions } else { wants.puts }
         };
         let wanted = || interested.iter().filter(|interest| is_wanted(&interest.wants));
         let prev = if wanted().any(|interest| interest.wants.prev_kv) {
-            self.previous_of(row)?
+            self.previous_of(view, row)?
         } else {
             None
         };
         let change = Arc::new(Change { row: Arc::clone(row), prev });
+        let size_bytes = change.size_bytes();
         for interest in wanted() {
-            self.open.entry(interest.watcher).or_default().push(Arc::clone(&change));
+            let first = || Open { changes: Some(Vec::new()), size_bytes: 0 };
+            let open = self.open.entry(interest.watcher).or_insert_with(first);
+            open.size_bytes += size_bytes;
+            if open.size_bytes > self.limits.delivery_bytes {
+                open.changes = None;
+            }
+            open.changes.iter_mut().for_each(|changes| changes.push(Arc::clone(&change)));
         }
-        Ok(change.size_bytes())
+        Ok(size_bytes)
     }
 
     /// What the key held before this change.
-    fn previous_of(&self, row: &Row) -> Result<Option<KeyValue>, EngineError> {
+    fn previous_of(&self, view: &View, row: &Row) -> Result<Option<KeyValue>, EngineError> {
         let at = row.version.id.main;
         let before = Revision::new(at.get().saturating_sub(1));
-        let is_compacted = self.view.compacted.is_some_and(|compacted| before < compacted);
+        let is_compacted = view.compacted.is_some_and(|compacted| before < compacted);
         let is_created = !row.version.tombstone && row.version.create_revision == at;
         if is_created || (is_compacted && self.previous == Previous::Readable) {
             return Ok(None);
         }
         // What is compacted and still there is the right one: compaction takes the oldest first.
-        let found = self.view.living(&row.key, ChangeId::last_of(before))?;
-        found.map(|found| self.view.load(&found)).transpose()
+        let found = view.living(&row.key, ChangeId::last_of(before))?;
+        found.map(|found| view.load(&found)).transpose()
     }
 
     /// The revision is whole.
-    fn close(&mut self, revision: Revision) {
+    fn close(&mut self) {
         let open = std::mem::take(&mut self.open);
-        let deliveries =
-            open.into_iter().map(|(watcher, changes)| Delivery { watcher, revision, changes });
+        let revision = self.next.main;
+        let deliveries = open.into_iter().map(|(watcher, open)| Delivery {
+            watcher,
+            revision,
+            changes: open.changes,
+        });
         self.piece.deliveries.extend(deliveries);
-    }
-
-    fn end(mut self, through: Revision) -> Piece {
-        self.piece.through = through;
-        self.piece
     }
 }
 
-/// Walks over the changes of a view from a revision on.
+impl LookedAt {
+    const fn is_enough(self, limits: PieceLimits) -> bool {
+        self.row_count >= limits.rows || self.size_bytes >= limits.bytes
+    }
+}
+
+/// Walks over the changes of a view from one on.
 struct Rows<'a> {
     view: &'a View,
     stored: Option<Box<dyn Cursor>>,
@@ -189,8 +264,7 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn new(view: &'a View, from: Revision) -> Result<Self, EngineError> {
-        let first = ChangeId::new(from, 0);
+    fn new(view: &'a View, first: ChangeId) -> Result<Self, EngineError> {
         let mut overlays = Vec::with_capacity(2);
         // What is new is in memory, and then nobody else need be asked.
         let mut is_covered = false;

@@ -225,8 +225,12 @@ impl State {
         if self.synced.is_empty() {
             return Ok(Piece { through: view.revision, ..Piece::default() });
         }
-        let limits =
-            PieceLimits { rows_max: limits.piece_rows_max, bytes_max: limits.piece_bytes_max };
+        let limits = PieceLimits {
+            rows: limits.piece_rows_max,
+            bytes: limits.piece_bytes_max,
+            // Nobody would have room for more.
+            delivery_bytes: limits.stream_pending_bytes_max,
+        };
         read_piece(view, self.at.next(), limits, Previous::Present, |key, interested| {
             self.synced.watchers_of(key, |watcher| interested.extend(self.interest(watcher)));
         })
@@ -245,6 +249,7 @@ impl State {
             // It fell behind within this piece of history, at a lower revision.
             return;
         };
+        let Some(changes) = changes else { return self.leave_behind(key, revision) };
         let Some(lane) = self.lanes.get_mut(&watcher.stream) else { return };
         let events = watcher.events(revision, changes);
         let size = events.size_bytes();

@@ -38,9 +38,10 @@ pub struct WatchLimits {
     pub stream_pending_bytes_max: usize,
     /// The same over all streams.
     pub pending_bytes_max: usize,
-    /// Changes that one piece of history looks at; the last revision is read to its end.
+    /// Changes that one piece of history looks at; the last revision is read to its end, by streams
+    /// in goes of this size.
     pub piece_rows_max: usize,
-    /// Bytes of wanted changes in one piece of history; the last revision is read to its end.
+    /// The same of the bytes of wanted changes.
     pub piece_bytes_max: usize,
     /// Watchers of a stream that read history together.
     pub piece_watches_max: usize,

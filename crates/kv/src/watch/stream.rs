@@ -2,7 +2,7 @@
 //! either travels.
 
 use super::api::{WatchCreateRequest, WatchFilter, WatchRequest, WatchRequestKind, WatchResponse};
-use super::behind;
+use super::behind::{self, Catching};
 use super::changes::Wants;
 use super::hub::{Inner, Lane, Standing, State, Watcher};
 use super::outbox::{Item, NO_WATCH};
@@ -23,6 +23,8 @@ const TOO_MANY: &str = "quorate: too many watches";
 pub struct WatchStream {
     pub(super) inner: Arc<Inner>,
     pub(super) stream: u64,
+    /// The piece of history that is being read.
+    catching: Option<Catching>,
 }
 
 /// What [`WatchStream::pull`] found.
@@ -30,8 +32,8 @@ pub struct WatchStream {
 pub enum Pulled {
     /// Tell this to the client.
     Response(WatchResponse),
-    /// A piece of history was read and held nothing for this stream; call again, perhaps after
-    /// others had a turn.
+    /// Some history was read, and there is nothing to tell yet; call again, after others had a
+    /// turn.
     Busy,
     /// Nothing until the stream's signal.
     Idle,
@@ -39,7 +41,7 @@ pub enum Pulled {
 
 impl WatchStream {
     pub(crate) const fn new(inner: Arc<Inner>, stream: u64) -> Self {
-        Self { inner, stream }
+        Self { inner, stream, catching: None }
     }
 
     /// Does what a client asks for. The answer, if there is one, comes in its turn.
@@ -155,7 +157,7 @@ impl WatchStream {
         if let Some(response) = self.take() {
             return Ok(Pulled::Response(response));
         }
-        if !behind::catch_up(&self.inner, self.stream)? {
+        if !behind::catch_up(&self.inner, self.stream, &mut self.catching)? {
             return Ok(Pulled::Idle);
         }
         Ok(self.take().map_or(Pulled::Busy, Pulled::Response))
