@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -214,7 +215,7 @@ fn try_cluster(root: &Path) -> anyhow::Result<()> {
         .context("running README's first command")?;
     let keyboard = child.stdin.take().context("the cluster's standard input")?;
     let mut screen = child.stdout.take().context("the cluster's standard output")?;
-    let tried = try_running_cluster(root, &mut screen);
+    let tried = try_running_cluster(root, &folder, &mut screen);
     // Whatever came of it, the cluster ends: `quit`, and the end of its input.
     let typed = writeln!(&keyboard, "quit");
     std::io::copy(&mut screen, &mut std::io::stdout())?;
@@ -227,7 +228,7 @@ fn try_cluster(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn try_running_cluster(root: &Path, screen: &mut impl Read) -> anyhow::Result<()> {
+fn try_running_cluster(root: &Path, folder: &Path, screen: &mut impl Read) -> anyhow::Result<()> {
     wait_for(screen, "Ctrl-C stops all nodes")?;
     let endpoints = "127.0.0.1:24800,127.0.0.1:24790,127.0.0.1:24810";
     let quorate = |words: &[&str]| {
@@ -236,7 +237,28 @@ fn try_running_cluster(root: &Path, screen: &mut impl Read) -> anyhow::Result<()
     };
     quorate(&["put", "greeting", "hello"])?;
     quorate(&["get", "greeting"])?;
-    quorate(&["status"])
+    quorate(&["status"])?;
+    try_as_etcdctl(root, folder, endpoints)
+}
+
+/// The release under the name `etcdctl`: clap checks more in a debug build, which the tests run. The second
+/// backup takes the place of the first.
+fn try_as_etcdctl(root: &Path, folder: &Path, endpoints: &str) -> anyhow::Result<()> {
+    let (program, backup) = (folder.join("etcdctl"), folder.join("backup.db"));
+    symlink(fs::canonicalize(release_binary(root))?, &program).context("linking etcdctl")?;
+    let file = backup.to_str().context("a folder whose name is a text")?;
+    let restored = folder.join("restored");
+    let restored = restored.to_str().context("a folder whose name is a text")?;
+    for words in [
+        &["endpoint", "status"][..],
+        &["snapshot", "save", file],
+        &["snapshot", "save", file],
+        &["snapshot", "status", file, "-w", "table"],
+        &["snapshot", "restore", file, "--data-dir", restored],
+    ] {
+        succeed(Command::new(&program).args(["--endpoints", endpoints]).args(words))?;
+    }
+    Ok(())
 }
 
 /// Copies what is printed until a text comes.

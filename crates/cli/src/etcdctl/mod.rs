@@ -110,11 +110,12 @@ fn carry_out(words: &[OsString]) -> Result<(), Complaint> {
     }
     check_format(&words, &verb)?;
     check_words(&words, &verb)?;
-    let is_offline = matches!(verb[..], ["snapshot", "status" | "restore"] | ["version", ..]);
-    let has_format = has_format(&verb);
-    let parsed = command.try_get_matches_from(words.ours(has_format, is_offline));
-    let parsed = parsed
-        .and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, security_of(&matches)?)));
+    let (asks, has_format) = (asks_somebody(&command, &verb), has_format(&verb));
+    let parsed = command.try_get_matches_from(words.ours(has_format, !asks));
+    let parsed = parsed.and_then(|matches| {
+        let security = asks.then(|| security_of(&matches)).transpose()?;
+        Ok((Arguments::from_arg_matches(&matches)?, security))
+    });
     let (arguments, security) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => return say(&verb, &error),
@@ -125,14 +126,23 @@ fn carry_out(words: &[OsString]) -> Result<(), Complaint> {
     execute(arguments.verb).map_err(|error| Complaint::of(&verb, &error))
 }
 
+/// Whether a verb asks an endpoint for something. What was parsed does not tell: with optimisation, clap does
+/// not look there whether an argument is the verb's.
+fn asks_somebody(command: &clap::Command, verb: &[&str]) -> bool {
+    let mut at = command;
+    for name in verb {
+        at = at.find_subcommand(name).unwrap_or(at);
+    }
+    at.get_arguments().any(|argument| argument.get_long() == Some("endpoints"))
+}
+
 /// The files that a verb which asks somebody is to show and to believe.
-fn security_of(matches: &ArgMatches) -> Result<Option<SecurityFlags>, clap::Error> {
+fn security_of(matches: &ArgMatches) -> Result<SecurityFlags, clap::Error> {
     let mut matches = matches;
     while let Some((_, below)) = matches.subcommand() {
         matches = below;
     }
-    let is_there = matches.try_contains_id("cacert").is_ok();
-    is_there.then(|| SecurityFlags::from_arg_matches(matches)).transpose()
+    SecurityFlags::from_arg_matches(matches)
 }
 
 /// What is different under this name: where to ask, examples that name another program, and a flag that is
@@ -326,6 +336,54 @@ mod tests {
             ("version --nope", FAILED),
         ] {
             assert_eq!(refused(line).0, code, "{line}");
+        }
+    }
+
+    /// The verbs that have none below them, each with those above it.
+    fn verbs(command: &clap::Command, above: &[String]) -> Vec<Vec<String>> {
+        let below = command.get_subcommands().flat_map(|verb| {
+            let path = [above, &[verb.get_name().to_owned()]].concat();
+            if verb.has_subcommands() { verbs(verb, &path) } else { vec![path] }
+        });
+        below.collect()
+    }
+
+    #[test]
+    fn all_verbs_ask_somebody_but_those_that_look_at_files() {
+        let command = manners(Arguments::command());
+        let verbs = verbs(&command, &[]);
+        assert!(verbs.len() >= 45, "{verbs:?}");
+        let asks = |verb: &&Vec<String>| {
+            let verb: Vec<&str> = verb.iter().map(String::as_str).collect();
+            let words = [&verb[..], &["status"]].concat();
+            assert_eq!(asks_somebody(&command, &words), asks_somebody(&command, &verb));
+            asks_somebody(&command, &verb)
+        };
+        let silent: Vec<String> =
+            verbs.iter().filter(|verb| !asks(verb)).map(|verb| verb.join(" ")).collect();
+        assert_eq!(silent, ["snapshot status", "snapshot restore", "version"]);
+        // A verb that asks knows what it shows and believes, which is read from the same place.
+        for verb in verbs.iter().filter(asks) {
+            let mut at = &command;
+            for name in verb {
+                at = at.find_subcommand(name).unwrap();
+            }
+            for flag in ["cacert", "cert", "key", "insecure-skip-tls-verify"] {
+                let has = at.get_arguments().any(|argument| argument.get_long() == Some(flag));
+                assert!(has, "{verb:?} --{flag}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_verb_that_looks_at_a_file_says_what_is_wrong_with_it() {
+        for line in [
+            "snapshot status /none/backup.db",
+            "--endpoints h:1 snapshot status /none/backup.db",
+            "snapshot restore /none/backup.db --data-dir /none/restored",
+        ] {
+            let (code, words) = refused(line);
+            assert!(code == FAILED && words.contains("/none/backup.db"), "{code} {words}");
         }
     }
 
