@@ -5,8 +5,9 @@
 
 mod harness;
 
-use harness::{Cluster, Options, Server, etcdctl, eventually};
+use harness::{Cluster, Options, Server, etcdctl, eventually, run_as_etcdctl};
 use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -234,4 +235,42 @@ async fn nothing_is_made_of_a_damaged_file_and_a_killed_restore_is_in_nobodys_wa
     assert_eq!(count.await, 20);
     old.finish();
     new.finish();
+}
+
+#[tokio::test]
+async fn under_the_name_etcdctl_a_backup_takes_the_place_of_another_once_it_is_whole() {
+    let mut cluster = Cluster::started("backup-over", 1).await;
+    let endpoint = address(&mut cluster, 0);
+    let program = cluster.path().join("etcdctl");
+    symlink(env!("CARGO_BIN_EXE_quorate"), &program).unwrap();
+    let said = |endpoint: &str, words: &[&str]| run_as_etcdctl(&program, endpoint, words, "");
+    let file = cluster.path().join("backup.db");
+    fs::write(&file, "the old one").unwrap();
+    let save = ["snapshot", "save", text(&file)];
+
+    // Ours asks before it takes something away.
+    let (is_success, _, err) = quorate(&[&save[..], &["--endpoints", &endpoint]].concat());
+    assert!(!is_success && err.contains("exists already"), "{err}");
+    let nobody = said("127.0.0.1:1", &[&save[..], &["--dial-timeout", "1s"]].concat());
+    assert_eq!(nobody.code, Some(5), "{}", nobody.err);
+    assert_eq!(fs::read(&file).unwrap(), b"the old one");
+    assert!(!file.with_added_extension("part").exists());
+
+    let saved = said(&endpoint, &save);
+    assert_eq!((saved.code, saved.err.as_str()), (Some(0), ""));
+    assert_eq!(saved.out, format!("Snapshot saved at {}\n", file.display()));
+    assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+    let status = said(&endpoint, &["snapshot", "status", text(&file)]);
+    assert_eq!((status.code, status.err.as_str()), (Some(0), ""));
+
+    // The same with etcd's own.
+    let folder = cluster.path().join("folder");
+    fs::create_dir(&folder).unwrap();
+    let inside = folder.join("none/backup.db");
+    for target in [&folder, &inside] {
+        let words = ["snapshot", "save", text(target)];
+        let (theirs, ours) = (etcdctl(&endpoint, &words), said(&endpoint, &words));
+        assert_eq!((theirs.code, ours.code), (Some(5), Some(5)), "{} {}", theirs.err, ours.err);
+    }
+    cluster.finish();
 }

@@ -14,6 +14,7 @@ use quorate_kv::{Inline, MemoryEngine, Reader};
 use serde_json::json;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -73,26 +74,31 @@ impl ClientVerb for Snapshot {
 }
 
 impl Save {
-    /// The file gets its name when all of it is there.
+    /// A backup that is there already is kept: it may be the only one.
     async fn run(&self) -> anyhow::Result<()> {
+        ensure!(!self.file.exists(), "{} exists already", self.file.display());
         let (address, bytes) = self.save().await?;
         println!("Snapshot of {address} saved at {} ({})", self.file.display(), size(bytes));
         Ok(())
     }
 
-    /// Where it is from, and how large it is.
+    /// Where it is from, and how large it is. The file gets its name when all of it is on the disk; what has that
+    /// name is there until then.
     pub(crate) async fn save(&self) -> anyhow::Result<(Address, i64)> {
         let shown = self.file.display();
-        ensure!(!self.file.exists(), "{shown} exists already");
         let partial = self.file.with_added_extension("part");
-        let file =
-            File::options().read(true).write(true).create(true).truncate(true).open(&partial);
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(true);
+        // Whoever reads it knows all keys, and what passwords are checked by.
+        let file = options.mode(0o600).open(&partial);
         let mut file = file.with_context(|| format!("creating {}", partial.display()))?;
         let received = self.receive(&mut file).await;
         let kept = received.and_then(|address| {
             file.sync_all()?;
             verify(&mut file)?;
-            fs::rename(&partial, &self.file)?;
+            let renamed = fs::rename(&partial, &self.file);
+            renamed.with_context(|| format!("renaming {} to {shown}", partial.display()))?;
+            File::open(folder_of(&self.file))?.sync_all()?;
             Ok(address)
         });
         match kept {
@@ -147,6 +153,12 @@ impl Status {
             }
         }
     }
+}
+
+/// The folder that a file is in.
+fn folder_of(file: &Path) -> &Path {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
 }
 
 /// What is in a backup.

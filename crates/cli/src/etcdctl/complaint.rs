@@ -63,6 +63,15 @@ impl Complaint {
 
     /// In etcdctl's words: what the server said, without what we would add for a person.
     pub(super) fn of(verb: &[&str], error: &anyhow::Error) -> Self {
+        let complaint = Self::of_error(verb, error);
+        match verb {
+            // Whatever it was.
+            ["snapshot", "save"] => Self { code: INTERRUPTED, ..complaint },
+            _ => complaint,
+        }
+    }
+
+    fn of_error(verb: &[&str], error: &anyhow::Error) -> Self {
         let is_broken_pipe = error.chain().any(|cause| {
             let cause = cause.downcast_ref::<io::Error>();
             cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
@@ -145,6 +154,19 @@ fn in_go(refused: &Refused) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backup_that_fails_ends_with_5_whatever_the_cause_and_other_verbs_do_not() {
+        let code = |verb: &[&str], error: &anyhow::Error| Complaint::of(verb, error).code;
+        for error in [
+            anyhow::anyhow!("no room"),
+            anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe)),
+            Ending::Interrupted.into(),
+        ] {
+            assert_eq!(code(&["snapshot", "save"], &error), INTERRUPTED, "{error}");
+            assert_eq!(code(&["snapshot", "status"], &error), FAILED, "{error}");
+        }
+    }
 
     #[test]
     fn each_ending_has_etcdctls_code_and_words() {
