@@ -188,7 +188,7 @@ pub(crate) struct Flags {
     #[command(flatten)]
     pub(crate) access: AccessFlags,
     /// What is logged
-    #[arg(long, value_enum, default_value_t = LogLevel::Info)]
+    #[arg(long, value_enum, default_value_t = LogLevel::Info, ignore_case = true)]
     pub(crate) log_level: LogLevel,
     /// What the log looks like [under the name etcd: json]
     #[arg(long, value_enum, default_value_t = LogFormat::Console)]

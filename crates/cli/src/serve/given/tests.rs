@@ -222,6 +222,24 @@ fn a_wrong_value_is_refused_with_where_it_was_given_and_what_was_expected() {
 }
 
 #[test]
+fn a_level_of_the_log_may_be_written_in_any_case_and_be_any_that_zap_knows() {
+    let levels = ["debug", "info", "warn", "error", "dpanic", "panic", "fatal"];
+    for level in levels.iter().flat_map(|level| {
+        let first = level[..1].to_uppercase() + &level[1..];
+        [(*level).to_owned(), level.to_uppercase(), first]
+    }) {
+        let (_folder, path) = file(&format!("log-level: {level}\n"));
+        let flag = settled(Program::Etcd, &format!("--log-level={level}"), &[]).unwrap();
+        let variable = settled(Program::Etcd, "", &[("ETCD_LOG_LEVEL", &level)]).unwrap();
+        let key = settled(Program::Etcd, &format!("--config-file={path}"), &[]).unwrap();
+        for given in [flag, variable, key] {
+            assert!(given.matches(serve_command()).is_ok(), "{level}");
+        }
+    }
+    assert!(refusal("--log-level=loud", &[]).contains("expected debug, or info"));
+}
+
+#[test]
 fn every_setting_that_must_not_be_ignored_is_refused_and_its_harmless_values_are_not() {
     let refused = table::ENTRIES.iter().filter_map(|entry| match entry.row.state {
         State::Refused { as_is, because } => Some((entry, as_is, because)),

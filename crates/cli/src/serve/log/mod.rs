@@ -19,7 +19,7 @@ pub(crate) enum LogLevel {
     Warn,
     Error,
     /// As error: what etcd calls the levels above it
-    #[value(alias = "panic")]
+    #[value(aliases = ["panic", "dpanic"])]
     Fatal,
 }
 
