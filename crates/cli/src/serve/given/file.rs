@@ -127,9 +127,11 @@ impl<'a> Reader<'a> {
             Takes::Time => {
                 whole(text).map_or_else(|| text.to_owned(), |number| format!("{number}ns"))
             }
-            Takes::Count => whole(text).unwrap_or_else(|| text.to_owned()),
+            Takes::Count | Takes::Unsigned => whole(text).unwrap_or_else(|| text.to_owned()),
             Takes::Bool => yaml_boolean(text).unwrap_or(text).to_owned(),
-            Takes::Text | Takes::Name | Takes::Literal | Takes::List => text.to_owned(),
+            Takes::Text | Takes::Name | Takes::Literal | Takes::List | Takes::OneOf(..) => {
+                text.to_owned()
+            }
         };
         self.given.push(Given::new(row, &value, self.origin(key), Source::Key));
     }

@@ -22,7 +22,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 use std::error::Error;
 use std::ffi::OsString;
-use table::{Row, State};
+use table::{Row, State, Takes};
 
 /// What makes a node somebody else, or puts it elsewhere, if it is empty by mistake.
 const IDENTITY: [&str; 6] = [
@@ -190,7 +190,11 @@ impl Settled {
             if given.value.is_empty() && is_telling {
                 notes.push(Note::Empty { origin: given.origin.clone() });
             }
-            if given.value.is_empty() && given.row.takes.may_be_empty() {
+            // Of a word that must be one of several, etcd looks at an empty flag only.
+            let is_word = matches!(given.row.takes, Takes::OneOf(..));
+            let may_be_none =
+                given.row.takes.may_be_empty() || (is_word && given.source != Source::Flag);
+            if given.value.is_empty() && may_be_none {
                 continue;
             }
             let value = given.row.normal(&given.value).map_err(|expected| Refusal::Value {

@@ -24,6 +24,8 @@ pub(crate) enum Takes {
     Bool,
     /// A whole number.
     Count,
+    /// One that is not negative.
+    Unsigned,
     /// A time as Go writes it; in a config file also a number of nanoseconds.
     Time,
     /// Any text; an empty one is as none.
@@ -34,6 +36,8 @@ pub(crate) enum Takes {
     Literal,
     /// Texts, separated by commas; in a config file also a list.
     List,
+    /// One of these; then the same in words.
+    OneOf(&'static [&'static str], &'static str),
 }
 
 /// Where a setting is in a config file.
@@ -137,9 +141,15 @@ impl Row {
                 Some(number) => return Ok(number.to_string()),
                 None => value.parse().is_ok_and(|number: u64| number > i64::MAX.unsigned_abs()),
             },
+            Unsigned => match go::integer(value) {
+                Some(number) if number >= 0 => return Ok(number.to_string()),
+                Some(_) => false,
+                None => value.parse::<u64>().is_ok(),
+            },
             Time => go::duration(value).is_some(),
             Name => !value.is_empty(),
             Text | Literal | List => true,
+            OneOf(known, _) => known.contains(&value),
         };
         if is_right { Ok(value.to_owned()) } else { Err(self.takes.expected()) }
     }
@@ -151,10 +161,12 @@ impl Takes {
         match self {
             Self::Bool => "true or false",
             Self::Count => "a whole number",
+            Self::Unsigned => "a whole number that is not negative",
             Self::Time => "a time with its unit, such as 500ms, 10s or 1h30m",
             Self::Text | Self::Literal => "a text",
             Self::Name => "a text that is not empty",
             Self::List => "texts, separated by commas",
+            Self::OneOf(_, words) => words,
         }
     }
 
@@ -240,7 +252,14 @@ const NOT_ROTATED: &str =
 const NO_PINGS: &str = "clients that are gone are found by TCP, within 30 seconds";
 const NO_WARNING: &str = "there is no such warning; /metrics tells how long things take";
 
-use Takes::{Bool, Count, List, Literal, Name, Text, Time};
+use Takes::{Bool, Count, List, Literal, Name, OneOf, Text, Time, Unsigned};
+
+const FALLBACK: Takes = OneOf(&["exit", "proxy"], "exit, or proxy");
+const PROXY: Takes = OneOf(&["off", "readonly", "on"], "off, or readonly, or on");
+const V2: Takes = OneOf(
+    &["not-yet", "write-only", "write-only-drop-data", "gone"],
+    "not-yet, or write-only, or write-only-drop-data, or gone",
+);
 
 /// In the order of etcd's help.
 static ROWS: &[Row] = &[
@@ -268,8 +287,8 @@ static ROWS: &[Row] = &[
     served("listen-peer-urls", List),
     served("listen-client-urls", List),
     served("listen-client-http-urls", List),
-    idle("max-snapshots", Count, &[], "the node keeps those that it needs"),
-    idle("max-wals", Count, &[], "the log keeps what it needs: see --snapshot-count"),
+    idle("max-snapshots", Unsigned, &[], "the node keeps those that it needs"),
+    idle("max-wals", Unsigned, &[], "the log keeps what it needs: see --snapshot-count"),
     idle("memory-mlock", Bool, &["false"], BBOLT).formerly(&["experimental-memory-mlock"]),
     served("quota-backend-bytes", Count),
     ours("disk-reserve", Count),
@@ -318,7 +337,7 @@ static ROWS: &[Row] = &[
     idle("discovery-cacert", Text, &[], DISCOVERY_DETAIL).nowhere(),
     idle("discovery-user", Text, &[], DISCOVERY_DETAIL).nowhere(),
     idle("discovery-password", Text, &[], DISCOVERY_DETAIL).nowhere(),
-    idle("discovery-fallback", Text, &["exit"], DISCOVERY_DETAIL),
+    idle("discovery-fallback", FALLBACK, &["exit"], DISCOVERY_DETAIL),
     idle("discovery-proxy", Text, &[], DISCOVERY_DETAIL),
     refused("discovery-srv", Text, &[], NO_DISCOVERY),
     idle("discovery-srv-name", Text, &[], DISCOVERY_DETAIL),
@@ -402,8 +421,13 @@ static ROWS: &[Row] = &[
         .formerly(&["experimental-compaction-batch-limit"]),
     idle("compaction-sleep-interval", Time, &[], "a compaction chooses its own pace")
         .formerly(&["experimental-compaction-sleep-interval"]),
-    idle("bootstrap-defrag-threshold-megabytes", Count, &["0"], "there is nothing to defragment")
-        .formerly(&["experimental-bootstrap-defrag-threshold-megabytes"]),
+    idle(
+        "bootstrap-defrag-threshold-megabytes",
+        Unsigned,
+        &["0"],
+        "there is nothing to defragment",
+    )
+    .formerly(&["experimental-bootstrap-defrag-threshold-megabytes"]),
     idle(
         "experimental-stop-grpc-service-on-defrag",
         Bool,
@@ -414,7 +438,7 @@ static ROWS: &[Row] = &[
         .formerly(&["experimental-downgrade-check-time"]),
     idle(
         "snapshot-catchup-entries",
-        Count,
+        Unsigned,
         &[],
         "the log keeps what it needs: see --snapshot-count",
     )
@@ -439,13 +463,13 @@ static ROWS: &[Row] = &[
     // Version 2.
     idle("enable-v2", Bool, &["false"], NO_V2),
     idle("experimental-enable-v2v3", Text, &[], NO_V2),
-    idle("v2-deprecation", Text, &[], NO_V2),
-    refused("proxy", Text, &["off"], NO_PROXY),
-    idle("proxy-failure-wait", Count, &[], PROXY_DETAIL),
-    idle("proxy-refresh-interval", Count, &[], PROXY_DETAIL),
-    idle("proxy-dial-timeout", Count, &[], PROXY_DETAIL),
-    idle("proxy-write-timeout", Count, &[], PROXY_DETAIL),
-    idle("proxy-read-timeout", Count, &[], PROXY_DETAIL),
+    idle("v2-deprecation", V2, &[], NO_V2),
+    refused("proxy", PROXY, &["off"], NO_PROXY),
+    idle("proxy-failure-wait", Unsigned, &[], PROXY_DETAIL),
+    idle("proxy-refresh-interval", Unsigned, &[], PROXY_DETAIL),
+    idle("proxy-dial-timeout", Unsigned, &[], PROXY_DETAIL),
+    idle("proxy-write-timeout", Unsigned, &[], PROXY_DETAIL),
+    idle("proxy-read-timeout", Unsigned, &[], PROXY_DETAIL),
     // What is not safe.
     refused(
         "force-new-cluster",

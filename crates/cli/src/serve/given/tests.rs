@@ -239,6 +239,45 @@ fn a_level_of_the_log_may_be_written_in_any_case_and_be_any_that_zap_knows() {
     assert!(refusal("--log-level=loud", &[]).contains("expected debug, or info"));
 }
 
+/// Some values that a setting may have.
+fn values(row: &Row) -> Vec<&'static str> {
+    let known = match row.takes {
+        Takes::OneOf(known, _) => known,
+        _ => &["true", "false", "7", "7s"],
+    };
+    known.iter().copied().filter(|value| row.normal(value).is_ok()).collect()
+}
+
+#[test]
+fn a_setting_without_effect_takes_what_etcd_takes_and_nothing_else() {
+    for (flag, right, wrong) in [
+        ("v2-deprecation", "gone", "foo"),
+        ("discovery-fallback", "proxy", "foo"),
+        ("proxy", "off", "foo"),
+        ("max-wals", "0", "-1"),
+        ("max-snapshots", "18446744073709551615", "-1"),
+        ("proxy-read-timeout", "5", "-1"),
+        ("bootstrap-defrag-threshold-megabytes", "0x10", "-1"),
+        ("snapshot-catchup-entries", "5", "-1"),
+    ] {
+        let row = table::by_flag(flag).unwrap();
+        assert!(settled(Program::Etcd, &format!("--{flag}={right}"), &[]).is_ok(), "{flag}");
+        let expected = format!("expected {}, found `{wrong}`", row.takes.expected());
+        let of_flag = settled(Program::Etcd, &format!("--{flag}={wrong}"), &[]).unwrap_err();
+        assert_eq!(of_flag.to_string(), format!("--{flag}: {expected}"));
+        assert_eq!(of_flag.exit_code(Program::Etcd), 2);
+        let variable = table::variable(flag);
+        let of_variable = settled(Program::Etcd, "", &[(&variable, wrong)]).unwrap_err();
+        assert_eq!(of_variable.to_string(), format!("{variable}: {expected}"));
+        assert_eq!(of_variable.exit_code(Program::Etcd), 1);
+    }
+    // An empty word is none, but for a flag's.
+    assert!(settled(Program::Etcd, "", &[("ETCD_PROXY", "")]).is_ok());
+    let (_folder, path) = file("proxy: ''\n");
+    assert!(settled(Program::Etcd, &format!("--config-file={path}"), &[]).is_ok());
+    assert!(refusal("--proxy=", &[]).contains("--proxy: expected off, or readonly, or on"));
+}
+
 #[test]
 fn every_setting_that_must_not_be_ignored_is_refused_and_its_harmless_values_are_not() {
     let refused = table::ENTRIES.iter().filter_map(|entry| match entry.row.state {
@@ -247,7 +286,8 @@ fn every_setting_that_must_not_be_ignored_is_refused_and_its_harmless_values_are
     });
     for (entry, as_is, because) in refused {
         let row = entry.row;
-        let value = if row.takes == table::Takes::Bool { "true" } else { "something" };
+        let values = values(row).into_iter();
+        let value = values.rev().find(|value| !as_is.contains(value)).unwrap();
         let said = refusal(&format!("--{}={value}", row.flag), &[]);
         assert!(said.contains(&format!("--{} cannot be followed", row.flag)), "{said}");
         for variable in &entry.variables {
@@ -265,10 +305,7 @@ fn every_setting_that_must_not_be_ignored_is_refused_and_its_harmless_values_are
 fn every_setting_without_effect_is_noted_unless_it_asks_for_what_is_so_anyway() {
     for entry in table::ENTRIES.iter() {
         let State::NoEffect { as_is, because } = entry.row.state else { continue };
-        let values = ["true", "false", "7", "7s"];
-        let value = values
-            .into_iter()
-            .find(|value| entry.row.normal(value).is_ok() && !as_is.contains(value));
+        let value = values(entry.row).into_iter().find(|value| !as_is.contains(value));
         let line = format!("--{}={}", entry.row.flag, value.unwrap());
         let noted = settled(Program::Etcd, &line, &[]).unwrap();
         let note = Note::NoEffect { origin: format!("--{}", entry.row.flag), because };
@@ -291,7 +328,7 @@ fn of_a_flag_that_is_given_twice_the_last_one_counts_with_a_note() {
 #[test]
 fn a_number_is_read_as_go_reads_it_wherever_it_stands() {
     let counts = table::ENTRIES.iter().map(|entry| entry.row);
-    let counts = counts.filter(|row| row.takes == table::Takes::Count);
+    let counts = counts.filter(|row| matches!(row.takes, Takes::Count | Takes::Unsigned));
     for row in counts {
         for (written, number) in [("0x1F", "31"), ("1_000", "1000"), ("+017", "15")] {
             assert_eq!(row.normal(written).as_deref(), Ok(number), "--{}", row.flag);
