@@ -198,6 +198,7 @@ impl Settled {
                 continue;
             }
             let value = given.row.normal(&given.value).map_err(|expected| Refusal::Value {
+                flag: given.row.flag,
                 origin: given.origin.clone(),
                 expected: expected.to_owned(),
                 found: given.value.clone(),
@@ -217,7 +218,11 @@ impl Settled {
                     notes.push(Note::NoEffect { origin: given.origin, because });
                 }
                 State::Refused { as_is, because } if !is_as_is(as_is) => {
-                    return Err(Refusal::Dangerous { origin: given.origin, because });
+                    return Err(Refusal::Dangerous {
+                        flag: given.row.flag,
+                        origin: given.origin,
+                        because,
+                    });
                 }
                 State::NoEffect { .. } | State::Refused { .. } => {}
             }
@@ -261,16 +266,16 @@ impl Settled {
             Some(ContextValue::String(found)) => found.clone(),
             _ => given.value.clone(),
         };
-        let origin = given.origin.clone();
+        let (flag, origin) = (given.row.flag, given.origin.clone());
         let reason = error.source().map(ToString::to_string).unwrap_or_default();
         if let Some(ContextValue::Strings(known)) = error.get(ContextKind::ValidValue) {
-            return Some(Refusal::Value { origin, expected: known.join(", or "), found });
+            return Some(Refusal::Value { flag, origin, expected: known.join(", or "), found });
         }
         if reason.starts_with("expected ") {
-            return Some(Refusal::Sentence { origin, sentence: reason });
+            return Some(Refusal::Sentence { flag, origin, sentence: reason });
         }
         let expected = format!("{} ({reason})", given.row.takes.expected());
-        Some(Refusal::Value { origin, expected, found })
+        Some(Refusal::Value { flag, origin, expected, found })
     }
 
     /// Adds to an error where the settings come from that it speaks of as flags.

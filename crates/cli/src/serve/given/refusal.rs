@@ -5,6 +5,11 @@ use super::table::Takes;
 use crate::program::Program;
 use std::io;
 
+/// What etcd looks at when it has read all flags: a wrong one ends as a wrong variable does.
+const LATE: [&str; 3] = ["auto-compaction-mode", "logger", "name"];
+/// What etcd does not survive if it is wrong, wherever it stands: it ends as with a wrong flag.
+const PANICS: [&str; 1] = ["log-level"];
+
 /// Settings that are not followed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -39,6 +44,8 @@ pub(crate) enum Refusal {
     /// The value is none.
     #[error("{origin}: expected {expected}, found `{found}`")]
     Value {
+        /// Of which flag.
+        flag: &'static str,
         /// Where it was given.
         origin: String,
         /// What is possible.
@@ -49,6 +56,8 @@ pub(crate) enum Refusal {
     /// The value is none, which is said already.
     #[error("{origin}: {sentence}")]
     Sentence {
+        /// Of which flag.
+        flag: &'static str,
         /// Where it was given.
         origin: String,
         /// What was expected, and what was found.
@@ -57,6 +66,8 @@ pub(crate) enum Refusal {
     /// It cannot be done, and must not be ignored.
     #[error("{origin} cannot be followed, and to ignore it would be dangerous: {because}")]
     Dangerous {
+        /// Which flag.
+        flag: &'static str,
         /// Where it was given.
         origin: String,
         /// What is not there.
@@ -121,11 +132,11 @@ impl Refusal {
     /// How the program ends. etcd tells what is wrong with a flag, 2, from everything else, 1.
     pub(crate) fn exit_code(&self, program: Program) -> u8 {
         let is_flags = match self {
-            Self::UnknownFlag { .. }
-            | Self::NoValue { .. }
-            | Self::NotText { .. }
-            | Self::Dangerous { .. } => true,
-            Self::Value { origin, .. } | Self::Sentence { origin, .. } => origin.starts_with("--"),
+            Self::UnknownFlag { .. } | Self::NoValue { .. } | Self::NotText { .. } => true,
+            Self::Dangerous { flag, .. } => !LATE.contains(flag),
+            Self::Value { flag, origin, .. } | Self::Sentence { flag, origin, .. } => {
+                PANICS.contains(flag) || (origin.starts_with("--") && !LATE.contains(flag))
+            }
             Self::NotAFlag { .. }
             | Self::Conflict { .. }
             | Self::Unreadable { .. }

@@ -279,6 +279,37 @@ fn a_setting_without_effect_takes_what_etcd_takes_and_nothing_else() {
 }
 
 #[test]
+fn under_the_name_etcd_the_exit_status_is_etcds() {
+    let code = |line: &str, variables: &[(&str, &str)], program| {
+        let refusal = settled(program, line, variables).map(|settled| {
+            let error = settled.matches(serve_command()).unwrap_err();
+            error.downcast::<Refusal>().unwrap()
+        });
+        refusal.unwrap_or_else(|refusal| refusal).exit_code(program)
+    };
+    let (_folder, of_level) = file("log-level: foo\n");
+    let (_other, of_mode) = file("auto-compaction-mode: foo\n");
+    for (line, variable, expected) in [
+        ("--auto-compaction-mode=foo", ("A", ""), 1),
+        ("--logger=capnslog", ("A", ""), 1),
+        ("--name=", ("A", ""), 1),
+        ("--log-level=foo", ("A", ""), 2),
+        ("--log-format=foo", ("A", ""), 2),
+        ("--discovery-srv=foo", ("A", ""), 2),
+        ("--initial-cluster-state=foo", ("A", ""), 2),
+        ("", ("ETCD_AUTO_COMPACTION_MODE", "foo"), 1),
+        ("", ("ETCD_LOGGER", "capnslog"), 1),
+        ("", ("ETCD_LOG_LEVEL", "foo"), 2),
+        ("", ("ETCD_PROXY", "foo"), 1),
+        (&format!("--config-file={of_level}"), ("A", ""), 2),
+        (&format!("--config-file={of_mode}"), ("A", ""), 1),
+    ] {
+        assert_eq!(code(line, &[variable], Program::Etcd), expected, "{line} {variable:?}");
+        assert_eq!(code(line, &[variable], Program::Quorate), 2, "{line} {variable:?}");
+    }
+}
+
+#[test]
 fn every_setting_that_must_not_be_ignored_is_refused_and_its_harmless_values_are_not() {
     let refused = table::ENTRIES.iter().filter_map(|entry| match entry.row.state {
         State::Refused { as_is, because } => Some((entry, as_is, because)),
