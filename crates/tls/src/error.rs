@@ -29,7 +29,10 @@ pub enum TlsError {
     },
     /// Common names and hosts.
     #[error(
-        "AllowedCN and AllowedHostname are mutually exclusive (cns={cns:?}, hostnames={hostnames:?})"
+        "AllowedCN and AllowedHostname are mutually exclusive: expected common names or hosts, found the \
+         common names {} and the hosts {}",
+        cns.join(", "),
+        hostnames.join(", ")
     )]
     TwoAllowed {
         /// The common names.

@@ -129,13 +129,14 @@ mod tests {
     #[test]
     fn names_and_hosts_are_not_allowed_together() {
         let both = TlsFiles {
-            allowed_cns: vec!["a".to_owned()],
+            allowed_cns: vec!["a".to_owned(), "c".to_owned()],
             allowed_hostnames: vec!["b".to_owned()],
             ..TlsFiles::default()
         };
         assert_eq!(
             refusal(&both),
-            r#"AllowedCN and AllowedHostname are mutually exclusive (cns=["a"], hostnames=["b"])"#
+            "AllowedCN and AllowedHostname are mutually exclusive: expected common names or hosts, \
+             found the common names a, c and the hosts b"
         );
     }
 

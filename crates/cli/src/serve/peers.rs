@@ -87,6 +87,12 @@ impl PeerFlags {
         if self.has_certificate() && self.peer_auto_tls {
             tracing::warn!("ignoring peer auto TLS since certs given");
         }
+        if self.allows_two() && !self.names_tls() {
+            tracing::warn!(
+                "--peer-cert-allowed-cn and --peer-cert-allowed-hostname cannot both be followed, and \
+                 are ignored: no certificate is named"
+            );
+        }
         let tls = load(self.files(common)?, WHOSE)?;
         check_distinct(urls)?;
         urls.iter().try_for_each(|url| self.check(url))?;
@@ -113,7 +119,7 @@ impl PeerFlags {
         Ok(PeerTls { tls: load(files, WHOSE)?, ..given })
     }
 
-    fn has_certificate(&self) -> bool {
+    const fn has_certificate(&self) -> bool {
         self.peer_cert_file.is_some() || self.peer_key_file.is_some()
     }
 
@@ -121,7 +127,22 @@ impl PeerFlags {
         self.peer_auto_tls && !self.has_certificate()
     }
 
+    /// Whether common names are listed, and hosts as well, which contradicts itself.
+    const fn allows_two(&self) -> bool {
+        !self.peer_cert_allowed_cn.is_empty() && !self.peer_cert_allowed_hostname.is_empty()
+    }
+
+    /// Whether anything is said about TLS but whom to believe.
+    const fn names_tls(&self) -> bool {
+        self.has_certificate()
+            || self.peer_auto_tls
+            || self.peer_client_cert_file.is_some()
+            || self.peer_trusted_ca_file.is_some()
+    }
+
     fn files(&self, common: &TlsFlags) -> anyhow::Result<TlsFiles> {
+        let is_idle = self.allows_two() && !self.names_tls();
+        let names = |names: &[String]| if is_idle { Vec::new() } else { names.to_vec() };
         Ok(TlsFiles {
             cert: self.peer_cert_file.clone(),
             key: self.peer_key_file.clone(),
@@ -130,8 +151,8 @@ impl PeerFlags {
             trusted_ca: self.peer_trusted_ca_file.clone(),
             crl: self.peer_crl_file.clone(),
             client_cert_auth: self.peer_client_cert_auth,
-            allowed_cns: self.peer_cert_allowed_cn.clone(),
-            allowed_hostnames: self.peer_cert_allowed_hostname.clone(),
+            allowed_cns: names(&self.peer_cert_allowed_cn),
+            allowed_hostnames: names(&self.peer_cert_allowed_hostname),
             skip_san_check: self.peer_skip_client_san_verification,
             protocols: vec![PEER_PROTOCOL.to_owned()],
             trusts_any_server: self.makes_certificate(),
@@ -229,7 +250,10 @@ mod tests {
         let half = refused(&["--peer-client-cert-file", "c.pem"]);
         assert!(half.contains("ClientKeyFile and ClientCertFile must both be present"), "{half}");
         let both = ["--peer-cert-allowed-cn", "a", "--peer-cert-allowed-hostname", "b"];
-        let both = refused(&both);
+        assert!(given(&both, "http://h:1").is_ok(), "there is no TLS");
+        let ca = [&both[..], &["--peer-trusted-ca-file", "/none/ca.pem"]].concat();
+        assert!(refused(&ca).contains("mutually exclusive"), "somebody is to be believed");
+        let both = refused(&[&both[..], &["--peer-auto-tls"]].concat());
         assert!(both.contains("AllowedCN and AllowedHostname are mutually exclusive"), "{both}");
         let missing = refused(&["--peer-trusted-ca-file", "/none/ca.pem"]);
         assert!(missing.contains("the TLS flags for peers"), "{missing}");

@@ -56,7 +56,6 @@ impl FromStr for HttpUrl {
         let plain = text.strip_prefix("http://").map(|rest| (rest, false));
         let secure = || text.strip_prefix("https://").map(|rest| (rest, true));
         let (rest, is_secure) = plain.or_else(secure).ok_or_else(form)?;
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = rest.rsplit_once(':').ok_or_else(form)?;
         let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(form)?;
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -120,11 +119,11 @@ mod tests {
         let right = [
             ("http://127.0.0.1:2379", false, "127.0.0.1"),
             ("https://[::1]:2379", true, "::1"),
-            ("http://node-1.example:80/", false, "node-1.example"),
+            ("http://node-1.example:80", false, "node-1.example"),
         ];
         for (right, is_secure, host) in right {
             let url: HttpUrl = right.parse().unwrap();
-            assert_eq!(url.to_string(), right.trim_end_matches('/'));
+            assert_eq!(url.to_string(), right);
             assert_eq!((url.is_secure(), url.host()), (is_secure, host));
             assert_eq!(url.peer_address().starts_with("https://"), is_secure);
         }
@@ -141,6 +140,8 @@ mod tests {
             "http://a:0",
             "http://a:b",
             "http://a:1/path",
+            // To etcd, this is a path, too.
+            "http://a:1/",
             "http://::1:2379",
             "http://a:70000",
             "ftp://a:1",

@@ -2,7 +2,7 @@
 
 mod json;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::ValueEnum;
 use json::Json;
 use std::fs::{File, OpenOptions};
@@ -32,6 +32,9 @@ pub(crate) enum LogFormat {
     Console,
 }
 
+/// Wherever lines go if nobody says.
+const DEFAULT: &str = "default";
+
 /// Where lines go.
 #[derive(Clone, Debug)]
 enum Output {
@@ -45,7 +48,7 @@ enum Output {
 ///
 /// # Errors
 ///
-/// If a file cannot be opened.
+/// If a file cannot be opened, or `default` does not stand alone.
 pub(super) fn start(level: LogLevel, format: LogFormat, outputs: &[String]) -> anyhow::Result<()> {
     let outputs = Outputs::open(outputs)?;
     let is_for_eyes = outputs.is_stderr_alone() && io::stderr().is_terminal();
@@ -69,11 +72,20 @@ struct Outputs(Vec<Output>);
 
 impl Outputs {
     fn open(names: &[String]) -> anyhow::Result<Self> {
+        let is_new = |(at, name): &(usize, &String)| !names.iter().take(*at).any(|n| n == *name);
+        let once: Vec<&String> =
+            names.iter().enumerate().filter(is_new).map(|(_, name)| name).collect();
+        if once.len() > 1 && once.iter().any(|name| *name == DEFAULT) {
+            bail!(
+                "--log-outputs: expected `{DEFAULT}` alone, or others, such as stderr, found `{}`",
+                names.join(",")
+            );
+        }
         let mut outputs = Vec::new();
-        for name in names {
+        for name in once {
             outputs.push(match name.as_str() {
                 // The journal reads standard error.
-                "default" | "stderr" | "systemd/journal" => Output::Stderr,
+                DEFAULT | "stderr" | "systemd/journal" => Output::Stderr,
                 "stdout" => Output::Stdout,
                 path => {
                     let file = OpenOptions::new().create(true).append(true).open(path);
@@ -132,6 +144,22 @@ mod tests {
         (&outputs).write_all(b"line\n").unwrap();
         assert_eq!(fs::read_to_string(path("a")).unwrap(), "before\nline\n");
         assert_eq!(fs::read_to_string(path("b")).unwrap(), "line\n");
+    }
+
+    #[test]
+    fn what_is_named_twice_is_written_once_and_the_default_stands_alone() {
+        let opened = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            Outputs::open(&names).map(|outputs| outputs.0.len()).map_err(|error| error.to_string())
+        };
+        assert_eq!(opened(&["default"]), Ok(1));
+        assert_eq!(opened(&["default", "default"]), Ok(1));
+        assert_eq!(opened(&["stderr", "stdout", "stderr"]), Ok(2));
+        for several in [["default", "stderr"], ["stdout", "default"]] {
+            let said = opened(&several).unwrap_err();
+            assert!(said.contains("expected `default` alone"), "{said}");
+            assert!(said.contains(&several.join(",")), "{said}");
+        }
     }
 
     #[test]
