@@ -449,6 +449,9 @@ async fn variables_are_read_as_go_reads_them() {
         ("ETCDCTL_INSECURE_SKIP_TLS_VERIFY", "0"),
         ("ETCDCTL_INSECURE_TRANSPORT", "1"),
         ("ETCDCTL_CACERT", "/nonexistent"),
+        // There is a flag that says the same.
+        ("ETCDCTL_ENDPOINTS", &endpoint),
+        ("ETCDCTL_ENDPOINTS", ""),
     ] {
         let theirs = with_variable(&installed(), &endpoint, variable);
         assert_eq!(with_variable(&program, &endpoint, variable), theirs, "{variable:?}");

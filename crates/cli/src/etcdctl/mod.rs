@@ -14,6 +14,7 @@ use complaint::{BAD_ARGUMENTS, Complaint, FAILED, NOT_SERVED};
 use member::Member;
 use quorate_server::ETCD_VERSION;
 use snapshot::Snapshot;
+use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -111,6 +112,7 @@ fn carry_out(words: &[OsString]) -> Result<(), Complaint> {
     check_format(&words, &verb)?;
     check_words(&words, &verb)?;
     let (asks, has_format) = (asks_somebody(&command, &verb), has_format(&verb));
+    let shadowed = words.shadowed(|variable| env::var_os(variable).is_some());
     let parsed = command.try_get_matches_from(words.ours(has_format, !asks));
     let parsed = parsed.and_then(|matches| {
         let security = asks.then(|| security_of(&matches)).transpose()?;
@@ -120,10 +122,24 @@ fn carry_out(words: &[OsString]) -> Result<(), Complaint> {
         Ok(parsed) => parsed,
         Err(error) => return say(&verb, &error),
     };
+    if let Some(variable) = shadowed.filter(|_| asks) {
+        return Err(conflict(&variable));
+    }
     if let Some(Err(why)) = security.map(|security| security.check()) {
         return Err(Complaint::new(BAD_ARGUMENTS, why));
     }
     execute(arguments.verb).map_err(|error| Complaint::of(&verb, &error))
+}
+
+/// A flag and its variable, whatever they say.
+fn conflict(variable: &str) -> Complaint {
+    Complaint::new(
+        FAILED,
+        format!(
+            "conflicting environment variable \"{variable}\" is shadowed by corresponding command-line \
+             flag (either unset environment variable or disable flag)"
+        ),
+    )
 }
 
 /// Whether a verb asks an endpoint for something. What was parsed does not tell: with optimisation, clap does

@@ -55,6 +55,8 @@ pub(super) struct Words {
     pub(super) rest: Vec<OsString>,
     /// The flags that all verbs have.
     common: Vec<OsString>,
+    /// Their names, of all that are there.
+    given: Vec<&'static str>,
     /// What the output shall look like.
     pub(super) format: String,
 }
@@ -104,6 +106,7 @@ impl Words {
                 found.own.push(word.clone());
                 continue;
             };
+            found.given.push(flag);
             let is_switch = SWITCHES.iter().any(|(switch, _)| *switch == flag);
             let value = match value {
                 Some(value) => value,
@@ -178,6 +181,12 @@ impl Words {
     /// Whether a switch of the verb's own is on.
     pub(super) fn has(&self, switch: &str) -> bool {
         self.own.iter().any(|word| word == switch)
+    }
+
+    /// A variable that says what a flag says, too; `is_set` tells of a variable whether it is there, be it empty.
+    pub(super) fn shadowed(&self, is_set: impl Fn(&str) -> bool) -> Option<String> {
+        let variable = |flag: &&str| format!("ETCDCTL_{}", flag.to_uppercase().replace('-', "_"));
+        self.given.iter().map(variable).find(|variable| is_set(variable))
     }
 
     /// The words of the verb that are no flags, up to `count`.
@@ -259,6 +268,24 @@ mod tests {
     fn who_asks_nobody_needs_no_endpoints() {
         let words = read("snapshot status f --endpoints a:1").unwrap().ours(true, true);
         assert_eq!(words, ["etcdctl", "snapshot", "status", "f", "--write-out=simple"]);
+    }
+
+    #[test]
+    fn a_variable_that_a_flag_shadows_is_found_for_each_of_them() {
+        let shadowed = |line: &str, name: &str| read(line).unwrap().shadowed(|it| it == name);
+        let taken = WITH_VALUE.iter().filter(|(_, fate)| !matches!(fate, Fate::Refused(_)));
+        let taken =
+            taken.map(|(flag, _)| (*flag, "=1s")).chain(SWITCHES.map(|(flag, _)| (flag, "")));
+        for (flag, value) in taken {
+            let variable = format!("ETCDCTL_{}", flag.to_uppercase().replace('-', "_"));
+            let line = format!("get --{flag}{value} a");
+            assert_eq!(shadowed(&line, &variable), Some(variable.clone()), "{line}");
+            assert_eq!(shadowed("get a", &variable), None);
+            assert_eq!(shadowed(&format!("get -- --{flag}{value}"), &variable), None);
+        }
+        let found = shadowed("get a -w json", "ETCDCTL_WRITE_OUT");
+        assert_eq!(found.as_deref(), Some("ETCDCTL_WRITE_OUT"));
+        assert_eq!(shadowed("get a -w json", "QUORATE_WRITE_OUT"), None);
     }
 
     #[test]
