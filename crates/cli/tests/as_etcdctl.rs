@@ -450,7 +450,7 @@ async fn variables_are_read_as_go_reads_them() {
         ("ETCDCTL_INSECURE_TRANSPORT", "1"),
         ("ETCDCTL_CACERT", "/nonexistent"),
         // There is a flag that says the same.
-        ("ETCDCTL_ENDPOINTS", &endpoint),
+        ("ETCDCTL_ENDPOINTS", endpoint.as_str()),
         ("ETCDCTL_ENDPOINTS", ""),
     ] {
         let theirs = with_variable(&installed(), &endpoint, variable);

@@ -144,7 +144,7 @@ impl Row {
             Unsigned => match go::integer(value) {
                 Some(number) if number >= 0 => return Ok(number.to_string()),
                 Some(_) => false,
-                None => value.parse::<u64>().is_ok(),
+                None => value.parse().is_ok_and(|number: u64| number > i64::MAX.unsigned_abs()),
             },
             Time => go::duration(value).is_some(),
             Name => !value.is_empty(),

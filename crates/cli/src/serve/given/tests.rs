@@ -53,7 +53,7 @@ fn the_table_and_clap_know_the_same_flags() {
 
 #[test]
 fn clap_takes_a_value_of_every_flag_that_is_true_or_false() {
-    let is_bool = |row: &&&Row| row.is_served() && row.takes == table::Takes::Bool;
+    let is_bool = |row: &&&Row| row.is_served() && row.takes == Takes::Bool;
     let rows: Vec<&Row> = table::ENTRIES.iter().map(|entry| entry.row).collect();
     for row in rows.iter().filter(is_bool).filter(|row| row.flag != VERSION) {
         for value in ["true", "false"] {
@@ -205,7 +205,11 @@ fn a_wrong_value_is_refused_with_where_it_was_given_and_what_was_expected() {
             "ETCD_LISTEN_CLIENT_URLS: expected http://HOST:PORT",
         ),
         ("", [("ETCD_SNAPSHOT_COUNT", "0")], "ETCD_SNAPSHOT_COUNT: expected a whole number"),
-        ("", [("ETCD_MAX_WALS", "x")], "ETCD_MAX_WALS: expected a whole number, found `x`"),
+        (
+            "",
+            [("ETCD_MAX_WALS", "x")],
+            "ETCD_MAX_WALS: expected a whole number that is not negative, found `x`",
+        ),
         (
             "--watch-progress-notify-interval 5",
             [("A", "")],
@@ -241,10 +245,8 @@ fn a_level_of_the_log_may_be_written_in_any_case_and_be_any_that_zap_knows() {
 
 /// Some values that a setting may have.
 fn values(row: &Row) -> Vec<&'static str> {
-    let known = match row.takes {
-        Takes::OneOf(known, _) => known,
-        _ => &["true", "false", "7", "7s"],
-    };
+    let known =
+        if let Takes::OneOf(known, _) = row.takes { known } else { &["true", "false", "7", "7s"] };
     known.iter().copied().filter(|value| row.normal(value).is_ok()).collect()
 }
 

@@ -72,7 +72,8 @@ struct Outputs(Vec<Output>);
 
 impl Outputs {
     fn open(names: &[String]) -> anyhow::Result<Self> {
-        let is_new = |(at, name): &(usize, &String)| !names.iter().take(*at).any(|n| n == *name);
+        let is_new =
+            |(at, name): &(usize, &String)| !names.iter().take(*at).any(|other| other == *name);
         let once: Vec<&String> =
             names.iter().enumerate().filter(is_new).map(|(_, name)| name).collect();
         if once.len() > 1 && once.iter().any(|name| *name == DEFAULT) {
