@@ -132,7 +132,7 @@ impl PeerFlags {
         !self.peer_cert_allowed_cn.is_empty() && !self.peer_cert_allowed_hostname.is_empty()
     }
 
-    /// Whether anything is said about TLS but whom to believe.
+    /// Whether a certificate or an authority is named, or a certificate is to be made.
     const fn names_tls(&self) -> bool {
         self.has_certificate()
             || self.peer_auto_tls
