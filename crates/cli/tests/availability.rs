@@ -103,6 +103,10 @@ async fn assert_refuses_without_a_quorum(cluster: &Cluster, survivor: usize) {
     let client = cluster.client(survivor);
     let (write, read) = tokio::join!(client.put("refused", "x"), client.get("before/0"));
     for (code, message) in [message_of(write), message_of(read)] {
+        // A proposal that found no leader, which Go's client takes for an end.
+        if (code, message.as_str()) == (Code::Unknown, "context deadline exceeded") {
+            continue;
+        }
         assert!(NO_QUORUM.contains(&message.as_str()), "not etcd's words: {message}");
         assert_eq!(code, Code::Unavailable, "{message}");
     }

@@ -34,8 +34,10 @@ pub(crate) enum Rejection {
     RequestTooLarge,
     /// A limit of this server or of the node is reached.
     TooManyRequests,
-    /// No leader is known.
+    /// No leader is known, and the client wants to hear of that at once.
     NoLeader,
+    /// No leader was found in time to take a proposal: it did not happen.
+    NotProposed,
     /// The leader changed; what was asked for did not happen.
     LeaderChanged,
     /// This server is stopping, or its node has failed.
@@ -111,6 +113,8 @@ impl Rejection {
             // is none to its gRPC server: on the wire it is Unknown, in all of its versions.
             Self::TooManyRequests => (Code::Unknown, "etcdserver: too many requests"),
             Self::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
+            // Go's client asks for ever again what may only be unavailable for a moment.
+            Self::NotProposed => (Code::Unknown, "context deadline exceeded"),
             Self::LeaderChanged => (Code::Unavailable, "etcdserver: leader changed"),
             Self::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
             Self::TimedOut => (Code::Unavailable, "etcdserver: request timed out"),
@@ -180,6 +184,7 @@ impl Rejection {
         matches!(
             self,
             Self::NoLeader
+                | Self::NotProposed
                 | Self::LeaderChanged
                 | Self::TooManyRequests
                 | Self::TimedOut
@@ -267,7 +272,7 @@ impl From<prost::DecodeError> for Rejection {
 impl From<Refusal> for Rejection {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::NoLeader => Self::NoLeader,
+            Refusal::NoLeader => Self::NotProposed,
             Refusal::Transferring { .. } => Self::LeaderChanged,
             Refusal::Overloaded { .. } => Self::TooManyRequests,
             Refusal::Stopped => Self::Stopped,
@@ -289,8 +294,7 @@ impl From<Doubt> for Rejection {
 impl From<ReadError> for Rejection {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::NoLeader => Self::NoLeader,
-            ReadError::NotConfirmed => Self::TimedOut,
+            ReadError::NoLeader | ReadError::NotConfirmed => Self::TimedOut,
             ReadError::NotApplied { .. } => Self::TimedOutApplying,
             ReadError::Overloaded { .. } => Self::TooManyRequests,
             ReadError::Stopped => Self::Stopped,
@@ -374,7 +378,6 @@ mod tests {
         let log_id = LogId::ORIGIN;
         let overloaded = Refusal::Overloaded { what: "requests", limit: 1, unit: "requests" };
         let cases = [
-            (Fate::NotAppended(Refusal::NoLeader), Code::Unavailable, "no leader"),
             (
                 Fate::NotAppended(Refusal::Transferring { to: node }),
                 Code::Unavailable,
@@ -400,13 +403,16 @@ mod tests {
             let rejection = reply_of(fate).unwrap_err();
             assert_says(rejection, code, &format!("etcdserver: {text}"));
         }
+        let leaderless = reply_of(Fate::NotAppended(Refusal::NoLeader)).unwrap_err();
+        assert!(leaderless.is_transient());
+        assert_says(leaderless, Code::Unknown, "context deadline exceeded");
     }
 
     #[test]
     fn refused_reads_have_etcds_code_and_words() {
         let index = LogIndex::new(7);
         let cases = [
-            (ReadError::NoLeader, Code::Unavailable, "no leader"),
+            (ReadError::NoLeader, Code::Unavailable, "request timed out"),
             (ReadError::NotConfirmed, Code::Unavailable, "request timed out"),
             (
                 ReadError::NotApplied { index },

@@ -6,6 +6,7 @@ mod common;
 
 use common::Server;
 use quorate_server::{Security, ServerOptions, Serves};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const RECORDED: &str = include_str!("etcd-3.5.1-gateway.txt");
@@ -88,6 +89,43 @@ async fn a_need_for_a_leader_and_a_time_limit_can_be_said_in_headers() {
         let (head, body) = server.ask("POST", path, "grpc-timeout: 10m\r\n", range).await;
         assert!(head.starts_with("HTTP/1.1 504 ") && body == late, "{path} {head}{body}");
     }
+    server.stop().await;
+}
+
+/// Go's client repeats a read for ever that is unavailable, and etcdctl sets no limit to some.
+#[tokio::test]
+async fn without_a_leader_all_are_told_when_their_time_is_up_and_proposals_in_a_way_that_ends() {
+    let options =
+        ServerOptions { request_timeout: Duration::from_millis(50), ..Default::default() };
+    let server = Server::leaderless_with(options).await;
+    let (proposal, read) = (
+        r#"{"error":"context deadline exceeded","code":2,"message":"context deadline exceeded"}"#,
+        r#"{"error":"etcdserver: request timed out","code":14,"message":"etcdserver: request timed out"}"#,
+    );
+    let key = r#"{"key":"YQ=="}"#;
+    for (path, body, status, expected) in [
+        ("/v3/kv/put", key, 500, proposal),
+        ("/v3/kv/deleterange", key, 500, proposal),
+        ("/v3/lock/lock", r#"{"name":"YQ==","lease":"1"}"#, 500, proposal),
+        ("/v3/lease/grant", r#"{"TTL":"60"}"#, 500, proposal),
+        ("/v3/lease/leases", "{}", 500, proposal),
+        ("/v3/lease/timetolive", r#"{"ID":"1"}"#, 500, proposal),
+        ("/v3/maintenance/alarm", "{}", 500, proposal),
+        ("/v3/auth/status", "{}", 500, proposal),
+        ("/v3/auth/user/list", "{}", 500, proposal),
+        ("/v3/auth/user/get", r#"{"name":"u"}"#, 500, proposal),
+        ("/v3/auth/role/list", "{}", 500, proposal),
+        ("/v3/kv/range", key, 503, read),
+        ("/v3/auth/authenticate", r#"{"name":"u"}"#, 503, read),
+        ("/v3/cluster/member/list", r#"{"linearizable":true}"#, 503, read),
+    ] {
+        let (found, answer) = server.post(path, body).await;
+        assert_eq!((found, answer.as_str()), (status, expected), "{path}");
+    }
+    // A renewal is the leader's.
+    let (status, answer) = server.post("/v3/lease/keepalive", r#"{"ID":"1"}"#).await;
+    let no_leader = r#"{"error":{"grpc_code":14,"http_code":503,"message":"etcdserver: no leader","http_status":"Service Unavailable"}}"#;
+    assert_eq!((status, answer.as_str()), (503, no_leader));
     server.stop().await;
 }
 

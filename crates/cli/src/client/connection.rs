@@ -407,6 +407,8 @@ fn refused(status: &tonic::Status, live: &Live, kind: Kind) -> Refused {
     let said = status.message();
     let advice = match status.code() {
         Code::Unavailable if said.contains("no leader") => NO_QUORUM,
+        // What etcd says of a proposal that found no leader.
+        Code::Unknown if said == "context deadline exceeded" => NO_QUORUM,
         Code::Unavailable if said.contains("timed out") => kind.doubt(),
         Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Unknown
             if is_transport_failure(status) =>

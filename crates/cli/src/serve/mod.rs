@@ -271,6 +271,8 @@ async fn start_node(
         .driver_options(DriverOptions {
             compact_log_count: flags.snapshot_count,
             scrub_bytes_per_second: flags.scrub_rate,
+            // As in etcd: who asks while a leader is elected waits for as long as for anything else.
+            leaderless_wait: request_timeout(settings),
             ..DriverOptions::default()
         })
         .node_options(NodeOptions {
@@ -347,11 +349,16 @@ fn founders(
     Configuration::new(0, cluster.members.iter().map(member).collect())
 }
 
+/// How long a request may take.
+fn request_timeout(settings: &Settings) -> Duration {
+    REQUEST_TIMEOUT_BASE + settings.election_timeout * 2
+}
+
 fn server_options(flags: &Flags, settings: &Settings) -> ServerOptions {
     flags.access.apply_to(ServerOptions {
         request_bytes_max: flags.max_request_bytes,
         txn_ops_max: flags.max_txn_ops,
-        request_timeout: REQUEST_TIMEOUT_BASE + settings.election_timeout * 2,
+        request_timeout: request_timeout(settings),
         leaderless_timeout: settings.election_timeout * 3,
         lease_takeover_grace: (settings.election_timeout * 3).max(LEASE_TAKEOVER_GRACE_MIN),
         lease_ttl_seconds_min: lease_ttl_seconds_min(settings.election_timeout),

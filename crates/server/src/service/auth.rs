@@ -1,14 +1,13 @@
 //! The methods about users and roles. Passwords are hashed here, and go no further. Must not know who
 //! may do what: the store says so, where a command is applied.
 
+use super::Service;
 use super::gate::sender;
-use super::{Service, time_left};
 use crate::auth::{IssueError, Jwt, fresh_prefix};
 use crate::errors::{AuthRejection, Rejection};
 use crate::grpc::frame;
 use bytes::Bytes;
 use prost::Message;
-use quorate::Consistency;
 use quorate_etcd_api::{authpb, etcdserverpb as pb};
 use quorate_kv::auth::AuthState;
 use quorate_kv::auth::api::{self, AuthReply, AuthRequest, AuthRequestKind};
@@ -29,7 +28,7 @@ pub(super) struct Asked<'a> {
 impl Service {
     /// Users and roles that are as new as any acknowledged change.
     async fn newest_auth(&self, deadline: Instant) -> Result<Arc<AuthState>, Rejection> {
-        self.node.read_barrier(Consistency::Linearizable, time_left(deadline)).await?;
+        self.confirm_as_proposal(deadline).await?;
         Ok(self.reader.auth())
     }
 
@@ -45,7 +44,8 @@ impl Service {
     async fn log_in(&self, message: Bytes, deadline: Instant) -> Result<Bytes, Rejection> {
         let pb::AuthenticateRequest { name, password } = pb::AuthenticateRequest::decode(message)?;
         for _ in 0..AUTHENTICATE_TRIES_MAX {
-            let auth = self.newest_auth(deadline).await?;
+            self.confirm(deadline).await?;
+            let auth = self.reader.auth();
             if !auth.is_enabled() {
                 return Err(AuthError::NotEnabled.into());
             }

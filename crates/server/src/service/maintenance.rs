@@ -36,7 +36,7 @@ impl Service {
         if action != AlarmAction::Get {
             return self.propose(CommandTag::Alarm, &message, access, deadline).await;
         }
-        self.confirm(deadline).await?;
+        self.confirm_as_proposal(deadline).await?;
         self.reader.auth().admit(access)?;
         let mut response = AlarmResponse { header: None, alarms: self.reader.alarms(kind) };
         let header = response.header.get_or_insert_default();

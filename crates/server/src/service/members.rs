@@ -149,7 +149,7 @@ impl Service {
         is_enough: impl Fn(&Configuration) -> bool,
     ) -> Result<Arc<Configuration>, Rejection> {
         loop {
-            self.confirm(deadline).await?;
+            self.confirm_as_proposal(deadline).await?;
             let configuration = self.node.members().configuration();
             let step = plan(&configuration)?;
             match self.wish(&configuration, step, &is_enough, deadline).await {

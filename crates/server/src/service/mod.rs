@@ -43,7 +43,7 @@ use crate::metrics::{
 use crate::options::ServerOptions;
 use crate::unread::Unread;
 use bytes::Bytes;
-use quorate::{Consistency, Node};
+use quorate::{Consistency, Node, ReadError};
 use quorate_kv::api::ResponseHeader;
 use quorate_kv::auth::AuthFeed;
 use quorate_kv::watch::{WatchHub, WatchLimits};
@@ -325,6 +325,17 @@ impl Service {
     async fn confirm(&self, deadline: Instant) -> Result<(), Rejection> {
         self.node.read_barrier(Consistency::Linearizable, time_left(deadline)).await?;
         Ok(())
+    }
+
+    /// The same for what is a proposal in etcd: without a leader its client is told what it is told of
+    /// one. Go's client would repeat a read for ever, and some of its callers set no limit.
+    async fn confirm_as_proposal(&self, deadline: Instant) -> Result<(), Rejection> {
+        let proof = self.node.read_barrier(Consistency::Linearizable, time_left(deadline)).await;
+        match proof {
+            Ok(_) => Ok(()),
+            Err(ReadError::NoLeader) => Err(Rejection::NotProposed),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// What our responses say of where they come from.

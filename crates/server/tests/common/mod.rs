@@ -65,12 +65,16 @@ impl Server {
 
     /// One that waits for a second founder for ever, and serves meanwhile.
     pub async fn leaderless() -> Self {
+        Self::leaderless_with(ServerOptions::default()).await
+    }
+
+    pub async fn leaderless_with(options: ServerOptions) -> Self {
         let mut founders = founders();
         let other =
             Member { context: Bytes::new(), ..founders.members.values().next().unwrap().clone() };
         founders.members.insert(NodeId::new(MEMBER_ID + 1), other);
         let doors = vec![(Security::Plain, Serves::Everything)];
-        Self::founded_by(founders, ServerOptions::default(), doors, |node| node).await
+        Self::founded_by(founders, options, doors, |node| node).await
     }
 
     /// One of two: without the other, which comes with its folder, it has no leader.

@@ -117,7 +117,7 @@ impl Service {
         access: &Access,
     ) -> Result<Bytes, Rejection> {
         let request = pb::LeaseTimeToLiveRequest::decode(message)?;
-        self.confirm(deadline).await?;
+        self.confirm_as_proposal(deadline).await?;
         self.reader.auth().admit(access)?;
         let mut response = pb::LeaseTimeToLiveResponse {
             header: Some(self.header(self.reader.revision().to_wire())),
@@ -146,7 +146,7 @@ impl Service {
         access: &Access,
     ) -> Result<Bytes, Rejection> {
         pb::LeaseLeasesRequest::decode(message)?;
-        self.confirm(deadline).await?;
+        self.confirm_as_proposal(deadline).await?;
         if self.reader.auth().admit_root(access).is_err() {
             let (reader, access) = (self.reader.clone(), access.clone());
             let may_list = move || Ok(reader.may_list_leases(&access)?);
@@ -172,12 +172,20 @@ impl Service {
             Box::pin(self.apart(deadline, may_keep)).await?;
         }
         let answer = self.leases.renewals.ask(request.id, deadline)?;
-        // The task that renews is gone if nobody answers.
-        let renewed = answer.await.unwrap_or(Err(Rejection::Stopped))?;
+        let renewed = match tokio::time::timeout_at(deadline, answer).await {
+            Err(_) | Ok(Ok(Err(Rejection::TimedOut))) => return Err(self.too_late()),
+            // The task that renews is gone if nobody answers.
+            Ok(answer) => answer.unwrap_or(Err(Rejection::Stopped))?,
+        };
         self.metrics.lease_renewed();
         let revision = renewed.header.map_or(0, |header| header.revision);
         let header = Some(self.header(revision));
         Ok(pb::LeaseKeepAliveResponse { header, id: request.id, ttl: renewed.ttl })
+    }
+
+    /// As in etcd, where a renewal is the leader's and needs no majority.
+    fn too_late(&self) -> Rejection {
+        if self.has_leader() { Rejection::TimedOut } else { Rejection::NoLeader }
     }
 
     /// Carries renewals into the log, for as long as it is polled.
