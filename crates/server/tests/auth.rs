@@ -5,10 +5,12 @@
 mod common;
 
 use common::{Server, framed, raw_call, raw_open};
+use quorate_etcd_api::etcdserverpb::lease_client::LeaseClient;
 use quorate_etcd_api::etcdserverpb::watch_client::WatchClient;
 use quorate_etcd_api::etcdserverpb::watch_request::RequestUnion;
 use quorate_etcd_api::etcdserverpb::{
-    AuthUserGetRequest, PutRequest, RangeRequest, WatchCreateRequest, WatchRequest, WatchResponse,
+    AuthUserGetRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest, WatchCreateRequest,
+    WatchRequest, WatchResponse,
 };
 use quorate_server::ServerOptions;
 use std::collections::BTreeMap;
@@ -406,6 +408,42 @@ async fn a_watch_ends_when_its_right_is_taken_away() {
     assert!(ended.canceled && ended.events.is_empty());
     assert_eq!((ended.watch_id, ended.cancel_reason.as_str()), (0, DENIED));
     drop(stream);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_began_to_renew_goes_on_without_the_token_as_long_as_they_may() {
+    let (server, root, alice) = with_alice().await;
+    let as_root = async |path: &str, body: &str| {
+        let (status, answer) = post_as(&server, &root, path, body).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+    };
+    as_root("/v3/lease/grant", r#"{"ID":"5","TTL":"5000"}"#).await;
+    as_root("/v3/kv/put", r#"{"key":"YQ==","lease":"5"}"#).await;
+    let open = async || {
+        let (requests, mut queue) = mpsc::channel(16);
+        requests.send(LeaseKeepAliveRequest { id: 5 }).await.unwrap();
+        let stream = futures_util::stream::poll_fn(move |cx| queue.poll_recv(cx));
+        let mut request = tonic::Request::new(stream);
+        request.metadata_mut().insert("token", alice.parse().unwrap());
+        let mut client = LeaseClient::new(server.channel().await);
+        (requests, client.lease_keep_alive(request).await.unwrap().into_inner())
+    };
+    let (requests, mut answers) = open().await;
+    assert_eq!(answers.message().await.unwrap().unwrap().ttl, 5000);
+
+    // All tokens of hers are forgotten, as when they end.
+    as_root("/v3/auth/user/changepw", r#"{"name":"alice","password":"other"}"#).await;
+    let (_late, mut refused) = open().await;
+    assert_eq!(refused.message().await.unwrap_err().message(), "etcdserver: invalid auth token");
+    for _ in 0..2 {
+        requests.send(LeaseKeepAliveRequest { id: 5 }).await.unwrap();
+        assert_eq!(answers.message().await.unwrap().unwrap().ttl, 5000);
+    }
+    as_root("/v3/auth/user/revoke", r#"{"name":"alice","role":"letters"}"#).await;
+    requests.send(LeaseKeepAliveRequest { id: 5 }).await.unwrap();
+    assert_eq!(answers.message().await.unwrap_err().message(), "etcdserver: permission denied");
+    drop((requests, answers));
     server.stop().await;
 }
 

@@ -265,6 +265,18 @@ async fn with_users_a_token_comes_as_a_subprotocol_or_a_cookie() {
     socket.say(request).await;
     let heard = socket.hear().await.unwrap();
     assert_eq!(heard["result"]["canceled"], true, "{heard}");
+
+    let by_name = format!("authorization: {token}\r\n");
+    let mut renewing = open_with(&server, "/v3/lease/keepalive", &by_name).await;
+    let unknown = r#"{"ID":"6"}"#;
+    renewing.say(unknown).await;
+    assert_eq!(renewing.hear().await.unwrap()["result"]["ID"], "6");
+    let change = r#"{"name":"root","password":"other"}"#;
+    let (head, answer) = server.ask("POST", "/v3/auth/user/changepw", &by_name, change).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}{answer}");
+    // The token is forgotten, and who was asked for it once is not asked again.
+    renewing.say(unknown).await;
+    assert_eq!(renewing.hear().await.unwrap()["result"]["ID"], "6");
     server.stop().await;
 }
 

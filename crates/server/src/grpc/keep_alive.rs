@@ -7,7 +7,7 @@ use crate::errors::{Code, Rejection};
 use crate::head::Head;
 use crate::method::Method;
 use crate::outlet::Outlet;
-use crate::service::Service;
+use crate::service::{Keeper, Service};
 use bytes::Bytes;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use h2::server::SendResponse;
@@ -39,6 +39,7 @@ async fn converse(
     let mut requests = Requests::new(service, Method::LeaseKeepAlive, body);
     let mut stopping = service.stopping();
     let mut leader = service.leader_need(head.requires_leader);
+    let keeper = Keeper::new(&head.caller);
     let mut pending = FuturesOrdered::new();
     let mut has_spoken = false;
     loop {
@@ -52,7 +53,7 @@ async fn converse(
                 match request? {
                     Some(request) => {
                         let request = decoded(request)?;
-                        pending.push_back(service.lease_keep_alive(request, &head.caller));
+                        pending.push_back(service.lease_keep_alive(request, &keeper));
                     }
                     None => has_spoken = true,
                 }

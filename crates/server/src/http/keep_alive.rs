@@ -5,7 +5,7 @@ use super::json;
 use super::lines::{Line, last_line, line_of};
 use crate::caller::Caller;
 use crate::errors::Rejection;
-use crate::service::Service;
+use crate::service::{Keeper, Service};
 use bytes::Bytes;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use quorate_etcd_api::etcdserverpb as pb;
@@ -20,6 +20,7 @@ pub(super) async fn respond(
     body: &[u8],
     caller: &Caller,
 ) -> Result<Bytes, Rejection> {
+    let keeper = Keeper::new(caller);
     let mut answers = FuturesOrdered::new();
     // As in etcd, what was asked for before what is no request is answered.
     let requests = json::requests_of::<pb::LeaseKeepAliveRequest>(body).map_while(Result::ok);
@@ -27,7 +28,7 @@ pub(super) async fn respond(
         if place >= REQUESTS_COUNT_MAX {
             return Err(Rejection::TooManyRequests);
         }
-        answers.push_back(service.lease_keep_alive(request, caller));
+        answers.push_back(service.lease_keep_alive(request, &keeper));
     }
     let mut lines = Vec::new();
     while let Some(answer) = answers.next().await {

@@ -9,7 +9,7 @@ use crate::caller::PeerIdentity;
 use crate::errors::Rejection;
 use crate::head::Head;
 use crate::method::Method;
-use crate::service::Service;
+use crate::service::{Keeper, Service};
 use bytes::Bytes;
 use futures_util::SinkExt;
 use futures_util::stream::{FuturesOrdered, SplitSink, SplitStream, StreamExt};
@@ -213,6 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
         let mut leader = service.leader_need(head.requires_leader);
         let _place = service.take_stream()?;
         let mut stopping = service.stopping();
+        let keeper = Keeper::new(&head.caller);
         let mut renewals = FuturesOrdered::new();
         loop {
             tokio::select! {
@@ -225,7 +226,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
                             return Err(Rejection::TooManyRequests.into());
                         }
                         let request = request.map_err(Rejection::JsonStreamMalformed)?;
-                        renewals.push_back(service.lease_keep_alive(request, &head.caller));
+                        renewals.push_back(service.lease_keep_alive(request, &keeper));
                     }
                 }
                 flushed = answers.flush() => flushed?,

@@ -28,6 +28,7 @@ pub(crate) use backup::Backup;
 pub(crate) use health::{Check, Health, Probe};
 pub(crate) use health_watch::HealthWatch;
 pub(crate) use leader_need::LeaderNeed;
+pub(crate) use lease::Keeper;
 pub(crate) use range_stream::RangeStream;
 pub(crate) use recipes::Observation;
 pub(crate) use watch::WatchSession;

@@ -3,6 +3,7 @@
 
 mod clock;
 mod expiry;
+mod keeper;
 mod renewals;
 mod timing;
 #[cfg(test)]
@@ -10,7 +11,6 @@ mod worlds;
 
 use super::Service;
 use super::gate::sender;
-use crate::caller::Caller;
 use crate::errors::Rejection;
 use crate::grpc::frame;
 use crate::nesting;
@@ -25,6 +25,8 @@ use renewals::{Renewals, Renewed, Waiting};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 use tokio::time::Instant;
+
+pub(crate) use keeper::Keeper;
 
 /// How many commands of renewals may be on their way at once.
 const BATCHES_COUNT_MAX: usize = 4;
@@ -162,10 +164,10 @@ impl Service {
     pub(crate) async fn lease_keep_alive(
         &self,
         request: pb::LeaseKeepAliveRequest,
-        caller: &Caller,
+        keeper: &Keeper,
     ) -> Result<pb::LeaseKeepAliveResponse, Rejection> {
         let deadline = Instant::now() + self.options.request_timeout;
-        let access = self.access_of(caller, deadline).await?;
+        let access = keeper.access(self, deadline).await?;
         if self.reader.auth().admit_root(&access).is_err() {
             let (reader, id) = (self.reader.clone(), request.id);
             let may_keep = move || Ok(reader.may_keep_lease(&access, id)?);
