@@ -9,13 +9,18 @@ use quorate_kv::watch::WatchFigures;
 pub(super) fn render(out: &mut Page, figures: &Figures) {
     out.gauge(
         "etcd_mvcc_db_total_size_in_bytes",
-        "The size of the store's file.",
-        figures.db_size_bytes,
+        "What the quota looks at: how much of the store's file holds data.",
+        figures.db_size_in_use_bytes,
     );
     out.gauge(
         "etcd_mvcc_db_total_size_in_use_in_bytes",
         "How much of the store's file holds data.",
         figures.db_size_in_use_bytes,
+    );
+    out.gauge(
+        "quorate_db_file_bytes",
+        "The size of the store's file, which does not shrink: what is free in it is used again.",
+        figures.db_size_bytes,
     );
     out.gauge(
         "etcd_server_quota_backend_bytes",
@@ -110,6 +115,27 @@ fn render_watches(out: &mut Page, watch: WatchFigures) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// etcd's published alerts hold the first against the third, and the second against the first.
+    #[test]
+    fn the_size_that_alerts_hold_against_the_quota_is_the_one_that_the_quota_looks_at() {
+        let mut page = Page::default();
+        let sizes = Figures {
+            db_size_bytes: 97,
+            db_size_in_use_bytes: 3,
+            quota_bytes: 100,
+            ..Figures::default()
+        };
+        render(&mut page, &sizes);
+        for line in [
+            "etcd_mvcc_db_total_size_in_bytes 3",
+            "etcd_mvcc_db_total_size_in_use_in_bytes 3",
+            "etcd_server_quota_backend_bytes 100",
+            "quorate_db_file_bytes 97",
+        ] {
+            assert!(page.text.lines().any(|found| found == line), "{line}: {}", page.text);
+        }
+    }
 
     #[test]
     fn a_disk_that_is_looked_at_is_shown() {
