@@ -72,9 +72,9 @@ pub(crate) enum Rejection {
         /// What it says, or the beginning of that.
         value: Box<str>,
     },
-    /// Nothing is served by this name, perhaps not yet.
+    /// Nothing is served by this name.
     NotServed {
-        /// Its full name, `service/method`.
+        /// Its full name, `service/method`, or what it is instead.
         method: Cow<'static, str>,
     },
     /// A range in pieces, in another order than the keys'.
@@ -171,7 +171,7 @@ impl Rejection {
                 return (Code::InvalidArgument, format!("invalid grpc-timeout: {value}").into());
             }
             Self::NotServed { method } => {
-                let text = format!("quorate does not serve {method} yet");
+                let text = format!("quorate does not serve {method}");
                 return (Code::Unimplemented, text.into());
             }
         };
@@ -194,7 +194,7 @@ impl Rejection {
         )
     }
 
-    /// For a method that is in the table, and not built yet.
+    /// For a method that is in the table, and cannot be asked for in this way.
     pub(crate) const fn not_served(method: Method) -> Self {
         Self::NotServed { method: Cow::Borrowed(method.full_name()) }
     }

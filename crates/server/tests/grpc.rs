@@ -97,10 +97,15 @@ async fn a_transaction_that_reads_more_than_the_limit_allows_is_refused() {
 async fn methods_that_are_not_served_are_unimplemented() {
     let server = Server::start().await;
     let mut client = server.http2().await;
-    for method in ["etcdserverpb.KV/Get", "grpc.health.v1.Health/List", "x/y"] {
+    for (method, called) in [
+        ("etcdserverpb.KV/Get", "etcdserverpb.KV/Get"),
+        ("grpc.health.v1.Health/List", "grpc.health.v1.Health/List"),
+        ("x/y", "x/y"),
+        ("", "a path without a method"),
+    ] {
         let body = framed(&RangeRequest::default());
         let answer = raw_call(&mut client, &format!("/{method}"), &[], body).await;
-        let message = format!("quorate does not serve {method} yet");
+        let message = format!("quorate does not serve {called}");
         let expected = RawAnswer { body: Vec::new(), code: "12".to_owned(), message };
         assert_eq!(answer, expected);
     }

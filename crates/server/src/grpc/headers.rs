@@ -81,7 +81,10 @@ pub(crate) fn gateway_timeout(headers: &HeaderMap) -> Result<Option<Duration>, R
 
 /// A path as the name of a method, short enough to repeat.
 pub(crate) fn method_name(path: &str) -> Cow<'static, str> {
-    Cow::Owned(echo(path.strip_prefix('/').unwrap_or(path)).to_owned())
+    match path.strip_prefix('/').unwrap_or(path) {
+        "" => Cow::Borrowed("a path without a method"),
+        name => Cow::Owned(echo(name).to_owned()),
+    }
 }
 
 /// As much of a client's own words as we repeat.
