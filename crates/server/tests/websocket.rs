@@ -272,8 +272,8 @@ async fn with_users_a_token_comes_as_a_subprotocol_or_a_cookie() {
     renewing.say(unknown).await;
     assert_eq!(renewing.hear().await.unwrap()["result"]["ID"], "6");
     let change = r#"{"name":"root","password":"other"}"#;
-    let (head, answer) = server.ask("POST", "/v3/auth/user/changepw", &by_name, change).await;
-    assert!(head.starts_with("HTTP/1.1 200 "), "{head}{answer}");
+    let (first_line, answer) = server.ask("POST", "/v3/auth/user/changepw", &by_name, change).await;
+    assert!(first_line.starts_with("HTTP/1.1 200 "), "{first_line}{answer}");
     // The token is forgotten, and who was asked for it once is not asked again.
     renewing.say(unknown).await;
     assert_eq!(renewing.hear().await.unwrap()["result"]["ID"], "6");
