@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: everything that CI runs, in an order that fails early. The tests are run by the
 //! command that README gives, read from README, so that people and CI cannot diverge.
 
-use crate::{clients, differ, paper_map, tidy, zoo};
+use crate::{clients, crash, differ, paper_map, tidy, zoo};
 use anyhow::{Context, bail};
 use std::ffi::OsString;
 use std::fs;
@@ -61,6 +61,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     run.cargo("documentation", &documentation, &[("RUSTDOCFLAGS", "-D warnings")])?;
     run.step("what the tests of networks need", provide_ip)?;
     let mut count = run.step("tests", || run_tests(root))?;
+    run.step("crashes of every kind", || crash::run_in_ci(root))?;
     run.step("README's first command", || try_cluster(root))?;
     let theirs =
         run.step("other people's clients", || clients::run(root, &clients::Options::default()))?;
@@ -69,8 +70,8 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     run.step("fresh seeds", || simulate(root))?;
     run.step("the same seeds in two processes", || simulate_twice(root))?;
     run.step("a part of the zoo", || zoo::run_in_ci(root))?;
-    // README's first command and the last four steps are one check each.
-    count.passed += 5;
+    // The crashes, README's first command and the last four steps are one check each.
+    count.passed += 6;
     run.say(&format!("everything passed in {}", minutes(run.started.elapsed())));
     println!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.ignored);
     Ok(())

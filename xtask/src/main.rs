@@ -6,6 +6,7 @@ mod bench_core;
 mod bench_etcd;
 mod ci;
 mod clients;
+mod crash;
 mod differ;
 mod explore;
 mod figure_3_1;
@@ -41,6 +42,8 @@ enum Chore {
     PaperMap(paper_map::Options),
     /// Kills and pauses servers while clients write, at length, and judges what they saw
     Torture(torture::Options),
+    /// Kills, power cuts, failing disks and flipped bits for real servers, and judges what clients saw
+    Crash(crash::Options),
     /// Bugs of other implementations, put into ours one at a time: does anything notice?
     Zoo(zoo::Options),
     /// Every interleaving of a small cluster of real cores, within bounds
@@ -76,6 +79,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Tidy => tidy::run(&root),
         Chore::PaperMap(options) => paper_map::run(&root, &options),
         Chore::Torture(options) => torture::run(&root, &options),
+        Chore::Crash(options) => crash::run(&root, &options),
         Chore::Zoo(options) => zoo::run(&root, &options),
         Chore::Explore(options) => explore::run(&root, &options),
         Chore::Fuzz(options) => fuzz::run(&root, &options),

@@ -104,7 +104,22 @@ impl Server {
     /// `kill -9`: no farewell, no last write.
     pub(crate) fn kill(&mut self) {
         self.signal(Signal::KILL);
-        self.child.take().unwrap().wait().expect("a killed child can be waited for");
+        self.bury();
+    }
+
+    /// `kill -9` without waiting for the end, which a disk that does not answer may hold up. One that
+    /// ended by itself is dead already.
+    pub(crate) fn strike(&mut self) {
+        if self.child.is_some() {
+            self.signal(Signal::KILL);
+        }
+    }
+
+    /// Waits for the end of a process that was struck.
+    pub(crate) fn bury(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.wait().expect("a killed child can be waited for");
+        }
     }
 
     /// SIGSTOP: the process stands still and knows nothing of it.

@@ -1,6 +1,9 @@
 //! Clients that read, write, delete and swap on a few keys, and keep a record of everything.
 //! Knows how to ask; never what the answer should have been.
 
+// Each test binary uses its own part.
+#![allow(dead_code)]
+
 use crate::harness::{Client, PATIENCE, Rng};
 use crate::history::{Op, Record, Reply, Returned, Seen};
 use quorate_etcd_api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
@@ -31,18 +34,39 @@ pub(crate) struct Shared {
     clients: Vec<Client>,
     moments: AtomicU64,
     values: AtomicU64,
+    /// Values are filled up with zeros to no more than so many digits.
+    digits_max: usize,
     acknowledged: watch::Sender<u64>,
 }
 
 impl Shared {
     /// For the servers behind these clients.
     pub(crate) fn new(clients: &[Client]) -> Arc<Self> {
+        Self::with_values_up_to(0, clients)
+    }
+
+    /// The same with values of any length up to this, so that files fill up.
+    pub(crate) fn with_values_up_to(digits_max: usize, clients: &[Client]) -> Arc<Self> {
         Arc::new(Self {
             clients: clients.iter().map(|client| client.with_timeout(CLIENT_TIMEOUT)).collect(),
             moments: AtomicU64::new(1),
             values: AtomicU64::new(1),
+            digits_max,
             acknowledged: watch::Sender::new(0),
         })
+    }
+
+    /// A value as it is stored. Most are short, and each value has one length.
+    fn text(&self, value: u64) -> String {
+        let (long, short) = (self.digits_max, self.digits_max / 50);
+        let bound = if Rng::new(value, 1).below(4) == 0 { long } else { short };
+        let width = Rng::new(value, 2).below(bound + 1);
+        format!("{value:0width$}")
+    }
+
+    /// How many operations have been acknowledged so far.
+    pub(crate) fn acknowledged_count(&self) -> u64 {
+        *self.acknowledged.borrow()
     }
 
     fn moment(&self) -> u64 {
@@ -69,7 +93,8 @@ impl Shared {
     /// Does one operation. `None` if the request surely never left.
     async fn perform(&self, server: usize, key: &str, op: Op) -> Option<Record> {
         let invoked = self.moment();
-        let outcome = perform(&self.clients[server], key, op).await;
+        let text = |value| self.text(value);
+        let outcome = perform(&self.clients[server], key, op, text).await;
         let returned = match outcome {
             Ok((reply, revision)) => {
                 self.acknowledged.send_modify(|count| *count += 1);
@@ -196,7 +221,12 @@ impl Session {
     }
 }
 
-async fn perform(client: &Client, key: &str, op: Op) -> Result<(Reply, i64), Status> {
+async fn perform(
+    client: &Client,
+    key: &str,
+    op: Op,
+    text: impl Fn(u64) -> String,
+) -> Result<(Reply, i64), Status> {
     match op {
         Op::Read => {
             let request = RangeRequest { key: key.to_owned().into(), ..Default::default() };
@@ -204,7 +234,7 @@ async fn perform(client: &Client, key: &str, op: Op) -> Result<(Reply, i64), Sta
             Ok((Reply::Read(answer.kvs.first().map(seen)), revision(answer.header.as_ref())))
         }
         Op::Put(value) => {
-            let answer = client.put(key, value.to_string()).await?;
+            let answer = client.put(key, text(value)).await?;
             Ok((Reply::Written, revision(answer.header.as_ref())))
         }
         Op::Delete => {
@@ -212,7 +242,7 @@ async fn perform(client: &Client, key: &str, op: Op) -> Result<(Reply, i64), Sta
             Ok((Reply::Deleted(answer.deleted > 0), revision(answer.header.as_ref())))
         }
         Op::Swap { expected_revision, value, .. } => {
-            let answer = client.txn(swap(key, expected_revision, value)).await?;
+            let answer = client.txn(swap(key, receipt(key, value), expected_revision, text(value))).await?;
             Ok((swapped(&answer), revision(answer.header.as_ref())))
         }
     }
@@ -223,8 +253,7 @@ pub(crate) fn receipt(key: &str, value: u64) -> String {
     format!("receipts/{key}/{value}")
 }
 
-fn swap(key: &str, expected_revision: i64, value: u64) -> TxnRequest {
-    let receipt = receipt(key, value);
+fn swap(key: &str, receipt: String, expected_revision: i64, value: String) -> TxnRequest {
     let key: bytes::Bytes = key.to_owned().into();
     let compare = Compare {
         result: CompareResult::Equal.into(),
@@ -233,8 +262,9 @@ fn swap(key: &str, expected_revision: i64, value: u64) -> TxnRequest {
         target_union: Some(TargetUnion::ModRevision(expected_revision)),
         ..Default::default()
     };
+    let value: bytes::Bytes = value.into();
     let put = |key: bytes::Bytes| {
-        let put = PutRequest { key, value: value.to_string().into(), ..Default::default() };
+        let put = PutRequest { key, value: value.clone(), ..Default::default() };
         RequestOp { request: Some(Request::RequestPut(put)) }
     };
     let range = RangeRequest { key: key.clone(), ..Default::default() };

@@ -1,0 +1,77 @@
+//! `cargo xtask crash`: the process test of crashes, power cuts, failing disks and flipped bits, at
+//! length. What it does and how it judges is in `crates/cli/tests/crashes`.
+
+use crate::ci::cargo;
+use anyhow::{Context, bail};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// How many rounds CI plays: every kind once.
+const CI_ROUNDS: u64 = 10;
+/// The line that says what a run amounted to begins so.
+const RESULT: &str = "crash: ";
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// How many rounds: each sets up servers, lets them crash some times, and judges
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
+    /// The seed of the first round; the next one has the next seed [default: the time]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The optimised build, instead of the one that `cargo test` makes
+    #[arg(long)]
+    release: bool,
+}
+
+/// Runs it, and says at last what it amounted to.
+///
+/// # Errors
+///
+/// If an acknowledged write was lost, a history is not linearizable, replicas differ, a server does not
+/// come back, or one serves what is wrong.
+pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
+    let mut command = Command::new(cargo());
+    // All of the workspace, so that nothing is built with other features than by `cargo test`.
+    command.args(["test", "--workspace", "--test", "crashes"]);
+    if options.release {
+        command.arg("--release");
+    }
+    command
+        .args(["--", "--nocapture", "--test-threads", "1"])
+        .env("QUORATE_ROUNDS", options.rounds.to_string())
+        .current_dir(root)
+        .stdout(Stdio::piped());
+    if let Some(seed) = options.seed {
+        command.env("QUORATE_SEED", seed.to_string());
+    }
+    let mut child = command.spawn().with_context(|| format!("running {command:?}"))?;
+    let output = child.stdout.take().context("the output of the test")?;
+    let mut result = None;
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        println!("{line}");
+        if line.starts_with(RESULT) {
+            result = Some(line);
+        }
+    }
+    let status = child.wait()?;
+    let Some(result) = result else {
+        bail!("{command:?} ended with {status}, and without a result")
+    };
+    println!("{result}");
+    if !status.success() {
+        bail!("{command:?} ended with {status}; what to paste is printed above");
+    }
+    Ok(())
+}
+
+/// Every kind of round once, with fresh seeds.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn run_in_ci(root: &Path) -> anyhow::Result<()> {
+    run(root, &Options { rounds: CI_ROUNDS, seed: None, release: false })
+}
