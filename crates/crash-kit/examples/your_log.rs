@@ -15,16 +15,11 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let wished = std::env::args().nth(1);
-    let flaw = match &wished {
-        None => None,
-        Some(wished) => match FLAWS.iter().find(|flaw| format!("{flaw:?}") == *wished) {
-            Some(flaw) => Some(*flaw),
-            None => {
-                eprintln!("expected one of {FLAWS:?}, found {wished}");
-                return ExitCode::FAILURE;
-            }
-        },
-    };
+    let flaw = FLAWS.iter().copied().find(|flaw| wished.as_ref() == Some(&format!("{flaw:?}")));
+    if let (Some(wished), None) = (&wished, flaw) {
+        eprintln!("expected one of {FLAWS:?}, found {wished}");
+        return ExitCode::FAILURE;
+    }
     match check_log(crash_machine, &Journal { flaw }) {
         Ok(report) => {
             println!("{report}");

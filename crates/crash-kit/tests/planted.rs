@@ -17,15 +17,20 @@ use std::sync::Arc;
 fn promise_of(wrong: Wrong) -> &'static [Promise] {
     match wrong {
         Wrong::IgnoresSyncs | Wrong::SyncsAgain => &[Promise::SyncedBytesStay],
-        Wrong::IgnoresFolderSyncs | Wrong::ForgetsRenames => &[Promise::SyncedNamesStay],
+        Wrong::IgnoresFolderSyncs | Wrong::ForgetsRenames | Wrong::SyncsFoldersAgain => {
+            &[Promise::SyncedNamesStay]
+        }
         Wrong::SwallowsErrors => &[
             Promise::ReadsAreRight,
             Promise::SyncedBytesStay,
             Promise::SyncedNamesStay,
             Promise::NothingElseAppears,
         ],
-        Wrong::TakesErrorsForTheEnd => &[Promise::FailedReadsAreErrors],
-        Wrong::TakesShortReadsForTheEnd => &[Promise::ShortReadsAreReadOn],
+        Wrong::TakesErrorsForTheEnd | Wrong::FillsUpFailedReads => &[Promise::FailedReadsAreErrors],
+        Wrong::TakesShortReadsForTheEnd | Wrong::FillsUpShortReads => {
+            &[Promise::ShortReadsAreReadOn]
+        }
+        Wrong::StumblesOverItsOwn => &[Promise::NoErrorWithoutCause],
         Wrong::TearsNeighbours => &[Promise::SyncedBytesStay, Promise::NothingElseAppears],
         Wrong::HidesWrites
         | Wrong::CreatesOver
@@ -59,7 +64,9 @@ fn a_log_that_is_right_does_not_keep_its_word_on_a_disk_that_does_not() {
 fn promises_of(flaw: Flaw) -> &'static [Promise] {
     match flaw {
         Flaw::TakesShortReadsForTheEnd => &[Promise::ShortReadsAreReadOn],
-        Flaw::TakesErrorsForTheEnd => &[Promise::FailedReadsAreErrors],
+        Flaw::TakesErrorsForTheEnd | Flaw::TakesAnyErrorForNoLog => {
+            &[Promise::FailedReadsAreErrors]
+        }
         Flaw::BelievesTheCache => &[Promise::ShownStays],
         Flaw::NeverSyncs
         | Flaw::TakesTornRecords
@@ -67,6 +74,7 @@ fn promises_of(flaw: Flaw) -> &'static [Promise] {
         | Flaw::SyncsAgain
         | Flaw::ForgetsTheName
         | Flaw::NamesTooEarly
+        | Flaw::SyncsTheFolderAgain
         | Flaw::ForgetsVotes => {
             &[Promise::AcknowledgedStays, Promise::ShownStays, Promise::LogOpens]
         }

@@ -1,7 +1,7 @@
 //! The servers of a round, and the disks that they have: set up, struck, started again. Knows which
 //! harm is done and to whom; what clients saw of it is for others to judge.
 
-use crate::forgetful::{Disk, Fault};
+use crate::forgetful::{Disk, Fault, Order};
 use crate::harness::{Cluster, Rng, eventually};
 use crate::plan::{Kind, Plan};
 use crate::workload::Shared;
@@ -18,6 +18,8 @@ const AFTER: u64 = 30;
 const GOOD_MAX: usize = 60;
 /// How many a round without a strike has.
 const CALM: u64 = 250;
+/// The name of the state file.
+const STATE: &str = "state";
 /// What a server says that does not believe its state file.
 const WORDS: &str = "Move that file away";
 
@@ -83,7 +85,9 @@ impl Stage {
         }
         shared.acknowledged(self.rng.below(BEFORE_MAX) as u64).await;
         let victims = self.victims();
+        let fails_state = self.plan.kind == Kind::Fail && self.rng.below(3) == 0;
         let what = match self.plan.kind {
+            Kind::Fail if fails_state => self.fail_state(victims[0]).await,
             Kind::Fail => self.fail(victims[0], shared).await,
             Kind::Cut => "cut the power of",
             Kind::Kill | Kind::Flip => "killed",
@@ -99,6 +103,10 @@ impl Stage {
         for victim in blow.victims.clone() {
             blow.has_moved_state |= self.serve_again(victim).await;
         }
+        assert!(
+            blow.has_moved_state || !fails_state,
+            "a start believed a state file that could not be written"
+        );
         shared.acknowledged(AFTER).await;
         blow
     }
@@ -125,7 +133,7 @@ impl Stage {
             (Fault::Sync, "a sync failed, and then the power, of"),
         ]);
         let disk = &self.disks.list[victim];
-        disk.arm(fault, self.rng.below(GOOD_MAX) as u64);
+        disk.arm(Order { fault, after: self.rng.below(GOOD_MAX) as u64, only: None });
         let server = self.cluster.server(victim);
         eventually("a fault that was ordered", async || (!disk.is_armed()).then_some(())).await;
         let count = shared.acknowledged_count();
@@ -135,6 +143,18 @@ impl Stage {
         })
         .await;
         what
+    }
+
+    /// Tells this server to stop, and lets it fail to write its state file then: no start may believe
+    /// that file.
+    async fn fail_state(&mut self, victim: usize) -> &'static str {
+        let fault = *self.rng.pick(&[Fault::Write, Fault::Sync]);
+        let disk = &self.disks.list[victim];
+        disk.arm(Order { fault, after: 0, only: Some(STATE) });
+        let status = self.cluster.server(victim).terminate().await;
+        assert!(!disk.is_armed(), "a server that stops writes its state file");
+        assert!(!status.success(), "{status}, although the state file could not be written");
+        "the state of one that stopped could not be written, and then the power failed, of"
     }
 
     /// Kills these, and their power if their disks can lose it: in one moment.
@@ -179,7 +199,7 @@ impl Stage {
             "{} does not start again: {said}",
             server.name
         );
-        fs::remove_file(server.data_dir.join("state")).expect("what it speaks of is there");
+        fs::remove_file(server.data_dir.join(STATE)).expect("what it speaks of is there");
         self.cluster.restart(victim).await;
         true
     }

@@ -242,7 +242,8 @@ async fn perform(
             Ok((Reply::Deleted(answer.deleted > 0), revision(answer.header.as_ref())))
         }
         Op::Swap { expected_revision, value, .. } => {
-            let answer = client.txn(swap(key, receipt(key, value), expected_revision, text(value))).await?;
+            let answer =
+                client.txn(swap(key, receipt(key, value), expected_revision, text(value))).await?;
             Ok((swapped(&answer), revision(answer.header.as_ref())))
         }
     }

@@ -44,18 +44,20 @@ impl Disk for CrashDisk {
         let number = world.next_file;
         world.next_file += 1;
         world.files.insert(number, Content::default());
-        world.names.insert(path.to_owned(), number);
+        world.set_name(path, Some(number));
         Ok(Box::new(CrashFile { disk: self.clone(), number }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let world = self.world();
+        let mut world = self.world();
+        world.look()?;
         let number = *world.names.get(path).ok_or(io::ErrorKind::NotFound)?;
         Ok(Box::new(CrashFile { disk: self.clone(), number }))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        let world = self.world();
+        let mut world = self.world();
+        world.look()?;
         let inside = world.names.keys().filter(|name| name.parent() == Some(dir));
         let names = inside.filter_map(|name| Some(name.file_name()?.to_str()?.to_owned()));
         Ok(names.collect())
@@ -70,8 +72,8 @@ impl Disk for CrashDisk {
         let mut world = self.world();
         let number = *world.names.get(from).ok_or(io::ErrorKind::NotFound)?;
         world.step_whole()?;
-        world.names.remove(from);
-        world.names.insert(to.to_owned(), number);
+        world.set_name(from, None);
+        world.set_name(to, Some(number));
         Ok(())
     }
 
@@ -81,18 +83,23 @@ impl Disk for CrashDisk {
             return Err(io::ErrorKind::NotFound.into());
         }
         world.step_whole()?;
-        world.names.remove(path);
+        world.set_name(path, None);
         Ok(())
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut world = self.world();
-        world.step_whole()?;
-        let names = world.names.clone();
-        let inside = |name: &Path| name.parent() == Some(dir);
-        world.durable_names.retain(|name, _| !inside(name));
-        world.durable_names.extend(names.into_iter().filter(|(name, _)| inside(name)));
-        Ok(())
+        match world.step() {
+            Outcome::Go => {
+                world.sync_names(dir);
+                Ok(())
+            }
+            Outcome::Cut => Err(power_is_off()),
+            Outcome::Fail => {
+                world.fail_to_sync_names(dir);
+                Err(input_output_error())
+            }
+        }
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
@@ -105,16 +112,14 @@ impl Disk for CrashDisk {
 
 impl DiskFile for CrashFile {
     fn size_bytes(&self) -> io::Result<u64> {
-        Ok(self.disk.world().content(self.number).current.len() as u64)
+        let mut world = self.disk.world();
+        world.look()?;
+        Ok(world.content(self.number).current.len() as u64)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut world = self.disk.world();
-        let fails = world.fail_read_at == Some(world.read_count);
-        world.read_count += 1;
-        if fails {
-            return Err(input_output_error());
-        }
+        world.look()?;
         let size_max = world.read_size_max.unwrap_or(usize::MAX);
         let bytes = &world.content(self.number).current;
         let there = bytes.get(position(offset)?..).unwrap_or_default();

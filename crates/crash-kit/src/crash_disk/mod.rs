@@ -10,7 +10,7 @@ use content::Content;
 use quorate_wal::Disk;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What of the unsynced survives a power cut.
@@ -35,6 +35,9 @@ struct World {
     files: BTreeMap<usize, Content>,
     names: BTreeMap<PathBuf, usize>,
     durable_names: BTreeMap<PathBuf, usize>,
+    /// The names that a failed sync of their folder should have made durable. They are seen, and are
+    /// never so on the disk.
+    doomed_names: BTreeSet<PathBuf>,
     locks: BTreeSet<PathBuf>,
     next_file: usize,
     /// Operations that change something, so far.
@@ -88,7 +91,7 @@ impl CrashDisk {
         self.world().change_count
     }
 
-    /// How many reads there were so far.
+    /// How often something was looked at so far: files opened, measured or read, folders listed.
     #[must_use]
     pub fn read_count(&self) -> u64 {
         self.world().read_count
@@ -106,8 +109,9 @@ impl CrashDisk {
         self.world().is_off()
     }
 
-    /// Lets this operation fail. A write has arrived in half then; what a sync should have made durable
-    /// never is, unless it is written anew, although it can still be read and a second sync succeeds.
+    /// Lets this operation fail. A write has arrived in half then; what a sync should have made durable,
+    /// bytes or names, never is, unless it is written or named anew, although it can still be read and a
+    /// second sync succeeds. Everything else has not happened.
     pub fn fail_at(&self, change: u64) {
         self.world().fail_at = Some(change);
     }
@@ -120,7 +124,7 @@ impl CrashDisk {
             || world.fail_read_at.is_some_and(|at| world.read_count > at)
     }
 
-    /// Lets this read fail, counted as [`CrashDisk::read_count`] does, from 0.
+    /// Lets this look at something fail, counted as [`CrashDisk::read_count`] does, from 0.
     pub fn fail_read_at(&self, read: u64) {
         self.world().fail_read_at = Some(read);
     }
@@ -180,28 +184,62 @@ impl World {
         }
     }
 
+    /// For what changes nothing.
+    fn look(&mut self) -> io::Result<()> {
+        let fails = self.fail_read_at == Some(self.read_count);
+        self.read_count += 1;
+        if fails { Err(input_output_error()) } else { Ok(()) }
+    }
+
     fn is_off(&self) -> bool {
         self.cut_at.is_some_and(|at| self.change_count > at)
     }
 
-    fn lose(&mut self, survives: Survives) {
-        let mut keep = keeper(survives);
-        let mut names: BTreeSet<PathBuf> = self.names.keys().cloned().collect();
-        names.extend(self.durable_names.keys().cloned());
-        for name in names {
-            let durable = self.durable_names.get(&name).copied();
-            if self.names.get(&name).copied() != durable && !keep() {
-                match durable {
-                    Some(file) => self.names.insert(name, file),
-                    None => self.names.remove(&name),
-                };
+    /// Gives a name to a file, or takes it away.
+    fn set_name(&mut self, name: &Path, file: Option<usize>) {
+        self.doomed_names.remove(name);
+        set(&mut self.names, name, file);
+    }
+
+    /// The names that are not durable as they are.
+    fn unsynced_names(&self) -> BTreeSet<PathBuf> {
+        let all = self.names.keys().chain(self.durable_names.keys());
+        all.filter(|name| self.names.get(*name) != self.durable_names.get(*name)).cloned().collect()
+    }
+
+    fn sync_names(&mut self, dir: &Path) {
+        for name in self.unsynced_names().iter().filter(|name| name.parent() == Some(dir)) {
+            if !self.doomed_names.contains(name) {
+                set(&mut self.durable_names, name, self.names.get(name).copied());
             }
         }
+    }
+
+    fn fail_to_sync_names(&mut self, dir: &Path) {
+        let lost = self.unsynced_names().into_iter().filter(|name| name.parent() == Some(dir));
+        self.doomed_names.extend(lost);
+    }
+
+    fn lose(&mut self, survives: Survives) {
+        let mut keep = keeper(survives);
+        for name in self.unsynced_names() {
+            if self.doomed_names.contains(&name) || !keep() {
+                set(&mut self.names, &name, self.durable_names.get(&name).copied());
+            }
+        }
+        self.doomed_names.clear();
         self.durable_names.clone_from(&self.names);
         self.files.values_mut().for_each(|content| content.lose(&mut keep));
         let reachable: BTreeSet<usize> = self.names.values().copied().collect();
         self.files.retain(|file, _| reachable.contains(file));
     }
+}
+
+fn set(names: &mut BTreeMap<PathBuf, usize>, name: &Path, file: Option<usize>) {
+    match file {
+        Some(file) => names.insert(name.to_owned(), file),
+        None => names.remove(name),
+    };
 }
 
 /// Decides for one piece after the other. Chance is not always fair: sometimes most survives, sometimes

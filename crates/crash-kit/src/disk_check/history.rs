@@ -11,8 +11,12 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// How many histories are drawn, and from which number on.
+const DRAWN: std::ops::RangeInclusive<u64> = 1..=60;
 /// How many operations a drawn history has.
 const DRAWN_LENGTH: usize = 30;
+/// Of how many places of a drawn history one is tried in every way.
+const TRIED_ONE_IN: u64 = 7;
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// One operation.
@@ -46,9 +50,45 @@ impl fmt::Display for Op {
     }
 }
 
+/// Operations in a row.
+pub(super) struct History {
+    /// 0 for the script.
+    number: u64,
+    pub(super) ops: Vec<Op>,
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.number {
+            0 => write!(out, "the script"),
+            number => write!(out, "history {number}"),
+        }
+    }
+}
+
+impl History {
+    /// The script, and those that are drawn.
+    pub(super) fn all() -> Vec<Self> {
+        let drawn = DRAWN.map(|number| Self { number, ops: random(number) });
+        std::iter::once(Self { number: 0, ops: script() }).chain(drawn).collect()
+    }
+
+    /// Whether everything is tried at this place: at each of the script, at some of a drawn one, and not
+    /// the same ones of each.
+    pub(super) fn is_tried(&self, at: u64) -> bool {
+        self.number == 0 || (at + self.number).is_multiple_of(TRIED_ONE_IN)
+    }
+}
+
+/// What the next process does, on a file of its own.
+pub(super) fn afterwards() -> [Op; 5] {
+    let name = || "afterwards".to_owned();
+    [Op::MakeDir, Op::Create(name()), Op::Write(name(), 0, 700, 99), Op::Sync(name()), Op::SyncDir]
+}
+
 /// Everything that a log does with files: made ahead under another name, renamed, written and synced in
 /// pieces that end anywhere, overwritten in place, cut, removed.
-pub(super) fn script() -> Vec<Op> {
+fn script() -> Vec<Op> {
     let [a, b, c, _] = NAMES.map(str::to_owned);
     vec![
         Op::MakeDir,
@@ -87,7 +127,7 @@ pub(super) fn script() -> Vec<Op> {
 }
 
 /// A history of this seed.
-pub(super) fn random(seed: u64) -> Vec<Op> {
+fn random(seed: u64) -> Vec<Op> {
     let mut rng = Rng::new(seed);
     let mut ops = vec![Op::MakeDir];
     let mut there: Vec<&str> = Vec::new();

@@ -1,6 +1,7 @@
 //! Checks a [`Disk`](quorate_wal::Disk): its contract, and histories of operations that end in a crash
-//! at every place, in a failure of each operation, or in reads that give little or nothing. Knows how
-//! to break a machine; what may be left is the model's decision.
+//! at every place, in a failure of each operation, or in reads that give little or nothing; and that the
+//! next process can go on with what is left. Knows how to break a machine; what may be left is the
+//! model's decision.
 
 mod contract;
 mod history;
@@ -9,13 +10,11 @@ mod model;
 use crate::crash_disk::Survives;
 use crate::finding::{Finding, Promise, Report};
 use crate::machine::{Crash, Machine};
-use history::{Op, Run, random, script};
+use history::{History, Run, afterwards};
 use model::BadRead;
 
 /// How many ways there are to lose what was not synced, for each place.
 const LOSSES: u64 = 6;
-/// How many histories are drawn, and from which number on.
-const DRAWN: std::ops::Range<u64> = 0..60;
 /// How many histories are enough where crashes are all the same, and for reads.
 const FEW: usize = 5;
 /// How little a short read gives.
@@ -29,34 +28,36 @@ const SHORT_READS: [usize; 3] = [1, 100, 511];
 pub fn check_disk<M: Machine>(make: impl Fn() -> M) -> Result<Report, Finding> {
     let mut report = Report::default();
     contract::check(&mut make()).map_err(|finding| finding.after("nothing at all"))?;
-    let mut histories = vec![("the script".to_owned(), script())];
-    histories.extend(DRAWN.map(|seed| (format!("history {seed}"), random(seed))));
+    let mut histories = History::all();
     if make().beneath().is_none() {
         histories.truncate(FEW);
     }
-    for (name, ops) in &histories {
-        // A drawn history tries a few places, the script every one.
-        let is_script = name == "the script";
-        crashes(&make, name, ops, is_script, &mut report)?;
-        failures(&make, name, ops, is_script, &mut report)?;
+    for history in &histories {
+        crashes(&make, history, &mut report)?;
+        failures(&make, history, &mut report)?;
     }
-    for (name, ops) in histories.iter().take(FEW) {
-        short_reads(&make, name, ops, &mut report)?;
-        failed_reads(&make, name, ops, &mut report)?;
+    for history in histories.iter().take(FEW) {
+        short_reads(&make, history, &mut report)?;
+        failed_reads_on_the_way(&make, history, &mut report)?;
+        failed_reads_at_the_end(&make, history, &mut report)?;
     }
     Ok(report)
 }
 
-/// Every place, or every seventh, and not the same ones for each history.
-fn is_tried(is_script: bool, name: &str, at: u64) -> bool {
-    is_script || (at + name.len() as u64).is_multiple_of(7)
+/// After a crash: a new process finds what may be left, and makes a file more; that one, and the others,
+/// the next power cut leaves alone.
+fn judge_and_go_on(machine: &mut impl Machine, run: &Run) -> Result<(), Finding> {
+    run.judge(machine)?;
+    let mut next = Run::new(machine);
+    next.go_on(&afterwards(), || false)?;
+    machine.crash(Crash::PowerCut(Survives::Nothing));
+    next.judge(machine)?;
+    run.judge(machine)
 }
 
 fn crashes<M: Machine>(
     make: &impl Fn() -> M,
-    name: &str,
-    ops: &[Op],
-    is_every_place: bool,
+    history: &History,
     report: &mut Report,
 ) -> Result<(), Finding> {
     for at in 0.. {
@@ -69,13 +70,13 @@ fn crashes<M: Machine>(
                 _ => (Crash::PowerCut(Survives::AnyPart(at * 31 + loss)), "a part survived"),
             };
             let trouble =
-                || format!("{name}, the power cut at operation {at}, {survives} ({loss})");
-            let run = run_until(&mut machine, ops, at).map_err(|it| it.after(trouble()))?;
+                || format!("{history}, the power cut at operation {at}, {survives} ({loss})");
+            let run = run_until(&mut machine, history, at).map_err(|it| it.after(trouble()))?;
             is_over &= run.is_whole;
             machine.crash(crash);
-            run.judge(&mut machine).map_err(|it| it.after(trouble()))?;
+            judge_and_go_on(&mut machine, &run).map_err(|it| it.after(trouble()))?;
             report.crash_count += 1;
-            if machine.beneath().is_none() || !is_tried(is_every_place, name, at) {
+            if machine.beneath().is_none() || !history.is_tried(at) {
                 break;
             }
         }
@@ -88,7 +89,8 @@ fn crashes<M: Machine>(
 
 /// Runs a history until the power fails: at this operation beneath the disk, or, where nothing can be
 /// ordered, before this one of the history.
-fn run_until<M: Machine>(machine: &mut M, ops: &[Op], at: u64) -> Result<Run, Finding> {
+fn run_until(machine: &mut impl Machine, history: &History, at: u64) -> Result<Run, Finding> {
+    let ops = &history.ops;
     let Some(beneath) = machine.beneath().cloned() else {
         let count = usize::try_from(at).unwrap_or(usize::MAX).min(ops.len());
         let mut run = Run::new(machine);
@@ -104,9 +106,7 @@ fn run_until<M: Machine>(machine: &mut M, ops: &[Op], at: u64) -> Result<Run, Fi
 
 fn failures<M: Machine>(
     make: &impl Fn() -> M,
-    name: &str,
-    ops: &[Op],
-    is_every_place: bool,
+    history: &History,
     report: &mut Report,
 ) -> Result<(), Finding> {
     for at in 0.. {
@@ -116,16 +116,16 @@ fn failures<M: Machine>(
             beneath.fail_at(at);
             let mut run = Run::new(&mut machine);
             let trouble =
-                || format!("{name}, operation {at} beneath failed, then the power ({seed})");
-            run.go_on(ops, || beneath.has_failed()).map_err(|it| it.after(trouble()))?;
+                || format!("{history}, operation {at} beneath failed, then the power ({seed})");
+            run.go_on(&history.ops, || beneath.has_failed()).map_err(|it| it.after(trouble()))?;
             if !beneath.has_failed() {
                 return Ok(());
             }
             let survives = if seed == 0 { Survives::Nothing } else { Survives::AnyPart(seed) };
             machine.crash(Crash::PowerCut(survives));
-            run.judge(&mut machine).map_err(|it| it.after(trouble()))?;
+            judge_and_go_on(&mut machine, &run).map_err(|it| it.after(trouble()))?;
             report.fault_count += 1;
-            if !is_tried(is_every_place, name, at) {
+            if !history.is_tried(at) {
                 break;
             }
         }
@@ -133,40 +133,78 @@ fn failures<M: Machine>(
     Ok(())
 }
 
+/// Reads give little: all of them, or those after the history.
 fn short_reads<M: Machine>(
     make: &impl Fn() -> M,
-    name: &str,
-    ops: &[Op],
+    history: &History,
     report: &mut Report,
 ) -> Result<(), Finding> {
-    for size_max in SHORT_READS {
+    let cases = SHORT_READS.iter().flat_map(|size_max| [(*size_max, true), (*size_max, false)]);
+    for (size_max, from_the_start) in cases {
         let mut machine = make();
         let Some(beneath) = machine.beneath().cloned() else { return Ok(()) };
+        let when = if from_the_start { "from the start" } else { "afterwards" };
+        let short = |found: String| {
+            let trouble =
+                format!("{history}, no read beneath giving more than {size_max} B {when}");
+            Finding::new(Promise::ShortReadsAreReadOn, found).after(trouble)
+        };
+        if from_the_start {
+            beneath.shorten_reads(size_max);
+        }
         let mut run = Run::new(&mut machine);
-        let trouble = || format!("{name}, no read beneath giving more than {size_max} bytes");
-        run.go_on(ops, || false).map_err(|it| it.after(trouble()))?;
+        run.go_on(&history.ops, || false).map_err(|finding| short(finding.found))?;
         beneath.shorten_reads(size_max);
         // Both as the process has it open, and as the next one finds it.
         for disk in [run.disk.clone(), machine.disk()] {
-            run.model.check_reads(disk.as_ref(), machine.dir()).map_err(|bad| {
-                Finding::new(Promise::ShortReadsAreReadOn, bad.to_string()).after(trouble())
-            })?;
+            let read = run.model.check_reads(disk.as_ref(), machine.dir());
+            read.map_err(|bad| short(bad.to_string()))?;
         }
         report.short_read_count += 1;
     }
     Ok(())
 }
 
-fn failed_reads<M: Machine>(
+/// Each look at something fails once while a history runs: also one that a write needs.
+fn failed_reads_on_the_way<M: Machine>(
     make: &impl Fn() -> M,
-    name: &str,
-    ops: &[Op],
+    history: &History,
+    report: &mut Report,
+) -> Result<(), Finding> {
+    for read in 0.. {
+        let mut machine = make();
+        let Some(beneath) = machine.beneath().cloned() else { return Ok(()) };
+        beneath.fail_read_at(read);
+        let mut run = Run::new(&mut machine);
+        let mut tried = run.go_on(&history.ops, || beneath.has_failed());
+        if !beneath.has_failed() {
+            return tried.map_err(|it| it.after(history));
+        }
+        if tried.is_ok() {
+            machine.crash(Crash::Kill);
+            tried = judge_and_go_on(&mut machine, &run);
+        }
+        tried.map_err(|mut finding| {
+            if finding.promise != Promise::NoErrorWithoutCause {
+                finding.promise = Promise::FailedReadsAreErrors;
+            }
+            finding.after(format!("{history}, read {read} beneath failed"))
+        })?;
+        report.fault_count += 1;
+    }
+    Ok(())
+}
+
+/// Each look at something fails once for the process that comes after a history.
+fn failed_reads_at_the_end<M: Machine>(
+    make: &impl Fn() -> M,
+    history: &History,
     report: &mut Report,
 ) -> Result<(), Finding> {
     let mut machine = make();
     let Some(beneath) = machine.beneath().cloned() else { return Ok(()) };
     let mut run = Run::new(&mut machine);
-    run.go_on(ops, || false).map_err(|it| it.after(name))?;
+    run.go_on(&history.ops, || false).map_err(|it| it.after(history))?;
     for read in 0.. {
         let disk = machine.disk();
         beneath.fail_read_at(beneath.read_count() + read);
@@ -180,7 +218,7 @@ fn failed_reads<M: Machine>(
         if let Some(promise) = promise {
             let found =
                 format!("read {read} beneath failed, and what was read is not what is there");
-            return Err(Finding::new(promise, found).after(name));
+            return Err(Finding::new(promise, found).after(history));
         }
         if !beneath.has_failed() {
             break;

@@ -14,6 +14,8 @@ pub(super) struct Model {
     names: BTreeMap<String, usize>,
     /// What each name may stand for after a crash.
     possible: BTreeMap<String, BTreeSet<Option<usize>>>,
+    /// Every file that each name has ever stood for.
+    former: BTreeMap<String, BTreeSet<usize>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -46,6 +48,7 @@ impl Model {
 
     fn bind(&mut self, name: &str, file: usize) {
         self.names.insert(name.to_owned(), file);
+        self.former.entry(name.to_owned()).or_default().insert(file);
         self.may_stand_for(name, Some(file));
     }
 
@@ -167,28 +170,37 @@ impl Model {
         &self,
         name: &str,
         possible: &BTreeSet<Option<usize>>,
-        found: &[u8],
+        bytes: &[u8],
     ) -> Result<(), Finding> {
         let candidates = possible.iter().flatten().filter_map(|file| self.files.get(*file));
         let mut refusal = None;
         for candidate in candidates {
-            match candidate.allows(found) {
+            match candidate.allows(bytes) {
                 Ok(()) => return Ok(()),
                 Err((promise, why)) => refusal = Some((promise, format!("{name}: {why}"))),
             }
         }
-        let (promise, found) = refusal.unwrap_or_else(|| {
+        let Some((mut promise, mut found)) = refusal else {
             let found = format!("{name} is there, although it was synced that it is not");
-            (Promise::SyncedNamesStay, found)
-        });
-        // Of several files that the name may stand for none fits: then it is none of them.
-        let promise =
-            if possible.iter().flatten().count() > 1 && promise == Promise::SyncedBytesStay {
-                Promise::NothingElseAppears
-            } else {
-                promise
-            };
+            return Err(Finding::new(Promise::SyncedNamesStay, found));
+        };
+        if self.is_former(name, possible, bytes) {
+            promise = Promise::SyncedNamesStay;
+            found = format!("{found}; that is another file, which had this name before");
+        } else if possible.iter().flatten().count() > 1 && promise == Promise::SyncedBytesStay {
+            // Of several files that the name may stand for none fits: then it is none of them.
+            promise = Promise::NothingElseAppears;
+        }
         Err(Finding::new(promise, found))
+    }
+
+    /// Whether these are the bytes of a file that a name stands for no more.
+    fn is_former(&self, name: &str, possible: &BTreeSet<Option<usize>>, bytes: &[u8]) -> bool {
+        let former = self.former.get(name).into_iter().flatten();
+        former
+            .filter(|file| !possible.contains(&Some(**file)))
+            .filter_map(|file| self.files.get(*file))
+            .any(|file| file.allows(bytes).is_ok())
     }
 }
 
@@ -246,19 +258,22 @@ impl FileModel {
         Ok(())
     }
 
-    /// A length is the durable one, one that was set, or an end of a part of a write.
+    /// A length is one on the way from the durable one through those since: how a disk grows or cuts a
+    /// file is nobody's business.
     fn allows_length(&self, length: usize) -> Result<(), (Promise, String)> {
-        let is_right = length == self.durable.len()
-            || self.pending.iter().any(|change| match change {
-                Change::Size(size) => *size == length,
-                Change::Write(offset, bytes) => *offset < length && length <= offset + bytes.len(),
-            });
-        if is_right {
+        let (mut shortest, mut longest) = (self.durable.len(), self.durable.len());
+        for change in &self.pending {
+            match change {
+                Change::Write(offset, bytes) => longest = longest.max(offset + bytes.len()),
+                Change::Size(size) => {
+                    (shortest, longest) = (shortest.min(*size), longest.max(*size));
+                }
+            }
+        }
+        if (shortest..=longest).contains(&length) {
             return Ok(());
         }
-        let is_cut = |change: &Change| matches!(change, Change::Size(size) if *size <= length);
-        let is_synced = length < self.durable.len() && !self.pending.iter().any(is_cut);
-        let promise = promise(is_synced || self.pending.is_empty());
+        let promise = promise(length < shortest || self.pending.is_empty());
         Err((promise, format!("{length} bytes; {} were synced", self.durable.len())))
     }
 }

@@ -1,7 +1,7 @@
 //! What a log is asked to do, in a row: one script, and as many histories as are drawn; and how far it
 //! came. Must not know what goes wrong beneath.
 
-use super::model::{Contents, base, commands, random_batch};
+use super::model::{Contents, LARGE, base, command, commands, random_batch};
 use super::{LogError, LogStore, OpenLog};
 use crate::finding::{Finding, Promise};
 use crate::machine::Machine;
@@ -15,6 +15,11 @@ pub(super) enum Op {
     Release(SnapshotMeta),
     /// The process ends as it should, and another one begins.
     Reopen,
+}
+
+/// A write of one entry with whole sectors of its own: a torn one is not seen by its length.
+fn large(term: u64, index: u64) -> Persist {
+    Persist { entries: vec![command(term, index, LARGE)], ..Persist::default() }
 }
 
 /// Appends, votes, cuts off and goes on in a later term, fills more than one small file, releases,
@@ -32,13 +37,14 @@ pub(super) fn script() -> Vec<Op> {
         Op::Persist(vec![commands(3, 9..=30)]),
         Op::Release(base(3, 15)),
         Op::Reopen,
-        Op::Persist(vec![commands(3, 31..=33), with_vote(5, cut(31, commands(5, 32..=34)))]),
+        Op::Persist(vec![large(3, 31)]),
+        Op::Persist(vec![commands(3, 32..=34), with_vote(5, cut(32, commands(5, 33..=35)))]),
         Op::Persist(vec![Persist {
             reset: Some(base(6, 90)),
             ..with_vote(6, commands(6, 91..=93))
         }]),
         Op::Reopen,
-        Op::Persist(vec![commands(6, 94..=96)]),
+        Op::Persist(vec![commands(6, 94..=96), large(6, 97)]),
     ]
 }
 

@@ -7,7 +7,7 @@ mod model;
 
 pub use model::Contents;
 
-use crate::crash_disk::Survives;
+use crate::crash_disk::{CrashDisk, Survives};
 use crate::finding::{Finding, Promise, Report};
 use crate::machine::{Crash, Machine};
 use crate::rng::Rng;
@@ -66,6 +66,8 @@ const CRASHES_OF_A_LIFE: u64 = 8;
 const OPS_OF_A_CRASH: u64 = 20;
 /// Within so many operations a drawn life loses its power, if it does.
 const CUT_WITHIN: u64 = 60;
+/// Within so many operations the power fails again while a log is opened after a crash, if it does.
+const CUT_OF_A_START_WITHIN: u64 = 11;
 /// How little a short read gives.
 const SHORT_READS: [usize; 3] = [1, 7, 511];
 
@@ -81,8 +83,10 @@ pub fn check_log<M: Machine>(
 ) -> Result<Report, Finding> {
     let mut report = Report::default();
     crash_everywhere(&make, store, &mut report)?;
-    fail_everywhere(&make, store, &mut report)?;
-    read_with_trouble(&make, store, &mut report)?;
+    fail_everywhere(&make, store, Fault::Operation, &mut report)?;
+    fail_everywhere(&make, store, Fault::Read, &mut report)?;
+    read_in_pieces(&make, store, &mut report)?;
+    fail_a_start(&make, store, &mut report)?;
     let lives = if make().beneath().is_some() { LIVES } else { FEW_LIVES };
     for seed in 0..lives {
         live(&mut make(), store, seed, &mut report)?;
@@ -90,11 +94,12 @@ pub fn check_log<M: Machine>(
     Ok(report)
 }
 
+/// One way after the other to crash; the same number, the same way.
 fn loss(number: u64) -> Crash {
-    match number {
+    match number % (LOSSES + 1) {
         0 => Crash::PowerCut(Survives::Nothing),
         1 => Crash::Kill,
-        number => Crash::PowerCut(Survives::AnyPart(number)),
+        _ => Crash::PowerCut(Survives::AnyPart(number)),
     }
 }
 
@@ -178,14 +183,15 @@ fn judge_and_go_on<M: Machine>(
         run.end();
         &*run
     });
-    machine.crash(loss(number % (LOSSES + 1)));
+    machine.crash(loss(number));
+    let place = number / (LOSSES + 1);
     if let Some(beneath) = machine.beneath().cloned()
-        && number % 3 == 2
+        && (number + place) % 3 == 2
     {
-        beneath.cut_power_at(beneath.change_count() + number % 11);
+        beneath.cut_power_at(beneath.change_count() + place % CUT_OF_A_START_WITHIN);
         // Whether it opens this time or not: the next one judges.
         drop(Run::open(store, machine));
-        machine.crash(loss(number));
+        machine.crash(loss(number + place));
     }
     let (mut run, shown) = reopen(machine, store, before)?;
     run.end();
@@ -238,11 +244,43 @@ fn crash_everywhere<M: Machine>(
     Ok(())
 }
 
-/// Each operation beneath fails once. The log may say so, and is asked once more; or it may say that all
-/// is well, and that must be so.
+/// What is made to fail beneath a log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Operation,
+    Read,
+}
+
+impl Fault {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Operation => "operation",
+            Self::Read => "read",
+        }
+    }
+
+    fn order(self, beneath: &CrashDisk, at: u64) {
+        match self {
+            Self::Operation => beneath.fail_at(at),
+            Self::Read => beneath.fail_read_at(at),
+        }
+    }
+
+    /// What is lost after a read that failed was not lost by a crash.
+    fn blamed_in(self, mut finding: Finding) -> Finding {
+        if self == Self::Read && finding.promise == Promise::AcknowledgedStays {
+            finding.promise = Promise::FailedReadsAreErrors;
+        }
+        finding
+    }
+}
+
+/// Each operation, or each look at something, fails once beneath. The log may say so, and is asked once
+/// more; or it may say that all is well, and that must be so.
 fn fail_everywhere<M: Machine>(
     make: &impl Fn() -> M,
     store: &dyn LogStore,
+    fault: Fault,
     report: &mut Report,
 ) -> Result<(), Finding> {
     let ops = script();
@@ -250,10 +288,14 @@ fn fail_everywhere<M: Machine>(
         for number in 0..=2 {
             let mut machine = make();
             let Some(beneath) = machine.beneath().cloned() else { return Ok(()) };
-            let trouble = format!("the script, operation {at} beneath failed, then loss {number}");
-            beneath.fail_at(at);
-            let (mut run, _) = begin(&mut machine, store, &ops, || beneath.has_failed())
-                .map_err(|finding| finding.after(&trouble))?;
+            fault.order(&beneath, at);
+            let blamed = |finding: Finding| {
+                let what = fault.name();
+                let trouble = format!("the script, {what} {at} beneath failed, then loss {number}");
+                fault.blamed_in(finding).after(trouble)
+            };
+            let (mut run, _) =
+                begin(&mut machine, store, &ops, || beneath.has_failed()).map_err(blamed)?;
             if !beneath.has_failed() {
                 return Ok(());
             }
@@ -263,41 +305,57 @@ fn fail_everywhere<M: Machine>(
                 // Whether that is refused or done, the next start shows the truth of it.
                 let again = Op::Persist(run.in_flight.clone());
                 if let Err(Trouble::Wrong(finding)) = run.act(&again, &mut machine) {
-                    return Err(finding.after(&trouble));
+                    return Err(blamed(finding));
                 }
             }
-            judge_and_go_on(&mut machine, store, run.as_mut(), number)
-                .map_err(|finding| finding.after(&trouble))?;
+            judge_and_go_on(&mut machine, store, run.as_mut(), number).map_err(blamed)?;
             report.fault_count += 1;
         }
     }
     Ok(())
 }
 
-/// The log is opened through reads that give little, or of which one fails.
-fn read_with_trouble<M: Machine>(
+/// No read gives much: not while the log is at work, and not to the start after a crash.
+fn read_in_pieces<M: Machine>(
     make: &impl Fn() -> M,
     store: &dyn LogStore,
     report: &mut Report,
 ) -> Result<(), Finding> {
-    for is_killed in [true, false] {
+    let cases = SHORT_READS.iter().flat_map(|size_max| [(*size_max, 0), (*size_max, 1)]);
+    for (size_max, number) in cases {
+        let mut machine = make();
+        let Some(beneath) = machine.beneath() else { return Ok(()) };
+        beneath.shorten_reads(size_max);
+        let short = |mut finding: Finding| {
+            finding.promise = Promise::ShortReadsAreReadOn;
+            finding.after(format!("the script, no read beneath giving more than {size_max} bytes"))
+        };
+        let (run, _) = begin(&mut machine, store, &script(), || false).map_err(short)?;
+        let Some(mut run) = run else { return Ok(()) };
+        run.end();
+        machine.crash(loss(number));
+        if let Some(beneath) = machine.beneath() {
+            beneath.shorten_reads(size_max);
+        }
+        reopen(&mut machine, store, Some(&run)).map_err(short)?;
+        report.short_read_count += 1;
+    }
+    Ok(())
+}
+
+/// Each look at something fails once for the start after a crash.
+fn fail_a_start<M: Machine>(
+    make: &impl Fn() -> M,
+    store: &dyn LogStore,
+    report: &mut Report,
+) -> Result<(), Finding> {
+    for number in [0, 1] {
         let mut machine = make();
         let (Some(mut run), _) = begin(&mut machine, store, &script(), || false)? else {
             return Ok(());
         };
         run.end();
-        machine.crash(if is_killed { Crash::Kill } else { Crash::PowerCut(Survives::Nothing) });
-        for size_max in SHORT_READS {
-            let Some(beneath) = machine.beneath() else { return Ok(()) };
-            beneath.shorten_reads(size_max);
-            let trouble = format!("the script, no read beneath giving more than {size_max} bytes");
-            reopen(&mut machine, store, Some(&run)).map_err(|mut finding| {
-                finding.promise = Promise::ShortReadsAreReadOn;
-                finding.after(&trouble)
-            })?;
-            machine.crash(Crash::Kill);
-            report.short_read_count += 1;
-        }
+        machine.crash(loss(number));
         for read in 0.. {
             let Some(beneath) = machine.beneath().cloned() else { return Ok(()) };
             beneath.fail_read_at(beneath.read_count() + read);
@@ -356,7 +414,7 @@ fn live<M: Machine>(
             }
         }
         alive.end();
-        machine.crash(loss(rng.below(LOSSES + 1)));
+        machine.crash(loss(rng.below(1 << 32)));
         let (next, _) = reopen(machine, store, Some(alive)).map_err(|it| it.after(&trouble))?;
         run = Some(next);
         report.crash_count += 1;

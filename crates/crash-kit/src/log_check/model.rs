@@ -9,6 +9,9 @@ use quorate_core::{
 };
 use std::sync::Arc;
 
+/// The size of a large entry: several sectors.
+pub(super) const LARGE: usize = 2_000;
+
 /// What a log shows when it is opened: all that it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contents {
@@ -174,7 +177,7 @@ fn random_entry(rng: &mut Rng, term: u64, index: u64) -> Entry {
     match rng.below(8) {
         0 => Entry { log_id, payload: Payload::Noop },
         1 => Entry { log_id, payload: Payload::Configuration(configuration(rng.below(99))) },
-        2 => command(term, index, 700),
+        2 => command(term, index, LARGE),
         3 => command(term, index, usize::try_from(rng.below(50)).unwrap_or(0)),
         // Few sizes, so that a new record often ends exactly where an old one did.
         _ => command(term, index, 100),

@@ -20,12 +20,21 @@ pub enum Wrong {
     SwallowsErrors,
     /// A sync that fails is tried again, and the second answer given.
     SyncsAgain,
+    /// The same of a folder's sync.
+    SyncsFoldersAgain,
     /// Errors of reads are taken for the end of the file.
     TakesErrorsForTheEnd,
     /// A read that gives less than was asked for is taken for the end of the file.
     TakesShortReadsForTheEnd,
     /// A write is carried out page by page, each cleared first: a torn one takes its neighbours along.
     TearsNeighbours,
+    /// A write is filled up to pages, by one read, which may give less than was asked for.
+    FillsUpShortReads,
+    /// A write is filled up to pages, with zeros where they cannot be read.
+    FillsUpFailedReads,
+    /// A file is created under a name of the disk's own and renamed; what a crash leaves of that is in the
+    /// way of the next one.
+    StumblesOverItsOwn,
     /// Writes are held back until the next sync, and reads do not know of them.
     HidesWrites,
     /// A file that is there is created again, and is empty.
@@ -38,15 +47,19 @@ pub enum Wrong {
     RemembersWhatWasCut,
 }
 
-pub const WRONGS: [Wrong; 13] = [
+pub const WRONGS: [Wrong; 17] = [
     Wrong::IgnoresSyncs,
     Wrong::IgnoresFolderSyncs,
     Wrong::ForgetsRenames,
     Wrong::SwallowsErrors,
     Wrong::SyncsAgain,
+    Wrong::SyncsFoldersAgain,
     Wrong::TakesErrorsForTheEnd,
     Wrong::TakesShortReadsForTheEnd,
     Wrong::TearsNeighbours,
+    Wrong::FillsUpShortReads,
+    Wrong::FillsUpFailedReads,
+    Wrong::StumblesOverItsOwn,
     Wrong::HidesWrites,
     Wrong::CreatesOver,
     Wrong::ListsInDisorder,
@@ -80,6 +93,18 @@ impl WrongDisk {
         Arc::new(Self { beneath, wrong, memory: Arc::default() })
     }
 
+    fn create_in_two_steps(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        match self.beneath.open(path) {
+            Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let own = path.with_file_name("creating");
+        let file = self.beneath.create(&own)?;
+        self.beneath.rename(&own, path)?;
+        Ok(self.file(path, file))
+    }
+
     fn file(&self, path: &Path, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
         let memory = self.memory.clone();
         Box::new(WrongFile { beneath: file, wrong: self.wrong, path: path.to_owned(), memory })
@@ -95,6 +120,9 @@ struct WrongFile {
 
 impl Disk for WrongDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        if self.wrong == Wrong::StumblesOverItsOwn {
+            return self.create_in_two_steps(path);
+        }
         let file = match self.beneath.create(path) {
             Err(error)
                 if error.kind() == io::ErrorKind::AlreadyExists
@@ -143,7 +171,10 @@ impl Disk for WrongDisk {
         match self.wrong {
             Wrong::IgnoresFolderSyncs => Ok(()),
             Wrong::ForgetsRenames if has_renamed => Ok(()),
-            Wrong::SwallowsErrors => Ok(self.beneath.sync_dir(dir).unwrap_or(())),
+            Wrong::SwallowsErrors => self.beneath.sync_dir(dir).or(Ok(())),
+            Wrong::SyncsFoldersAgain => {
+                self.beneath.sync_dir(dir).or_else(|_| self.beneath.sync_dir(dir))
+            }
             _ => self.beneath.sync_dir(dir),
         }
     }
@@ -172,6 +203,30 @@ impl WrongFile {
             self.beneath.write_at(&page, first)?;
         }
         self.beneath.write_at(bytes, offset)
+    }
+
+    /// Writes whole pages, up to the end of the file.
+    fn write_filled_up(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let size = self.beneath.size_bytes()?;
+        let first = offset - offset % PAGE_SIZE;
+        let end = (offset + bytes.len() as u64).next_multiple_of(PAGE_SIZE).min(size).max(first);
+        let mut page = vec![0; usize::try_from(end - first).unwrap()];
+        let mut done = 0;
+        while done < page.len() {
+            match self.beneath.read_at(&mut page[done..], first + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(_) if self.wrong == Wrong::FillsUpFailedReads => break,
+                Err(error) => return Err(error),
+            }
+            if self.wrong == Wrong::FillsUpShortReads {
+                break;
+            }
+        }
+        let at = usize::try_from(offset - first).unwrap();
+        page.resize(page.len().max(at + bytes.len()), 0);
+        page[at..at + bytes.len()].copy_from_slice(bytes);
+        self.beneath.write_at(&page, first)
     }
 
     fn show_what_was_hidden(&self) -> io::Result<()> {
@@ -210,8 +265,11 @@ impl DiskFile for WrongFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.memory.lock().unwrap().ends.remove(&self.path);
         match self.wrong {
-            Wrong::SwallowsErrors => Ok(self.beneath.write_at(bytes, offset).unwrap_or(())),
+            Wrong::SwallowsErrors => self.beneath.write_at(bytes, offset).or(Ok(())),
             Wrong::TearsNeighbours => self.write_pages(bytes, offset),
+            Wrong::FillsUpShortReads | Wrong::FillsUpFailedReads => {
+                self.write_filled_up(bytes, offset)
+            }
             Wrong::HidesWrites => {
                 let mut memory = self.memory.lock().unwrap();
                 memory.hidden.entry(self.path.clone()).or_default().push((offset, bytes.to_vec()));
@@ -246,7 +304,7 @@ impl DiskFile for WrongFile {
         self.show_what_was_hidden()?;
         match self.wrong {
             Wrong::IgnoresSyncs => Ok(()),
-            Wrong::SwallowsErrors => Ok(self.beneath.sync().unwrap_or(())),
+            Wrong::SwallowsErrors => self.beneath.sync().or(Ok(())),
             Wrong::SyncsAgain => self.beneath.sync().or_else(|_| self.beneath.sync()),
             _ => self.beneath.sync(),
         }

@@ -30,25 +30,31 @@ pub enum Flaw {
     TakesShortReadsForTheEnd,
     /// A file that cannot be read is taken for an empty one.
     TakesErrorsForTheEnd,
+    /// A file that cannot be opened is taken for none.
+    TakesAnyErrorForNoLog,
     /// The new file gets its name, and the folder is not synced.
     ForgetsTheName,
     /// The new file gets its name before it was synced.
     NamesTooEarly,
+    /// A folder's sync that failed is tried again, and believed.
+    SyncsTheFolderAgain,
     /// A vote alone is not worth a sync.
     ForgetsVotes,
     /// What was read at a start is not made durable by it.
     BelievesTheCache,
 }
 
-pub const FLAWS: [Flaw; 10] = [
+pub const FLAWS: [Flaw; 12] = [
     Flaw::NeverSyncs,
     Flaw::TakesTornRecords,
     Flaw::SwallowsErrors,
     Flaw::SyncsAgain,
     Flaw::TakesShortReadsForTheEnd,
     Flaw::TakesErrorsForTheEnd,
+    Flaw::TakesAnyErrorForNoLog,
     Flaw::ForgetsTheName,
     Flaw::NamesTooEarly,
+    Flaw::SyncsTheFolderAgain,
     Flaw::ForgetsVotes,
     Flaw::BelievesTheCache,
 ];
@@ -77,7 +83,12 @@ impl LogStore for Journal {
     ) -> Result<(Box<dyn OpenLog>, Contents), LogError> {
         let (contents, end) = match disk.open(&dir.join(NAME)) {
             Ok(file) => replay(&self.read(file.as_ref())?, self.flaw)?,
-            Err(error) if error.kind() == ErrorKind::NotFound => (Contents::of_a_new_log(), 0),
+            Err(error)
+                if error.kind() == ErrorKind::NotFound
+                    || self.flaw == Some(Flaw::TakesAnyErrorForNoLog) =>
+            {
+                (Contents::of_a_new_log(), 0)
+            }
             Err(error) => return Err(error.into()),
         };
         let (file, end) = if self.flaw == Some(Flaw::BelievesTheCache) && end > 0 {
@@ -101,7 +112,7 @@ impl LogStore for Journal {
 }
 
 impl Journal {
-    fn read(&self, file: &dyn DiskFile) -> Result<Bytes, LogError> {
+    fn read(self, file: &dyn DiskFile) -> Result<Bytes, LogError> {
         let mut whole = vec![0; usize::try_from(file.size_bytes()?)?];
         let mut done = 0;
         while done < whole.len() {
@@ -189,8 +200,10 @@ fn write_anew(
         file.sync()?;
     }
     disk.rename(&temporary, &name)?;
-    if flaw != Some(Flaw::ForgetsTheName) {
-        disk.sync_dir(dir)?;
+    match flaw {
+        Some(Flaw::ForgetsTheName) => {}
+        Some(Flaw::SyncsTheFolderAgain) => disk.sync_dir(dir).or_else(|_| disk.sync_dir(dir))?,
+        _ => disk.sync_dir(dir)?,
     }
     Ok((file, record.len() as u64))
 }

@@ -5,7 +5,7 @@
 mod answers;
 mod world;
 
-pub(crate) use world::Fault;
+pub(crate) use world::{Fault, Order};
 
 use crate::harness::Rng;
 use fuser::{BackgroundSession, Config, Errno, MountOption};
@@ -121,9 +121,9 @@ impl Disk {
         self.mount().expect("what could be mounted once can be mounted again");
     }
 
-    /// After so many more of its kind, this goes wrong.
-    pub(crate) fn arm(&self, fault: Fault, after: u64) {
-        self.shared.state().world.arm(fault, after);
+    /// Orders a fault.
+    pub(crate) fn arm(&self, order: Order) {
+        self.shared.state().world.arm(order);
     }
 
     /// Whether a fault is still to come.

@@ -25,12 +25,19 @@ pub(crate) enum Fault {
     Sync,
 }
 
+/// What goes wrong, after so many of its kind; of any file or folder, or of those with this name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Order {
+    pub(crate) fault: Fault,
+    pub(crate) after: u64,
+    pub(crate) only: Option<&'static str>,
+}
+
 /// What a disk holds.
 pub(crate) struct World {
     nodes: BTreeMap<u64, Node>,
     next: u64,
-    /// What goes wrong, after so many of its kind.
-    fault: Option<(Fault, u64)>,
+    order: Option<Order>,
     /// Whether reads give less than they are asked for.
     pub(crate) has_short_reads: bool,
 }
@@ -114,12 +121,24 @@ impl Names {
         change.carry_out(&mut self.current);
         self.pending.push(change);
     }
+
+    /// Not what is seen: of that a failed sync may have lost something.
+    fn sync(&mut self) {
+        for change in std::mem::take(&mut self.pending) {
+            change.carry_out(&mut self.durable);
+        }
+    }
 }
 
 impl Content {
+    /// As for names.
     fn sync(&mut self) {
-        self.pending.clear();
-        self.durable.clone_from(&self.current);
+        for change in std::mem::take(&mut self.pending) {
+            match change {
+                Change::Write(offset, bytes) => put(&mut self.durable, offset, &bytes),
+                Change::Size(size) => self.durable.resize(size, 0),
+            }
+        }
     }
 
     fn lose(&mut self, keep: &mut impl FnMut() -> bool) {
@@ -144,7 +163,7 @@ impl World {
     /// An empty disk.
     pub(crate) fn new() -> Self {
         let nodes = BTreeMap::from([(ROOT, Node::Folder(Names::default()))]);
-        Self { nodes, next: ROOT + 1, fault: None, has_short_reads: false }
+        Self { nodes, next: ROOT + 1, order: None, has_short_reads: false }
     }
 
     fn content(&mut self, node: u64) -> Fallible<&mut Content> {
@@ -163,29 +182,32 @@ impl World {
         }
     }
 
-    /// Lets the fault happen if it is due.
-    fn is_due(&mut self, fault: Fault) -> bool {
-        match &mut self.fault {
-            Some((armed, 0)) if *armed == fault => {
-                self.fault = None;
-                true
-            }
-            Some((armed, left)) if *armed == fault => {
-                *left -= 1;
-                false
-            }
-            _ => false,
-        }
+    fn is_called(&self, node: u64, name: &str) -> bool {
+        self.nodes.values().any(|it| match it {
+            Node::Folder(names) => names.current.get(OsStr::new(name)) == Some(&node),
+            Node::File(_) => false,
+        })
     }
 
-    /// After so many more of its kind, this goes wrong.
-    pub(crate) fn arm(&mut self, fault: Fault, after: u64) {
-        self.fault = Some((fault, after));
+    /// Lets the fault happen if it is due.
+    fn is_due(&mut self, fault: Fault, node: u64) -> bool {
+        let Some(order) = self.order else { return false };
+        let is_meant = order.only.is_none_or(|name| self.is_called(node, name));
+        if order.fault != fault || !is_meant {
+            return false;
+        }
+        self.order = order.after.checked_sub(1).map(|after| Order { after, ..order });
+        self.order.is_none()
+    }
+
+    /// Orders a fault.
+    pub(crate) fn arm(&mut self, order: Order) {
+        self.order = Some(order);
     }
 
     /// Whether a fault is still to come.
     pub(crate) fn is_armed(&self) -> bool {
-        self.fault.is_some()
+        self.order.is_some()
     }
 
     /// How much all files take.
@@ -289,7 +311,7 @@ impl World {
     pub(crate) fn write(&mut self, node: u64, offset: u64, bytes: &[u8]) -> Fallible<()> {
         let held = self.content(node)?.current.len();
         self.check_room(held, offset + bytes.len() as u64)?;
-        let fails = self.is_due(Fault::Write);
+        let fails = self.is_due(Fault::Write, node);
         let arrived = if fails { &bytes[..bytes.len() / 2] } else { bytes };
         let content = self.content(node)?;
         put(&mut content.current, index(offset), arrived);
@@ -309,16 +331,13 @@ impl World {
 
     /// Makes a file's bytes durable, or a folder's names.
     pub(crate) fn sync(&mut self, node: u64) -> Fallible<()> {
-        let fails = self.is_due(Fault::Sync);
+        let fails = self.is_due(Fault::Sync, node);
         match self.nodes.get_mut(&node).ok_or(Errno::ENOENT)? {
             // The pages count as clean from now on, and what they hold never gets to the disk.
             Node::File(content) if fails => content.pending.clear(),
             Node::File(content) => content.sync(),
             Node::Folder(names) if fails => names.pending.clear(),
-            Node::Folder(names) => {
-                names.pending.clear();
-                names.durable.clone_from(&names.current);
-            }
+            Node::Folder(names) => names.sync(),
         }
         if fails { Err(Errno::EIO) } else { Ok(()) }
     }
@@ -345,7 +364,7 @@ impl World {
                 }
             }
         }
-        self.fault = None;
+        self.order = None;
         self.forget_the_nameless();
     }
 
@@ -389,6 +408,10 @@ mod tests {
         (world, file)
     }
 
+    fn next(fault: Fault) -> Order {
+        Order { fault, after: 0, only: None }
+    }
+
     fn names_of(world: &mut World) -> Vec<OsString> {
         world.list(ROOT).unwrap().into_iter().map(|(name, _)| name).collect()
     }
@@ -430,19 +453,37 @@ mod tests {
     fn what_a_failed_sync_should_have_kept_is_gone_although_the_next_one_succeeds() {
         let (mut world, file) = with_file(b"old");
         world.write(file, 0, b"new").unwrap();
-        world.arm(Fault::Sync, 0);
+        world.arm(next(Fault::Sync));
         assert_eq!(i32::from(world.sync(file).unwrap_err()), i32::from(Errno::EIO));
         assert!(!world.is_armed());
-        assert_eq!(world.read(file, 0, 3).unwrap(), b"new", "the pages are still there");
+        world.write(file, 3, b"er").unwrap();
+        world.sync(file).unwrap();
+        assert_eq!(world.read(file, 0, 9).unwrap(), b"newer", "the pages are still there");
         world.lose(&mut Rng::new(1, 0));
-        assert_eq!(world.read(file, 0, 3).unwrap(), b"old");
+        assert_eq!(world.read(file, 0, 9).unwrap(), b"older");
     }
 
     #[test]
-    fn a_failed_write_arrives_in_half() {
+    fn the_names_that_a_failed_sync_should_have_kept_are_gone_although_the_next_one_succeeds() {
+        let (mut world, _) = with_file(b"old");
+        world.create(ROOT, OsStr::new("lost"), false).unwrap();
+        world.arm(next(Fault::Sync));
+        world.sync(ROOT).unwrap_err();
+        world.create(ROOT, OsStr::new("kept"), false).unwrap();
+        world.sync(ROOT).unwrap();
+        assert_eq!(names_of(&mut world).len(), 3, "they are still seen");
+        world.lose(&mut Rng::new(1, 0));
+        assert_eq!(names_of(&mut world), ["f", "kept"]);
+    }
+
+    #[test]
+    fn a_failed_write_arrives_in_half_and_it_is_the_one_that_was_meant() {
         let (mut world, file) = with_file(b"old!");
-        world.arm(Fault::Write, 1);
+        let other = world.create(ROOT, OsStr::new("other"), false).unwrap();
+        world.arm(Order { after: 1, only: Some("f"), ..next(Fault::Write) });
+        world.sync(file).unwrap();
         world.write(file, 4, b"one").unwrap();
+        world.write(other, 0, b"whole").unwrap();
         world.write(file, 0, b"NEWS").unwrap_err();
         assert_eq!(world.read(file, 0, 9).unwrap(), b"NEd!one");
     }
