@@ -183,14 +183,14 @@ impl Stage {
         let client = self.cluster.client(victim).with_timeout(Duration::from_secs(5));
         let server = self.cluster.server(victim);
         let what = format!("{} to serve again, or to say why not", server.name);
-        let serves = eventually(&what, async || {
+        let is_there = eventually(&what, async || {
             if server.try_ended().is_some() {
                 return Some(false);
             }
             client.get("is-anybody-there").await.ok().map(|_| true)
         })
         .await;
-        if serves {
+        if is_there {
             return false;
         }
         let said = server.log_of_last_life();

@@ -143,8 +143,8 @@ impl Disk {
         while !unmount(&self.mountpoint, &[]) {
             assert!(
                 begun.elapsed() < UNMOUNT_PATIENCE,
-                "somebody still uses {:?}",
-                self.mountpoint
+                "somebody still uses {}",
+                self.mountpoint.display()
             );
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -199,7 +199,7 @@ mod tests {
         let root = disk.path().to_owned();
         fs::create_dir(root.join("d")).unwrap();
         let mut kept = File::create(root.join("d/kept")).unwrap();
-        kept.write_all(&[7; 70_000]).unwrap();
+        kept.write_all(&vec![7; 70_000]).unwrap();
         kept.sync_all().unwrap();
         File::open(root.join("d")).unwrap().sync_all().unwrap();
         File::open(&root).unwrap().sync_all().unwrap();
@@ -207,7 +207,7 @@ mod tests {
         drop(kept);
 
         // A seed that keeps nothing.
-        let seed = (0..).find(|seed| Rng::new(*seed, 0).below(4) == 0).unwrap();
+        let seed = (0..100).find(|seed| Rng::new(*seed, 0).below(4) == 0).unwrap();
         disk.come_back(&mut Rng::new(seed, 0));
         assert_eq!(fs::read(root.join("d/kept")).unwrap(), vec![7; 70_000]);
         assert!(!root.join("lost").exists());
