@@ -88,6 +88,8 @@ fn every_flaw_of_a_log_is_found() {
         let found = found.expect_err(&format!("{flaw:?} was not noticed"));
         println!("{flaw:?}: {found}");
         assert!(promises_of(flaw).contains(&found.promise), "{flaw:?}: {found}");
+        let is_torn = found.found.contains("was never to be written there");
+        assert_eq!(is_torn, flaw == Flaw::TakesTornRecords, "{flaw:?}: {found}");
     }
 }
 

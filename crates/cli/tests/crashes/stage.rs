@@ -51,7 +51,10 @@ pub(crate) struct Blow {
 impl fmt::Display for Blow {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<String> = self.victims.iter().map(|it| format!("n{}", it + 1)).collect();
-        write!(out, "{} {}", self.what, names.join(", "))?;
+        write!(out, "{}", self.what)?;
+        if !names.is_empty() {
+            write!(out, " {}", names.join(", "))?;
+        }
         if self.has_moved_state { write!(out, ", its state moved away as it said") } else { Ok(()) }
     }
 }

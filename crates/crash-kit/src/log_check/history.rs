@@ -128,7 +128,11 @@ impl<'a> Run<'a> {
             count => format!(", and {count} writes were under way"),
         };
         let (expected, found) = (self.state.described(), shown.described());
-        let text = format!("{when}; acknowledged: {expected}{under_way}; found: {found}");
+        let stranger = self.state.stranger(&self.in_flight, shown);
+        let torn = stranger.map_or_else(String::new, |index| {
+            format!("; what stands at {index} was never to be written there")
+        });
+        let text = format!("{when}; acknowledged: {expected}{under_way}; found: {found}{torn}");
         Finding::new(Promise::AcknowledgedStays, text)
     }
 }

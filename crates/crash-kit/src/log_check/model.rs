@@ -91,6 +91,13 @@ impl Contents {
         votes.contains(&found.hard_state) && self.steps(batch).iter().any(has_kept)
     }
 
+    /// The first entry found that is neither here nor in this batch, byte for byte.
+    pub(super) fn stranger(&self, batch: &[Persist], found: &Self) -> Option<LogIndex> {
+        let known = self.entries.iter().chain(batch.iter().flat_map(|write| &write.entries));
+        let is_known = |entry: &Entry| known.clone().any(|it| it == entry);
+        found.entries.iter().find(|entry| !is_known(entry)).map(|entry| entry.log_id.index)
+    }
+
     pub(super) fn described(&self) -> String {
         let HardState { current_term, voted_for } = self.hard_state;
         format!(
