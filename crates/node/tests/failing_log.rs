@@ -93,6 +93,16 @@ impl DiskFile for FailingFile {
     }
 }
 
+/// Whether the log may have the proposal whose fate this is. It has not if the disk failed under
+/// a write of the log's own, such as the commit mark's, before the proposal came.
+fn is_appended_to_a_failed_log(fate: &Fate) -> bool {
+    match fate {
+        Fate::Unknown(Doubt::Stopped) => true,
+        Fate::NotAppended(Refusal::Stopped) => false,
+        _ => panic!("the log failed, and the proposal's fate is {fate:?}"),
+    }
+}
+
 #[tokio::test]
 async fn a_leader_whose_log_fails_has_a_successor_before_an_election_timeout() {
     let disk = FailingDisk::default();
@@ -107,8 +117,7 @@ async fn a_leader_whose_log_fails_has_a_successor_before_an_election_timeout() {
     assert_eq!(first.status().current_term, Term::new(1), "nobody else has led");
 
     disk.fail();
-    let fate = first.propose("two", PATIENCE).await;
-    assert_eq!(fate, Fate::Unknown(Doubt::Stopped), "the others may have it");
+    let appended = is_appended_to_a_failed_log(&first.propose("two", PATIENCE).await);
     let failure = first.failure().await;
     assert!(matches!(*failure, NodeFailure::Log(_)), "{failure}");
 
@@ -119,7 +128,7 @@ async fn a_leader_whose_log_fails_has_a_successor_before_an_election_timeout() {
     assert_eq!(status.current_term, Term::new(2));
     assert!(say(second, "three").await >= 2);
     let all = second.read("all", Consistency::Linearizable, PATIENCE).await.unwrap();
-    assert!(all == "one three" || all == "one two three", "{all:?}");
+    assert!(all == "one three" || appended && all == "one two three", "{all:?}");
     cluster.stop_all().await;
 }
 
@@ -130,7 +139,7 @@ async fn a_node_whose_log_fails_says_what_to_do_and_goes_on_after_a_restart() {
     let node = node.start(Words::default()).await.unwrap();
     assert_eq!(say(&node, "one").await, 1);
     disk.fail();
-    assert_eq!(node.propose("two", PATIENCE).await, Fate::Unknown(Doubt::Stopped));
+    let appended = is_appended_to_a_failed_log(&node.propose("two", PATIENCE).await);
     let text = node.failure().await.to_string();
     for part in ["wal", "cannot sync: no such luck", "nobody was told", "start the member again"] {
         assert!(text.contains(part), "{part:?} is missing in: {text}");
@@ -141,6 +150,6 @@ async fn a_node_whose_log_fails_says_what_to_do_and_goes_on_after_a_restart() {
 
     let node = Node::builder(1, dir.path()).start(Words::default()).await.unwrap();
     let count = say(&node, "four").await;
-    assert!(count == 2 || count == 3, "what was acknowledged is there: {count}");
+    assert!(count == 2 || appended && count == 3, "what was acknowledged is there: {count}");
     node.stop().await;
 }
