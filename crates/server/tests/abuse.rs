@@ -12,6 +12,7 @@ use quorate_etcd_api::health::HealthCheckRequest;
 use quorate_server::ServerOptions;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const PUT: &str = "/etcdserverpb.KV/Put";
 const RANGE: &str = "/etcdserverpb.KV/Range";
@@ -58,6 +59,19 @@ async fn assert_others_are_served(server: &Server) {
     assert_eq!(raw_call(&mut client, RANGE, &[], framed(&range)).await.code, "0");
 }
 
+/// The code that is answered to who takes the answer. On a slow machine even they may be given up for some
+/// that take nothing: then they ask again.
+async fn code_of_taken(client: &mut Client, path: &str, body: &Bytes) -> String {
+    loop {
+        match raw_open(client, path, &[], body.clone()).await.try_finish().await {
+            // The place of a backup that was given up is taken until its thread hears of it.
+            Ok(answer) if path == SNAPSHOT && answer.message == TOO_MANY.1 => {}
+            Ok(answer) => return answer.code,
+            Err(error) => assert!(error.is_reset(), "{path}: {error}"),
+        }
+    }
+}
+
 async fn assert_too_many(client: &mut Client, path: &str, body: Bytes) {
     let answer = raw_call(client, path, &[], body).await;
     assert_eq!((answer.code.as_str(), answer.message.as_str()), TOO_MANY, "{path}");
@@ -98,7 +112,6 @@ async fn answers_that_nobody_takes_are_no_more_than_the_limit_and_room_returns()
 async fn a_client_that_takes_nothing_is_given_up_and_its_room_is_anothers() {
     let options = ServerOptions {
         unread_bytes_max: 2 * MIB,
-        // Long enough for an honest client on a slow machine.
         unread_timeout: Duration::from_secs(1),
         ..Default::default()
     };
@@ -118,7 +131,7 @@ async fn a_client_that_takes_nothing_is_given_up_and_its_room_is_anothers() {
         );
         assert_eq!(figure(&server, &given_up).await, 1, "{path}");
         // The connection goes on, and who takes what it asks for gets it.
-        assert_eq!(raw_call(&mut client, path, &[], body).await.code, "0", "{path}");
+        assert_eq!(code_of_taken(&mut client, path, &body).await, "0", "{path}");
     }
     server.stop().await;
 }
@@ -157,7 +170,6 @@ async fn a_page_that_nobody_reads_is_given_up_and_its_room_is_anothers() {
     let options = ServerOptions {
         unread_bytes_max: 2 * MIB,
         backups_count_max: 1,
-        // Long enough for an honest client on a slow machine.
         unread_timeout: Duration::from_secs(1),
         ..Default::default()
     };
@@ -169,7 +181,12 @@ async fn a_page_that_nobody_reads_is_given_up_and_its_room_is_anothers() {
         assert_eq!(page(&mut idle, path, body, false).await, Err(()), "{path}");
         until(&server, "quorate_unread_bytes", 0).await;
         until(&server, "quorate_client_streams", 0).await;
-        let size = page(&mut honest, path, body, true).await.expect("it is read");
+        // On a slow machine even who reads may be given up, and asks again.
+        let size = loop {
+            if let Ok(size) = page(&mut honest, path, body, true).await {
+                break size;
+            }
+        };
         assert!(size > MIB, "{path}: {size}");
         assert_others_are_served(&server).await;
     }
@@ -189,18 +206,38 @@ async fn a_page_over_http_1_that_nobody_reads_is_given_up_by_the_system() {
     }
     // More than both sides' systems keep.
     let body = r#"{"key":"bW9yZQ==","range_end":"bW9yZg=="}"#;
-    let mut idle = server.connect().await;
-    let length = body.len();
-    let head = format!("POST /v3/kv/range HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
-    idle.write_all(head.as_bytes()).await.unwrap();
-    idle.write_all(body.as_bytes()).await.unwrap();
-    // It is there once its first byte is.
-    idle.readable().await.unwrap();
-    assert!(figure(&server, "quorate_unread_bytes").await > 16 * MIB as u64);
+    // On a slow machine the first may be gone before anybody looks: then there is another one.
+    let _idle = loop {
+        let idle = asked(&server, body).await;
+        // It is there once its first byte is.
+        idle.readable().await.unwrap();
+        if figure(&server, "quorate_unread_bytes").await > 16 * MIB as u64 {
+            break idle;
+        }
+    };
     until(&server, "quorate_unread_bytes", 0).await;
-    let (status, answer) = server.post("/v3/kv/range", body).await;
-    assert!(status == 200 && answer.len() > 16 * MIB, "who reads it gets it: {status}");
+    // And there even who reads may be given up, and asks again.
+    let answer = loop {
+        let mut answer = String::new();
+        if asked(&server, body).await.read_to_string(&mut answer).await.is_ok() {
+            break answer;
+        }
+    };
+    let is_whole = answer.starts_with("HTTP/1.1 200 ") && answer.len() > 16 * MIB;
+    assert!(is_whole, "who reads it gets it: {}", answer.len());
     server.stop().await;
+}
+
+/// A connection of HTTP/1.1 on which a range was asked for, as the last request.
+async fn asked(server: &Server, body: &str) -> TcpStream {
+    let mut stream = server.connect().await;
+    let length = body.len();
+    let head = format!(
+        "POST /v3/kv/range HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
 }
 
 /// A request of which only the beginning is sent: its head says how large it is to be.

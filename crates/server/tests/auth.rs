@@ -221,7 +221,7 @@ const PATHS: [(&str, &str, bool); 50] = [
     ),
     ("kv/txn", "{}", true),
     ("kv/compaction", r#"{"revision":1}"#, false),
-    ("lease/grant", r#"{"ID":7,"TTL":60}"#, true),
+    ("lease/grant", r#"{"ID":7,"TTL":5000}"#, true),
     ("lease/timetolive", r#"{"ID":7,"keys":true}"#, true),
     ("lease/leases", "{}", true),
     ("lease/keepalive", r#"{"ID":7}"#, true),

@@ -138,7 +138,7 @@ async fn a_token_is_not_in_the_log() {
 async fn a_token_of_an_older_revision_is_refused_as_etcd_refuses_it() {
     let server = server("HS256", Some("secret"), None).await;
     let (root, alice) = (log_in(&server, "root").await, log_in(&server, "alice").await);
-    let lease = r#"{"ID":7,"TTL":60}"#;
+    let lease = r#"{"ID":7,"TTL":5000}"#;
     assert!(post_as(&server, &alice, "lease/grant", lease).await.contains(r#""ID":"7""#));
     let attached = r#"{"key":"YQ==","lease":7}"#;
     assert!(post_as(&server, &alice, "kv/put", attached).await.contains("200 OK"));

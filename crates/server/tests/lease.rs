@@ -22,9 +22,12 @@ use quorate_etcd_api::etcdserverpb::{
 use quorate_etcd_api::mvccpb::event::EventType;
 use quorate_server::ServerOptions;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
+
+/// How long the server waits for the fate of a renewal.
+const RENEWAL_PATIENCE: Duration = Duration::from_secs(2);
 
 struct Client {
     lease: LeaseClient<Channel>,
@@ -260,16 +263,23 @@ async fn leases_are_listed_as_they_will_end() {
 async fn a_renewal_that_a_corrupt_cluster_refuses_is_answered_and_enters_the_log_once() {
     let server = Server::start().await;
     let mut client = Client::of(&server).await;
-    client.grant(42, 60).await.unwrap();
+    client.grant(42, 5000).await.unwrap();
     client.corrupt(AlarmAction::Activate).await;
-    let before = client.raft_index().await;
     let corrupt = (Code::DataLoss, "etcdserver: corrupt cluster".to_owned());
-    for id in [42, 43, 42] {
-        assert_eq!(refusal(client.renew(id).await), corrupt);
+    loop {
+        let (before, begun) = (client.raft_index().await, Instant::now());
+        for id in [42, 43, 42] {
+            assert_eq!(refusal(client.renew(id).await), corrupt);
+        }
+        // A renewal that the log does not answer for so long is proposed once more. On a machine that is so
+        // slow, this is looked at again.
+        if begun.elapsed() < RENEWAL_PATIENCE {
+            assert_eq!(client.raft_index().await, before + 3);
+            break;
+        }
     }
-    assert_eq!(client.raft_index().await, before + 3);
     client.corrupt(AlarmAction::Deactivate).await;
-    assert_eq!(client.keep_alive(vec![42, 43]).await, [(42, 60), (43, 0)]);
+    assert_eq!(client.keep_alive(vec![42, 43]).await, [(42, 5000), (43, 0)]);
     server.stop().await;
 }
 

@@ -4,11 +4,12 @@
 
 use bytes::Bytes;
 use quorate::core::{Configuration, Member, MemberRole, NodeId};
-use quorate::{Node, NodeBuilder, Options};
+use quorate::{DriverOptions, Node, NodeBuilder, Options};
 use quorate_kv::{BackgroundThread, MemoryEngine};
 use quorate_server::{
     Listener, MeasuredEngine, MemberContext, Security, ServeError, ServerOptions, Serves, serve,
 };
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub const CLUSTER_ID: u64 = 12_101_053_776_118_486_841;
 pub const MEMBER_ID: u64 = 15_985_099_378_392_235_387;
 const PEER_ADDRESS: &str = "127.0.0.1:12380";
 const CLIENT_URL: &str = "http://127.0.0.1:12379";
+/// Longer than a busy machine lets anything wait.
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A single member that serves.
 pub struct Server {
@@ -115,8 +118,10 @@ impl Server {
         let node = Node::builder(MEMBER_ID, dir.path())
             .cluster_id(CLUSTER_ID)
             .members(founders)
+            .driver_options(DriverOptions { leaderless_wait: PATIENCE, ..Default::default() })
             .options(protocol());
         let node = settings(node).start(machine).await.unwrap();
+        let options = patient(options);
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for (security, serves) in doors {
             let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -139,8 +144,14 @@ impl Server {
 
     /// Tells the server to stop, without waiting for it.
     pub fn begin_stop(self) -> JoinHandle<Result<(), ServeError>> {
-        self.stop.send(()).unwrap();
-        self.served
+        let Self { stop, served, dir, .. } = self;
+        stop.send(()).unwrap();
+        tokio::spawn(async move {
+            let end = served.await.unwrap();
+            // Until then the node writes there.
+            drop(dir);
+            end
+        })
     }
 
     pub async fn connect(&self) -> TcpStream {
@@ -184,18 +195,28 @@ impl Server {
 
     /// What is in the member's files, as far as it is text.
     pub fn written(&self) -> String {
+        loop {
+            match self.try_written() {
+                Ok(text) => return text,
+                // The node has renamed or deleted one meanwhile.
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::NotFound, "{error}"),
+            }
+        }
+    }
+
+    fn try_written(&self) -> io::Result<String> {
         let (mut folders, mut text) = (vec![self.dir.path().to_owned()], String::new());
         while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
+            for entry in std::fs::read_dir(folder)? {
+                let path = entry?.path();
                 if path.is_dir() {
                     folders.push(path);
                 } else {
-                    text.push_str(&String::from_utf8_lossy(&std::fs::read(path).unwrap()));
+                    text.push_str(&String::from_utf8_lossy(&std::fs::read(path)?));
                 }
             }
         }
-        text
+        Ok(text)
     }
 
     /// A bare HTTP/2 connection.
@@ -230,7 +251,24 @@ fn protocol() -> Options {
     Options {
         heartbeat_interval: Duration::from_millis(10),
         election_timeout: Duration::from_millis(50),
+        // Leadership is lost when a test says so, and not to a slow disk.
+        disk_stall_timeout: PATIENCE,
         ..Options::default()
+    }
+}
+
+/// The same, with more time for everything that the test sets no time for: what is to end clients that
+/// hang must end none that the machine has not let run.
+fn patient(options: ServerOptions) -> ServerOptions {
+    let default = ServerOptions::default();
+    let more = |set: Duration, default: Duration| if set == default { PATIENCE } else { set };
+    ServerOptions {
+        request_timeout: more(options.request_timeout, default.request_timeout),
+        unread_timeout: more(options.unread_timeout, default.unread_timeout),
+        header_timeout: more(options.header_timeout, default.header_timeout),
+        handshake_timeout: more(options.handshake_timeout, default.handshake_timeout),
+        half_open_timeout: more(options.half_open_timeout, default.half_open_timeout),
+        ..options
     }
 }
 
@@ -307,14 +345,19 @@ impl RawStream {
     }
 
     /// Takes all of it.
-    pub async fn finish(mut self) -> RawAnswer {
+    pub async fn finish(self) -> RawAnswer {
+        self.try_finish().await.unwrap()
+    }
+
+    /// Takes all of it, unless the server breaks it off.
+    pub async fn try_finish(mut self) -> Result<RawAnswer, h2::Error> {
         let _ = self.body.flow_control().release_capacity(self.taken.len());
         while let Some(piece) = self.body.data().await {
-            let piece = piece.unwrap();
+            let piece = piece?;
             self.taken.extend_from_slice(&piece);
-            self.body.flow_control().release_capacity(piece.len()).unwrap();
+            let _ = self.body.flow_control().release_capacity(piece.len());
         }
-        self.end().await
+        Ok(self.end().await)
     }
 
     /// Takes what the server may send without being asked for more, until it ends the answer.
