@@ -6,8 +6,9 @@ use crate::method::{self, Method};
 use serde_json::Value;
 use std::fmt;
 
-/// How much later the one may have been asked for a lease's time than the other, in seconds.
-const CLOCK_SLACK_S: i64 = 3;
+/// How much later the one may have been asked for a lease's time than the other, in seconds: on a slow
+/// machine, and yet nothing beside what leases last here.
+const CLOCK_SLACK_S: i64 = 60;
 
 /// One system's answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -183,7 +184,7 @@ mod tests {
     #[test]
     fn what_is_left_of_a_lease_may_differ_by_little() {
         let answer = |left: &str| Answer::Given(json!({"ID": "1", "TTL": left}));
-        for (left, equal) in [("598", true), ("599", true), ("590", false), ("-1", false)] {
+        for (left, equal) in [("540", true), ("599", true), ("530", false), ("-1", false)] {
             let (mut one, mut other) = (answer("600"), answer(left));
             level(Some(&method::LEASE_TIME_TO_LIVE), &mut one, &mut other);
             assert_eq!(one == other, equal, "{left}");

@@ -109,7 +109,7 @@ impl Ask {
     }
 
     /// What is asked, for a person.
-    fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         let way = if self.by_gateway { "gateway" } else { "gRPC" };
         let message = match &self.json {
             Some(json) => json.to_string(),

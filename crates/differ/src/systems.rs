@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How long a server may take until it serves.
 const READY_PATIENCE: Duration = Duration::from_mins(1);
+/// How often one is started before it counts as one that does not start.
+const START_TRIES: u32 = 5;
 /// How often it is asked whether it does.
 const ASKED_EACH: Duration = Duration::from_millis(20);
 /// What both are told that others reach them at. Nobody is there: a single member calls no one.
@@ -57,13 +59,10 @@ impl Pair {
             .with_context(|| format!("creating {}", programs.folder.display()))?;
         // It need not survive anything, and its fsyncs would be most of the time.
         let etcd = ["--unsafe-no-fsync".to_owned()];
-        let reference = System::start("etcd", &programs.etcd, &etcd, &programs.folder)?;
-        let ours =
-            System::start("quorate", &programs.quorate, &["serve".to_owned()], &programs.folder)?;
-        let mut pair = Self { reference, ours };
-        pair.reference.wait_until_ready().await?;
-        pair.ours.wait_until_ready().await?;
-        Ok(pair)
+        let reference = System::begin("etcd", &programs.etcd, &etcd, &programs.folder).await?;
+        let serve = ["serve".to_owned()];
+        let ours = System::begin("quorate", &programs.quorate, &serve, &programs.folder).await?;
+        Ok(Self { reference, ours })
     }
 
     /// Whether both are alive still, or which one is not.
@@ -78,6 +77,28 @@ impl Pair {
 }
 
 impl System {
+    /// Starts one that serves. Its addresses may be somebody else's by the time that it wants them: then it
+    /// ends, and others are tried.
+    async fn begin(
+        name: &str,
+        program: &Path,
+        first: &[String],
+        folder: &Path,
+    ) -> anyhow::Result<Self> {
+        let mut tries_left = START_TRIES;
+        loop {
+            let mut system = Self::start(name, program, first, folder)?;
+            let Err(error) = system.wait_until_ready().await else { return Ok(system) };
+            tries_left -= 1;
+            if tries_left == 0 || system.check().is_ok() {
+                return Err(error);
+            }
+            println!("{error:#}: once more, at other addresses");
+            drop(system);
+            let _ = fs::remove_dir_all(folder.join(name));
+        }
+    }
+
     fn start(name: &str, program: &Path, first: &[String], folder: &Path) -> anyhow::Result<Self> {
         let [client, peer] = free_addresses()?;
         let log = folder.join(format!("{name}.log"));

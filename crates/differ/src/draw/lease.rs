@@ -1,10 +1,12 @@
 //! Draws requests about leases: long ones, so that none ends by itself, short ones that are revoked at
 //! once, and now and then one whose end is waited for. Must not know what the answers ought to be.
 
+use crate::TooSlow;
 use crate::answer;
 use crate::driver::{Ask, Driver};
-use crate::method;
+use crate::method::{self, Method};
 use bytes::Bytes;
+use prost::Message;
 use quorate_etcd_api::etcdserverpb as pb;
 use std::time::{Duration, Instant};
 
@@ -47,12 +49,13 @@ async fn keep_several(driver: &mut Driver) -> anyhow::Result<()> {
 
 /// A lease that ends by itself, and takes its keys along. The one thing here that takes its time.
 async fn ending(driver: &mut Driver) -> anyhow::Result<()> {
+    let begun = Instant::now();
     let grant = pb::LeaseGrantRequest { ttl: 1, id: ENDING_ID };
     driver.ask_as_root(&method::LEASE_GRANT, &grant).await?;
     let keys = [&b"ending"[..], b"b"].map(Bytes::from_static);
     for key in keys.clone() {
         let put = pb::PutRequest { key, lease: ENDING_ID, ..Default::default() };
-        driver.ask_as_root(&method::PUT, &put).await?;
+        ask_soon(driver, begun, &method::PUT, &put).await?;
     }
     let [first, _] = keys;
     until_gone(driver, first).await?;
@@ -60,6 +63,31 @@ async fn ending(driver: &mut Driver) -> anyhow::Result<()> {
     driver.ask_as_root(&method::LEASE_TIME_TO_LIVE, &request).await?;
     driver.ask_as_root(&method::LEASE_REVOKE, &pb::LeaseRevokeRequest { id: ENDING_ID }).await?;
     Ok(())
+}
+
+/// Asks both, as root, something of a lease that was asked for at `begun`, and that ends soon; whether it
+/// was done.
+///
+/// # Errors
+///
+/// If the two differ; [`TooSlow`] if they may because of the time that has gone by.
+async fn ask_soon(
+    driver: &mut Driver,
+    begun: Instant,
+    method: &'static Method,
+    message: &impl Message,
+) -> anyhow::Result<bool> {
+    let mut ask = Ask::new(method, message);
+    (ask.user, ask.token) = driver.known.root();
+    let for_us = ask.to_ours(&driver.twins)?;
+    driver.trace(|| ask.shown());
+    let links = [&driver.pair.reference.link, &driver.pair.ours.link];
+    let (reference, ours) = tokio::join!(ask.of(links[0]), for_us.of(links[1]));
+    let is_for_one = reference.given().is_some() != ours.given().is_some();
+    if is_for_one && begun.elapsed() > SHORT / 2 {
+        return Err(TooSlow.into());
+    }
+    Ok(driver.judge(&ask, reference, ours).await?.given().is_some())
 }
 
 /// A lease whose id is ours, theirs or taken, and that lasts.
@@ -112,12 +140,15 @@ async fn short(driver: &mut Driver) -> anyhow::Result<()> {
     }
     let key = Bytes::from_static(b"c");
     let put = pb::PutRequest { key: key.clone(), lease: id, ..Default::default() };
-    driver.ask_as_root(&method::PUT, &put).await?;
+    if !ask_soon(driver, begun, &method::PUT, &put).await? {
+        return Ok(());
+    }
     if begun.elapsed() > SHORT / 2 {
         // The machine is too slow for it: it may have ended already.
         return until_gone(driver, key).await;
     }
-    driver.ask_as_root(&method::LEASE_REVOKE, &pb::LeaseRevokeRequest { id }).await.map(drop)
+    let request = pb::LeaseRevokeRequest { id };
+    ask_soon(driver, begun, &method::LEASE_REVOKE, &request).await.map(drop)
 }
 
 async fn revoke(driver: &mut Driver, id: i64) -> anyhow::Result<()> {
