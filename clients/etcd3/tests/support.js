@@ -17,6 +17,8 @@ function required(name) {
 
 /** `host:port` of a single server. */
 const single = required('QUORATE_SINGLE');
+/** The same of one whose tokens end soon after their last use. */
+const brief = required('QUORATE_BRIEF');
 /** `host:port` of each of three servers that form a cluster. */
 const cluster = required('QUORATE_CLUSTER').split(',');
 
@@ -109,4 +111,4 @@ class Proxy {
   }
 }
 
-module.exports = { single, cluster, clientOf, fresh, eventually, collect, Proxy };
+module.exports = { single, brief, cluster, clientOf, fresh, eventually, collect, Proxy };

@@ -138,11 +138,9 @@ test('what happens while a connection is lost is told afterwards, once', async (
   const told = lines(watcher, prefix);
   await client.put(`${prefix}k`).value('1');
   await eventually(() => told.length === 1);
-  await proxy.cut();
-  await once(watcher, 'disconnected');
+  await Promise.all([once(watcher, 'disconnected'), proxy.cut()]);
   await client.put(`${prefix}k`).value('2');
-  await proxy.mend();
-  await once(watcher, 'connected');
+  await Promise.all([once(watcher, 'connected'), proxy.mend()]);
   await client.put(`${prefix}k`).value('3');
   await eventually(() => told.length === 3);
   assert.deepEqual(told, ['put k=1', 'put k=2', 'put k=3']);

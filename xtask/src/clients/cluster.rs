@@ -95,7 +95,14 @@ pub(super) struct Options {
     pub(super) folder: PathBuf,
     /// Whether clients come over TLS, with a certificate that the server makes for itself.
     pub(super) tls: bool,
+    /// For how many seconds a token is good after its last use.
+    pub(super) token_ttl_seconds: u32,
 }
+
+/// Of tokens that end soon, which is what some tests wait for.
+pub(super) const BRIEF_TOKEN_SECONDS: u32 = 2;
+/// Of tokens that end for nobody, however slow a machine is.
+pub(super) const LASTING_TOKEN_SECONDS: u32 = 86_400;
 
 /// Servers that run; they end with this.
 pub(super) struct Cluster {
@@ -174,8 +181,8 @@ impl Cluster {
             ("--listen-metrics-urls", format!("http://127.0.0.1:{}", member.metrics_port)),
             ("--initial-cluster", all.join(",")),
             ("--initial-cluster-state", state.to_owned()),
-            // Tokens that end soon, as the suites want them, and passwords that cost nothing.
-            ("--auth-token-ttl", "2".to_owned()),
+            ("--auth-token-ttl", self.options.token_ttl_seconds.to_string()),
+            // Passwords that cost nothing.
             ("--bcrypt-cost", "4".to_owned()),
             ("--log-level", "warn".to_owned()),
         ];

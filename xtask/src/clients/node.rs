@@ -1,10 +1,11 @@
 //! The npm client `etcd3`, which publishes no tests: a driver of ours, over all that it offers, in
-//! `clients/etcd3/tests`. Against a single server, a cluster of three, and one with TLS.
+//! `clients/etcd3/tests`. Against a single server, one whose tokens end soon, a cluster of three, and one
+//! with TLS.
 
-use super::cluster::{Cluster, Member, Options, Ports};
+use super::cluster::{BRIEF_TOKEN_SECONDS, Cluster, LASTING_TOKEN_SECONDS, Member, Options, Ports};
 use super::tools::Tools;
 use super::{Tally, copy_all, installed, logged};
-use crate::ci::succeed;
+use crate::ci::fetch;
 use anyhow::{Context, bail};
 use std::fs;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ pub(super) fn prepare(tools: &Tools) -> anyhow::Result<()> {
         }
         let mut npm = Command::new("npm");
         npm.args(["ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund"]);
-        succeed(npm.current_dir(&folder))
+        fetch(npm.current_dir(&folder))
     })?;
     let _old = fs::remove_dir_all(folder.join("tests"));
     copy_all(&pins.join("tests"), &folder.join("tests"))
@@ -33,15 +34,16 @@ pub(super) fn prepare(tools: &Tools) -> anyhow::Result<()> {
 /// One file of tests after the other: some switch users on for the whole server.
 pub(super) fn run(tools: &Tools, ports: &mut Ports) -> anyhow::Result<Tally> {
     let data = tools.data_folder(PACKAGE)?;
-    let mut start = |names: &[&str], tls: bool| {
+    let mut start = |names: &[&str], tls: bool, token_ttl_seconds: u32| {
         let members: anyhow::Result<Vec<Member>> =
             names.iter().map(|name| Member::new(name, ports)).collect();
-        let options = Options { program: tools.server.clone(), folder: data.clone(), tls };
-        Cluster::start(members?, options)
+        let (program, folder) = (tools.server.clone(), data.clone());
+        Cluster::start(members?, Options { program, folder, tls, token_ttl_seconds })
     };
-    let single = start(&["single"], false)?;
-    let three = start(&["one", "two", "three"], false)?;
-    let secured = start(&["secured"], true)?;
+    let single = start(&["single"], false, LASTING_TOKEN_SECONDS)?;
+    let brief = start(&["brief"], false, BRIEF_TOKEN_SECONDS)?;
+    let three = start(&["one", "two", "three"], false, LASTING_TOKEN_SECONDS)?;
+    let secured = start(&["secured"], true, LASTING_TOKEN_SECONDS)?;
 
     let folder = tools.folder.join(PACKAGE);
     let mut command = Command::new("node");
@@ -49,7 +51,7 @@ pub(super) fn run(tools: &Tools, ports: &mut Ports) -> anyhow::Result<Tally> {
     command.args(["--test", "--test-concurrency=1", "--test-force-exit", "--test-reporter=tap"]);
     command.arg(format!("--test-timeout={FILE_PATIENCE_MS}")).args(files(&folder)?);
     command.env("QUORATE_SINGLE", single.endpoint()?).env("QUORATE_CLUSTER", three.endpoints());
-    command.env("QUORATE_TLS", secured.endpoint()?);
+    command.env("QUORATE_TLS", secured.endpoint()?).env("QUORATE_BRIEF", brief.endpoint()?);
     command.env("QUORATE_TLS_CERTIFICATE", secured.certificate()?);
     tally(&logged(command.current_dir(&folder), &folder.join("tests.log"))?)
 }

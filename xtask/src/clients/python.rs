@@ -1,10 +1,10 @@
 //! The Python client `aetcd`, with the tests that its source package carries, against three servers. They
 //! run `etcdctl`, and look for servers with `pgrep`: both are on the path that they are given.
 
-use super::cluster::{Cluster, Member, Options, Ports};
+use super::cluster::{Cluster, LASTING_TOKEN_SECONDS, Member, Options, Ports};
 use super::tools::{Tools, path_with};
 use super::{Tally, expect_all, installed, logged, number_before, write_program};
-use crate::ci::succeed;
+use crate::ci::{fetch, succeed};
 use anyhow::Context;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub(super) fn prepare(tools: &Tools) -> anyhow::Result<()> {
         pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]);
         // What builds it is among the pinned packages, too: nothing else is fetched.
         pip.args(["--no-binary", ":all:", "--no-build-isolation", "--requirement"]).arg(&pin);
-        succeed(pip.env("PYTHONPATH", &tools.python).arg("--dest").arg(&folder))?;
+        fetch(pip.env("PYTHONPATH", &tools.python).arg("--dest").arg(&folder))?;
         let archive = folder.join(format!("{PACKAGE}-{VERSION}.tar.gz"));
         let mut unpack = Command::new("python3");
         succeed(unpack.args(["-m", "tarfile", "--extract"]).arg(archive).arg(&folder))
@@ -40,7 +40,12 @@ pub(super) fn run(tools: &Tools, ports: &mut Ports) -> anyhow::Result<Tally> {
         members.push(Member::new(name, ports)?);
     }
     let folder = tools.data_folder(PACKAGE)?;
-    let options = Options { program: tools.server.clone(), folder: folder.clone(), tls: false };
+    let options = Options {
+        program: tools.server.clone(),
+        folder: folder.clone(),
+        tls: false,
+        token_ttl_seconds: LASTING_TOKEN_SECONDS,
+    };
     let cluster = Cluster::start(members, options)?;
     let programs = programs(tools, &folder.join("programs"), &cluster)?;
     let command = pytest(tools, &cluster, &programs)?;

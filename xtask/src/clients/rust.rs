@@ -1,7 +1,7 @@
 //! The crate `etcd-client`, with the tests that it publishes. They know one address, which is replaced in
 //! a copy of them; the rest is as its authors wrote it.
 
-use super::cluster::{Cluster, Member, Options, Ports, is_free};
+use super::cluster::{BRIEF_TOKEN_SECONDS, Cluster, Member, Options, Ports, is_free};
 use super::tools::Tools;
 use super::{Tally, copy_all, copy_if_different, expect_all, logged};
 use crate::ci::{Count, cargo};
@@ -17,6 +17,8 @@ use std::time::Duration;
 const CRATE: &str = "etcd-client";
 /// How many tests version 0.21.1 has.
 const TEST_COUNT: u64 = 29;
+/// How often cargo tries to fetch something.
+const FETCH_TRIES: (&str, &str) = ("CARGO_NET_RETRY", "10");
 /// What the tests call their server.
 const THEIR_ENDPOINT: &str = "\"localhost:2379\"";
 /// What they call the member that joins.
@@ -51,7 +53,8 @@ pub(super) fn run(tools: &Tools, ports: &mut Ports) -> anyhow::Result<Tally> {
     let options = |part: &str| {
         let folder = data.join(part);
         fs::create_dir_all(&folder)?;
-        anyhow::Ok(Options { program: tools.server.clone(), folder, tls: false })
+        let (program, token_ttl_seconds) = (tools.server.clone(), BRIEF_TOKEN_SECONDS);
+        anyhow::Ok(Options { program, folder, tls: false, token_ttl_seconds })
     };
     let first = |name: &str, ports: &mut Ports| {
         let peer_port = ports.free()?;
@@ -121,6 +124,7 @@ fn cargo_test(tools: &Tools) -> anyhow::Result<Command> {
     let folder = folder(tools);
     let mut command = Command::new(cargo());
     command.args(["test", "--locked"]).env("PROTOC", tools.protoc()?);
+    command.env(FETCH_TRIES.0, FETCH_TRIES.1);
     command.env("CARGO_TARGET_DIR", folder.join("target")).current_dir(&folder);
     Ok(command)
 }
@@ -129,6 +133,7 @@ fn cargo_test(tools: &Tools) -> anyhow::Result<Command> {
 fn source(tools: &Tools) -> anyhow::Result<PathBuf> {
     let mut command = Command::new(cargo());
     command.args(["metadata", "--locked", "--format-version", "1"]).current_dir(folder(tools));
+    command.env(FETCH_TRIES.0, FETCH_TRIES.1);
     let output = command.output().context("running cargo metadata")?;
     if !output.status.success() {
         bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -2,7 +2,7 @@
 //! Knows where they come from; nothing of what is tested with them.
 
 use super::{installed, link, write_program};
-use crate::ci::{cargo, release_binary, succeed, target_folder};
+use crate::ci::{cargo, fetch, release_binary, succeed, target_folder};
 use crate::servers::fetch_etcdctl;
 use anyhow::Context;
 use std::ffi::OsString;
@@ -60,7 +60,7 @@ impl Tools {
             let mut pip = Command::new("python3");
             pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]);
             pip.args(["--root-user-action=ignore", "--only-binary", ":all:", "--target"]);
-            succeed(pip.arg(&self.python).arg("--requirement").arg(&pins))
+            fetch(pip.arg(&self.python).arg("--requirement").arg(&pins))
         })
     }
 
