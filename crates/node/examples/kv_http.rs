@@ -25,7 +25,7 @@ use std::error::Error;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 const BODY_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Serialize, Deserialize)]

@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{Cluster, PATIENCE, Words, say, wait};
+use common::ports::Port;
+use common::{Cluster, PATIENCE, Words, changed, say, wait};
 use quorate::{Node, NodeId, StartError};
 use std::net::TcpListener;
 
@@ -19,20 +20,13 @@ fn address(socket: &TcpListener) -> String {
     socket.local_addr().unwrap().to_string()
 }
 
-/// Addresses that are free to listen on.
-fn free() -> [String; 2] {
-    sockets().map(|socket| address(&socket))
-}
-
 #[tokio::test]
 async fn founders_with_two_addresses_listen_on_both_and_are_asked_at_either() {
     let mut cluster = Cluster::prepared();
-    // All at once, so that each is another.
-    let all: Vec<_> = (0..3).map(|_| sockets()).collect();
-    for (addresses, pair) in cluster.members.values_mut().zip(&all) {
-        *addresses = pair.each_ref().map(address).join(",");
+    for id in 1..=3 {
+        let pair = [cluster.address(), cluster.address()];
+        cluster.members.insert(id, pair.join(","));
     }
-    drop(all);
     cluster.start_all().await;
     let leader = cluster.leader().await;
     assert_eq!(say(&cluster.up[&leader], "word").await, 1);
@@ -64,12 +58,11 @@ async fn members_whose_first_address_is_dead_are_a_cluster_and_one_more_joins_th
     say(&cluster.up[&leader], "word").await;
 
     // What it listens at is given in two goes, and behind a dead one it is added.
-    let [first, second] = free();
-    let builder = Node::builder(4, cluster.folder(4)).options(cluster.options.clone());
-    let builder = builder.join().listen(first.clone()).listen(second.clone());
+    let [first, second] = [cluster.address(), cluster.address()];
+    let builder = cluster.bare(4).join().listen(first.clone()).listen(second.clone());
     let node = builder.start(Words::default()).await.unwrap();
     let addresses = format!("{DEAD},{second},{first}");
-    let version = cluster.up[&leader].members().add_voter(4, addresses.clone()).await.unwrap();
+    let version = changed(|| cluster.up[&leader].members().add_voter(4, addresses.clone())).await;
     let status = wait(&node, |status| status.committed_configuration.version >= version).await;
     assert_eq!(status.configuration.members[&NodeId::new(4)].address, addresses);
     assert_eq!(say(&node, "another").await, 2);
@@ -80,12 +73,12 @@ async fn members_whose_first_address_is_dead_are_a_cluster_and_one_more_joins_th
 #[tokio::test]
 async fn a_port_in_use_among_several_is_named_and_the_others_are_let_go() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let [free, _] = free();
+    let free = Port::reserve();
     let dir = tempfile::tempdir().unwrap();
-    let addresses = format!("{free},{}", address(&taken));
+    let addresses = format!("{},{}", free.address(), address(&taken));
     let builder = Node::builder(1, dir.path()).listen(addresses);
     let error = builder.start(Words::default()).await.unwrap_err();
     let StartError::Listen { address: named, .. } = error else { panic!("{error}") };
     assert_eq!(named, address(&taken));
-    TcpListener::bind(free).unwrap();
+    TcpListener::bind(free.address()).unwrap();
 }

@@ -10,7 +10,6 @@ use quorate::wal::{Disk, DiskFile, DiskSpace, RealDisk};
 use quorate::{Consistency, DiskRoom, Fate, Node, NodeId, NodeOptions, Options, Term, WalOptions};
 use std::any::Any;
 use std::io;
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -175,26 +174,21 @@ fn say_some(node: &Node, letters: &'static [u8]) -> tokio::task::JoinHandle<Vec<
 #[tokio::test]
 async fn a_leader_whose_disk_is_full_has_a_successor_and_comes_back_when_there_is_room() {
     let disk = FillingDisk::default();
-    let mut cluster = Cluster::prepared();
-    // Nobody begins an election by itself before an hour has passed.
-    cluster.options =
-        Options { election_timeout: Duration::from_hours(1), ..cluster.options.clone() };
-    for id in 1..=3 {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let builder = Node::builder(id, cluster.folder(id)).options(cluster.options.clone());
-        let builder = builder.listener(listener).wal_options(small_segments());
-        let node = if id == 1 {
-            let builder = builder.member(id, address).disk(Arc::new(disk.clone()));
-            builder.start(Words::default()).await.unwrap()
-        } else {
-            let node = builder.join().listen(address.clone()).start(Words::default());
-            let node = node.await.unwrap();
-            cluster.up[&1].members().add_voter(id, address).await.unwrap();
-            node
-        };
-        cluster.up.insert(id, node);
-    }
+    // A leader gives its office away because a write does not end: nobody else does, and nobody begins
+    // an election by itself before an hour has passed.
+    let options = Options {
+        heartbeat_interval: Duration::from_millis(30),
+        election_timeout: Duration::from_hours(1),
+        ..Options::default()
+    };
+    let mut cluster = Cluster::led_by_the_first(|id, builder| {
+        let builder = builder.wal_options(small_segments());
+        match id {
+            1 => builder.options(options.clone()).disk(Arc::new(disk.clone())),
+            _ => builder,
+        }
+    })
+    .await;
     let (first, second) = (cluster.up[&1].clone(), cluster.up[&2].clone());
     assert_eq!(say(&first, "one").await, 1);
     cluster.settle().await;

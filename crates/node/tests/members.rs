@@ -4,17 +4,14 @@
 
 mod common;
 
-use common::{Cluster, PATIENCE, Words, say, wait};
+use common::{Cluster, PATIENCE, Words, changed, say, wait};
 use quorate::{Consistency, MembershipError, MembershipRefusal, Node, NodeId, StartError};
-use std::net::TcpListener;
 
 /// A node with an empty folder that waits to be added, and where it listens.
-async fn newcomer(cluster: &Cluster, id: u64) -> (Node, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    drop(listener);
-    let builder = Node::builder(id, cluster.folder(id)).options(cluster.options.clone());
-    let node = builder.join().listen(address.clone()).start(Words::default()).await.unwrap();
+async fn newcomer(cluster: &mut Cluster, id: u64) -> (Node, String) {
+    let address = cluster.address();
+    let node =
+        cluster.bare(id).join().listen(address.clone()).start(Words::default()).await.unwrap();
     (node, address)
 }
 
@@ -25,8 +22,8 @@ async fn a_node_joins_catches_up_and_votes_and_a_removed_one_knows() {
     for count in 1..=20 {
         say(&cluster.up[&leader], format!("word{count}")).await;
     }
-    let (node, address) = newcomer(&cluster, 4).await;
-    let version = cluster.up[&leader].members().add_voter(4, address).await.unwrap();
+    let (node, address) = newcomer(&mut cluster, 4).await;
+    let version = changed(|| cluster.up[&leader].members().add_voter(4, address.clone())).await;
     let status = wait(&node, |status| status.committed_configuration.version >= version).await;
     assert!(status.configuration.is_voter(NodeId::new(4)));
     let seen = node.read("count", Consistency::Linearizable, PATIENCE).await.unwrap();
@@ -34,7 +31,7 @@ async fn a_node_joins_catches_up_and_votes_and_a_removed_one_knows() {
     assert_eq!(say(&node, "word21").await, 21);
 
     let goes = leader % 3 + 1;
-    cluster.up[&leader].members().remove(goes).await.unwrap();
+    changed(|| cluster.up[&leader].members().remove(goes)).await;
     let removed = tokio::time::timeout(PATIENCE, cluster.up[&goes].removed()).await;
     assert!(removed.unwrap().unwrap() > version);
     assert_eq!(say(&node, "word22").await, 22);
@@ -49,7 +46,7 @@ async fn a_node_that_was_removed_while_it_was_down_is_told_when_it_comes_back() 
     say(&cluster.up[&leader], "word").await;
     let goes = leader % 3 + 1;
     cluster.stop(goes).await;
-    cluster.up[&leader].members().remove(goes).await.unwrap();
+    changed(|| cluster.up[&leader].members().remove(goes)).await;
     let back = cluster.start(goes).await;
     tokio::time::timeout(PATIENCE, back.removed()).await.unwrap().unwrap();
     cluster.stop_all().await;
@@ -61,7 +58,7 @@ async fn a_leader_that_is_removed_hands_over_and_the_others_go_on() {
     let leader = cluster.leader().await;
     say(&cluster.up[&leader], "one").await;
     let stays = leader % 3 + 1;
-    cluster.up[&leader].members().remove(leader).await.unwrap();
+    changed(|| cluster.up[&leader].members().remove(leader)).await;
     let new = wait(&cluster.up[&stays], |status| {
         status.leader.is_some_and(|id| id != NodeId::new(leader))
     });
@@ -111,7 +108,7 @@ async fn whoever_asks_a_node_learns_its_cluster_and_members() {
     assert_eq!((view.cluster_id, view.node_id), (status.cluster_id, NodeId::new(leader)));
     assert_eq!(view.configuration.members, status.configuration.members);
 
-    let (node, address) = newcomer(&cluster, 4).await;
+    let (node, address) = newcomer(&mut cluster, 4).await;
     let view = quorate::ask_cluster(&address, None, PATIENCE).await.unwrap();
     assert!(view.configuration.members.is_empty(), "it waits to be added");
     node.stop().await;

@@ -143,6 +143,7 @@ async fn wherever_a_machine_panics_its_node_stops_and_says_in_which_thread() {
             DriverOptions { compact_log_count: 20, retain_log_count: 1, ..Default::default() };
         let builder = Node::builder(1, dir.path()).driver_options(options);
         let node = builder.start(Fragile::new(at)).await.unwrap();
+        common::leads(&node).await;
         match at {
             At::Query => {
                 let read = node.read("count", Consistency::Linearizable, PATIENCE).await;

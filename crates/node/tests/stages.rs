@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Cluster, PATIENCE, Words, say};
+use common::{Cluster, PATIENCE, Words, leads, say};
 use quorate::{Doubt, Fate, Histogram, Node};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -115,6 +115,7 @@ async fn the_stages_of_a_proposal_are_seen_in_order() {
     let _guard = tracing::subscriber::set_default(recorder.clone());
     let dir = tempfile::tempdir().unwrap();
     let node = Node::builder(1, dir.path()).start(Words::default()).await.unwrap();
+    leads(&node).await;
     for (count, word) in (1..=3).zip(["one", "two", "three"]) {
         assert_eq!(say(&node, word).await, count);
     }
@@ -148,6 +149,7 @@ async fn the_span_of_a_proposal_that_stops_its_node_ends_too() {
     let _guard = tracing::subscriber::set_default(recorder.clone());
     let dir = tempfile::tempdir().unwrap();
     let node = Node::builder(1, dir.path()).start(Words::default()).await.unwrap();
+    leads(&node).await;
     assert_eq!(node.propose("die", PATIENCE).await, Fate::Unknown(Doubt::Stopped));
     let spans = recorder.ended(1).await;
     assert_eq!(spans[0].value("fate"), "\"unknown\"");
@@ -158,6 +160,8 @@ async fn the_span_of_a_proposal_that_stops_its_node_ends_too() {
 #[tokio::test]
 async fn a_leader_counts_the_stages_of_its_callers_and_a_follower_the_whole() {
     const COUNT: u64 = 20;
+    // Who comes to a span first decides for all tests whether anybody wants it.
+    let _guard = tracing::subscriber::set_default(Recorder::default());
     let mut cluster = Cluster::led_by_the_first(|_, builder| builder).await;
     let (leader, follower, mut count) = (1, 2, 0);
     assert_eq!(cluster.leader().await, leader);

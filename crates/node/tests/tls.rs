@@ -8,7 +8,7 @@ mod authority;
 mod common;
 
 use authority::{Authority, Pair};
-use common::{Cluster, PATIENCE, Words, say, wait};
+use common::{Cluster, PATIENCE, Words, changed, say, wait};
 use quorate::{Consistency, Node, NodeId, PEER_PROTOCOL, PeerTls, StartError, ask_cluster};
 use quorate_tls::{Tls, TlsFiles};
 use std::net::TcpListener;
@@ -59,10 +59,9 @@ async fn commands_through_every_member_reads_and_a_newcomer_go_over_tls() {
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("https://{}", listener.local_addr().unwrap());
-    let builder = Node::builder(4, cluster.folder(4)).options(cluster.options.clone());
-    let builder = builder.join().listen(address.clone()).listener(listener);
+    let builder = cluster.bare(4).join().listen(address.clone()).listener(listener);
     let node = builder.peer_tls(member(&authority, 4)).start(Words::default()).await.unwrap();
-    let version = cluster.up[&leader].members().add_voter(4, address).await.unwrap();
+    let version = changed(|| cluster.up[&leader].members().add_voter(4, address.clone())).await;
     let status = wait(&node, |status| status.committed_configuration.version >= version).await;
     assert!(status.configuration.is_voter(NodeId::new(4)));
     assert_eq!(say(&node, "word4").await, 4);

@@ -17,6 +17,7 @@ mod cluster;
 mod etcdctl;
 pub(crate) mod http;
 pub(crate) mod ongoing;
+#[path = "../../../node/tests/common/ports.rs"]
 mod ports;
 mod rng;
 mod server;

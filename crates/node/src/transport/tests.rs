@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 const CLUSTER: u64 = 42;
 const US: NodeId = NodeId::new(1);
 const PEER: NodeId = NodeId::new(2);
@@ -47,6 +47,18 @@ fn member(address: &str) -> Member {
 /// Nothing is known to be committed.
 fn membership(configuration: Configuration) -> Membership {
     Membership { configuration: Arc::new(configuration), ..Membership::default() }
+}
+
+/// Nobody is given up for being slow: on a busy machine a test may be.
+fn patient() -> TransportOptions {
+    let never = Duration::from_hours(1);
+    TransportOptions {
+        connect_timeout: PATIENCE,
+        handshake_timeout: PATIENCE,
+        control_silence_max: never,
+        bulk_silence_max: never,
+        ..TransportOptions::default()
+    }
 }
 
 async fn world_with(options: TransportOptions) -> World {
@@ -79,7 +91,7 @@ async fn world_behind(options: TransportOptions, security: Option<PeerTls>, sche
 }
 
 async fn world() -> World {
-    world_with(TransportOptions::default()).await
+    world_with(patient()).await
 }
 
 /// One end of a connection, played by the test.
@@ -390,7 +402,7 @@ async fn a_malformed_message_ends_its_connection_and_no_other() {
 
 #[tokio::test]
 async fn a_frame_beyond_the_limit_is_refused_by_its_header() {
-    let options = TransportOptions { frame_bytes_max: 1000, ..TransportOptions::default() };
+    let options = TransportOptions { frame_bytes_max: 1000, ..patient() };
     let world = world_with(options).await;
     let mut wire = world.call_in(Channel::Control).await;
     wire.stream.write_all(&[0xff; 8]).await.unwrap();
@@ -420,7 +432,7 @@ async fn a_peer_that_answers_no_ping_is_called_anew() {
     let options = TransportOptions {
         ping_interval: Duration::from_millis(5),
         control_silence_max: Duration::from_millis(20),
-        ..TransportOptions::default()
+        ..patient()
     };
     let world = world_with(options).await;
     let mut silent = world.called(Channel::Control).await;
@@ -430,7 +442,7 @@ async fn a_peer_that_answers_no_ping_is_called_anew() {
 
 #[tokio::test]
 async fn while_the_node_is_behind_bulk_waits_and_control_does_not() {
-    let options = TransportOptions { intake_bytes_max: 100, ..TransportOptions::default() };
+    let options = TransportOptions { intake_bytes_max: 100, ..patient() };
     let world = world_with(options).await;
     let mut bulk = world.call_in(Channel::Bulk).await;
     let mut control = world.call_in(Channel::Control).await;
@@ -472,7 +484,7 @@ async fn a_forwarded_command_for_somebody_unknown_is_reported_at_once() {
 
 #[tokio::test]
 async fn a_queue_at_its_limit_drops_what_raft_repeats_and_hangs_up_over_what_it_does_not() {
-    let options = TransportOptions { queue_bytes_max: 1 << 20, ..TransportOptions::default() };
+    let options = TransportOptions { queue_bytes_max: 1 << 20, ..patient() };
     let mut world = world_with(options).await;
     let mut bulk = world.called(Channel::Bulk).await;
     // Wait until the connection is up.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Measured values by name, and how many were taken.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -71,7 +71,9 @@ fn take(name: &str, value: f64) -> Command {
 }
 
 async fn started(dir: &tempfile::TempDir) -> TypedNode<Readings> {
-    Node::builder(1, dir.path()).start_typed(Readings::default()).await.unwrap()
+    let node = Node::builder(1, dir.path()).start_typed(Readings::default()).await.unwrap();
+    node.node().status_changes().wait_for(|status| status.is_leader()).await.unwrap();
+    node
 }
 
 async fn read(node: &TypedNode<Readings>, name: &str) -> Option<f64> {

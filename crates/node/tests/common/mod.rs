@@ -4,10 +4,14 @@
 #![allow(dead_code, missing_docs, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+pub mod ports;
+
 use bytes::Bytes;
+use ports::Port;
 use quorate::{
-    Committed, DriverOptions, Fatal, Fate, LogId, LogIndex, Node, NodeBuilder, NodeStatus, Options,
-    QueryError, Refusal, Replies, SnapshotView, StateMachine,
+    Committed, DriverOptions, Fatal, Fate, LogId, LogIndex, MembershipError, MembershipRefusal,
+    MembershipWish, Node, NodeBuilder, NodeStatus, Options, QueryError, Refusal, Replies,
+    SnapshotView, StateMachine, TransportOptions,
 };
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -15,7 +19,10 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a test waits for what must happen before it calls it a hang.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+/// Longer than any test: nobody is given up for being slow.
+const NEVER: Duration = Duration::from_hours(1);
 
 /// Remembers every command. Commands that begin with "die" or "panic" do what they say.
 #[derive(Clone, Default)]
@@ -73,9 +80,27 @@ impl SnapshotView for Words {
     }
 }
 
+/// Callers wait for a leader for as long as they said, however long an election takes.
+pub fn patient_driver() -> DriverOptions {
+    DriverOptions { leaderless_wait: PATIENCE, ..DriverOptions::default() }
+}
+
+/// A connection to somebody who is slow to answer is kept: what is lost with one, such as a
+/// forwarded command, or a vote that is asked for once in an hour, is none of these tests' business.
+fn patient_transport() -> TransportOptions {
+    TransportOptions {
+        connect_timeout: PATIENCE,
+        handshake_timeout: PATIENCE,
+        control_silence_max: NEVER,
+        bulk_silence_max: NEVER,
+        ..TransportOptions::default()
+    }
+}
+
 /// Three nodes, some of them up.
 pub struct Cluster {
     pub dir: tempfile::TempDir,
+    ports: Vec<Port>,
     pub members: BTreeMap<u64, String>,
     pub up: BTreeMap<u64, Node>,
     pub options: Options,
@@ -85,19 +110,28 @@ pub struct Cluster {
 impl Cluster {
     /// Three nodes, all down, their ports chosen.
     pub fn prepared() -> Self {
-        let listeners: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let addresses = listeners.iter().map(|l| l.local_addr().unwrap().to_string());
+        let ports: Vec<Port> = (0..3).map(|_| Port::reserve()).collect();
         Self {
             dir: tempfile::tempdir().unwrap(),
-            members: (1..).zip(addresses).collect(),
+            members: (1..).zip(ports.iter().map(Port::address)).collect(),
+            ports,
             up: BTreeMap::new(),
             options: Options {
                 heartbeat_interval: Duration::from_millis(30),
                 election_timeout: Duration::from_millis(300),
+                disk_stall_timeout: NEVER,
                 ..Options::default()
             },
-            driver_options: DriverOptions::default(),
+            driver_options: patient_driver(),
         }
+    }
+
+    /// An address to listen at, the cluster's own for as long as it lives.
+    pub fn address(&mut self) -> String {
+        let port = Port::reserve();
+        let address = port.address();
+        self.ports.push(port);
+        address
     }
 
     /// Three nodes, all up.
@@ -111,22 +145,23 @@ impl Cluster {
     /// The first needs none: it founds the cluster alone and adds the others.
     pub async fn led_by_the_first(adapt: impl Fn(u64, NodeBuilder) -> NodeBuilder) -> Self {
         let mut cluster = Self::prepared();
-        cluster.options.election_timeout = Duration::from_hours(1);
+        cluster.options.election_timeout = NEVER;
         for id in 1..=3 {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = listener.local_addr().unwrap().to_string();
-            let builder = Node::builder(id, cluster.folder(id)).options(cluster.options.clone());
-            let builder = adapt(id, builder.listener(listener));
+            let address = cluster.members[&id].clone();
+            // Who founds a cluster alone listens nowhere by itself.
+            let listener = TcpListener::bind(&address).unwrap();
+            let builder = adapt(id, cluster.bare(id).listener(listener));
             let node = if id == 1 {
                 builder.member(id, address).start(Words::default()).await.unwrap()
             } else {
                 let node = builder.join().listen(address.clone()).start(Words::default());
                 let node = node.await.unwrap();
-                cluster.up[&1].members().add_voter(id, address).await.unwrap();
+                changed(|| cluster.up[&1].members().add_voter(id, address.clone())).await;
                 node
             };
             cluster.up.insert(id, node);
         }
+        cluster.connected().await;
         cluster
     }
 
@@ -147,13 +182,16 @@ impl Cluster {
     }
 
     pub fn builder(&self, id: u64) -> NodeBuilder {
-        let mut builder = Node::builder(id, self.folder(id))
+        let members = self.members.iter();
+        members.fold(self.bare(id), |builder, (id, address)| builder.member(*id, address.clone()))
+    }
+
+    /// A node that knows no members yet.
+    pub fn bare(&self, id: u64) -> NodeBuilder {
+        Node::builder(id, self.folder(id))
             .options(self.options.clone())
-            .driver_options(self.driver_options.clone());
-        for (member, address) in &self.members {
-            builder = builder.member(*member, address.clone());
-        }
-        builder
+            .driver_options(self.driver_options.clone())
+            .transport_options(patient_transport())
     }
 
     pub async fn stop(&mut self, id: u64) {
@@ -183,6 +221,22 @@ impl Cluster {
         }
     }
 
+    /// Waits until each node that is up has called each other one: a vote that is asked for where
+    /// there is no connection is not asked for again before the next election.
+    async fn connected(&self) {
+        let is_connected = |node: &Node| {
+            let peers = node.metrics().peers();
+            let count = peers.iter().filter(|(_, peer)| peer.is_connected.get() > 0).count();
+            count + 1 == self.up.len()
+        };
+        let all_are = async {
+            while !self.up.values().all(is_connected) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, all_are).await.expect("each calls each other one");
+    }
+
     /// Waits until every node that is up has applied as much as the leader has committed now.
     pub async fn settle(&self) -> LogIndex {
         let leader = self.leader().await;
@@ -204,6 +258,33 @@ pub async fn wait(
     let status = tokio::time::timeout(PATIENCE, waited).await;
     let status = status.unwrap_or_else(|_| panic!("not as wished: {:?}", node.status())).unwrap();
     std::sync::Arc::clone(&status)
+}
+
+/// Waits until a node that is a cluster of its own leads it, and stays so.
+pub async fn leads(node: &Node) {
+    wait(node, |status| status.is_leader()).await;
+}
+
+/// Changes the members, again where nothing was begun because the machine is busy: a leader lost its
+/// office, or did not hear of a majority for a moment. Returns the version that the change made.
+pub async fn changed<'a>(mut wish: impl FnMut() -> MembershipWish<'a>) -> u64 {
+    let tries = async {
+        loop {
+            match wish().await {
+                Ok(version) => return version,
+                Err(
+                    MembershipError::Lost
+                    | MembershipError::Refused(
+                        MembershipRefusal::UnderWay { .. }
+                        | MembershipRefusal::VersionMismatch { .. }
+                        | MembershipRefusal::WouldLoseQuorum { .. },
+                    ),
+                ) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(2 * PATIENCE, tries).await.expect("the members are changed")
 }
 
 /// Proposes a word until it is applied, again only if that is safe: a busy machine may depose a

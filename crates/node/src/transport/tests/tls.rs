@@ -127,7 +127,7 @@ async fn rest_of(mut stream: TcpStream) -> Vec<u8> {
 
 #[tokio::test]
 async fn two_who_believe_each_other_talk_both_ways() {
-    let (_signers, mut world, friend) = welcoming(TransportOptions::default()).await;
+    let (_signers, mut world, friend) = welcoming(patient()).await;
     let mut inbound = world.welcomes(&friend, Channel::Control).await.unwrap();
     inbound.send_message(&heartbeat(1)).await;
     let input = world.input().await;
@@ -140,7 +140,7 @@ async fn two_who_believe_each_other_talk_both_ways() {
 
 #[tokio::test]
 async fn at_a_plain_address_beside_one_with_tls_callers_speak_without_it() {
-    let (_signers, world, friend) = welcoming(TransportOptions::default()).await;
+    let (_signers, world, friend) = welcoming(patient()).await;
     assert!(world.welcomes(&friend, Channel::Control).await.is_some());
     let mut wire = Wire::new(TcpStream::connect(&world.plain_address).await.unwrap());
     wire.send_link(LinkFrame::Hello(hello(Channel::Bulk))).await;
@@ -151,7 +151,7 @@ async fn at_a_plain_address_beside_one_with_tls_callers_speak_without_it() {
 
 #[tokio::test]
 async fn what_is_larger_than_every_buffer_arrives_whole_in_both_directions() {
-    let (_signers, mut world, friend) = welcoming(TransportOptions::default()).await;
+    let (_signers, mut world, friend) = welcoming(patient()).await;
     let mut inbound = world.welcomes(&friend, Channel::Bulk).await.unwrap();
     let large = append(10 << 20);
     let (input, ()) = tokio::join!(world.input(), inbound.send_message(&large));
@@ -176,7 +176,7 @@ async fn what_is_larger_than_every_buffer_arrives_whole_in_both_directions() {
 
 #[tokio::test]
 async fn a_reader_that_takes_nothing_fills_the_queue_and_what_is_owed_is_reported() {
-    let options = TransportOptions { queue_bytes_max: 1 << 20, ..TransportOptions::default() };
+    let options = TransportOptions { queue_bytes_max: 1 << 20, ..patient() };
     let (_signers, mut world, friend) = welcoming(options).await;
     let mut bulk = world.meets_on(&friend, Channel::Bulk).await;
     world.send_until_heard(&mut bulk, &append(10)).await;
@@ -193,7 +193,7 @@ async fn a_reader_that_takes_nothing_fills_the_queue_and_what_is_owed_is_reporte
 
 #[tokio::test]
 async fn a_connection_whose_bytes_come_one_by_one_is_understood() {
-    let (_signers, world, friend) = welcoming(TransportOptions::default()).await;
+    let (_signers, world, friend) = welcoming(patient()).await;
     let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (near, address) = (relay.local_addr().unwrap(), world.address.clone());
     tokio::spawn(async move {
@@ -229,7 +229,7 @@ async fn who_is_not_believed_or_may_not_come_is_not_listened_to() {
     let elsewhere = signers.ours.issue("elsewhere", 5, &["10.1.2.3"]);
     let unknown = signers.ours.issue("unknown", 6, &["quorate.invalid"]);
     let files = TlsFiles { crl: Some(signers.ours.revoke(&[3])), ..signers.files(&us) };
-    let world = world_of(TransportOptions::default(), files.clone()).await;
+    let world = world_of(patient(), files.clone()).await;
     for pair in [stranger, lapsed, former, elsewhere.clone(), unknown] {
         let end = signers.end(&pair);
         assert!(world.welcomes(&end, Channel::Control).await.is_none(), "{pair:?}");
@@ -242,12 +242,12 @@ async fn who_is_not_believed_or_may_not_come_is_not_listened_to() {
     }
 
     let names = TlsFiles { allowed_cns: vec!["friend".to_owned()], ..files.clone() };
-    let world = world_of(TransportOptions::default(), names).await;
+    let world = world_of(patient(), names).await;
     assert!(world.welcomes(&signers.end(&friend), Channel::Control).await.is_some());
     assert!(world.welcomes(&signers.end(&us), Channel::Control).await.is_none());
 
     let from_anywhere = TlsFiles { skip_san_check: true, ..files };
-    let world = world_of(TransportOptions::default(), from_anywhere).await;
+    let world = world_of(patient(), from_anywhere).await;
     assert!(world.welcomes(&signers.end(&elsewhere), Channel::Control).await.is_some());
 }
 
@@ -260,23 +260,23 @@ async fn who_answers_with_a_certificate_of_another_is_not_spoken_to() {
     let lapsed = signers.ours.issue_lapsed("lapsed", 4, &["127.0.0.1"]);
     let elsewhere = signers.ours.issue("127.0.0.1", 5, &["elsewhere.example"]);
     for pair in [stranger, lapsed, elsewhere] {
-        let world = world_of(TransportOptions::default(), files.clone()).await;
+        let world = world_of(patient(), files.clone()).await;
         assert!(world.meets(&signers.end(&pair)).await.is_err(), "{pair:?}");
     }
     // Believed by the handshake, and refused for what the lists say.
     let former = signers.here("former", 3);
-    let world = world_of(TransportOptions::default(), files.clone()).await;
+    let world = world_of(patient(), files.clone()).await;
     let mut wire = world.meets(&signers.end(&former)).await.unwrap();
     assert_eq!(wire.next().await, None);
     let names = TlsFiles { allowed_cns: vec!["somebody".to_owned()], ..files };
-    let world = world_of(TransportOptions::default(), names).await;
+    let world = world_of(patient(), names).await;
     let mut wire = world.meets(&signers.end(&us)).await.unwrap();
     assert_eq!(wire.next().await, None);
 }
 
 #[tokio::test]
 async fn plain_and_secure_do_not_mix_and_who_asks_is_told_what_to_change() {
-    let (_signers, secure, friend) = welcoming(TransportOptions::default()).await;
+    let (_signers, secure, friend) = welcoming(patient()).await;
     let mut wire = Wire::new(TcpStream::connect(&secure.address).await.unwrap());
     wire.send_link(LinkFrame::Hello(hello(Channel::Control))).await;
     assert_eq!(wire.next().await, None);
@@ -302,7 +302,7 @@ async fn plain_and_secure_do_not_mix_and_who_asks_is_told_what_to_change() {
 
 #[tokio::test]
 async fn each_side_says_what_is_wrong_with_the_other() {
-    let (signers, world, friend) = welcoming(TransportOptions::default()).await;
+    let (signers, world, friend) = welcoming(patient()).await;
     let reason = async |address: &str, tls: &Arc<Tls>| {
         ask_cluster(address, Some(tls), PATIENCE).await.unwrap_err().reason
     };
@@ -321,8 +321,7 @@ async fn each_side_says_what_is_wrong_with_the_other() {
 
 #[tokio::test]
 async fn a_handshake_that_never_ends_is_given_up() {
-    let options =
-        TransportOptions { handshake_timeout: Duration::from_millis(20), ..Default::default() };
+    let options = TransportOptions { handshake_timeout: Duration::from_millis(20), ..patient() };
     let (_signers, world, _) = welcoming(options).await;
     for begun in [&b""[..], HANDSHAKE_BEGINS] {
         let mut stream = TcpStream::connect(&world.address).await.unwrap();
@@ -333,8 +332,7 @@ async fn a_handshake_that_never_ends_is_given_up() {
 
 #[tokio::test]
 async fn a_peer_that_never_ends_its_handshake_is_called_again() {
-    let options =
-        TransportOptions { handshake_timeout: Duration::from_millis(20), ..Default::default() };
+    let options = TransportOptions { handshake_timeout: Duration::from_millis(20), ..patient() };
     let (_signers, world, _) = welcoming(options).await;
     let mut calls = Vec::new();
     // More often than there are connections.
@@ -348,7 +346,7 @@ async fn handshakes_that_never_end_give_way_to_those_that_do() {
     let options = TransportOptions {
         handshake_timeout: Duration::from_hours(1),
         handshakes_count_max: 2,
-        ..TransportOptions::default()
+        ..patient()
     };
     let (_signers, world, friend) = welcoming(options).await;
     let mut unfinished = Vec::new();
@@ -366,7 +364,7 @@ async fn handshakes_that_never_end_give_way_to_those_that_do() {
 
 #[tokio::test]
 async fn a_handshake_that_is_cut_short_anywhere_harms_nobody() {
-    let (_signers, world, friend) = welcoming(TransportOptions::default()).await;
+    let (_signers, world, friend) = welcoming(patient()).await;
     let name = ServerName::try_from("127.0.0.1").unwrap();
     let mut client = rustls::ClientConnection::new(friend.client().unwrap(), name).unwrap();
     let mut opening = Vec::new();
@@ -389,8 +387,7 @@ async fn a_handshake_that_is_cut_short_anywhere_harms_nobody() {
 async fn what_the_files_say_now_holds_for_the_next_connection_and_leaves_the_others_alone() {
     let signers = Signers::new();
     let (us, friend) = (signers.here("us", 1), signers.here("friend", 2));
-    let options =
-        TransportOptions { tls_refresh_interval: Duration::from_millis(10), ..Default::default() };
+    let options = TransportOptions { tls_refresh_interval: Duration::from_millis(10), ..patient() };
     let files = TlsFiles { crl: Some(signers.ours.revoke(&[])), ..signers.files(&us) };
     let world = world_of(options, files).await;
     let end = signers.end(&friend);

@@ -1,5 +1,6 @@
 //! Ports of this machine that stay ours for the length of a test, even while the server that
 //! listens there is dead, and those of machines that are ours alone. Knows nothing of servers.
+//! Other crates' tests use this file too.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
