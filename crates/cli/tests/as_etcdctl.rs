@@ -5,7 +5,7 @@
 
 mod harness;
 
-use harness::{Cluster, Options, Said, etcdctl_with_input, installed, run_as_etcdctl};
+use harness::{Cluster, Options, Said, etcdctl_with_input, eventually, installed, run_as_etcdctl};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -349,6 +349,12 @@ async fn all_said(
 ) -> Vec<(String, Essence)> {
     cluster.start_all().await;
     let endpoint = cluster.server(0).client.address();
+    // It tells who it is some time after it began.
+    eventually("the member to be known", async || {
+        let list = etcdctl_with_input(&endpoint, &["member", "list"], "");
+        list.out.contains(&endpoint).then_some(())
+    })
+    .await;
     let mut all = Vec::new();
     for (line, input) in script {
         let said = run(&endpoint, &words(line), input);

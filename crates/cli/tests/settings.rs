@@ -374,7 +374,7 @@ async fn etcdctls_variables_count_for_our_verbs_and_flags_win_over_them() {
     let nobody = Port::reserve().address();
     let program = Path::new(QUORATE);
     let get = |words: &[&str], variables: &[(&str, &str)]| {
-        run(&node, program, &[&["get", "a", "--dial-timeout", "1s"], words].concat(), variables)
+        run(&node, program, &[&["get", "a", "--dial-timeout", "1m"], words].concat(), variables)
     };
     let endpoints = ("ETCDCTL_ENDPOINTS", url.as_str());
     let (code, said) = get(&[], &[endpoints, ("ETCDCTL_API", "3"), ("ETCDCTL_X", "1")]);

@@ -91,7 +91,7 @@ async fn who_is_interrupted_while_waiting_leaves_nothing_behind() {
 #[tokio::test]
 async fn a_lock_whose_lease_is_revoked_is_lost() {
     let (cluster, endpoint, ours) = one("lock-lost").await;
-    let mut holder = Running::start(&ours, &endpoint, &["lock", "l", "--ttl", "2"]);
+    let mut holder = Running::start(&ours, &endpoint, &["lock", "l", "--ttl", "15"]);
     let key = holder.line();
     ok(&endpoint, &format!("lease revoke {}", key.strip_prefix("l/").unwrap()));
     assert_eq!(holder.ended(), Some(1));

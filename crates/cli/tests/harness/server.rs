@@ -184,6 +184,11 @@ impl Server {
         files.flatten().any(|file| file.path().extension().is_some_and(|it| it == "snap"))
     }
 
+    /// Whether its log has no beginning any more: who is that far behind needs a snapshot.
+    pub(crate) fn has_released(&self) -> bool {
+        !self.data_dir.join("wal/log-00000000000000000001.wal").exists()
+    }
+
     /// Replaces the value of a flag.
     pub(crate) fn set_flag(&mut self, flag: &str, value: &str) {
         let at = self.flags.iter().position(|it| it == flag).expect("the flag is there");

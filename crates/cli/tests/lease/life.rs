@@ -168,6 +168,14 @@ async fn leases_and_their_keys_survive_the_death_of_all_servers_and_come_with_a_
         expected.push((id, ttl, [one, two]));
         put_often(cluster.client(0)).await;
     }
+    // The log is released behind the answers.
+    for index in [0, 1] {
+        eventually("the first file of the log to be released", async || {
+            cluster.client(index).put("other", "x").await.ok()?;
+            cluster.server(index).has_released().then_some(())
+        })
+        .await;
+    }
     cluster.restart(away).await;
     assert!(cluster.server(away).has_snapshot(), "it was too far behind for the log");
     assert_leases(&asked[away], &expected).await;
@@ -185,11 +193,10 @@ async fn leases_and_their_keys_survive_the_death_of_all_servers_and_come_with_a_
 /// A third of what it takes until the first file of the log is released: the log keeps 5000 entries
 /// for those who are behind.
 async fn put_often(client: &Client) {
-    let puts = (0..3000).map(|_| client.put("other", vec![b'x'; 1000]));
-    let mut puts = futures_util::stream::iter(puts).buffer_unordered(64);
-    while let Some(put) = puts.next().await {
-        put.unwrap();
-    }
+    let put = async || client.put("other", vec![b'x'; 1000]).await.ok();
+    let puts = (0..3000).map(|_| eventually("a put", &put));
+    let count = futures_util::stream::iter(puts).buffer_unordered(64).count().await;
+    assert_eq!(count, 3000);
 }
 
 async fn assert_leases(asked: &Asked, expected: &[(i64, i64, [String; 2])]) {

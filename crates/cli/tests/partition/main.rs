@@ -130,6 +130,13 @@ async fn etcd_15271_a_snapshot_after_a_partition_tells_watchers_nothing_twice() 
             let away = (leader + 1) % 3;
             stage.network.cut_off(&[away]);
             put_much(stage.cluster.client(leader)).await;
+            // Clients go on, and the log is released behind the answers.
+            for other in [leader, (leader + 2) % 3] {
+                eventually("the first file of the log to be released", async || {
+                    stage.cluster.server(other).has_released().then_some(())
+                })
+                .await;
+            }
             assert!(!stage.cluster.server(away).has_snapshot());
             stage.heal().await;
             assert!(stage.cluster.server(away).has_snapshot(), "it was too far behind for the log");
