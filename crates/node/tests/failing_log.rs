@@ -99,7 +99,11 @@ fn is_appended_to_a_failed_log(fate: &Fate) -> bool {
     match fate {
         Fate::Unknown(Doubt::Stopped) => true,
         Fate::NotAppended(Refusal::Stopped) => false,
-        _ => panic!("the log failed, and the proposal's fate is {fate:?}"),
+        Fate::Applied { .. }
+        | Fate::NotAppended(_)
+        | Fate::Lost { .. }
+        | Fate::Unknown(_)
+        | Fate::Refused(_) => panic!("the log failed, and the proposal's fate is {fate:?}"),
     }
 }
 

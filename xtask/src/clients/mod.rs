@@ -80,17 +80,18 @@ impl Suite {
 pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<Tally> {
     let tools = Tools::at_hand(root, options.server.as_deref())?;
     let wanted = |suite: &&Suite| options.only.as_deref().is_none_or(|only| only == suite.name);
-    let suites: Vec<&Suite> = SUITES.iter().filter(wanted).collect();
+    let suites: Vec<&'static Suite> = SUITES.iter().filter(wanted).collect();
     for suite in &suites {
         println!("preparing {}", suite.name);
         (suite.prepare)(&tools).with_context(|| format!("preparing {}", suite.name))?;
     }
     let results: Vec<anyhow::Result<Tally>> = thread::scope(|scope| {
         let tools = &tools;
-        let start = |(lane, suite): (u16, &&Suite)| {
+        let lanes = (0..).zip(suites.iter().copied());
+        let start = |(lane, suite): (u16, &'static Suite)| {
             scope.spawn(move || suite.run(tools, &mut Ports::of_lane(lane)))
         };
-        let threads: Vec<_> = (0..).zip(&suites).map(start).collect();
+        let threads: Vec<_> = lanes.map(start).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
     });
     report(&suites, results)

@@ -262,7 +262,7 @@ pub async fn wait(
 
 /// Waits until a node that is a cluster of its own leads it, and stays so.
 pub async fn leads(node: &Node) {
-    wait(node, |status| status.is_leader()).await;
+    wait(node, NodeStatus::is_leader).await;
 }
 
 /// Changes the members, again where nothing was begun because the machine is busy: a leader lost its
