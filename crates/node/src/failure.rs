@@ -1,6 +1,7 @@
 //! Why a node does not start, and why one that ran has stopped.
 
 use crate::Fatal;
+use crate::runtime::LogPlaceError;
 use quorate_core::{LogId, LogIndex, NodeId};
 use quorate_wal::WalError;
 use std::io;
@@ -155,6 +156,9 @@ pub enum StartError {
     /// The data folder cannot be opened.
     #[error(transparent)]
     Log(#[from] WalError),
+    /// The log is not where it was, or is another one.
+    #[error(transparent)]
+    LogPlace(#[from] LogPlaceError),
     /// The log's settings and content do not make a server.
     #[error(transparent)]
     Core(#[from] quorate_core::StartError),

@@ -42,7 +42,7 @@ pub use node::{
     MembershipWish, Node, NodeBuilder, NodeMembers, NodeOptions, OpenSessionError, Session,
     SessionCommand, TransferError,
 };
-pub use runtime::DiskWatch;
+pub use runtime::{DiskWatch, LogNote, LogPlace, LogPlaceError, find_log};
 pub use session::{
     SessionId, SessionKey, SessionLimits, SessionRefusal, SessionRequest, SessionTable, SessionTime,
 };

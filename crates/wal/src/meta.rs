@@ -206,6 +206,17 @@ impl MetaFiles {
         COPY_NAMES.map(|name| read_copy(disk, &dir.join(name)).and_then(|read| read.meta))
     }
 
+    /// What [`crate::Wal::look`] says.
+    pub(crate) fn whose(disk: &dyn Disk, dir: &Path) -> Result<Option<(Identity, u32)>, WalError> {
+        if !Self::exist(disk, dir).map_err(WalError::io("list", dir))? {
+            return Ok(None);
+        }
+        let whole = Self::each(disk, dir).into_iter().flatten();
+        let newest = whole.map(|(meta, _)| meta).max_by_key(|meta| meta.generation);
+        let meta = newest.ok_or_else(|| WalError::damaged(dir, 0, Damage::BothCopies))?;
+        Ok(Some((meta.identity, meta.era)))
+    }
+
     /// Makes both copies. Their names appear only when their content is durable.
     pub(crate) fn create(disk: Arc<dyn Disk>, dir: &Path, meta: Meta) -> Result<Self, WalError> {
         let bytes = meta.encode();

@@ -115,6 +115,16 @@ impl Wal {
         MetaFiles::exist(disk, dir)
     }
 
+    /// Whose log the folder holds, and how often it was opened, without a byte of it being changed;
+    /// `None` if it holds none.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Io`], [`WalError::Damaged`] if neither copy of the hard state says it.
+    pub fn look(disk: &dyn Disk, dir: &Path) -> Result<Option<(Identity, u32)>, WalError> {
+        MetaFiles::whose(disk, dir)
+    }
+
     /// Carries out writes in order. On return all of them are durable: one sync of the log for
     /// the whole batch, and one of each copy of the hard state if it changed.
     ///

@@ -1,7 +1,7 @@
 //! Describes a node before it starts: who it is, where its data is, who the others are.
 
 use super::Node;
-use crate::runtime::{FoundRequest, Launch, OpenRequest, found, launch};
+use crate::runtime::{FoundRequest, Launch, OpenRequest, Opening, found, launch};
 use crate::transport::{Entrance, PeerAddress};
 use crate::{DiskWatch, DriverOptions, Fatal, PeerTls, StartError, StateMachine, TransportOptions};
 use quorate_core::{Configuration, LogId, Member, MemberRole, NodeId, Options, Time};
@@ -52,6 +52,7 @@ impl Default for NodeOptions {
 pub struct NodeBuilder {
     id: NodeId,
     dir: PathBuf,
+    wal_dir: Option<PathBuf>,
     cluster_id: u64,
     founders: Configuration,
     joins: bool,
@@ -82,6 +83,7 @@ impl NodeBuilder {
         Self {
             id,
             dir,
+            wal_dir: None,
             cluster_id: DEFAULT_CLUSTER_ID,
             founders: Configuration::default(),
             joins: false,
@@ -103,6 +105,16 @@ impl NodeBuilder {
     /// each other's folders. 1 unless set.
     pub fn cluster_id(mut self, cluster_id: u64) -> Self {
         self.cluster_id = cluster_id;
+        self
+    }
+
+    /// Keeps the log in this folder, on a disk of its own perhaps, instead of the folder `wal` below that
+    /// of the node. It is made if there is none. The node's folder notes where its log is and which one:
+    /// a start without that log, with another one or with an older copy of it is refused with
+    /// [`StartError::LogPlace`], so that nothing that was acknowledged is forgotten. To move a log, stop
+    /// the node, move what is in the folder, and name the new one.
+    pub fn wal_dir(mut self, wal_dir: impl Into<PathBuf>) -> Self {
+        self.wal_dir = Some(wal_dir.into());
         self
     }
 
@@ -274,19 +286,22 @@ impl NodeBuilder {
         let open_commands_count_max =
             usize::try_from(open_commands_count_max).unwrap_or(usize::MAX);
         let launched = launch(Launch {
-            open: OpenRequest {
-                disk: self.disk.0,
-                id: self.id,
-                dir: self.dir,
-                cluster_id: self.cluster_id,
-                founders: Arc::new(founders),
-                options: self.options,
-                driver_options: self.driver_options,
-                wal_options: self.wal_options,
-                seed: self.seed.unwrap_or_else(entropy),
-                storage_id: u128::from(entropy()) << 64 | u128::from(entropy()),
-                incarnation: entropy(),
-                now: Time::ZERO,
+            open: Opening {
+                wal_dir: self.wal_dir,
+                request: OpenRequest {
+                    disk: self.disk.0,
+                    id: self.id,
+                    dir: self.dir,
+                    cluster_id: self.cluster_id,
+                    founders: Arc::new(founders),
+                    options: self.options,
+                    driver_options: self.driver_options,
+                    wal_options: self.wal_options,
+                    seed: self.seed.unwrap_or_else(entropy),
+                    storage_id: u128::from(entropy()) << 64 | u128::from(entropy()),
+                    incarnation: entropy(),
+                    now: Time::ZERO,
+                },
             },
             machine: Box::new(|| {
                 let machine: Box<dyn StateMachine> = Box::new(open()?);
@@ -321,6 +336,7 @@ impl NodeBuilder {
         let request = FoundRequest {
             disk: self.disk.0,
             dir: self.dir,
+            wal_dir: self.wal_dir,
             identity: Identity { cluster_id: self.cluster_id, node_id: self.id, storage_id },
             founders,
             wal_options: self.wal_options,

@@ -6,7 +6,7 @@ use super::disk_watch::TRY_AGAIN_AFTER;
 use super::queue::{Queue, lock};
 use super::shared::Shared;
 use crate::NodeFailure;
-use crate::work::{FileDone, FileJob, FilesWorker, RoomKeeper, ScrubDone};
+use crate::work::{FileDone, FileJob, FilesWorker, RoomKeepers, ScrubDone};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ pub(crate) struct FilesThread {
     pub(crate) worker: FilesWorker,
     pub(crate) queue: Arc<Queue<FileJob>>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) keeper: Arc<Mutex<RoomKeeper>>,
+    pub(crate) keeper: Arc<Mutex<RoomKeepers>>,
 }
 
 impl FilesThread {
@@ -90,6 +90,7 @@ impl FilesThread {
                 self.shared.disk.show(room);
                 if room.is_short && !before.is_short {
                     tracing::warn!(
+                        folder = %keeper.dir().display(),
                         free_bytes = room.free_bytes,
                         low_bytes = room.low_bytes,
                         "the disk is nearly full: this member refuses what takes space. Free some \

@@ -2,6 +2,7 @@
 //! of it, and a log that goes on behind it. Blocks on the disk, starts nothing, and must not know
 //! where the state comes from.
 
+use super::log_place;
 use crate::{Applier, Fatal, SnapshotView, StartError, StateMachine};
 use quorate_core::{Configuration, LogId, LogIndex, SnapshotMeta};
 use quorate_wal::{Disk, Identity, SnapshotStore, SnapshotWriter, Wal, WalError, WalOptions};
@@ -16,6 +17,8 @@ const WRITE_BUFFER_BYTES: usize = 256 << 10;
 pub(crate) struct FoundRequest {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
+    /// Where the log is to be, if not in `dir`.
+    pub(crate) wal_dir: Option<PathBuf>,
     pub(crate) identity: Identity,
     pub(crate) founders: Arc<Configuration>,
     pub(crate) wal_options: WalOptions,
@@ -29,8 +32,9 @@ pub(crate) fn found(
     request: FoundRequest,
     machine: Box<dyn StateMachine>,
 ) -> Result<(), StartError> {
-    let FoundRequest { disk, dir, identity, founders, wal_options, applied } = request;
-    let (id, wal_dir) = (identity.node_id, dir.join("wal"));
+    let FoundRequest { disk, dir, wal_dir, identity, founders, wal_options, applied } = request;
+    let place = log_place::find(disk.as_ref(), &dir, wal_dir.as_deref())?;
+    let (id, wal_dir) = (identity.node_id, place.dir().to_owned());
     if !founders.members.contains_key(&id) {
         return Err(StartError::NotAMember { id, member_count: founders.member_count() });
     }
@@ -52,6 +56,8 @@ pub(crate) fn found(
     let mut store = SnapshotStore::open(Arc::clone(&disk), &dir.join("snapshots"))?;
     write(store.create(meta.clone())?, view)?;
     applier.finish().map_err(of_machine)?;
+    // A note of a log that is not there yet is of use to nobody, as the folder without its log.
+    place.confirm(disk.as_ref(), &dir, identity.storage_id, 1)?;
     create_log(disk, &wal_dir, wal_options, identity, meta)
 }
 

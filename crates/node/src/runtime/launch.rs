@@ -4,7 +4,8 @@
 use super::apply_thread::ApplyThread;
 use super::event_loop::{EventLoop, Transfer};
 use super::files_thread::FilesThread;
-use super::open::{OpenMachine, OpenRequest, Opened, open};
+use super::log_place;
+use super::open::{OpenMachine, OpenRequest, Opened, open_at};
 use super::passage::Milestones;
 use super::queue::{Queue, lock};
 use super::shared::{Shared, SharedParts, panic_message};
@@ -14,13 +15,15 @@ use crate::metrics::Metrics;
 use crate::node::NodeOptions;
 use crate::transport::{Entrance, LocalIdentity, PeerTls, Transport, TransportOptions};
 use crate::work::{
-    FileJob, FilesWorker, LogJob, LogWorker, MachineWorker, RoomKeeper, SharedStore, reserve_bytes,
+    FileJob, FilesWorker, LogJob, LogWorker, MachineWorker, RoomKeepers, SharedStore,
 };
 use crate::{NodeFailure, NodeStatus, StartError};
 use quorate_core::NodeId;
+use std::any::Any;
 use std::io;
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -30,9 +33,16 @@ use tokio::sync::oneshot;
 /// How long a name that is being resolved may hold up the end of a node.
 const RESOLVER_PATIENCE: Duration = Duration::from_secs(1);
 
+/// What a node is opened with, by somebody who may have its log elsewhere.
+pub(crate) struct Opening {
+    pub(crate) request: OpenRequest,
+    /// Where the log is, if not in the folder.
+    pub(crate) wal_dir: Option<PathBuf>,
+}
+
 /// What a node is launched with.
 pub(crate) struct Launch {
-    pub(crate) open: OpenRequest,
+    pub(crate) open: Opening,
     pub(crate) machine: OpenMachine,
     pub(crate) entrances: Vec<Entrance<TcpListener>>,
     pub(crate) address: String,
@@ -53,7 +63,7 @@ type Started = oneshot::Sender<Result<Arc<Shared>, StartError>>;
 /// Starts a node; everything that blocks happens on its own threads.
 pub(crate) async fn launch(launch: Launch) -> Result<Launched, StartError> {
     let (started, result) = oneshot::channel();
-    let name = thread_name("raft", launch.open.id);
+    let name = thread_name("raft", launch.open.request.id);
     let thread = Builder::new().name(name).spawn(move || raft_thread(launch, started));
     let raft_thread = thread.map_err(StartError::Threads)?;
     let result = result.await;
@@ -94,6 +104,7 @@ struct Assembled {
     runtime: Runtime,
     event_loop: EventLoop,
     workers: Workers,
+    hold: Hold,
 }
 
 /// The other threads.
@@ -109,10 +120,10 @@ struct Queues {
 }
 
 fn assemble(launch: Launch) -> Result<Assembled, StartError> {
-    let Launch { open: request, machine, entrances, address, options, transport, security, disk } =
-        launch;
-    let cluster_id = request.cluster_id;
-    let (opened, keeper) = open_parts(request, machine, options.disk_reserve_bytes, &disk)?;
+    let Launch { open, machine, entrances, address, options, transport, security, disk } = launch;
+    let cluster_id = open.request.cluster_id;
+    let Parts { opened, keeper, hold } =
+        open_parts(open, machine, options.disk_reserve_bytes, &disk)?;
     let status = first_status(&opened, cluster_id);
     let identity =
         LocalIdentity { cluster_id, node_id: status.id, storage_id: status.storage_id, address };
@@ -177,34 +188,48 @@ fn assemble(launch: Launch) -> Result<Assembled, StartError> {
         milestones: Milestones::default(),
         admission_told: None,
     };
-    Ok(Assembled { shared, runtime, event_loop, workers })
+    Ok(Assembled { shared, runtime, event_loop, workers, hold })
 }
 
-/// The parts of the node, and who looks after the room on their disk.
+/// The parts of the node, who looks after the room on their disks, and the lock of its folder.
+struct Parts {
+    opened: Opened,
+    keeper: Arc<Mutex<RoomKeepers>>,
+    hold: Hold,
+}
+
+/// The lock of a folder whose log, which has one of its own, is elsewhere.
+type Hold = Option<Box<dyn Any + Send + Sync>>;
+
 fn open_parts(
-    mut request: OpenRequest,
+    opening: Opening,
     machine: OpenMachine,
     reserve_bytes_max: u64,
     watch: &DiskWatch,
-) -> Result<(Opened, Arc<Mutex<RoomKeeper>>), StartError> {
+) -> Result<Parts, StartError> {
+    let Opening { mut request, wal_dir } = opening;
     let (disk, dir) = (Arc::clone(&request.disk), request.dir.clone());
-    let bytes = reserve_bytes(disk.as_ref(), &dir, reserve_bytes_max);
-    let keeper = RoomKeeper::new(disk, dir, bytes);
-    let kept_free_bytes = keeper.kept_free_bytes();
-    request.wal_options.kept_free_bytes = kept_free_bytes;
+    let place = log_place::find(disk.as_ref(), &dir, wal_dir.as_deref())?;
+    let hold = place.hold(disk.as_ref(), &dir)?;
+    let log_dir = place.is_elsewhere().then(|| place.dir());
+    let keeper = RoomKeepers::new(&disk, &dir, log_dir, reserve_bytes_max);
+    let kept_free_bytes = keeper.data().kept_free_bytes();
+    request.wal_options.kept_free_bytes = keeper.log().kept_free_bytes();
     let keeper = Arc::new(Mutex::new(keeper));
     let machine = after_first_look(Arc::clone(&keeper), watch.clone(), machine);
-    let opened = catch_unwind(AssertUnwindSafe(|| open(request, machine)));
+    let opened = catch_unwind(AssertUnwindSafe(|| open_at(request, place.dir(), machine)));
     let mut opened = opened
         .map_err(|panic| StartError::Panicked { message: panic_message(panic.as_ref()) })??;
+    // Before the node promises anything: from now on no start does without this log.
+    place.confirm(disk.as_ref(), &dir, opened.wal.identity().storage_id, opened.wal.era())?;
     opened.store.keep_free(kept_free_bytes);
-    Ok((opened, keeper))
+    Ok(Parts { opened, keeper, hold })
 }
 
 /// Before the state machine is opened, which may need room, and not before the folder is known to be
 /// ours, the disk is looked at. A look that fails is nobody's end.
 fn after_first_look(
-    keeper: Arc<Mutex<RoomKeeper>>,
+    keeper: Arc<Mutex<RoomKeepers>>,
     watch: DiskWatch,
     machine: OpenMachine,
 ) -> OpenMachine {
@@ -246,7 +271,7 @@ fn first_status(opened: &Opened, cluster_id: u64) -> NodeStatus {
 impl Assembled {
     /// Runs the event loop to its end, and then everything else.
     fn live(self) {
-        let Self { shared, runtime, event_loop, workers } = self;
+        let Self { shared, runtime, event_loop, workers, hold } = self;
         shared.guard("raft", || {
             // As a task of its own: the runtime wakes a task without a system call when the news
             // comes from one of its own sockets.
@@ -262,6 +287,7 @@ impl Assembled {
         // Closes the sockets.
         runtime.shutdown_timeout(RESOLVER_PATIENCE);
         workers.end(&shared);
+        drop(hold);
         shared.fail(NodeFailure::Stopped);
         shared.waiters.close();
         shared.ended.send_replace(true);

@@ -9,6 +9,11 @@ use quorate_wal::{Disk, Identity, Recovered, Scrubber, SnapshotStore, Standing, 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// The folder of the log, below that of the node, if it is not elsewhere.
+pub(crate) const LOG_FOLDER: &str = "wal";
+/// That of the snapshots.
+pub(crate) const SNAPSHOTS_FOLDER: &str = "snapshots";
+
 /// What a node is opened with.
 pub struct OpenRequest {
     /// Where its files are.
@@ -56,20 +61,30 @@ pub struct Opened {
     pub scrubber: Scrubber,
 }
 
-/// Opens the parts of a node; see the head of the file.
+/// Opens the parts of a node, whose log is in its folder; see the head of the file.
 ///
 /// # Errors
 ///
 /// [`StartError`], by what has to be done about it.
 pub fn open(request: OpenRequest, machine: OpenMachine) -> Result<Opened, StartError> {
+    let log_dir = request.dir.join(LOG_FOLDER);
+    open_at(request, &log_dir, machine)
+}
+
+/// The same, with a log that may be elsewhere.
+pub(crate) fn open_at(
+    request: OpenRequest,
+    log_dir: &Path,
+    machine: OpenMachine,
+) -> Result<Opened, StartError> {
     let disk = Arc::clone(&request.disk);
-    let store = SnapshotStore::open(Arc::clone(&disk), &request.dir.join("snapshots"))?;
+    let store = SnapshotStore::open(Arc::clone(&disk), &request.dir.join(SNAPSHOTS_FOLDER))?;
     let snapshots = store.list()?;
-    let (wal, recovered) = open_log(&request, &disk, &snapshots)?;
+    let (wal, recovered) = open_log(&request, &disk, log_dir, &snapshots)?;
     // Only now: opening may change a state machine's files, and a refused start changes nothing.
     let machine = machine().map_err(|source| StartError::Machine { source })?;
     let (wal, recovered) =
-        finish_install(&request, &disk, wal, recovered, machine.applied(), &snapshots)?;
+        finish_install(&request, log_dir, wal, recovered, machine.applied(), &snapshots)?;
     let latest = usable(&recovered, &snapshots).cloned();
     let applier = restore(machine, &recovered, &store, latest.as_ref())?;
     let reached = applier.applied().index;
@@ -89,8 +104,8 @@ pub fn open(request: OpenRequest, machine: OpenMachine) -> Result<Opened, StartE
     };
     let driver = Driver::new(raft, request.driver_options, durable, reached, incarnation);
     let driver = driver.on_disk(own);
-    let [wal_dir, snapshots_dir] = ["wal", "snapshots"].map(|name| request.dir.join(name));
-    let scrubber = Scrubber::new(disk, wal_dir, snapshots_dir, wal.identity());
+    let snapshots_dir = request.dir.join(SNAPSHOTS_FOLDER);
+    let scrubber = Scrubber::new(disk, log_dir.to_owned(), snapshots_dir, wal.identity());
     Ok(Opened { wal, store, applier, latest, driver, scrubber })
 }
 
@@ -110,19 +125,20 @@ fn beginning(wal: &Wal, store: &SnapshotStore) -> Option<Beginning> {
 fn open_log(
     request: &OpenRequest,
     disk: &Arc<dyn Disk>,
+    dir: &Path,
     snapshots: &[SnapshotMeta],
 ) -> Result<(Wal, Recovered), StartError> {
-    let dir = request.dir.join("wal");
-    let is_old = Wal::exists(disk.as_ref(), &dir).map_err(|source| quorate_wal::WalError::Io {
+    let is_old = Wal::exists(disk.as_ref(), dir).map_err(|source| quorate_wal::WalError::Io {
         op: "look for a log in",
-        path: dir.clone(),
+        path: dir.to_owned(),
         source,
     })?;
     if is_old {
-        return reopen_log(request, disk, &dir);
+        return reopen_log(request, disk, dir);
     }
     // The log is made before any snapshot.
     if let Some(newest) = snapshots.first() {
+        let dir = dir.to_owned();
         return Err(StartError::LogGone { dir, last_included: newest.last_included });
     }
     let OpenRequest { id, cluster_id, founders, storage_id, .. } = request;
@@ -133,7 +149,7 @@ fn open_log(
     let initial =
         SnapshotMeta { last_included: LogId::ORIGIN, configuration: Arc::clone(founders) };
     let disk = Arc::clone(disk);
-    Ok(Wal::create(disk, &dir, request.wal_options, identity, initial)?)
+    Ok(Wal::create(disk, dir, request.wal_options, identity, initial)?)
 }
 
 fn reopen_log(
@@ -165,7 +181,7 @@ fn reopen_log(
 /// of it. The log is then started anew after that snapshot, as it was about to be.
 fn finish_install(
     request: &OpenRequest,
-    disk: &Arc<dyn Disk>,
+    log_dir: &Path,
     mut wal: Wal,
     recovered: Recovered,
     applied: LogIndex,
@@ -181,7 +197,7 @@ fn finish_install(
     };
     wal.persist(&[Persist { reset: Some(meta.clone()), ..Persist::default() }])?;
     drop(wal);
-    reopen_log(request, disk, &request.dir.join("wal"))
+    reopen_log(request, &request.disk, log_dir)
 }
 
 /// The newest of these snapshots that the log goes on from, or holds the end of.

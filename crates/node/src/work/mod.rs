@@ -5,13 +5,14 @@ mod files;
 mod log;
 mod machine;
 mod room;
+mod rooms;
 mod scrub;
 
 pub use files::{FileDone, FileJob, FilesWorker};
 pub use log::{LogDone, LogJob, LogWorker};
 pub use machine::{MachineDone, MachineJob, MachineWorker, SnapshotJob};
-pub(crate) use room::reserve_bytes;
 pub use room::{DiskRoom, RoomKeeper};
+pub(crate) use rooms::RoomKeepers;
 pub use scrub::{Rot, ScrubDone};
 
 use crate::Output;

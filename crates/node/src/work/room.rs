@@ -66,6 +66,11 @@ impl RoomKeeper {
         self.room.low_bytes
     }
 
+    /// The folder whose disk is looked at.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// What was seen last.
     #[must_use]
     pub const fn room(&self) -> DiskRoom {
