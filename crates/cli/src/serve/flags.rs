@@ -56,6 +56,9 @@ pub(crate) struct Flags {
     /// Where it keeps its data [default: NAME.quorate]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Where it keeps its log, on a disk of its own perhaps [default: the folder wal in --data-dir]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) wal_dir: Option<PathBuf>,
     /// Where it listens for clients
     #[arg(
         long,
@@ -102,6 +105,17 @@ pub(crate) struct Flags {
     /// Tells clusters with equal addresses apart
     #[arg(long, default_value = "etcd-cluster")]
     pub(crate) initial_cluster_token: String,
+    /// Go on alone, as a new cluster with this member's data, once: for one whose quorum is lost for
+    /// good. Take it out again. `quorate recover` does the same after a look
+    #[arg(
+        long,
+        action = clap::ArgAction::Set,
+        default_value_t = false,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    pub(crate) force_new_cluster: bool,
     /// Refuse changes of the members that would endanger the quorum
     #[arg(
         long,
@@ -219,6 +233,8 @@ pub(crate) enum ClusterState {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
+    /// Where the log is, if it was said.
+    pub(crate) wal_dir: Option<PathBuf>,
     pub(crate) cluster: InitialCluster,
     /// The client URLs of members, by name, as far as they are known.
     pub(crate) client_urls: BTreeMap<String, Vec<HttpUrl>>,
@@ -318,6 +334,7 @@ impl Flags {
             auto_compaction,
             auth_tokens: AuthTokens::Simple,
             data_dir: self.data_dir(),
+            wal_dir: self.wal_dir.clone(),
             client_urls: self.client_urls(&cluster)?,
             cluster,
             heartbeat_interval: Duration::from_millis(self.heartbeat_interval),

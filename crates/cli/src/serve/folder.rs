@@ -3,14 +3,18 @@
 
 use super::initial_cluster::InitialCluster;
 use anyhow::{Context, bail};
+use quorate::LogPlace;
+use quorate::wal::ReadOnlyDisk;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 /// The file that says whose folder it is.
-const OWNER_FILE: &str = "owner";
+pub(super) const OWNER_FILE: &str = "owner";
 /// The two copies of the log's root: a folder that has one has had a log.
 const META_FILES: [&str; 2] = ["meta-a", "meta-b"];
+/// What is locked, in the log's folder, and in a data folder whose log is elsewhere.
+const LOCK_FILE: &str = "LOCK";
 
 /// What an etcd keeps in its data folder.
 const ETCD_FOLDER: &str = "member";
@@ -40,9 +44,18 @@ pub(super) fn owner_of(dir: &Path) -> Option<Owner> {
     Some(Owner { cluster_id: number(cluster)?, member_id: number(member)? })
 }
 
-/// Whether there is a log in the folder.
-pub(super) fn has_log(dir: &Path) -> bool {
-    META_FILES.iter().any(|meta| dir.join("wal").join(meta).exists())
+/// Where the log of a data folder is, which need not be there yet.
+///
+/// # Errors
+///
+/// If its log is not where it should be.
+pub(super) fn log_place(dir: &Path, wal_dir: Option<&Path>) -> anyhow::Result<LogPlace> {
+    Ok(quorate::find_log(&ReadOnlyDisk, dir, wal_dir)?)
+}
+
+/// Whether there is a log in the log's folder.
+pub(super) fn has_log(log_dir: &Path) -> bool {
+    META_FILES.iter().any(|meta| log_dir.join(meta).exists())
 }
 
 /// Makes the folder, or recognises it as this node's.
@@ -51,16 +64,26 @@ pub(super) fn has_log(dir: &Path) -> bool {
 ///
 /// If it is another node's or another cluster's, if its log is gone, if another process has it, or
 /// if the disk refuses.
-pub(super) fn claim(dir: &Path, cluster: &InitialCluster, name: &str) -> anyhow::Result<Claimed> {
+pub(super) fn claim(
+    dir: &Path,
+    wal_dir: Option<&Path>,
+    cluster: &InitialCluster,
+    name: &str,
+) -> anyhow::Result<Claimed> {
     let shown = dir.display();
     check_not_etcds(dir)?;
+    let place = log_place(dir, wal_dir)?;
+    check_not_etcds_log(place.dir())?;
     fs::create_dir_all(dir).with_context(|| format!("creating the data folder {shown}"))?;
     let path = dir.join(OWNER_FILE);
-    let has_log = has_log(dir);
+    let (log, has_log) = (place.dir().display(), has_log(place.dir()));
     let found = match fs::read_to_string(&path) {
         Ok(found) => found,
         Err(error) if error.kind() == ErrorKind::NotFound && has_log => return Ok(Claimed::Old),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Claimed::New),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            make_log_dir(dir, &place)?;
+            return Ok(Claimed::New);
+        }
         Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
     };
     let expected = owner(cluster, name);
@@ -85,13 +108,27 @@ pub(super) fn claim(dir: &Path, cluster: &InitialCluster, name: &str) -> anyhow:
     }
     if !has_log {
         bail!(
-            "{shown} is this node's data folder, but its log ({shown}/wal) is gone. A node that \
+            "{shown} is this node's data folder, but its log ({log}) is gone. A node that \
              started without it would break the promises it has made; nothing was changed. Bring \
              the log back. If it is lost for good, this member is lost."
         );
     }
+    check_unused(place.dir())?;
     check_unused(dir)?;
     Ok(Claimed::Old)
+}
+
+/// Makes the folder of a log that is to be elsewhere, for the same eyes as the data folder.
+fn make_log_dir(dir: &Path, place: &LogPlace) -> anyhow::Result<()> {
+    let log_dir = place.dir();
+    if !place.is_elsewhere() || log_dir.exists() {
+        return Ok(());
+    }
+    let make = || {
+        fs::create_dir_all(log_dir)?;
+        fs::set_permissions(log_dir, fs::metadata(dir)?.permissions())
+    };
+    make().with_context(|| format!("creating the log's folder {}", log_dir.display()))
 }
 
 /// Writes down whose folder it is, once the node has founded its log there: whole or not at all.
@@ -129,7 +166,22 @@ fn check_not_etcds(dir: &Path) -> anyhow::Result<()> {
     )
 }
 
-fn owner(cluster: &InitialCluster, name: &str) -> String {
+/// As [`check_not_etcds`], where an etcd has its log elsewhere.
+fn check_not_etcds_log(log_dir: &Path) -> anyhow::Result<()> {
+    let mut names = fs::read_dir(log_dir).into_iter().flatten().flatten();
+    let is_etcds = |name: &str| name.ends_with(".wal") && !name.starts_with("log-");
+    if !names.any(|entry| is_etcds(&entry.file_name().to_string_lossy())) {
+        return Ok(());
+    }
+    bail!(
+        "--wal-dir: {} has the log of an etcd, whose files we do not read; nothing was changed. Choose \
+         another folder",
+        log_dir.display()
+    )
+}
+
+/// What is written down of whose folder it is.
+pub(super) fn owner(cluster: &InitialCluster, name: &str) -> String {
     format!("cluster {:016x}, member {:016x}, name {name}\n", cluster.cluster_id, cluster.own_id)
 }
 
@@ -153,7 +205,7 @@ pub(super) fn check_vacant(dir: &Path) -> anyhow::Result<()> {
 
 /// The log's lock says it too, and for good; this asks before anything is opened.
 fn check_unused(dir: &Path) -> anyhow::Result<()> {
-    let path = dir.join("wal").join("LOCK");
+    let path = dir.join(LOCK_FILE);
     let Ok(file) = fs::File::open(&path) else { return Ok(()) };
     let operation = rustix::fs::FlockOperation::NonBlockingLockExclusive;
     if rustix::fs::flock(&file, operation).is_ok() {
@@ -174,7 +226,7 @@ mod tests {
 
     /// What a node leaves behind that has run in the folder.
     fn live_in(dir: &Path, cluster: &InitialCluster) {
-        assert_eq!(claim(dir, cluster, "a").unwrap(), Claimed::New);
+        assert_eq!(claim(dir, None, cluster, "a").unwrap(), Claimed::New);
         fs::create_dir_all(dir.join("wal")).unwrap();
         fs::write(dir.join("wal/meta-a"), "").unwrap();
         record_owner(dir, cluster, "a").unwrap();
@@ -186,7 +238,7 @@ mod tests {
         let mine = cluster("a=http://h:1", "http://h:1");
         live_in(&dir.path().join("new/er"), &mine);
         live_in(dir.path(), &mine);
-        assert_eq!(claim(dir.path(), &mine, "a").unwrap(), Claimed::Old);
+        assert_eq!(claim(dir.path(), None, &mine, "a").unwrap(), Claimed::Old);
     }
 
     #[test]
@@ -197,15 +249,15 @@ mod tests {
         live_in(dir.path(), &mine);
         let owner = Owner { cluster_id: mine.cluster_id, member_id: mine.own_id };
         assert_eq!(owner_of(dir.path()), Some(owner));
-        assert!(has_log(dir.path()));
+        assert!(has_log(&dir.path().join("wal")));
     }
 
     #[test]
     fn a_first_start_that_was_cut_short_is_simply_done_again() {
         let dir = tempfile::tempdir().unwrap();
         let mine = cluster("a=http://h:1", "http://h:1");
-        assert_eq!(claim(dir.path(), &mine, "a").unwrap(), Claimed::New);
-        assert_eq!(claim(dir.path(), &mine, "a").unwrap(), Claimed::New);
+        assert_eq!(claim(dir.path(), None, &mine, "a").unwrap(), Claimed::New);
+        assert_eq!(claim(dir.path(), None, &mine, "a").unwrap(), Claimed::New);
     }
 
     #[test]
@@ -214,7 +266,7 @@ mod tests {
         let mine = cluster("a=http://h:1", "http://h:1");
         live_in(dir.path(), &mine);
         fs::remove_dir_all(dir.path().join("wal")).unwrap();
-        let error = claim(dir.path(), &mine, "a").unwrap_err().to_string();
+        let error = claim(dir.path(), None, &mine, "a").unwrap_err().to_string();
         assert!(error.contains("is gone"), "{error}");
     }
 
@@ -223,9 +275,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mine = cluster("a=http://h:1", "http://h:1");
         fs::create_dir_all(dir.path().join("member")).unwrap();
-        assert_eq!(claim(dir.path(), &mine, "a").unwrap(), Claimed::New, "it may be anything");
+        assert_eq!(
+            claim(dir.path(), None, &mine, "a").unwrap(),
+            Claimed::New,
+            "it may be anything"
+        );
         fs::create_dir_all(dir.path().join("member/snap")).unwrap();
-        let error = claim(dir.path(), &mine, "a").unwrap_err().to_string();
+        let error = claim(dir.path(), None, &mine, "a").unwrap_err().to_string();
         assert!(error.contains("of an etcd"), "{error}");
     }
 
@@ -235,7 +291,7 @@ mod tests {
         let mine = cluster("a=http://h:1", "http://h:1");
         live_in(dir.path(), &mine);
         fs::write(dir.path().join(OWNER_FILE), "").unwrap();
-        let error = claim(dir.path(), &mine, "a").unwrap_err().to_string();
+        let error = claim(dir.path(), None, &mine, "a").unwrap_err().to_string();
         assert!(error.contains("does not say whose"), "{error}");
     }
 
@@ -245,7 +301,7 @@ mod tests {
         live_in(dir.path(), &cluster("a=http://h:1", "http://h:1"));
         let before = fs::read(dir.path().join(OWNER_FILE)).unwrap();
         let other = cluster("a=http://h:2", "http://h:2");
-        let error = claim(dir.path(), &other, "a").unwrap_err().to_string();
+        let error = claim(dir.path(), None, &other, "a").unwrap_err().to_string();
         assert!(error.contains("another node") && error.contains("name a"), "{error}");
         assert_eq!(fs::read(dir.path().join(OWNER_FILE)).unwrap(), before);
     }
@@ -258,7 +314,35 @@ mod tests {
         fs::write(dir.path().join("wal/LOCK"), "4711\n").unwrap();
         let holder = fs::File::open(dir.path().join("wal/LOCK")).unwrap();
         rustix::fs::flock(&holder, rustix::fs::FlockOperation::LockExclusive).unwrap();
-        let error = claim(dir.path(), &mine, "a").unwrap_err().to_string();
+        let error = claim(dir.path(), None, &mine, "a").unwrap_err().to_string();
         assert!(error.contains("in use by process 4711"), "{error}");
+    }
+
+    #[test]
+    fn the_folder_of_a_log_elsewhere_is_made_for_the_same_eyes_as_the_data_folder() {
+        use std::os::unix::fs::PermissionsExt;
+        let home = tempfile::tempdir().unwrap();
+        let (dir, log) = (home.path().join("data"), home.path().join("a/log"));
+        fs::create_dir(&dir).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o710)).unwrap();
+        let mine = cluster("a=http://h:1", "http://h:1");
+        assert_eq!(claim(&dir, Some(&log), &mine, "a").unwrap(), Claimed::New);
+        assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o710);
+    }
+
+    #[test]
+    fn a_folder_whose_log_is_elsewhere_is_refused_if_that_is_gone_or_an_etcds() {
+        let home = tempfile::tempdir().unwrap();
+        let (dir, log) = (home.path().join("data"), home.path().join("log"));
+        let mine = cluster("a=http://h:1", "http://h:1");
+        assert_eq!(claim(&dir, Some(&log), &mine, "a").unwrap(), Claimed::New);
+        fs::write(log.join("meta-a"), "").unwrap();
+        record_owner(&dir, &mine, "a").unwrap();
+        assert_eq!(claim(&dir, Some(&log), &mine, "a").unwrap(), Claimed::Old);
+        let error = claim(&dir, None, &mine, "a").unwrap_err().to_string();
+        assert!(error.contains("is gone"), "{error}");
+        fs::rename(log.join("meta-a"), log.join("0000000000000000-0000000000000000.wal")).unwrap();
+        let error = claim(&dir, Some(&log), &mine, "a").unwrap_err().to_string();
+        assert!(error.contains("log of an etcd"), "{error}");
     }
 }

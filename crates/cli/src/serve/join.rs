@@ -57,7 +57,10 @@ pub(super) async fn recognise(
             urls = own.join(",")
         );
     };
-    check_not_bereft(&settings.data_dir, id.get(), member, name)?;
+    let log = folder::log_place(&settings.data_dir, settings.wal_dir.as_deref())?;
+    if !folder::has_log(log.dir()) {
+        check_not_bereft(log.dir(), id.get(), member, name)?;
+    }
     (cluster.cluster_id, cluster.own_id) = (view.cluster_id, id.get());
     Ok(())
 }
@@ -65,11 +68,11 @@ pub(super) async fn recognise(
 /// A member that has run has made promises; without its data it would break them.
 fn check_not_bereft(dir: &Path, id: u64, member: &Member, name: &str) -> anyhow::Result<()> {
     let known = MemberContext::from_bytes(&member.context).unwrap_or_default().name;
-    if known.is_empty() || folder::has_log(dir) {
+    if known.is_empty() {
         return Ok(());
     }
     bail!(
-        "member {id:x} ({known}) has run before, and its data is not in {}. A node that started \
+        "member {id:x} ({known}) has run before, and its log is not in {}. A node that started \
          without it would break the promises it has made. Bring the folder back, or replace the \
          member:\n  quorate member remove {id:x}\n  quorate member add {name} --peer-urls {}",
         dir.display(),

@@ -6,6 +6,7 @@ mod auth_token;
 mod clients;
 mod flags;
 mod folder;
+mod forced;
 mod given;
 mod go;
 mod ids;
@@ -132,10 +133,13 @@ fn node(flags: &Flags, mut settings: Settings) -> anyhow::Result<()> {
     let sockets = urls.iter().map(|url| listen(url, "--listen-peer-urls"));
     let sockets = sockets.collect::<anyhow::Result<Vec<_>>>()?;
     let runtime = runtime()?;
+    let typed = forced::recall(flags, &mut settings)?;
     if flags.initial_cluster_state == ClusterState::Existing {
         runtime.block_on(join::recognise(&mut settings, &flags.name, &security.tls))?;
     }
-    folder::claim(&settings.data_dir, &settings.cluster, &flags.name)?;
+    let (data_dir, wal_dir) = (&settings.data_dir, settings.wal_dir.as_deref());
+    folder::claim(data_dir, wal_dir, &settings.cluster, &flags.name)?;
+    forced::begin(flags, &mut settings, &typed)?;
     let tls = match given {
         Some(tls) => Some(tls),
         None => flags.clients.made(&flags.tls, &settings.data_dir, &flags.listen_client_urls)?,
@@ -223,8 +227,8 @@ fn farewell(flags: &Flags, settings: &Settings, version: u64) {
         name = flags.name,
         member = format!("{:x}", settings.cluster.own_id),
         configuration = version,
-        "this server was removed from the cluster, and stops. Its data folder {} is of no use any \
-         more; a server that takes its place needs an empty one, and `quorate member add`",
+        "this server was removed from the cluster, and stops. Its data folder {}, with its log, is of \
+         no use any more; a server that takes its place needs an empty one, and `quorate member add`",
         settings.data_dir.display()
     );
 }
@@ -251,6 +255,10 @@ async fn start_node(
     let (reader_sender, reader) = oneshot::channel();
     let builder = Node::builder(settings.cluster.own_id, &settings.data_dir)
         .cluster_id(settings.cluster.cluster_id);
+    let builder = match &settings.wal_dir {
+        Some(wal_dir) => builder.wal_dir(wal_dir),
+        None => builder,
+    };
     let builder = match flags.initial_cluster_state {
         ClusterState::New => builder.members(founders(&settings.cluster, &settings.client_urls)),
         ClusterState::Existing => builder.join(),

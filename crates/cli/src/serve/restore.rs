@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use quorate::Node;
 use quorate_kv::{AlarmKind, Inherited, Inline, RedbEngine};
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,6 +52,10 @@ pub(crate) struct Restore {
     /// The folder to make [default: NAME.quorate]
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
+    /// Where the member is to have its log; `quorate serve` is started with the same then [default: the
+    /// folder wal in --data-dir]
+    #[arg(long, value_name = "FOLDER")]
+    wal_dir: Option<PathBuf>,
     /// All members of the new cluster, this one among them [default: this one alone]
     #[arg(long, value_name = "NAME=URL,...")]
     initial_cluster: Option<String>,
@@ -89,6 +93,9 @@ impl Restore {
         let shown = self.file.display();
         let mut file = File::open(&self.file).with_context(|| format!("opening {shown}"))?;
         folder::check_vacant(&plan.data_dir)?;
+        if let Some(wal_dir) = &self.wal_dir {
+            folder::check_vacant(wal_dir).context("--wal-dir")?;
+        }
         // Before anything is written.
         if !self.skip_hash_check {
             backup_file::verify(&mut file).with_context(|| format!("{shown}"))?;
@@ -103,6 +110,10 @@ impl Restore {
             }
             Err(error) => {
                 workshop.abandon();
+                if let Some(wal_dir) = &self.wal_dir {
+                    // Nothing was there before.
+                    let _gone = fs::remove_dir_all(wal_dir);
+                }
                 Err(error.context(format!("restoring {shown}; nothing was made")))
             }
         }
@@ -150,10 +161,12 @@ impl Restore {
         let inherited = machine.inherit(file, self.bump_revision)?;
         // Who the clients' URLs are of is told by each member once it serves.
         let founders = founders(cluster, &BTreeMap::new());
-        Node::builder(cluster.own_id, dir)
-            .cluster_id(cluster.cluster_id)
-            .members(founders)
-            .found_after(inherited.applied, machine)?;
+        let builder = Node::builder(cluster.own_id, dir).cluster_id(cluster.cluster_id);
+        let builder = match &self.wal_dir {
+            Some(wal_dir) => builder.wal_dir(wal_dir),
+            None => builder,
+        };
+        builder.members(founders).found_after(inherited.applied, machine)?;
         if let Some(why) = reader.failure() {
             anyhow::bail!("the state has failed: {why}");
         }

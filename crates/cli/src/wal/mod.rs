@@ -7,6 +7,7 @@ mod words;
 
 use crate::client::Format;
 use anyhow::{Context, bail, ensure};
+use quorate::LogNote;
 use quorate::core::LogIndex;
 use quorate::wal::{Disk, ReadOnlyDisk, Verdict, Wal as Log, inspect};
 use show::Show;
@@ -19,7 +20,7 @@ Examples:
   quorate wal inspect n1.quorate                    everything, for people
   quorate wal inspect n1.quorate --from 4711 --limit 20
   quorate wal inspect n1.quorate --json | jq 'select(.kind == \"command\") | .words'
-The folder is a node's data folder, or the wal in it. Nothing is written, and no lock is taken: of a log
+The folder is a node's data folder, or that of its log, wherever it is. Nothing is written, and no lock is taken: of a log
 that a server writes to meanwhile, the end may look torn. It says so if a server has the folder.";
 
 /// Looks at a node's log.
@@ -101,6 +102,16 @@ impl Place {
     /// The folder with the log itself.
     fn log_dir(&self) -> anyhow::Result<PathBuf> {
         let given = self.dir.as_ref().or(self.data_dir.as_ref()).context("which folder?")?;
+        if let Some(note) = LogNote::read(&ReadOnlyDisk, given)? {
+            let noted = note.dir.display();
+            ensure!(
+                note.dir.is_dir(),
+                "the log of {} was in {noted}, which is no folder: if it was moved, name the folder where \
+                 it is now",
+                given.display()
+            );
+            return Ok(note.dir);
+        }
         let below = given.join("wal");
         for dir in [&below, given] {
             let has_log = Log::exists(&ReadOnlyDisk, dir);

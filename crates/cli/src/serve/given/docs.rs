@@ -28,6 +28,14 @@ const SHOWN_BY: &[(&[&str], &str)] = &[
         "cli/tests/settings.rs: under_the_name_etcd_it_takes_gos_flags_and_tells_who_waits_for_it",
     ),
     (
+        &["wal-dir"],
+        "cli/tests/wal_dir.rs: a_log_in_a_folder_of_its_own_survives_a_kill_and_is_never_begun_anew",
+    ),
+    (
+        &["force-new-cluster"],
+        "cli/tests/force_new_cluster.rs: a_member_whose_quorum_is_lost_for_good_goes_on_alone_and_once",
+    ),
+    (
         &["snapshot-count"],
         "cli/tests/kill_and_pause/main.rs: no_acknowledged_write_is_lost_while_servers_are_killed_and_paused",
     ),

@@ -25,8 +25,9 @@ use std::ffi::OsString;
 use table::{Row, State, Takes};
 
 /// What makes a node somebody else, or puts it elsewhere, if it is empty by mistake.
-const IDENTITY: [&str; 6] = [
+const IDENTITY: [&str; 7] = [
     "data-dir",
+    "wal-dir",
     "listen-peer-urls",
     "listen-client-urls",
     "initial-advertise-peer-urls",

@@ -268,12 +268,7 @@ static ROWS: &[Row] = &[
     // Member.
     served("name", Name),
     served("data-dir", Text),
-    refused(
-        "wal-dir",
-        Text,
-        &[],
-        "the log is in the folder `wal` below --data-dir, and cannot be elsewhere",
-    ),
+    served("wal-dir", Text),
     served("snapshot-count", Count),
     ours("scrub-rate", Count),
     served("heartbeat-interval", Count),
@@ -471,14 +466,7 @@ static ROWS: &[Row] = &[
     idle("proxy-write-timeout", Unsigned, &[], PROXY_DETAIL),
     idle("proxy-read-timeout", Unsigned, &[], PROXY_DETAIL),
     // What is not safe.
-    refused(
-        "force-new-cluster",
-        Bool,
-        &["false"],
-        "it makes a cluster of one member out of what is left of one, and this node would go on as a \
-         member of the old one instead. Bring a majority of the members back; if they are lost for \
-         good, `quorate recover` begins a new cluster with what is left",
-    ),
+    served("force-new-cluster", Bool),
     idle("unsafe-no-fsync", Bool, &["false"], "what is acknowledged is always on the disk"),
     // Not for people.
     ours("exit-with-parent", Bool).nowhere(),

@@ -13,6 +13,9 @@ pub(super) fn recover(flags: &Recover, plan: &Plan) -> String {
     for dir in &flags.data_dirs {
         flag("--data-dir", &text(dir));
     }
+    for dir in &flags.wal_dirs {
+        flag("--wal-dir", &text(dir));
+    }
     for index in &flags.accept_loss_after {
         flag("--accept-loss-after", &index.to_string());
     }

@@ -37,6 +37,7 @@ fn folder(folder: &Remains, worth: Option<&Worth>) -> Value {
     let configuration = folder.configuration_at(folder.last_log().index);
     json!({
         "data_dir": folder.dir.display().to_string(),
+        "wal_dir": folder.log_dir.display().to_string(),
         "member": folder.root.as_ref().map(root),
         "log": {
             "case": folder.log.case, "sound": folder.log.is_sound, "text": folder.log.verdict,

@@ -26,7 +26,7 @@ const REPORTS: [&str; 2] = ["recovery.json", "recovery.txt"];
 
 /// What was made.
 #[derive(Clone, Debug)]
-pub(super) struct Made {
+pub(in crate::serve) struct Made {
     /// When, in UTC.
     pub(super) time: String,
     /// The release that did it.
@@ -43,9 +43,14 @@ pub(super) struct Made {
 ///
 /// If the place is taken, something cannot be read, or the disk refuses. There is no new folder then.
 pub(super) fn make(plan: &Plan, folders: &[Remains]) -> anyhow::Result<Made> {
-    let source = folders.get(plan.choice.best).context("one folder was chosen")?;
-    let reports = REPORTS.map(|name| plan.output.with_added_extension(name));
     folder::check_vacant(&plan.output).context("--output")?;
+    make_at(plan, folders, &plan.output)
+}
+
+/// The same at another place, which must be vacant: whoever says so brings the folder where it belongs.
+pub(super) fn make_at(plan: &Plan, folders: &[Remains], place: &Path) -> anyhow::Result<Made> {
+    let source = folders.get(plan.choice.best).context("one folder was chosen")?;
+    let reports = reports(place);
     for report in &reports {
         ensure!(
             !report.exists(),
@@ -54,7 +59,7 @@ pub(super) fn make(plan: &Plan, folders: &[Remains]) -> anyhow::Result<Made> {
             report.display()
         );
     }
-    let workshop = Workshop::open(&plan.output)?;
+    let workshop = Workshop::open(place)?;
     let made = fill(plan, source, workshop.path(), reports.clone());
     let made = made.and_then(|made| write_reports(plan, folders, &made).map(|()| made));
     match made {
@@ -72,6 +77,11 @@ pub(super) fn make(plan: &Plan, folders: &[Remains]) -> anyhow::Result<Made> {
             Err(error.context("recovering; nothing was made"))
         }
     }
+}
+
+/// The reports of what is made at this place.
+pub(in crate::serve) fn reports(place: &Path) -> [PathBuf; 2] {
+    REPORTS.map(|name| place.with_added_extension(name))
 }
 
 fn fill(plan: &Plan, source: &Remains, dir: &Path, reports: [PathBuf; 2]) -> anyhow::Result<Made> {

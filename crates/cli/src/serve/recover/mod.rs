@@ -2,6 +2,7 @@
 //! Here are the flags and their order: look, choose, plan, show, and do it only if that very plan is
 //! confirmed. The rules are below, each in a file of its own.
 
+mod alone;
 mod choice;
 mod command;
 mod json;
@@ -11,6 +12,9 @@ mod remains;
 mod replay;
 mod survey;
 mod words;
+
+pub(super) use alone::Alone;
+pub(super) use make::reports;
 
 use crate::client::Format;
 use anyhow::{Context, bail, ensure};
@@ -59,6 +63,9 @@ pub(crate) struct Recover {
     /// The data folder of a stopped member; once for each that is left
     #[arg(long = "data-dir", required = true, value_name = "FOLDER")]
     data_dirs: Vec<PathBuf>,
+    /// Where the log of such a member is, if neither in its data folder nor where that says
+    #[arg(long = "wal-dir", value_name = "FOLDER")]
+    wal_dirs: Vec<PathBuf>,
     /// The folder to make; with several members one for each below it [default: FOLDER.recovered]
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
@@ -94,7 +101,7 @@ impl Recover {
         let accepted: Vec<LogIndex> =
             self.accept_loss_after.iter().copied().map(LogIndex::new).collect();
         // No server starts from them until this ends.
-        let (folders, _held) = survey::survey(&self.data_dirs)?;
+        let (folders, _held) = survey::survey(&self.data_dirs, &self.wal_dirs)?;
         let chosen = choice::choose(&folders, &accepted).map_err(anyhow::Error::from);
         let plan = match chosen.and_then(|choice| plan::plan(self, &folders, choice)) {
             Ok(plan) => plan,

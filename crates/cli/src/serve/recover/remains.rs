@@ -10,6 +10,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(super) struct Remains {
     pub(super) dir: PathBuf,
+    /// Where its log is.
+    pub(super) log_dir: PathBuf,
     /// The better copy of the hard state; `None` if neither can be read.
     pub(super) root: Option<Root>,
     pub(super) log: Log,
@@ -236,6 +238,7 @@ pub(super) mod tests {
         let verdict = format!("whole. It ends with {end}");
         Remains {
             dir: format!("n{id}.data").into(),
+            log_dir: format!("n{id}.data/wal").into(),
             root: Some(Root { identity, era: 2, term, voted_for, standing, base }),
             log: Log { is_sound: true, case: "whole", verdict, trace },
             state: State::Missing,

@@ -3,10 +3,13 @@
 
 use super::remains::{Log, Remains, Root, Snapshot, State, Trace};
 use crate::serve::STATE_FILE;
+use crate::serve::folder::{self, Owner};
+use crate::serve::forced;
 use anyhow::{Context, bail, ensure};
+use quorate::LogNote;
 use quorate::core::{Entry, LogId, LogIndex, Payload, SnapshotMeta};
 use quorate::wal::{
-    Disk, MetaSight, ReadOnlyDisk, RecordContent, Sight, SnapshotStore, Verdict, inspect,
+    Disk, MetaSight, ReadOnlyDisk, RecordContent, Sight, SnapshotStore, Verdict, Wal, inspect,
 };
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -16,18 +19,47 @@ use std::sync::Arc;
 const BATCH_BYTES: usize = 1 << 20;
 
 /// The locks of the folders that are looked at, for as long as this lives.
-pub(super) struct Held(#[expect(dead_code, reason = "dropping it is its use")] Vec<File>);
+pub(in crate::serve) struct Held(#[expect(dead_code, reason = "dropping it is its use")] Vec<File>);
 
 /// Looks at folders, none of which may be in use.
 ///
 /// # Errors
 ///
-/// If one is no folder, is given twice, or is in use.
-pub(super) fn survey(dirs: &[PathBuf]) -> anyhow::Result<(Vec<Remains>, Held)> {
+/// If one is no folder, is given twice, is in use, or if its log is not to be found.
+pub(super) fn survey(
+    dirs: &[PathBuf],
+    wal_dirs: &[PathBuf],
+) -> anyhow::Result<(Vec<Remains>, Held)> {
     check_distinct(dirs)?;
-    let locks = dirs.iter().filter_map(|dir| lock(dir).transpose());
+    dirs.iter().try_for_each(|dir| forced::check_whole(dir))?;
+    let mut places = Vec::new();
+    for dir in dirs {
+        places.push((dir, log_dir(dir, wal_dirs)?));
+    }
+    if let Some(unused) = wal_dirs.iter().find(|it| !places.iter().any(|(_, used)| used == *it)) {
+        bail!("--wal-dir {}: the log there is of none of these data folders", unused.display());
+    }
+    let all = places.iter().flat_map(|(dir, log_dir)| [dir.as_path(), log_dir.as_path()]);
+    let locks = all.filter_map(|dir| lock(dir).transpose());
     let held = Held(locks.collect::<anyhow::Result<_>>()?);
-    Ok((dirs.iter().map(|dir| look(dir)).collect(), held))
+    Ok((places.iter().map(|(dir, log_dir)| look(dir, log_dir)).collect(), held))
+}
+
+/// Where the log of a data folder is: in the one of `given` that holds it, or where the folder says.
+fn log_dir(dir: &Path, given: &[PathBuf]) -> anyhow::Result<PathBuf> {
+    let note = LogNote::read(&ReadOnlyDisk, dir)?;
+    let owner = folder::owner_of(dir);
+    let is_its = |place: &&PathBuf| {
+        let Ok(Some((found, _))) = Wal::look(&ReadOnlyDisk, place) else { return false };
+        let found_owner = Owner { cluster_id: found.cluster_id, member_id: found.node_id.get() };
+        match &note {
+            Some(note) => note.storage_id == found.storage_id,
+            None => owner.as_ref() == Some(&found_owner),
+        }
+    };
+    let noted = note.as_ref().map(|note| &note.dir);
+    let place = given.iter().find(is_its).or(noted).map(PathBuf::as_path);
+    Ok(folder::log_place(dir, place)?.dir().to_owned())
 }
 
 fn check_distinct(dirs: &[PathBuf]) -> anyhow::Result<()> {
@@ -42,9 +74,9 @@ fn check_distinct(dirs: &[PathBuf]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The lock that a server takes, if the folder has one.
+/// The lock that a server takes, if the folder has one: that of its log, or one whose log is elsewhere.
 fn lock(dir: &Path) -> anyhow::Result<Option<File>> {
-    let path = dir.join("wal").join("LOCK");
+    let path = dir.join("LOCK");
     let Ok(file) = File::open(&path) else { return Ok(None) };
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
@@ -67,8 +99,8 @@ fn disk() -> Arc<dyn Disk> {
     Arc::new(ReadOnlyDisk)
 }
 
-fn look(dir: &Path) -> Remains {
-    let (root, log) = look_at_log(dir);
+fn look(dir: &Path, log_dir: &Path) -> Remains {
+    let (root, log) = look_at_log(log_dir);
     let (snapshots, trouble) = match snapshots(dir) {
         Ok(snapshots) => (snapshots, None),
         Err(error) => (Vec::new(), Some(error)),
@@ -84,12 +116,13 @@ fn look(dir: &Path) -> Remains {
         Err(error) => State::Unusable(error.to_string()),
     };
     let snapshot_trouble = trouble.map(|error| format!("{error:#}"));
-    Remains { dir: dir.to_owned(), root, log, state, snapshots, snapshot_trouble }
+    let (dir, log_dir) = (dir.to_owned(), log_dir.to_owned());
+    Remains { dir, log_dir, root, log, state, snapshots, snapshot_trouble }
 }
 
-fn look_at_log(dir: &Path) -> (Option<Root>, Log) {
+fn look_at_log(log_dir: &Path) -> (Option<Root>, Log) {
     let (mut root, mut trace) = (None, Trace::default());
-    let verdict = inspect(&disk(), &dir.join("wal"), &mut |sight| match sight {
+    let verdict = inspect(&disk(), log_dir, &mut |sight| match sight {
         Sight::Meta(_, Ok(meta)) => {
             let is_newer = |(generation, _): &(u64, Root)| *generation < meta.generation;
             if root.as_ref().is_none_or(is_newer) {
@@ -148,7 +181,7 @@ pub(super) fn read_entries(
 ) -> anyhow::Result<()> {
     let mut reading = Reading { folder, next: from.next(), end, batch: Vec::new(), bytes: 0, take };
     let mut failure = None;
-    inspect(&disk(), &folder.dir.join("wal"), &mut |sight| {
+    inspect(&disk(), &folder.log_dir, &mut |sight| {
         if failure.is_some() {
             return;
         }
@@ -205,7 +238,7 @@ impl Reading<'_> {
 mod tests {
     use super::*;
     use quorate::core::{HardState, NodeId, Persist, Term};
-    use quorate::wal::{Identity, RealDisk, Wal, WalOptions};
+    use quorate::wal::{Identity, RealDisk, WalOptions};
 
     fn entry(index: u64, term: u64) -> Entry {
         let log_id = LogId::new(Term::new(term), LogIndex::new(index));
@@ -234,13 +267,13 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().to_owned();
         let wal = made(&dir);
-        let refused = survey(std::slice::from_ref(&dir)).err().unwrap().to_string();
+        let refused = survey(std::slice::from_ref(&dir), &[]).err().unwrap().to_string();
         assert!(
             refused.contains(&format!("in use by process {}", std::process::id())),
             "{refused}"
         );
         drop(wal);
-        let (folders, held) = survey(std::slice::from_ref(&dir)).unwrap();
+        let (folders, held) = survey(std::slice::from_ref(&dir), &[]).unwrap();
         let folder = &folders[0];
         assert!(folder.log.is_sound, "{}", folder.log.verdict);
         assert_eq!((folder.last_log(), &folder.state), (entry(6, 2).log_id, &State::Missing));
@@ -265,7 +298,7 @@ mod tests {
     fn entries_that_are_not_there_any_more_are_missed() {
         let home = tempfile::tempdir().unwrap();
         drop(made(home.path()));
-        let (folders, _held) = survey(&[home.path().to_owned()]).unwrap();
+        let (folders, _held) = survey(&[home.path().to_owned()], &[]).unwrap();
         let (from, end) = (LogIndex::ORIGIN, entry(7, 2).log_id);
         let missed = read_entries(&folders[0], from, end, &mut |_| Ok(())).unwrap_err();
         assert!(missed.to_string().contains("ends before entry 7@2"), "{missed}");
@@ -275,11 +308,11 @@ mod tests {
     fn a_folder_twice_and_no_folder_are_refused() {
         let home = tempfile::tempdir().unwrap();
         let (one, same) = (home.path().to_owned(), home.path().join("."));
-        let refused = survey(&[one.clone(), same]).err().unwrap().to_string();
+        let refused = survey(&[one.clone(), same], &[]).err().unwrap().to_string();
         assert!(refused.contains("is given twice"), "{refused}");
-        assert!(survey(&[one.join("nowhere")]).is_err());
+        assert!(survey(&[one.join("nowhere")], &[]).is_err());
         // Nothing is in it: that is said, and is no error.
-        let (folders, _held) = survey(&[one]).unwrap();
+        let (folders, _held) = survey(&[one], &[]).unwrap();
         assert!(folders[0].root.is_none() && !folders[0].log.is_sound);
     }
 }

@@ -38,11 +38,18 @@ pub(super) fn all(folders: &[Remains], plan: Option<&Plan>) -> String {
     }
     if let Some(plan) = plan {
         lines.head("What a recovery does\n");
-        add_source(&mut lines, folders, plan);
-        add_losses(&mut lines, plan);
-        add_cluster(&mut lines, plan);
+        lines.0.push_str(&decided(folders, plan));
         lines.head("");
     }
+    lines.0
+}
+
+/// What is made of the folders.
+pub(super) fn decided(folders: &[Remains], plan: &Plan) -> String {
+    let mut lines = Lines::default();
+    add_source(&mut lines, folders, plan);
+    add_losses(&mut lines, plan);
+    add_cluster(&mut lines, plan);
     lines.0
 }
 
