@@ -168,8 +168,8 @@ async fn a_backup_is_restored_with_its_log_in_a_folder_of_its_own() {
     let (new_data, new_log) = (cluster.path().join("new"), cluster.path().join("new-log"));
     let mut words = vec!["snapshot", "restore", text(&backup), "--name", "n1"];
     words.extend(["--initial-cluster", &members, "--initial-cluster-token", &token]);
-    let taken = [&words[..], &["--data-dir", text(&new_data), "--wal-dir", text(&log)]].concat();
-    let (is_success, _, err) = quorate(&taken);
+    let occupied = [&words[..], &["--data-dir", text(&new_data), "--wal-dir", text(&log)]].concat();
+    let (is_success, _, err) = quorate(&occupied);
     assert!(!is_success && err.contains("is not empty") && !new_data.exists(), "{err}");
     words.extend(["--data-dir", text(&new_data), "--wal-dir", text(&new_log)]);
     let (is_success, out, err) = quorate(&words);

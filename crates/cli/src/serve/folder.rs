@@ -169,8 +169,12 @@ fn check_not_etcds(dir: &Path) -> anyhow::Result<()> {
 /// As [`check_not_etcds`], where an etcd has its log elsewhere.
 fn check_not_etcds_log(log_dir: &Path) -> anyhow::Result<()> {
     let mut names = fs::read_dir(log_dir).into_iter().flatten().flatten();
-    let is_etcds = |name: &str| name.ends_with(".wal") && !name.starts_with("log-");
-    if !names.any(|entry| is_etcds(&entry.file_name().to_string_lossy())) {
+    let is_etcds = |path: &Path| {
+        let is_ours =
+            || path.file_name().is_some_and(|it| it.as_encoded_bytes().starts_with(b"log-"));
+        path.extension().is_some_and(|it| it == "wal") && !is_ours()
+    };
+    if !names.any(|entry| is_etcds(&entry.path())) {
         return Ok(());
     }
     bail!(

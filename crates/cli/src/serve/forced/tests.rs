@@ -99,8 +99,8 @@ fn only_so_many_former_names_are_kept() {
     let home = tempfile::tempdir().unwrap();
     let (dir, made) = (forced(home.path()), home.path().join("made"));
     fs::create_dir(&made).unwrap();
-    let lines: String = (0..40).map(|number| format!("cluster {number}\n")).collect();
-    fs::write(dir.join(FORMERLY_FILE), lines).unwrap();
+    let lines: Vec<String> = (0..40).map(|number| format!("cluster {number}\n")).collect();
+    fs::write(dir.join(FORMERLY_FILE), lines.concat()).unwrap();
     complete_made(&dir, None, &made, "typed\n").unwrap();
     let found = formerly(&made);
     assert_eq!(found.len(), FORMERLY_COUNT_MAX);

@@ -85,6 +85,7 @@ impl Alone {
     /// What was decided, a line each.
     pub(in crate::serve) fn words(&self) -> Vec<String> {
         let text = words::decided(&self.folders, &self.plan);
-        text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        text.lines().map(words).filter(|line| !line.is_empty()).collect()
     }
 }
