@@ -46,6 +46,12 @@ pub enum TlsError {
         /// What was given.
         found: String,
     },
+    /// A name that is none.
+    #[error("the name of every server: expected a host name or an IP address, found `{found}`")]
+    ServerName {
+        /// What was given.
+        found: String,
+    },
     /// There is no version in between.
     #[error("min version ({min}) is greater than max version ({max})")]
     Versions {

@@ -44,6 +44,9 @@ pub struct TlsFiles {
     /// Whether a client believes every server, whatever it shows: what nobody signed (`--auto-tls`)
     /// can only be believed.
     pub trusts_any_server: bool,
+    /// The name that every server's certificate must be valid for, in place of the host that was
+    /// dialled; `None` for that host.
+    pub server_name: Option<String>,
 }
 
 /// The oldest and the newest version of TLS that is spoken; `None` for what there is.

@@ -31,6 +31,7 @@ mod judge;
 mod leaf;
 mod names;
 mod notices;
+mod one_name;
 mod read;
 mod revoked;
 mod snapshot;

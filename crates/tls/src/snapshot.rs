@@ -6,9 +6,11 @@ use crate::any_server::AnyServer;
 use crate::files::TlsFiles;
 use crate::judge::Judge;
 use crate::names::{self, TlsVersion};
+use crate::one_name::OneName;
 use crate::read;
 use rustls::client::{ClientConfig, Resumption};
 use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::ServerName;
 use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, SupportedProtocolVersion};
@@ -31,6 +33,7 @@ struct Dialling {
     certified: Option<CertifiedKey>,
     roots: Option<Arc<RootCertStore>>,
     trusts_any_server: bool,
+    server_name: Option<ServerName<'static>>,
 }
 
 /// What both ends have.
@@ -57,6 +60,7 @@ impl Snapshot {
             certified: dialled.or(shown),
             roots,
             trusts_any_server: files.trusts_any_server,
+            server_name: files.server_name.as_deref().map(server_name).transpose()?,
         };
         Ok(Self { server, judge: Judge::new(files)?, dialling, client: OnceLock::new() })
     }
@@ -105,6 +109,11 @@ fn certified(
     read::certified(cert, key, &common.provider).map(Some)
 }
 
+fn server_name(text: &str) -> Result<ServerName<'static>, TlsError> {
+    let refused = |_| TlsError::ServerName { found: text.to_owned() };
+    ServerName::try_from(text.to_owned()).map_err(refused)
+}
+
 fn server(
     files: &TlsFiles,
     common: &Common,
@@ -150,7 +159,13 @@ impl Dialling {
                 Some(roots) => Arc::clone(roots),
                 None => Arc::new(read::system_roots()?),
             };
-            builder.with_root_certificates(roots)
+            match &self.server_name {
+                Some(name) => {
+                    let verifier = OneName::new(name.clone(), roots, provider)?;
+                    builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+                }
+                None => builder.with_root_certificates(roots),
+            }
         };
         let mut config = match &self.certified {
             Some(shown) => {

@@ -6,7 +6,7 @@ mod common;
 
 use common::authority::Authority;
 use common::{files, folder, handshake, load, shown};
-use quorate_tls::{TlsFiles, TlsVersion, Versions, self_signed};
+use quorate_tls::{Tls, TlsFiles, TlsVersion, Versions, self_signed};
 use rustls::{CertificateError, CipherSuite, Error, ProtocolVersion};
 use std::os::unix::fs::PermissionsExt;
 
@@ -30,6 +30,30 @@ fn a_client_believes_a_server_that_its_authority_signed_for_that_host() {
         handshake(&server, &believing(&other), "localhost").err(),
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer))
     ));
+}
+
+#[test]
+fn a_client_that_wants_one_name_believes_certificates_for_it_whichever_host_it_dialled() {
+    let folder = folder();
+    let (ours, other) =
+        (Authority::new(folder.path(), "ours"), Authority::new(folder.path(), "other"));
+    let wanting = |authority: &Authority, name: &str| TlsFiles {
+        trusted_ca: Some(authority.ca.clone()),
+        server_name: Some(name.to_owned()),
+        ..TlsFiles::default()
+    };
+    let client = load(wanting(&ours, "example.com"));
+    let of_domain = load(shown(&ours.issue("domain", 1, &["example.com"])));
+    assert_eq!(handshake(&of_domain, &client, "n1.example.com").unwrap().of_server.len(), 1);
+    let of_host = load(shown(&ours.issue("host", 2, &["n1.example.com"])));
+    assert!(matches!(
+        handshake(&of_host, &client, "n1.example.com").err(),
+        Some(Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. }))
+    ));
+    let believing_other = load(wanting(&other, "example.com"));
+    assert!(handshake(&of_domain, &believing_other, "n1.example.com").is_err());
+    let refused = Tls::load(wanting(&ours, "no name")).unwrap_err().to_string();
+    assert!(refused.contains("found `no name`"), "{refused}");
 }
 
 #[test]
