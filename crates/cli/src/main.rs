@@ -5,6 +5,7 @@ mod backup_file;
 mod bench;
 mod client;
 mod cluster;
+mod dns;
 mod etcdctl;
 mod go;
 mod output;

@@ -299,7 +299,7 @@ fn what_is_unknown_or_wrong_or_dangerous_to_ignore_is_refused_before_the_disk_is
         &[("ETCD_FORCE_NEW_CLUSTER", "true")],
         &["ETCD_FORCE_NEW_CLUSTER cannot be followed"],
     );
-    refused(&[], &[("ETCD_DISCOVERY_SRV", "example")], &["ETCD_DISCOVERY_SRV", "no discovery"]);
+    refused(&[], &[("ETCD_DISCOVERY", "http://h/t")], &["ETCD_DISCOVERY", "--discovery-token"]);
     refused(&["-name=a"], &[("ETCD_NAME", "a")], &["conflicting environment variable is shadowed"]);
     file("name: n1\nlisten-client-url: http://h:1\n");
     let unknown = ["f.yml, line 2, listen-client-url", "did you mean listen-client-urls?"];

@@ -1,13 +1,14 @@
 //! Finds an endpoint that is alive. A request is sent to one endpoint only: whether it may be sent
 //! again is the caller's decision, because a write that was not answered may still take effect.
 
-use super::dial::{Dialler, SecurityFlags};
+use super::dial::{Dialler, KeepAlive, SecurityFlags};
+use super::discover::DiscoverFlags;
 use super::login::LoginFlags;
 use super::show::Look;
 use super::status::member_status;
 use super::wire::Wire;
 use crate::go;
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::ValueEnum;
 use quorate_etcd_api::etcdserverpb::StatusRequest;
 use quorate_etcd_api::etcdserverpb::auth_client::AuthClient;
@@ -32,6 +33,17 @@ pub(crate) const DEFAULT_ENDPOINTS: &str = "127.0.0.1:2379,127.0.0.1:22379,127.0
 const PROBE_LEAD: Duration = Duration::from_millis(200);
 /// Answers may be as large as a server sends them.
 const ANSWER_SIZE_MAX: usize = usize::MAX;
+
+/// Nobody is there who could be asked.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no endpoint answered:\n  {}\nIs a cluster running? `quorate cluster` starts one here; \
+     --endpoints HOST:PORT,... names another.", failures.join("\n  ")
+)]
+pub(crate) struct Unreachable {
+    /// Each endpoint, and why it is none.
+    pub(crate) failures: Vec<String>,
+}
 
 /// Where the cluster is, and how to show what it says.
 #[derive(Clone, Debug, clap::Args)]
@@ -58,6 +70,12 @@ pub(crate) struct Connection {
     /// As whom it is asked.
     #[command(flatten)]
     pub(crate) login: LoginFlags,
+    /// Which domain names the endpoints, if one does.
+    #[command(flatten)]
+    pub(crate) discovery: DiscoverFlags,
+    /// How it is found out that an endpoint is gone while nothing is said.
+    #[arg(skip)]
+    pub(crate) keep_alive: Option<KeepAlive>,
 }
 
 /// What the output looks like.
@@ -117,6 +135,11 @@ impl Address {
         self.is_secure
     }
 
+    /// The same over TLS.
+    pub(crate) fn secured(&self) -> Self {
+        Self { text: self.text.clone(), is_secure: Some(true) }
+    }
+
     /// As somebody wrote it: with its scheme, if it has one.
     pub(crate) fn as_given(&self) -> String {
         match self.is_secure {
@@ -152,13 +175,13 @@ impl Address {
         Ok(endpoint.connect_timeout(timeout).tcp_nodelay(true))
     }
 
-    /// Connects to it, without TLS.
+    /// Connects to an endpoint, without TLS.
     ///
     /// # Errors
     ///
     /// A sentence for a person: refused, timed out, unknown host.
-    pub(crate) async fn connect(&self, timeout: Duration) -> Result<Channel, String> {
-        match tokio::time::timeout(timeout, self.endpoint(timeout)?.connect()).await {
+    pub(crate) async fn connect(to: &Endpoint, timeout: Duration) -> Result<Channel, String> {
+        match tokio::time::timeout(timeout, to.connect()).await {
             Ok(Ok(channel)) => Ok(channel),
             Ok(Err(error)) => Err(root_cause(&error)),
             Err(_) => Err(format!("did not accept a connection within {timeout:?}")),
@@ -245,7 +268,7 @@ impl Connection {
         self.login.login().map_err(anyhow::Error::msg)?;
         let mut leaderless = None;
         let mut failures = Vec::new();
-        let mut untried = self.endpoints.iter().cloned();
+        let mut untried = self.addresses().await?.iter().cloned();
         let mut probes = JoinSet::new();
         let dialler = self.dialler();
         loop {
@@ -261,25 +284,20 @@ impl Connection {
             match tokio::time::timeout(patience, probes.join_next()).await {
                 Ok(Some(Ok((_, Ok(live))))) if live.knows_leader => return Ok(live),
                 Ok(Some(Ok((_, Ok(live))))) => leaderless = leaderless.or(Some(live)),
-                Ok(Some(Ok((address, Err(why))))) => failures.push(format!("  {address}: {why}")),
+                Ok(Some(Ok((address, Err(why))))) => failures.push(format!("{address}: {why}")),
                 Ok(Some(Err(error))) => return Err(error.into()),
                 Ok(None) if was_last => break,
                 Ok(None) | Err(_) => {}
             }
         }
-        leaderless.with_context(|| {
-            format!(
-                "no endpoint answered:\n{}\nIs a cluster running? `quorate cluster` starts one \
-                 here; --endpoints HOST:PORT,... names another.",
-                failures.join("\n")
-            )
-        })
+        leaderless.ok_or_else(|| Unreachable { failures }.into())
     }
 
     /// The endpoint that leads, and its member's id; none if no endpoint that answers does.
     pub(crate) async fn leader(&self) -> Option<(Live, u64)> {
         let dialler = self.dialler();
-        for address in &self.endpoints {
+        // Whoever asks for the leader has asked this before.
+        for address in self.addresses().await.unwrap_or_default() {
             let Ok(wire) = dialler.dial(address).await else { continue };
             let status = member_status(wire.clone(), self.dial_timeout).await;
             let Ok(status) = status else { continue };
@@ -299,7 +317,9 @@ impl Connection {
 
     /// What it takes to reach the endpoints.
     pub(crate) fn dialler(&self) -> Dialler {
-        self.security.dialler(self.dial_timeout, self.login.login())
+        let name = self.discovery.server_name().map(str::to_owned);
+        let dialler = self.security.dialler(self.dial_timeout, self.login.login());
+        dialler.expecting(name).kept_alive(self.keep_alive)
     }
 
     /// Forgets the token, if there is one: the next request asks for another.

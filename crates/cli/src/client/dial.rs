@@ -45,6 +45,18 @@ pub(crate) struct Dialler {
     tls: Result<Arc<Tls>, String>,
     /// On whose behalf; or why that is not known.
     login: Outcome,
+    /// What certificates must be valid for, if it is not their host.
+    server_name: Option<String>,
+    keep_alive: Option<KeepAlive>,
+}
+
+/// How it is found out that an endpoint is gone while something is asked of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KeepAlive {
+    /// After so long without a word it is pinged.
+    pub(crate) time: Duration,
+    /// So long it may take to answer.
+    pub(crate) timeout: Duration,
 }
 
 impl SecurityFlags {
@@ -55,6 +67,11 @@ impl SecurityFlags {
         key: Option<PathBuf>,
     ) -> Self {
         Self { cacert, cert, cert_key: key, insecure_skip_tls_verify: false }
+    }
+
+    /// The same, but every endpoint is believed if `believes` says so.
+    pub(crate) fn believing_all(self, believes: bool) -> Self {
+        Self { insecure_skip_tls_verify: believes, ..self }
     }
 
     /// Whether any of these flags says that there is TLS, as with etcdctl.
@@ -80,7 +97,8 @@ impl SecurityFlags {
 
     /// What it takes to reach endpoints, each within `timeout`.
     pub(crate) fn dialler(&self, timeout: Duration, login: Outcome) -> Dialler {
-        Dialler { timeout, is_secure: self.is_secure(), tls: self.load(), login }
+        let (is_secure, tls) = (self.is_secure(), self.load());
+        Dialler { timeout, is_secure, tls, login, server_name: None, keep_alive: None }
     }
 
     fn load(&self) -> Result<Arc<Tls>, String> {
@@ -97,6 +115,16 @@ impl SecurityFlags {
 }
 
 impl Dialler {
+    /// The same, but certificates must be valid for `name`, if there is one, instead of their hosts.
+    pub(crate) fn expecting(self, name: Option<String>) -> Self {
+        Self { server_name: name, ..self }
+    }
+
+    /// The same with pings, or without.
+    pub(crate) fn kept_alive(self, keep_alive: Option<KeepAlive>) -> Self {
+        Self { keep_alive, ..self }
+    }
+
     /// Connects to an endpoint.
     ///
     /// # Errors
@@ -107,13 +135,25 @@ impl Dialler {
         Ok(Wire::new(self.reach(address).await?, login))
     }
 
+    /// What the certificate of an endpoint must be valid for.
+    fn name_of(&self, address: &Address) -> Result<ServerName<'static>, String> {
+        let name = self.server_name.clone().unwrap_or_else(|| address.host().to_owned());
+        ServerName::try_from(name).map_err(|error| error.to_string())
+    }
+
     async fn reach(&self, address: &Address) -> Result<Channel, String> {
+        let endpoint = address.endpoint(self.timeout)?;
+        let endpoint = match self.keep_alive {
+            Some(KeepAlive { time, timeout }) => {
+                endpoint.http2_keep_alive_interval(time).keep_alive_timeout(timeout)
+            }
+            None => endpoint,
+        };
         if !address.is_secure().unwrap_or(self.is_secure) {
-            return address.connect(self.timeout).await;
+            return Address::connect(&endpoint, self.timeout).await;
         }
         let config = self.tls.clone()?.client().map_err(|error| sentence(&error.into()))?;
-        let host = address.host().to_owned();
-        let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
+        let name = self.name_of(address)?;
         let (connector, authority) = (TlsConnector::from(config), address.to_string());
         let connect = tower::service_fn(move |_: Uri| {
             let (connector, name) = (connector.clone(), name.clone());
@@ -124,7 +164,6 @@ impl Dialler {
                 Ok::<_, io::Error>(TokioIo::new(connector.connect(name, stream).await?))
             }
         });
-        let endpoint = address.endpoint(self.timeout)?;
         match tokio::time::timeout(self.timeout, endpoint.connect_with_connector(connect)).await {
             Ok(Ok(channel)) => Ok(channel),
             Ok(Err(error)) => Err(root_cause(&error)),
@@ -154,8 +193,7 @@ impl Dialler {
             let config = self.tls.clone()?.client().map_err(|error| sentence(&error.into()))?;
             let mut config = (*config).clone();
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
-            let host = address.host().to_owned();
-            let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
+            let name = self.name_of(address)?;
             let secure = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
             Ok(Box::new(secure.map_err(|error| root_cause(&error))?))
         };

@@ -61,7 +61,7 @@ impl ClientVerb for HashKv {
         let answers = ask_each(connection, async move |mut maintenance| {
             maintenance.hash_kv(HashKvRequest { revision }).await
         })
-        .await;
+        .await?;
         match connection.write_out {
             Format::Json => json::print(&hashes_json(&answers))?,
             Format::Simple | Format::Table | Format::Fields => {
@@ -76,12 +76,13 @@ impl ClientVerb for Defrag {
     async fn execute(self) -> anyhow::Result<()> {
         let mut connection = self.connection;
         if self.cluster {
-            connection.endpoints = of_members(&connection).await?;
+            let members = of_members(&connection).await?;
+            connection = connection.at(members);
         }
         let answers = ask_each(&connection, async move |mut maintenance| {
             maintenance.defragment(DefragmentRequest {}).await
         })
-        .await;
+        .await?;
         for (address, answer) in &answers {
             let address = address.as_given();
             match answer {
@@ -97,10 +98,10 @@ impl ClientVerb for Defrag {
 async fn ask_each<T>(
     connection: &Connection,
     question: impl AsyncFn(MaintenanceClient<Wire>) -> Result<Response<T>, Status>,
-) -> Vec<(Address, Answer<T>)> {
+) -> anyhow::Result<Vec<(Address, Answer<T>)>> {
     let mut answers = Vec::new();
     let dialler = connection.dialler();
-    for address in &connection.endpoints {
+    for address in connection.addresses().await? {
         let answer = match dialler.dial(address).await {
             Ok(wire) => {
                 let answer = question(MaintenanceClient::new(wire));
@@ -110,7 +111,7 @@ async fn ask_each<T>(
         };
         answers.push((address.clone(), answer));
     }
-    answers
+    Ok(answers)
 }
 
 async fn in_time<T>(

@@ -101,7 +101,7 @@ struct Health {
 impl Options {
     async fn endpoints(&self) -> anyhow::Result<Vec<Address>> {
         if !self.cluster {
-            return Ok(self.connection.endpoints.clone());
+            return Ok(self.connection.addresses().await?.to_vec());
         }
         of_members(&self.connection).await
     }

@@ -9,6 +9,7 @@ mod compaction;
 mod connection;
 mod del;
 mod dial;
+mod discover;
 mod each;
 mod elect;
 mod ending;
@@ -44,10 +45,11 @@ pub(crate) use auth::Auth;
 pub(crate) use check::Check;
 pub(crate) use compaction::Compaction;
 pub(crate) use connection::{
-    Address, Connection, DEFAULT_ENDPOINTS, Format, Kind, Refused, parse_duration,
+    Address, Connection, DEFAULT_ENDPOINTS, Format, Kind, Refused, Unreachable, parse_duration,
 };
 pub(crate) use del::Del;
-pub(crate) use dial::SecurityFlags;
+pub(crate) use dial::{KeepAlive, SecurityFlags};
+pub(crate) use discover::DiscoverFlags;
 pub(crate) use each::{Defrag, HashKv};
 pub(crate) use elect::Elect;
 pub(crate) use ending::Ending;
@@ -56,8 +58,9 @@ pub(crate) use get::Get;
 pub(crate) use go_words::{GoWordsError, settle};
 pub(crate) use lease::Lease;
 pub(crate) use lock::Lock;
+pub(crate) use login::{LoginFlags, Secret};
 pub(crate) use member::Member;
-pub(crate) use mirror::MakeMirror;
+pub(crate) use mirror::{MakeMirror, is_passing};
 pub(crate) use move_leader::MoveLeader;
 pub(crate) use put::Put;
 pub(crate) use role::Role;
@@ -134,7 +137,7 @@ impl KeyRange {
 }
 
 /// The first key after all those that start with `prefix`.
-fn prefix_end(prefix: &[u8]) -> Bytes {
+pub(crate) fn prefix_end(prefix: &[u8]) -> Bytes {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
         if let Some(next) = last.checked_add(1) {

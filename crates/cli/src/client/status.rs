@@ -36,7 +36,7 @@ type Answer = Result<StatusResponse, String>;
 
 impl ClientVerb for Status {
     async fn execute(self) -> anyhow::Result<()> {
-        let answers = self.ask_all().await;
+        let answers = self.ask_all().await?;
         let explanations =
             if self.explain { self.explanations(&answers).await } else { Vec::new() };
         match self.connection.write_out {
@@ -58,19 +58,20 @@ impl ClientVerb for Status {
 }
 
 impl Status {
-    async fn ask_all(&self) -> Vec<(Address, Answer)> {
+    async fn ask_all(&self) -> anyhow::Result<Vec<(Address, Answer)>> {
         let (dialler, timeout) = (self.connection.dialler(), self.connection.dial_timeout);
         let ask = |address: &Address| {
             let (dialler, address) = (dialler.clone(), address.clone());
             tokio::spawn(async move { fresh_status(&dialler, &address, timeout).await })
         };
-        let asked: Vec<_> = self.connection.endpoints.iter().map(ask).collect();
+        let addresses = self.connection.addresses().await?;
+        let asked: Vec<_> = addresses.iter().map(ask).collect();
         let mut answers = Vec::new();
-        for (address, answer) in self.connection.endpoints.iter().zip(asked) {
+        for (address, answer) in addresses.iter().zip(asked) {
             let answer = answer.await.unwrap_or_else(|error| Err(error.to_string()));
             answers.push((address.clone(), answer));
         }
-        answers
+        Ok(answers)
     }
 
     /// What those that answered wait for.

@@ -22,7 +22,7 @@ const fn row(flag: &'static str, ours: &'static str, etcdctls: &'static str) -> 
 }
 
 /// What is heeded.
-const ROWS: [Row; 11] = [
+const ROWS: [Row; 15] = [
     row("endpoints", "QUORATE_ENDPOINTS", "ETCDCTL_ENDPOINTS"),
     row("cacert", "QUORATE_CACERT", "ETCDCTL_CACERT"),
     row("cert", "QUORATE_CERT", "ETCDCTL_CERT"),
@@ -38,12 +38,15 @@ const ROWS: [Row; 11] = [
     row("hex", "QUORATE_HEX", "ETCDCTL_HEX"),
     row("user", "QUORATE_USER", "ETCDCTL_USER"),
     row("password", "QUORATE_PASSWORD", "ETCDCTL_PASSWORD"),
+    row("discovery-srv", "QUORATE_DISCOVERY_SRV", "ETCDCTL_DISCOVERY_SRV"),
+    row("discovery-srv-name", "QUORATE_DISCOVERY_SRV_NAME", "ETCDCTL_DISCOVERY_SRV_NAME"),
+    row("insecure-discovery", "QUORATE_INSECURE_DISCOVERY", "ETCDCTL_INSECURE_DISCOVERY"),
+    // etcdctl asks the system's servers, whatever is set.
+    row("discovery-srv-server", "QUORATE_DISCOVERY_SRV_SERVER", "QUORATE_DISCOVERY_SRV_SERVER"),
 ];
 
 /// What must not be ignored, but for the values that ask for what is so anyway, and why.
-const REFUSED: [(&str, &[&str], &str); 4] = [
-    ("ETCDCTL_DISCOVERY_SRV", &[], NO_DISCOVERY),
-    ("ETCDCTL_DISCOVERY_SRV_NAME", &[], NO_DISCOVERY),
+const REFUSED: [(&str, &[&str], &str); 2] = [
     (
         "ETCDCTL_INSECURE_TRANSPORT",
         &["1", "t", "T", "true", "TRUE", "True"],
@@ -51,14 +54,12 @@ const REFUSED: [(&str, &[&str], &str); 4] = [
     ),
     ("ETCDCTL_API", &["3"], "version 3 of the protocol is the only one that is spoken"),
 ];
-const NO_DISCOVERY: &str = "there is no discovery, and another cluster would be asked instead";
 
 /// What does nothing, and why.
-const IDLE: [(&str, &str); 4] = [
+const IDLE: [(&str, &str); 3] = [
     ("ETCDCTL_KEEPALIVE_TIME", "connections are not pinged"),
     ("ETCDCTL_KEEPALIVE_TIMEOUT", "connections are not pinged"),
     ("ETCDCTL_DEBUG", "there is nothing more to tell"),
-    ("ETCDCTL_INSECURE_DISCOVERY", "there is no discovery"),
 ];
 
 /// What `watch` heeds by itself.

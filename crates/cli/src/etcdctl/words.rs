@@ -21,14 +21,14 @@ const WITH_VALUE: [(&str, Fate); 13] = [
     ("write-out", Fate::Served),
     ("keepalive-time", Fate::Idle),
     ("keepalive-timeout", Fate::Idle),
-    ("discovery-srv", Fate::Refused("there is no discovery")),
-    ("discovery-srv-name", Fate::Refused("there is no discovery")),
+    ("discovery-srv", Fate::Served),
+    ("discovery-srv-name", Fate::Served),
 ];
 
-/// Those that are on or off, and what they are if nobody says.
+/// Those that are on or off.
 const SWITCHES: [(&str, Fate); 5] = [
     ("insecure-skip-tls-verify", Fate::Served),
-    ("insecure-discovery", Fate::Idle),
+    ("insecure-discovery", Fate::On),
     ("debug", Fate::Idle),
     ("hex", Fate::Served),
     (
@@ -41,6 +41,8 @@ const SWITCHES: [(&str, Fate); 5] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Served,
+    /// A switch that is on if nobody says.
+    On,
     Idle,
     /// If it asks for something else than what is so anyway: a switch, if it is off.
     Refused(&'static str),
@@ -138,10 +140,12 @@ impl Words {
         match fate {
             Fate::Refused(because) if !is_on => Err(WordsError::Refused { flag, because }),
             Fate::Idle | Fate::Refused(_) => Ok(()),
-            Fate::Served => {
-                let word = OsString::from(format!("--{flag}"));
+            Fate::Served | Fate::On => {
+                let is_default = is_on == (fate == Fate::On);
+                let value = if fate == Fate::On { "=false" } else { "" };
+                let word = OsString::from(format!("--{flag}{value}"));
                 self.common.retain(|other| *other != word);
-                self.common.extend(is_on.then_some(word));
+                self.common.extend((!is_default).then_some(word));
                 Ok(())
             }
         }
@@ -159,7 +163,7 @@ impl Words {
             Fate::Served if flag == "write-out" => {
                 self.format = value.to_string_lossy().into_owned();
             }
-            Fate::Served => {
+            Fate::Served | Fate::On => {
                 let mut word = OsString::from(format!("--{flag}="));
                 word.push(value);
                 self.common.push(word);
@@ -289,6 +293,22 @@ mod tests {
     }
 
     #[test]
+    fn a_domain_is_named_by_a_long_flag_or_a_short_one() {
+        let expected = "etcdctl get a --discovery-srv=example.com --write-out=simple";
+        for line in
+            ["-d example.com get a", "get a -d=example.com", "get --discovery-srv example.com a"]
+        {
+            assert_eq!(ours(line), expected, "{line}");
+        }
+        assert!(ours("get a --insecure-discovery=F").contains("--insecure-discovery=false"));
+        for line in
+            ["get a --insecure-discovery", "get a --insecure-discovery=0 --insecure-discovery=1"]
+        {
+            assert!(!ours(line).contains("insecure"), "{line}");
+        }
+    }
+
+    #[test]
     fn a_switch_is_on_or_off() {
         assert!(ours("get a --insecure-skip-tls-verify").contains("--insecure-skip-tls-verify"));
         assert!(!ours("get a --insecure-skip-tls-verify=false").contains("--insecure"));
@@ -304,7 +324,6 @@ mod tests {
         let refused = |text: &str| read(text).unwrap_err().to_string();
         assert_eq!(refused("get a --endpoints"), "flag needs an argument: --endpoints");
         assert!(refused("get a --insecure-transport=false").starts_with("--insecure-transport"));
-        assert!(refused("--discovery-srv x get a").starts_with("--discovery-srv cannot"));
         assert!(read("get a --insecure-transport").is_ok());
         assert!(read("get a --insecure-transport=T").is_ok());
         for line in ["get a --hex=x", "get a --debug=2", "get a --insecure-discovery="] {

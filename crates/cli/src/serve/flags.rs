@@ -3,6 +3,7 @@
 
 use super::access::AccessFlags;
 use super::clients::ClientFlags;
+use super::discovery::{DiscoveryFlags, DiscoveryFlagsError, Origin, Wanted};
 use super::go;
 use super::initial_cluster::{self, InitialCluster, InitialClusterError};
 use super::log::{LogFormat, LogLevel};
@@ -37,6 +38,10 @@ Examples:
   https:// in the three peer URLs above, and
       --peer-cert-file n1.pem --peer-key-file n1-key.pem \\
       --peer-trusted-ca-file ca.pem --peer-client-cert-auth
+
+  Members that a domain names, or that register with another cluster under one token:
+    quorate serve --name n1 --discovery-srv example.com ...
+    quorate serve --name n1 --discovery-token TOKEN --discovery-endpoints HOST:2379 ...
 
   With etcd's config file, or from the environment, as etcd:
     quorate serve --config-file etcd.conf.yml
@@ -116,6 +121,9 @@ pub(crate) struct Flags {
         value_name = "BOOL"
     )]
     pub(crate) force_new_cluster: bool,
+    /// Where it is asked who the first members are.
+    #[command(flatten)]
+    pub(crate) discovery: DiscoveryFlags,
     /// Refuse changes of the members that would endanger the quorum
     #[arg(
         long,
@@ -235,7 +243,12 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// Where the log is, if it was said.
     pub(crate) wal_dir: Option<PathBuf>,
+    /// Until it was asked who belongs to it, if that has to be asked, this node alone.
     pub(crate) cluster: InitialCluster,
+    /// Who is asked for the members.
+    pub(crate) discovery: Option<Wanted>,
+    /// From where they are known.
+    pub(crate) origin: Origin,
     /// The client URLs of members, by name, as far as they are known.
     pub(crate) client_urls: BTreeMap<String, Vec<HttpUrl>>,
     pub(crate) heartbeat_interval: Duration,
@@ -300,6 +313,9 @@ pub(crate) enum FlagsError {
     /// The members make no sense.
     #[error(transparent)]
     InitialCluster(#[from] InitialClusterError),
+    /// It makes no sense where it is asked who they are.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryFlagsError),
 }
 
 /// The largest request that fits into one command of the log.
@@ -327,7 +343,9 @@ impl Flags {
         }
         self.check_times()?;
         self.check_request_bytes()?;
-        let cluster = self.cluster()?;
+        let has_client_urls = self.initial_cluster_client_urls.is_some();
+        let discovery = self.discovery.wanted(self.initial_cluster.as_deref(), has_client_urls)?;
+        let cluster = self.cluster(discovery)?;
         let auto_compaction =
             auto_compaction(self.auto_compaction_mode, &self.auto_compaction_retention)?;
         Ok(Settings {
@@ -337,6 +355,8 @@ impl Flags {
             wal_dir: self.wal_dir.clone(),
             client_urls: self.client_urls(&cluster)?,
             cluster,
+            discovery,
+            origin: Origin::Alike,
             heartbeat_interval: Duration::from_millis(self.heartbeat_interval),
             election_timeout: Duration::from_millis(self.election_timeout),
             watch_progress_interval: self.watch_progress_notify_interval.max(WATCH_PROGRESS_MIN),
@@ -396,14 +416,22 @@ impl Flags {
         Ok(urls)
     }
 
-    fn cluster(&self) -> Result<InitialCluster, InitialClusterError> {
+    fn cluster(&self, discovery: Option<Wanted>) -> Result<InitialCluster, InitialClusterError> {
         let advertised = &self.initial_advertise_peer_urls;
         let alone = || {
             let member = |url: &HttpUrl| format!("{}={url}", self.name);
             advertised.iter().map(member).collect::<Vec<_>>().join(",")
         };
-        let text = self.initial_cluster.clone().unwrap_or_else(alone);
-        InitialCluster::parse(&text, &self.initial_cluster_token, &self.name, advertised)
+        let text = match discovery {
+            Some(_) => alone(),
+            None => self.initial_cluster.clone().unwrap_or_else(alone),
+        };
+        // As in etcd, the ids of members that register are made with the token under which they do.
+        let token = match (discovery, &self.discovery.discovery_token) {
+            (Some(Wanted::Registry), Some(token)) => token,
+            (Some(_) | None, _) => &self.initial_cluster_token,
+        };
+        InitialCluster::parse(&text, token, &self.name, advertised)
     }
 }
 

@@ -153,7 +153,11 @@ pub(super) fn record_owner(dir: &Path, cluster: &InitialCluster, name: &str) -> 
 }
 
 /// A store that began empty beside somebody's data would look like a loss of all of it.
-fn check_not_etcds(dir: &Path) -> anyhow::Result<()> {
+///
+/// # Errors
+///
+/// If it is an etcd's folder.
+pub(super) fn check_not_etcds(dir: &Path) -> anyhow::Result<()> {
     let member = dir.join(ETCD_FOLDER);
     if !member.join("wal").exists() && !member.join("snap").exists() {
         return Ok(());

@@ -132,20 +132,33 @@ impl InitialCluster {
             return Err(InitialClusterError::Empty { name: name.to_owned() });
         }
         let by_name = urls_by_name(text, "--initial-cluster")?;
+        let set = |urls: &[HttpUrl]| urls.iter().cloned().collect::<BTreeSet<_>>();
+        match by_name.get(name) {
+            Some(own) if set(own) != set(advertised) => Err(InitialClusterError::OtherUrls {
+                name: name.to_owned(),
+                in_cluster: own.clone(),
+                advertised: advertised.to_vec(),
+            }),
+            Some(_) | None => Self::new(by_name, token, name),
+        }
+    }
+
+    /// The cluster of the members at these URLs, of which this node is called `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`InitialClusterError`].
+    pub(crate) fn new(
+        by_name: BTreeMap<String, Vec<HttpUrl>>,
+        token: &str,
+        name: &str,
+    ) -> Result<Self, InitialClusterError> {
         check_distinct(&by_name)?;
         let found = || by_name.keys().cloned().collect();
         let own = by_name.get(name).ok_or_else(|| InitialClusterError::NotAMember {
             name: name.to_owned(),
             found: found(),
         })?;
-        let set = |urls: &[HttpUrl]| urls.iter().cloned().collect::<BTreeSet<_>>();
-        if set(own) != set(advertised) {
-            return Err(InitialClusterError::OtherUrls {
-                name: name.to_owned(),
-                in_cluster: own.clone(),
-                advertised: advertised.to_vec(),
-            });
-        }
         let own_id = ids::member_id(own, token);
         let members = by_name.into_iter().map(|(name, mut peer_urls)| {
             peer_urls.sort_by_cached_key(ToString::to_string);
@@ -155,6 +168,13 @@ impl InitialCluster {
         members.iter().try_for_each(check_fits)?;
         let member_ids: Vec<u64> = members.iter().map(|member| member.id).collect();
         Ok(Self { cluster_id: ids::cluster_id(&member_ids), own_id, members })
+    }
+
+    /// The same for whoever does not know what the members are called.
+    pub(crate) fn without_names(&self) -> Self {
+        let nameless =
+            |member: &InitialMember| InitialMember { name: String::new(), ..member.clone() };
+        Self { members: self.members.iter().map(nameless).collect(), ..self.clone() }
     }
 }
 

@@ -4,6 +4,7 @@
 mod access;
 mod auth_token;
 mod clients;
+mod discovery;
 mod flags;
 mod folder;
 mod forced;
@@ -36,6 +37,7 @@ use crate::program::Program;
 use anyhow::{Context, bail};
 use clap::FromArgMatches;
 use clients::Door;
+use discovery::Origin;
 use flags::{ClusterState, Settings};
 use given::{Asked, Settled};
 use initial_cluster::InitialMember;
@@ -51,7 +53,9 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io::Read;
 use std::net::TcpListener;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
@@ -129,11 +133,21 @@ fn node(flags: &Flags, mut settings: Settings) -> anyhow::Result<()> {
     let given = flags.clients.given(&flags.tls, &flags.listen_client_urls)?;
     let doors = flags.clients.doors(&flags.listen_client_urls, given.is_some())?;
     let urls = &flags.listen_peer_urls;
-    let security = flags.peers.given(&flags.tls, urls)?;
+    let security = flags.peers.given(&flags.tls, urls, flags.discovery.server_name())?;
     let sockets = urls.iter().map(|url| listen(url, "--listen-peer-urls"));
     let sockets = sockets.collect::<anyhow::Result<Vec<_>>>()?;
     let runtime = runtime()?;
     let typed = forced::recall(flags, &mut settings)?;
+    let mut wish = None;
+    if settings.discovery.is_some() {
+        match runtime.block_on(found_out(flags, &mut settings))? {
+            ControlFlow::Continue(caught) => wish = Some(caught),
+            ControlFlow::Break(why) => {
+                tracing::info!("stopping: {why}");
+                return Ok(());
+            }
+        }
+    }
     if flags.initial_cluster_state == ClusterState::Existing {
         runtime.block_on(join::recognise(&mut settings, &flags.name, &security.tls))?;
     }
@@ -145,7 +159,24 @@ fn node(flags: &Flags, mut settings: Settings) -> anyhow::Result<()> {
         None => flags.clients.made(&flags.tls, &settings.data_dir, &flags.listen_client_urls)?,
     };
     let security = flags.peers.made(security, &flags.tls, &settings.data_dir, urls)?;
-    runtime.block_on(serve(flags, &settings, (doors, tls), Peers { sockets, security }))
+    runtime.block_on(serve(flags, &settings, (doors, tls), Peers { sockets, security }, wish))
+}
+
+/// Comes with a reason once the process should stop.
+type StopWish = Pin<Box<dyn Future<Output = &'static str> + Send>>;
+
+/// Asks who the members are, which may take as long as the others need to come. Breaks with a reason if
+/// the process should stop first; otherwise signals are caught from here on.
+async fn found_out(
+    flags: &Flags,
+    settings: &mut Settings,
+) -> anyhow::Result<ControlFlow<&'static str, StopWish>> {
+    let mut wish: StopWish = Box::pin(stop_wish(flags.exit_with_parent)?);
+    tokio::select! {
+        found = discovery::discover(settings, flags) => found?,
+        why = &mut wish => return Ok(ControlFlow::Break(why)),
+    }
+    Ok(ControlFlow::Continue(wish))
 }
 
 /// Where the other members call, one socket for each URL, and what is shown to them.
@@ -159,9 +190,13 @@ async fn serve(
     settings: &Settings,
     (doors, tls): (Vec<Door>, Option<Arc<Tls>>),
     peers: Peers,
+    wish: Option<StopWish>,
 ) -> anyhow::Result<()> {
     // Signals are caught from here on, so that a stop during recovery is a clean one too.
-    let stop_wish = stop_wish(flags.exit_with_parent)?;
+    let stop_wish = match wish {
+        Some(wish) => wish,
+        None => Box::pin(stop_wish(flags.exit_with_parent)?),
+    };
     let asking = Arc::clone(&peers.security.tls);
     let (node, reader) = start_node(flags, settings, peers).await?;
     folder::record_owner(&settings.data_dir, &settings.cluster, &flags.name)?;
@@ -259,9 +294,13 @@ async fn start_node(
         Some(wal_dir) => builder.wal_dir(wal_dir),
         None => builder,
     };
-    let builder = match flags.initial_cluster_state {
-        ClusterState::New => builder.members(founders(&settings.cluster, &settings.client_urls)),
-        ClusterState::Existing => builder.join(),
+    let Settings { cluster, client_urls, .. } = settings;
+    let builder = match (flags.initial_cluster_state, settings.origin) {
+        (ClusterState::New, Origin::Alike) => builder.members(founders(cluster, client_urls)),
+        (ClusterState::New, Origin::Nameless) => {
+            builder.members(founders(&cluster.without_names(), &BTreeMap::new()))
+        }
+        (ClusterState::Existing, _) | (ClusterState::New, Origin::Folder) => builder.join(),
     };
     let advertised = settings.cluster.members.iter().find(|member| member.name == flags.name);
     let builder = builder.listen(advertised.map(InitialMember::peer_address).unwrap_or_default());
@@ -338,7 +377,7 @@ fn damaged(path: &Path) -> String {
     format!("the state is damaged: {}. Move {REMEDY}", path.display())
 }
 
-/// The first configuration: the same on all members, as long as their flags are.
+/// The first configuration: the same on all members, as long as what they are told of it is.
 fn founders(
     cluster: &InitialCluster,
     client_urls: &BTreeMap<String, Vec<HttpUrl>>,

@@ -77,13 +77,20 @@ pub(crate) struct PeerFlags {
 
 impl PeerFlags {
     /// What the files that are named say, for a node whose peers call it at `urls`. If a certificate is
-    /// to be made it is not there yet: nobody can be called in by this, but others can be asked.
+    /// to be made it is not there yet: nobody can be called in by this, but others can be asked. As in
+    /// etcd, their certificates must be valid for the `domain` that names them, if one does, instead of
+    /// for their hosts, unless it is said who may sign them.
     ///
     /// # Errors
     ///
     /// If the flags contradict each other, a file cannot be used, or there is nothing to show at an
     /// https URL.
-    pub(super) fn given(&self, common: &TlsFlags, urls: &[HttpUrl]) -> anyhow::Result<PeerTls> {
+    pub(super) fn given(
+        &self,
+        common: &TlsFlags,
+        urls: &[HttpUrl],
+        domain: Option<String>,
+    ) -> anyhow::Result<PeerTls> {
         if self.has_certificate() && self.peer_auto_tls {
             tracing::warn!("ignoring peer auto TLS since certs given");
         }
@@ -93,7 +100,8 @@ impl PeerFlags {
                  are ignored: no certificate is named"
             );
         }
-        let tls = load(self.files(common)?, WHOSE)?;
+        let server_name = domain.filter(|_| self.peer_trusted_ca_file.is_none());
+        let tls = load(TlsFiles { server_name, ..self.files(common)? }, WHOSE)?;
         check_distinct(urls)?;
         urls.iter().try_for_each(|url| self.check(url))?;
         Ok(PeerTls { tls, listens: urls.iter().any(HttpUrl::is_secure) })
@@ -219,7 +227,7 @@ mod tests {
     fn given(arguments: &[&str], urls: &str) -> Result<PeerTls, String> {
         let Program { peers, tls } = program(arguments);
         let urls: Vec<HttpUrl> = urls.split(',').map(|url| url.parse().unwrap()).collect();
-        peers.given(&tls, &urls).map_err(|error| format!("{error:#}"))
+        peers.given(&tls, &urls, None).map_err(|error| format!("{error:#}"))
     }
 
     #[test]
@@ -268,7 +276,7 @@ mod tests {
         let urls = ["https://127.0.0.1:1".parse().unwrap()];
         let made = |arguments: &[&str]| {
             let Program { peers, tls } = program(arguments);
-            let given = peers.given(&tls, &["http://h:1".parse().unwrap()]).unwrap();
+            let given = peers.given(&tls, &["http://h:1".parse().unwrap()], None).unwrap();
             peers.made(given, &tls, folder.path(), &urls).unwrap().tls.server().is_some()
         };
         assert!(!made(&[]));

@@ -86,6 +86,11 @@ impl HttpUrl {
         self.host.trim_start_matches('[').trim_end_matches(']')
     }
 
+    /// The port.
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// `host:port`.
     pub(crate) fn authority(&self) -> String {
         format!("{}:{}", self.host, self.port)

@@ -16,6 +16,7 @@ mod client;
 mod cluster;
 mod etcdctl;
 pub(crate) mod http;
+mod name_server;
 pub(crate) mod ongoing;
 #[path = "../../../node/tests/common/ports.rs"]
 mod ports;
@@ -27,6 +28,7 @@ pub(crate) use cluster::{Cluster, Options, scratch_folder};
 pub(crate) use etcdctl::{
     Running, Said, etcdctl, etcdctl_child, etcdctl_with_input, installed, run_as_etcdctl,
 };
+pub(crate) use name_server::{NameServer, Reply};
 pub(crate) use ports::Port;
 pub(crate) use rng::{Rng, seed};
 pub(crate) use server::{Machine, Server, processes_mentioning};

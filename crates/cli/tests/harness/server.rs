@@ -189,6 +189,17 @@ impl Server {
         !self.data_dir.join("wal/log-00000000000000000001.wal").exists()
     }
 
+    /// It is run by this program, with its arguments, from now on.
+    pub(crate) fn run_by(&mut self, program: &[&str]) {
+        self.enter = program.iter().map(|&word| word.to_owned()).collect();
+    }
+
+    /// Leaves a flag and its value out.
+    pub(crate) fn drop_flag(&mut self, flag: &str) {
+        let at = self.flags.iter().position(|it| it == flag).expect("the flag is there");
+        self.flags.drain(at..at + 2);
+    }
+
     /// Replaces the value of a flag.
     pub(crate) fn set_flag(&mut self, flag: &str, value: &str) {
         let at = self.flags.iter().position(|it| it == flag).expect("the flag is there");

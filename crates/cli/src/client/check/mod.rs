@@ -209,7 +209,8 @@ impl Datascale {
     async fn run(&self, signals: &mut Signals) -> anyhow::Result<()> {
         let (key_bytes, value_bytes) = (512, 512);
         let field = Field::claim(&self.prefix, &self.connection).await?;
-        let measured = self.connection.endpoints.first().context("no endpoint is named")?;
+        let measured =
+            self.connection.addresses().await?.first().context("no endpoint is named")?;
         let before = memory::resident_bytes(&self.connection, measured).await?;
         let (keys_count, clients_count) = (self.load.keys_count(), self.load.clients_count());
         println!(
@@ -287,7 +288,7 @@ impl<'a> Field<'a> {
     async fn wires(&self, count: usize) -> anyhow::Result<Vec<Wire>> {
         let dialler = self.connection.dialler();
         let mut alive: Vec<&Address> = Vec::new();
-        for address in &self.connection.endpoints {
+        for address in self.connection.addresses().await? {
             if dialler.dial(address).await.is_ok() {
                 alive.push(address);
             }
@@ -329,7 +330,7 @@ impl After {
             println!("Compacted with revision {revision}");
         }
         if self.auto_defrag {
-            for address in &connection.endpoints {
+            for address in connection.addresses().await? {
                 println!("Defragmenting \"{}\"", address.as_given());
                 let wire = connection.dialler().dial(address).await.map_err(anyhow::Error::msg)?;
                 let mut maintenance = MaintenanceClient::new(wire);

@@ -3,6 +3,7 @@
 
 use crate::client::connection::{Address, Connection};
 use crate::client::dial::SecurityFlags;
+use crate::client::discover::DiscoverFlags;
 use crate::client::login::{LoginFlags, Secret};
 use std::path::PathBuf;
 
@@ -55,6 +56,7 @@ impl DestinationFlags {
         Ok(Connection {
             endpoints,
             security: SecurityFlags::of_files(cacert, cert, self.dest_key.clone()),
+            discovery: DiscoverFlags::none(),
             login: LoginFlags::of(self.dest_user.clone(), self.dest_password.clone()),
             ..source.clone()
         })

@@ -17,6 +17,7 @@ use quorate_etcd_api::etcdserverpb::{
 use quorate_etcd_api::mvccpb::Event;
 use quorate_etcd_api::mvccpb::event::EventType;
 use reach::Reach;
+pub(crate) use reach::is_passing;
 use std::ffi::OsString;
 use std::time::Duration;
 

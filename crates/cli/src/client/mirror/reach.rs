@@ -59,7 +59,7 @@ impl Reach {
 }
 
 /// Whether the same may be answered another time, or by another endpoint.
-fn is_passing(error: &anyhow::Error) -> bool {
+pub(crate) fn is_passing(error: &anyhow::Error) -> bool {
     // What is no refusal is no answer.
     let Some(Refused { said, code, .. }) = error.downcast_ref() else { return true };
     match code {

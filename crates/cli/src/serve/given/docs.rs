@@ -77,6 +77,41 @@ const SHOWN_BY: &[(&[&str], &str)] = &[
         "cli/tests/members.rs: all_members_are_replaced_and_one_that_was_away_learns_that_it_was_removed",
     ),
     (
+        &["discovery-token", "discovery-endpoints"],
+        "cli/tests/discovery.rs: members_that_register_under_a_token_are_a_cluster_and_one_too_many_is_not",
+    ),
+    (
+        &["discovery-dial-timeout", "discovery-request-timeout"],
+        "cli/tests/discovery.rs: a_member_waits_for_a_discovery_service_that_is_away_and_stops_when_told",
+    ),
+    (
+        &["discovery-keepalive-time", "discovery-keepalive-timeout"],
+        "cli/src/serve/discovery/flags.rs: pings_are_as_rare_as_a_server_of_etcds_wants_them",
+    ),
+    (
+        &["discovery-insecure-transport"],
+        "cli/src/serve/discovery/flags.rs: the_other_cluster_is_asked_over_tls_if_a_flag_says_so",
+    ),
+    (
+        &[
+            "discovery-insecure-skip-tls-verify",
+            "discovery-cert",
+            "discovery-key",
+            "discovery-cacert",
+            "discovery-user",
+            "discovery-password",
+        ],
+        "cli/tests/discovery.rs: a_discovery_service_with_users_and_tls_is_asked_with_a_password_and_certificates",
+    ),
+    (
+        &["discovery-srv", "discovery-srv-server"],
+        "cli/tests/discovery.rs: members_that_a_domain_names_are_a_cluster_and_one_that_it_does_not_is_none",
+    ),
+    (
+        &["discovery-srv-name"],
+        "cli/src/serve/discovery/srv.rs: the_records_of_a_server_say_who_the_members_are",
+    ),
+    (
         &["initial-cluster-client-urls"],
         "cli/tests/cluster_command.rs: it_shows_its_nodes_and_a_second_start_serves_the_same_data",
     ),

@@ -86,7 +86,9 @@ impl<'a> Reader<'a> {
     }
 
     fn value(&mut self, key: &Key<'_>) -> Result<(), Refusal> {
-        let is_section = key.section.is_none() && table::SECTIONS.contains(&key.name);
+        let section = key.section.map(|outer| format!("{outer}.{}", key.name));
+        let section = section.as_deref().unwrap_or(key.name);
+        let is_section = table::SECTIONS.contains(&section);
         let row = table::by_key(key.section, key.name);
         if row.is_none() && !is_section {
             let known = table::keys(key.section);
@@ -104,7 +106,7 @@ impl<'a> Reader<'a> {
                 self.keep(row, key, &text);
                 Ok(())
             }
-            ((Event::MappingStart(..), _), None) => self.mapping(Some(key.name)),
+            ((Event::MappingStart(..), _), None) => self.mapping(Some(section)),
             ((_, line), Some(row)) => Err(self.form(line, row.takes.expected())),
             ((_, line), None) => Err(self.form(line, "keys and values")),
         }
@@ -236,6 +238,35 @@ mod tests {
             "cipher-suites=A,B",
         ];
         assert_eq!(shown(text), expected);
+    }
+
+    #[test]
+    fn a_section_may_have_sections() {
+        let text = "discovery-config:\n  \
+                      token: t\n  \
+                      client:\n    \
+                        endpoints: [a:1, b:2]\n    \
+                        dial-timeout: 3000000000\n    \
+                        secure:\n      \
+                          insecure-transport: false\n    \
+                        auth:\n      \
+                          username: u\n\
+                    discovery-srv: ~\n";
+        let expected = [
+            "discovery-token=t",
+            "discovery-endpoints=a:1,b:2",
+            "discovery-dial-timeout=3000000000ns",
+            "discovery-insecure-transport=false",
+            "discovery-user=u",
+        ];
+        assert_eq!(shown(text), expected);
+        let said = refusal("discovery-config:\n  client:\n    endpoint: a:1\n");
+        assert!(said.contains("line 3, discovery-config.client.endpoint"), "{said}");
+        assert!(said.contains("did you mean endpoints?"), "{said}");
+        let said = refusal("discovery-config:\n  clients:\n    endpoints: a:1\n");
+        assert!(said.contains("did you mean client?"), "{said}");
+        let said = refusal("client:\n  endpoints: a:1\n");
+        assert!(said.contains("line 1, client"), "it belongs into its section: {said}");
     }
 
     #[test]

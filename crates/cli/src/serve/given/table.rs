@@ -226,20 +226,30 @@ pub(super) fn keys(section: Option<&str>) -> Vec<&'static str> {
         (Place::In(in_section, key), Some(section)) if in_section == section => Some(key),
         (Place::Top | Place::In(..) | Place::Nowhere, _) => None,
     };
-    let sections = if section.is_none() { &SECTIONS[..] } else { &[] };
-    ROWS.iter().filter_map(key).chain(sections.iter().copied()).collect()
+    let within = |name: &'static str| match (name.rsplit_once('.'), section) {
+        (None, None) => Some(name),
+        (Some((outer, inner)), Some(section)) if outer == section => Some(inner),
+        (_, _) => None,
+    };
+    let sections = SECTIONS.into_iter().filter_map(within);
+    ROWS.iter().filter_map(key).chain(sections).collect()
 }
 
 const CLIENT: &str = "client-transport-security";
 const PEER: &str = "peer-transport-security";
 const SOCKET: &str = "socket-options";
 const DISCOVERY: &str = "discovery-config";
-/// The sections of a config file.
-pub(super) const SECTIONS: [&str; 4] = [CLIENT, PEER, SOCKET, DISCOVERY];
+const DISCOVERY_CLIENT: &str = "discovery-config.client";
+const DISCOVERY_SECURE: &str = "discovery-config.client.secure";
+const DISCOVERY_AUTH: &str = "discovery-config.client.auth";
+/// The sections of a config file, each within that before its last dot.
+pub(super) const SECTIONS: [&str; 7] =
+    [CLIENT, PEER, SOCKET, DISCOVERY, DISCOVERY_CLIENT, DISCOVERY_SECURE, DISCOVERY_AUTH];
 
-const NO_DISCOVERY: &str = "there is no discovery; without it this node would found a cluster of its own. \
-     Name the members with --initial-cluster";
-const DISCOVERY_DETAIL: &str = "there is no discovery";
+const NO_V2_DISCOVERY: &str = "it is of version 2 of the protocol, which is not served; without it this \
+     node would found a cluster of its own. Name the members with --initial-cluster, or find them with \
+     --discovery-srv or --discovery-token";
+const V2_DISCOVERY_DETAIL: &str = "it is about discovery of version 2, which there is not";
 const NO_TRACING: &str = "nothing is sent to a tracing collector";
 const BBOLT: &str = "it is about etcd's storage engine; ours has no such setting";
 const NO_PROXY: &str = "there is no proxy, and this would be a member instead";
@@ -318,24 +328,26 @@ static ROWS: &[Row] = &[
     served("initial-cluster-state", Literal),
     served("initial-cluster-token", Literal),
     served("advertise-client-urls", List),
-    refused("discovery", Text, &[], NO_DISCOVERY),
-    refused("discovery-token", Text, &[], NO_DISCOVERY).within(DISCOVERY, "token"),
-    refused("discovery-endpoints", List, &[], NO_DISCOVERY).within(DISCOVERY, "endpoints"),
-    idle("discovery-dial-timeout", Time, &[], DISCOVERY_DETAIL).nowhere(),
-    idle("discovery-request-timeout", Time, &[], DISCOVERY_DETAIL).nowhere(),
-    idle("discovery-keepalive-time", Time, &[], DISCOVERY_DETAIL).nowhere(),
-    idle("discovery-keepalive-timeout", Time, &[], DISCOVERY_DETAIL).nowhere(),
-    idle("discovery-insecure-transport", Bool, &[], DISCOVERY_DETAIL).nowhere(),
-    idle("discovery-insecure-skip-tls-verify", Bool, &[], DISCOVERY_DETAIL).nowhere(),
-    idle("discovery-cert", Text, &[], DISCOVERY_DETAIL).nowhere(),
-    idle("discovery-key", Text, &[], DISCOVERY_DETAIL).nowhere(),
-    idle("discovery-cacert", Text, &[], DISCOVERY_DETAIL).nowhere(),
-    idle("discovery-user", Text, &[], DISCOVERY_DETAIL).nowhere(),
-    idle("discovery-password", Text, &[], DISCOVERY_DETAIL).nowhere(),
-    idle("discovery-fallback", FALLBACK, &["exit"], DISCOVERY_DETAIL),
-    idle("discovery-proxy", Text, &[], DISCOVERY_DETAIL),
-    refused("discovery-srv", Text, &[], NO_DISCOVERY),
-    idle("discovery-srv-name", Text, &[], DISCOVERY_DETAIL),
+    refused("discovery", Text, &[], NO_V2_DISCOVERY),
+    served("discovery-token", Text).within(DISCOVERY, "token"),
+    served("discovery-endpoints", List).within(DISCOVERY_CLIENT, "endpoints"),
+    served("discovery-dial-timeout", Time).within(DISCOVERY_CLIENT, "dial-timeout"),
+    served("discovery-request-timeout", Time).within(DISCOVERY_CLIENT, "request-timeout"),
+    served("discovery-keepalive-time", Time).within(DISCOVERY_CLIENT, "keepalive-time"),
+    served("discovery-keepalive-timeout", Time).within(DISCOVERY_CLIENT, "keepalive-timeout"),
+    served("discovery-insecure-transport", Bool).within(DISCOVERY_SECURE, "insecure-transport"),
+    served("discovery-insecure-skip-tls-verify", Bool)
+        .within(DISCOVERY_SECURE, "insecure-skip-tls-verify"),
+    served("discovery-cert", Text).within(DISCOVERY_SECURE, "cert"),
+    served("discovery-key", Text).within(DISCOVERY_SECURE, "key"),
+    served("discovery-cacert", Text).within(DISCOVERY_SECURE, "cacert"),
+    served("discovery-user", Text).within(DISCOVERY_AUTH, "username"),
+    served("discovery-password", Text).within(DISCOVERY_AUTH, "password"),
+    idle("discovery-fallback", FALLBACK, &["exit"], V2_DISCOVERY_DETAIL),
+    idle("discovery-proxy", Text, &[], V2_DISCOVERY_DETAIL),
+    served("discovery-srv", Text),
+    served("discovery-srv-name", Text),
+    ours("discovery-srv-server", List),
     served("strict-reconfig-check", Bool),
     idle("pre-vote", Bool, &["true"], "it is always on"),
     served("auto-compaction-retention", Text),

@@ -297,7 +297,7 @@ fn under_the_name_etcd_the_exit_status_is_etcds() {
         ("--name=", ("A", ""), 1),
         ("--log-level=foo", ("A", ""), 2),
         ("--log-format=foo", ("A", ""), 2),
-        ("--discovery-srv=foo", ("A", ""), 2),
+        ("--discovery=foo", ("A", ""), 2),
         ("--initial-cluster-state=foo", ("A", ""), 2),
         ("", ("ETCD_AUTO_COMPACTION_MODE", "foo"), 1),
         ("", ("ETCD_LOGGER", "capnslog"), 1),
