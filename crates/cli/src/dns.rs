@@ -153,9 +153,10 @@ impl Resolver {
         let servers = vec![ServerConf::new(server, Transport::UdpTcp)];
         let conf = ResolvConf { servers, options: self.options.clone() };
         let answer = StubResolver::from_conf(conf).query((name, Rtype::SRV)).await;
-        let answer = answer.map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => format!("no answer within {:?}", self.options.timeout),
-            _ => error.to_string(),
+        let answer = answer.map_err(|error| {
+            let is_late = error.kind() == io::ErrorKind::TimedOut;
+            let late = || format!("no answer within {:?}", self.options.timeout);
+            if is_late { late() } else { error.to_string() }
         })?;
         match answer.header().rcode() {
             Rcode::NXDOMAIN => Ok(Vec::new()),

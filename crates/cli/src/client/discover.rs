@@ -19,7 +19,7 @@ pub(crate) struct DiscoverFlags {
     /// Ask the endpoints that this domain names in its SRV records, instead of --endpoints
     #[arg(long, value_name = "DOMAIN")]
     discovery_srv: Option<String>,
-    /// Look for the records of _etcd-client-NAME instead of _etcd-client
+    /// Look for the records of `_etcd-client-NAME` instead of `_etcd-client`
     #[arg(long, value_name = "NAME")]
     discovery_srv_name: Option<String>,
     /// Which DNS servers say what the domain names [default: those of /etc/resolv.conf]

@@ -18,10 +18,10 @@ const KEEP_ALIVE_MIN: Duration = Duration::from_secs(10);
 #[expect(clippy::struct_field_names, reason = "they are what the flags are called")]
 pub(crate) struct DiscoveryFlags {
     /// The members of a new cluster are those that this domain names in its SRV records
-    /// _etcd-server-ssl._tcp (https) and _etcd-server._tcp (http)
+    /// `_etcd-server-ssl._tcp` (https) and `_etcd-server._tcp` (http)
     #[arg(long, value_name = "DOMAIN")]
     pub(super) discovery_srv: Option<String>,
-    /// Look for the records of _etcd-server-NAME instead of _etcd-server
+    /// Look for the records of `_etcd-server-NAME` instead of `_etcd-server`
     #[arg(long, value_name = "NAME")]
     pub(super) discovery_srv_name: Option<String>,
     /// Which DNS servers say what the domain names [default: those of /etc/resolv.conf]
