@@ -37,7 +37,7 @@ pub(crate) struct Snapshot {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Writes what one endpoint holds to a file, which must not exist
-    Save(Save),
+    Save(Box<Save>),
     /// Checks such a file, and shows what is in it
     Status(Status),
     /// Makes the data folder of a member of a new cluster from such a file

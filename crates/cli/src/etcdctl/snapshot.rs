@@ -17,7 +17,7 @@ pub(super) struct Snapshot {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Stores what a member holds to a given file
-    Save(Save),
+    Save(Box<Save>),
     /// Shows what is in a given file
     Status(Status),
     /// Makes the data folder of a member from a given file
