@@ -2,6 +2,7 @@
 //! it. Whatever a client sends can end its own connection and nothing else. Must not know what a
 //! request means.
 
+use crate::authority::Mended;
 use crate::caller::PeerIdentity;
 use crate::errors::Rejection;
 use crate::grpc;
@@ -204,7 +205,7 @@ where
         .max_concurrent_streams(options.streams_count_max)
         .max_header_list_size(options.header_bytes_max)
         .max_concurrent_reset_streams(RESET_STREAMS_COUNT_MAX)
-        .handshake::<_, Bytes>(stream);
+        .handshake::<_, Bytes>(Mended::new(stream));
     let mut connection = tokio::time::timeout(options.header_timeout, handshake)
         .await
         .map_err(|_| ConnectionError::Silent)??;

@@ -6,6 +6,7 @@
 
 mod admission;
 mod auth;
+mod authority;
 mod caller;
 mod connection;
 mod errors;

@@ -18,6 +18,7 @@ use quorate_etcd_api::etcdserverpb::{
 use quorate_server::ServerOptions;
 use std::io::Write;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Code;
 
 const PUT: &str = "/etcdserverpb.KV/Put";
@@ -351,5 +352,61 @@ async fn http2_that_is_not_grpc_reaches_the_gateway() {
     let answer = answer.await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers()["content-type"], "application/json");
+    server.stop().await;
+}
+
+/// A frame of HTTP/2.
+fn http2_frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// The kinds of the frames by which the server answers on a stream: headers are 1, a reset is 3.
+async fn frames_on(server: &mut tokio::net::TcpStream, stream: u8) -> Vec<u8> {
+    const IS_LAST: u8 = 1;
+    const RESET: u8 = 3;
+    let mut kinds = Vec::new();
+    loop {
+        let mut head = [0; 9];
+        server.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        server.read_exact(&mut payload).await.unwrap();
+        if head[5..] == [0, 0, 0, stream] {
+            kinds.push(head[3]);
+            if head[3] == RESET || head[4] & IS_LAST != 0 {
+                return kinds;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_names_the_server_by_a_url_is_answered_as_by_etcd() {
+    const URL: &[u8] = b"\x8f\x9d\x29\xae\xe3\x0c\x04\x4e\xae\x05\xc0\xb8\x6e\x09\x97\x5f";
+    let server = Server::start().await;
+    let mut stream = server.connect().await;
+    let first = [
+        &[0x83, 0x86, 0x44, u8::try_from(PUT.len()).unwrap()],
+        PUT.as_bytes(),
+        &[0x41],
+        URL,
+        b"\x5f\x10application/grpc\x40\x02te\x08trailers",
+    ];
+    // The second refers to what the first has brought.
+    let second = [0x83, 0x86, 0xc1, 0xc0, 0xbf, 0xbe];
+    let message = framed(&put("a", "b"));
+    let sent = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        http2_frame(4, 0, 0, &[]),
+        http2_frame(1, 4, 1, &first.concat()),
+        http2_frame(0, 1, 1, &message),
+        http2_frame(1, 4, 3, &second),
+        http2_frame(0, 1, 3, &message),
+    ];
+    stream.write_all(&sent.concat()).await.unwrap();
+    let answered = [1, 0, 1];
+    assert_eq!(frames_on(&mut stream, 1).await, answered);
+    assert_eq!(frames_on(&mut stream, 3).await, answered);
+    drop(stream);
     server.stop().await;
 }
