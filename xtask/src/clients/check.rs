@@ -1,7 +1,7 @@
 //! The two commands of the real etcdctl that load a cluster: `check perf`, which takes a minute, and
 //! `check datascale`. What they think of this machine's speed is printed and not judged; errors are.
 
-use super::cluster::{Cluster, LASTING_TOKEN_SECONDS, Member, Options, Ports};
+use super::cluster::{Cluster, LASTING_TOKEN_SECONDS, Member, Options, Ports, Tls};
 use super::tools::Tools;
 use super::{Tally, said};
 use anyhow::bail;
@@ -21,7 +21,7 @@ pub(super) fn run(tools: &Tools, ports: &mut Ports) -> anyhow::Result<Tally> {
     let options = Options {
         program: tools.server.clone(),
         folder: folder.clone(),
-        tls: false,
+        tls: Tls::No,
         token_ttl_seconds: LASTING_TOKEN_SECONDS,
     };
     let cluster = Cluster::start(members, options)?;

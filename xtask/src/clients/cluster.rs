@@ -3,7 +3,7 @@
 
 use crate::servers::http_get;
 use anyhow::{Context, bail};
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -82,6 +82,10 @@ impl Member {
         format!("127.0.0.1:{}", self.port)
     }
 
+    fn metrics_endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.metrics_port)
+    }
+
     fn peer_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.peer_port)
     }
@@ -93,10 +97,45 @@ pub(super) struct Options {
     pub(super) program: PathBuf,
     /// Where data and logs go.
     pub(super) folder: PathBuf,
-    /// Whether clients come over TLS, with a certificate that the server makes for itself.
-    pub(super) tls: bool,
+    pub(super) tls: Tls,
     /// For how many seconds a token is good after its last use.
     pub(super) token_ttl_seconds: u32,
+}
+
+/// How clients come.
+#[derive(Clone)]
+pub(super) enum Tls {
+    /// Over plain HTTP.
+    No,
+    /// With a certificate that the server makes for itself.
+    OfItsOwn,
+    /// With `cert.pem` and `key.pem` of a folder, and clients show one that `ca.pem` there signed, too.
+    Mutual(PathBuf),
+}
+
+impl Tls {
+    fn scheme(&self) -> &'static str {
+        match self {
+            Self::No => "http",
+            Self::OfItsOwn | Self::Mutual(_) => "https",
+        }
+    }
+
+    fn flags(&self) -> Vec<String> {
+        match self {
+            Self::No => Vec::new(),
+            Self::OfItsOwn => vec!["--auto-tls".to_owned()],
+            Self::Mutual(folder) => {
+                let flags = ["--cert-file", "--key-file", "--trusted-ca-file"];
+                let files = ["cert.pem", "key.pem", "ca.pem"];
+                let given = flags.into_iter().zip(files);
+                given
+                    .map(|(flag, file)| format!("{flag}={}", folder.join(file).display()))
+                    .chain(["--client-cert-auth".to_owned()])
+                    .collect()
+            }
+        }
+    }
 }
 
 /// Of tokens that end soon, which is what some tests wait for.
@@ -141,8 +180,43 @@ impl Cluster {
         all.join(",")
     }
 
+    /// The same with what they are spoken to by, as a list.
+    pub(super) fn urls(&self) -> Vec<String> {
+        let scheme = self.options.tls.scheme();
+        self.members.iter().map(|one| format!("{scheme}://{}", one.endpoint())).collect()
+    }
+
     pub(super) fn endpoint(&self) -> anyhow::Result<String> {
         self.members.first().map(Member::endpoint).context("a cluster has a member")
+    }
+
+    /// Ends a server as a power cut would.
+    pub(super) fn kill(&mut self, index: usize) -> anyhow::Result<()> {
+        let child = self.children.get_mut(index).context("a member that is known")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Starts one again that was killed, and waits until it serves.
+    pub(super) fn restart(&mut self, index: usize) -> anyhow::Result<()> {
+        self.revive(index)?;
+        self.wait_until_ready()
+    }
+
+    /// Starts one again that was killed.
+    pub(super) fn revive(&mut self, index: usize) -> anyhow::Result<()> {
+        let child = self.spawn(index, "new")?;
+        *self.children.get_mut(index).context("a member that is known")? = child;
+        Ok(())
+    }
+
+    /// Which member says that it leads, if one does.
+    pub(super) fn leader(&self) -> Option<usize> {
+        self.members.iter().position(|member| {
+            let page = http_get(&member.metrics_endpoint(), "/metrics").unwrap_or_default();
+            page.lines().any(|line| line == "etcd_server_is_leader 1")
+        })
     }
 
     /// Each server's process.
@@ -159,7 +233,8 @@ impl Cluster {
     fn spawn(&self, index: usize, state: &str) -> anyhow::Result<Child> {
         let member = self.members.get(index).context("a member that is known")?;
         let folder = &self.options.folder;
-        let log = File::create(folder.join(format!("{}.log", member.name)))?;
+        let log = folder.join(format!("{}.log", member.name));
+        let log = OpenOptions::new().create(true).append(true).open(log)?;
         let mut command = Command::new(&self.options.program);
         command.args(self.flags(member, state)).stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log);
@@ -167,8 +242,7 @@ impl Cluster {
     }
 
     fn flags(&self, member: &Member, state: &str) -> Vec<String> {
-        let scheme = if self.options.tls { "https" } else { "http" };
-        let client = format!("{scheme}://{}", member.endpoint());
+        let client = format!("{}://{}", self.options.tls.scheme(), member.endpoint());
         let all: Vec<String> =
             self.members.iter().map(|one| format!("{}={}", one.name, one.peer_url())).collect();
         let pairs = [
@@ -178,7 +252,7 @@ impl Cluster {
             ("--advertise-client-urls", client),
             ("--listen-peer-urls", member.peer_url()),
             ("--initial-advertise-peer-urls", member.peer_url()),
-            ("--listen-metrics-urls", format!("http://127.0.0.1:{}", member.metrics_port)),
+            ("--listen-metrics-urls", format!("http://{}", member.metrics_endpoint())),
             ("--initial-cluster", all.join(",")),
             ("--initial-cluster-state", state.to_owned()),
             ("--auth-token-ttl", self.options.token_ttl_seconds.to_string()),
@@ -188,9 +262,7 @@ impl Cluster {
         ];
         let mut flags: Vec<String> =
             pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
-        if self.options.tls {
-            flags.push("--auto-tls".to_owned());
-        }
+        flags.extend(self.options.tls.flags());
         flags
     }
 
@@ -205,7 +277,7 @@ impl Cluster {
 
 fn wait_until_ready(member: &Member, child: &mut Child, folder: &Path) -> anyhow::Result<()> {
     let deadline = Instant::now() + READY_PATIENCE;
-    let metrics = format!("127.0.0.1:{}", member.metrics_port);
+    let metrics = member.metrics_endpoint();
     loop {
         if http_get(&metrics, "/health").is_ok_and(|page| page.contains("\"health\":\"true\"")) {
             return Ok(());

@@ -4,7 +4,10 @@
 
 mod check;
 mod cluster;
+mod kubernetes;
 mod node;
+mod patroni;
+mod programs;
 mod python;
 mod rust;
 mod tools;
@@ -25,6 +28,9 @@ const TAIL_LINES: usize = 80;
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Options {
+    /// Instead of the clients, a program that keeps its state in etcd, whole; CI runs none
+    #[arg(conflicts_with = "only")]
+    program: Option<Program>,
     /// Only this suite
     #[arg(long, value_parser = SUITES.map(|suite| suite.name))]
     only: Option<String>,
@@ -32,6 +38,15 @@ pub(crate) struct Options {
     /// [default: our release, which is built]
     #[arg(long)]
     server: Option<PathBuf>,
+}
+
+/// Programs that take minutes, and much that CI's machine has not.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Program {
+    /// Debian's API server and controllers of Kubernetes, which are fetched and built with its Go
+    Kubernetes,
+    /// Patroni, which is fetched, with Debian's PostgreSQL 15, which has to be there
+    Patroni,
 }
 
 /// What tests did.
@@ -79,6 +94,11 @@ impl Suite {
 /// If a suite cannot be had, or a test of one fails.
 pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<Tally> {
     let tools = Tools::at_hand(root, options.server.as_deref())?;
+    match options.program {
+        Some(Program::Kubernetes) => return kubernetes::run(&tools),
+        Some(Program::Patroni) => return patroni::run(&tools),
+        None => {}
+    }
     let wanted = |suite: &&Suite| options.only.as_deref().is_none_or(|only| only == suite.name);
     let suites: Vec<&'static Suite> = SUITES.iter().filter(wanted).collect();
     for suite in &suites {

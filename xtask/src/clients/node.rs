@@ -2,7 +2,7 @@
 //! `clients/etcd3/tests`. Against a single server, one whose tokens end soon, a cluster of three, and one
 //! with TLS.
 
-use super::cluster::{BRIEF_TOKEN_SECONDS, Cluster, LASTING_TOKEN_SECONDS, Member, Options, Ports};
+use super::cluster::{BRIEF_TOKEN_SECONDS, Cluster, LASTING_TOKEN_SECONDS, Member, Options, Ports, Tls};
 use super::tools::Tools;
 use super::{Tally, copy_all, installed, logged};
 use crate::ci::fetch;
@@ -34,16 +34,16 @@ pub(super) fn prepare(tools: &Tools) -> anyhow::Result<()> {
 /// One file of tests after the other: some switch users on for the whole server.
 pub(super) fn run(tools: &Tools, ports: &mut Ports) -> anyhow::Result<Tally> {
     let data = tools.data_folder(PACKAGE)?;
-    let mut start = |names: &[&str], tls: bool, token_ttl_seconds: u32| {
+    let mut start = |names: &[&str], tls: Tls, token_ttl_seconds: u32| {
         let members: anyhow::Result<Vec<Member>> =
             names.iter().map(|name| Member::new(name, ports)).collect();
         let (program, folder) = (tools.server.clone(), data.clone());
         Cluster::start(members?, Options { program, folder, tls, token_ttl_seconds })
     };
-    let single = start(&["single"], false, LASTING_TOKEN_SECONDS)?;
-    let brief = start(&["brief"], false, BRIEF_TOKEN_SECONDS)?;
-    let three = start(&["one", "two", "three"], false, LASTING_TOKEN_SECONDS)?;
-    let secured = start(&["secured"], true, LASTING_TOKEN_SECONDS)?;
+    let single = start(&["single"], Tls::No, LASTING_TOKEN_SECONDS)?;
+    let brief = start(&["brief"], Tls::No, BRIEF_TOKEN_SECONDS)?;
+    let three = start(&["one", "two", "three"], Tls::No, LASTING_TOKEN_SECONDS)?;
+    let secured = start(&["secured"], Tls::OfItsOwn, LASTING_TOKEN_SECONDS)?;
 
     let folder = tools.folder.join(PACKAGE);
     let mut command = Command::new("node");

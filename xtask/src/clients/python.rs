@@ -1,7 +1,7 @@
 //! The Python client `aetcd`, with the tests that its source package carries, against three servers. They
 //! run `etcdctl`, and look for servers with `pgrep`: both are on the path that they are given.
 
-use super::cluster::{Cluster, LASTING_TOKEN_SECONDS, Member, Options, Ports};
+use super::cluster::{Cluster, LASTING_TOKEN_SECONDS, Member, Options, Ports, Tls};
 use super::tools::{Tools, path_with};
 use super::{Tally, expect_all, installed, logged, number_before, write_program};
 use crate::ci::{fetch, succeed};
@@ -43,7 +43,7 @@ pub(super) fn run(tools: &Tools, ports: &mut Ports) -> anyhow::Result<Tally> {
     let options = Options {
         program: tools.server.clone(),
         folder: folder.clone(),
-        tls: false,
+        tls: Tls::No,
         token_ttl_seconds: LASTING_TOKEN_SECONDS,
     };
     let cluster = Cluster::start(members, options)?;

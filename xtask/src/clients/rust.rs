@@ -1,7 +1,7 @@
 //! The crate `etcd-client`, with the tests that it publishes. They know one address, which is replaced in
 //! a copy of them; the rest is as its authors wrote it.
 
-use super::cluster::{BRIEF_TOKEN_SECONDS, Cluster, Member, Options, Ports, is_free};
+use super::cluster::{BRIEF_TOKEN_SECONDS, Cluster, Member, Options, Ports, Tls, is_free};
 use super::tools::Tools;
 use super::{Tally, copy_all, copy_if_different, expect_all, logged};
 use crate::ci::{Count, cargo};
@@ -54,7 +54,7 @@ pub(super) fn run(tools: &Tools, ports: &mut Ports) -> anyhow::Result<Tally> {
         let folder = data.join(part);
         fs::create_dir_all(&folder)?;
         let (program, token_ttl_seconds) = (tools.server.clone(), BRIEF_TOKEN_SECONDS);
-        anyhow::Ok(Options { program, folder, tls: false, token_ttl_seconds })
+        anyhow::Ok(Options { program, folder, tls: Tls::No, token_ttl_seconds })
     };
     let first = |name: &str, ports: &mut Ports| {
         let peer_port = ports.free()?;
