@@ -96,7 +96,8 @@ impl Stage<'_> {
     fn play(&mut self, cluster: &mut Cluster) -> anyhow::Result<()> {
         self.is_ready()?;
         self.plain.ctl(&["create", "namespace", "load"])?;
-        let mut watches = [Watch::start(&self.cached, MAPS)?, Watch::start(&self.plain, MAPS)?];
+        let mut watches =
+            [Watch::start(&self.cached, MAPS, "watch")?, Watch::start(&self.plain, MAPS, "watch")?];
         self.creates()?;
         let old_page = self.pages()?;
         self.refuses_what_is_stale()?;
@@ -297,7 +298,7 @@ impl Stage<'_> {
 
     fn deletes_all(&mut self) -> anyhow::Result<()> {
         // The others ended with an API server that was killed, and without a majority.
-        let watch = Watch::start(&self.plain, MAPS)?;
+        let watch = Watch::start(&self.plain, MAPS, "deletions")?;
         let count = objects_of(&self.plain, MAPS)?.len();
         // In one request, as the controllers do.
         self.plain.ctl(&["delete", "--raw", MAPS])?;

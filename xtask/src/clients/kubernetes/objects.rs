@@ -80,8 +80,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn start(api: &Api, path: &str) -> anyhow::Result<Self> {
-        let log = api.log("watch");
+    pub(super) fn start(api: &Api, path: &str, name: &str) -> anyhow::Result<Self> {
+        let log = api.log(name);
         let list: Value = serde_json::from_str(&api.ctl(&["get", "--raw", path])?)?;
         let revision = text(&list, REVISION).context("expected a revision")?;
         let path = format!("{path}?watch=1&resourceVersion={revision}&timeoutSeconds=3600");
