@@ -2,7 +2,9 @@
 //! `clients/etcd3/tests`. Against a single server, one whose tokens end soon, a cluster of three, and one
 //! with TLS.
 
-use super::cluster::{BRIEF_TOKEN_SECONDS, Cluster, LASTING_TOKEN_SECONDS, Member, Options, Ports, Tls};
+use super::cluster::{
+    BRIEF_TOKEN_SECONDS, Cluster, LASTING_TOKEN_SECONDS, Member, Options, Ports, Tls,
+};
 use super::tools::Tools;
 use super::{Tally, copy_all, installed, logged};
 use crate::ci::fetch;

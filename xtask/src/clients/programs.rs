@@ -2,7 +2,7 @@
 //! their state is waited for, and what was seen of it. Knows none of them.
 
 use super::Tally;
-use super::cluster::{Cluster, Member, Options, Ports, Tls};
+use super::cluster::{Cluster, LASTING_TOKEN_SECONDS, Member, Options, Ports, Tls};
 use super::tools::Tools;
 use anyhow::{Context, bail};
 use std::fs::OpenOptions;
@@ -28,7 +28,8 @@ pub(super) fn start_three(
     for name in ["q1", "q2", "q3"] {
         members.push(Member::new(name, &mut ports)?);
     }
-    let options = Options { program: tools.server.clone(), folder: folder.to_owned(), tls };
+    let (program, folder) = (tools.server.clone(), folder.to_owned());
+    let options = Options { program, folder, tls, token_ttl_seconds: LASTING_TOKEN_SECONDS };
     Ok((Cluster::start(members, options)?, ports))
 }
 
