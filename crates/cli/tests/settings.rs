@@ -297,7 +297,7 @@ fn what_is_unknown_or_wrong_or_dangerous_to_ignore_is_refused_before_the_disk_is
     refused(
         &[],
         &[("ETCD_FORCE_NEW_CLUSTER", "true")],
-        &["ETCD_FORCE_NEW_CLUSTER cannot be followed"],
+        &["ETCD_FORCE_NEW_CLUSTER", "there is no log in default.etcd/wal"],
     );
     refused(&[], &[("ETCD_DISCOVERY", "http://h/t")], &["ETCD_DISCOVERY", "--discovery-token"]);
     refused(&["-name=a"], &[("ETCD_NAME", "a")], &["conflicting environment variable is shadowed"]);
