@@ -80,8 +80,17 @@ async fn a_member_whose_quorum_is_lost_for_good_goes_on_alone_and_once() {
     let (survivor, copied) = bereft(&mut cluster).await;
     let dir = cluster.server(survivor).data_dir.clone();
 
-    // It serves alone, with all that was acknowledged.
+    // With its log behind a link it is not forced, and nothing happens to it.
     with_the_flag(cluster.server(survivor));
+    let (log, elsewhere) = (dir.join("wal"), dir.with_added_extension("wal"));
+    fs::rename(&log, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &log).unwrap();
+    let said = cluster.server(survivor).start_in_vain().await;
+    assert!(said.contains("wal is a link") && said.contains("nothing was changed"), "{said}");
+    fs::remove_file(&log).unwrap();
+    fs::rename(&elsewhere, &log).unwrap();
+
+    // It serves alone, with all that was acknowledged.
     cluster.restart(survivor).await;
     assert_has_all(&cluster, survivor).await;
     assert_eq!(members(&mut cluster, survivor).lines().count(), 1);

@@ -40,6 +40,8 @@ async fn a_member_that_serves_is_alive_and_ready() {
         assert_eq!(page(&server, path).await, said(404, "404 page not found\n"), "{path}");
     }
     assert_eq!(server.post("/livez", "").await, said(405, "Method Not Allowed\n"));
+    let (status, metrics) = server.post("/metrics", "").await;
+    assert!(status == 200 && metrics.contains("etcd_server_has_leader 1"), "{status}: {metrics}");
     server.stop().await;
 }
 

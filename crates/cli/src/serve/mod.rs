@@ -66,6 +66,9 @@ const STATE_FILE: &str = "state";
 /// What helps against damage of that file; "move" comes before it.
 const REMEDY: &str = "that file away and start again: the log gives the state back if it still \
                       reaches that far, and the start says so if not";
+/// Connections that wait to be accepted, at each address: as many as come at once when clients find a member
+/// again that was gone.
+const WAITING_CONNECTIONS_MAX: i32 = 65_535;
 /// Between two attempts to find out whether there is a quorum.
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(100);
 /// etcd gives a request this long, and two election timeouts.
@@ -439,6 +442,9 @@ fn listen(url: &HttpUrl, flag: &str) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).with_context(|| {
         format!("{flag}: cannot listen on {url}; is another node running there?")
     })?;
+    // Where nothing else is said, 128 that wait is all; the system has a limit of its own.
+    rustix::net::listen(&listener, WAITING_CONNECTIONS_MAX)
+        .with_context(|| format!("{flag}: listening on {url}"))?;
     listener.set_nonblocking(true).with_context(|| format!("{flag}: listening on {url}"))?;
     Ok(listener)
 }

@@ -125,8 +125,9 @@ async fn route(
 async fn page(service: &Service, head: &Parts) -> Response<Bytes> {
     let path = head.uri.path();
     let probe = probes::asked(path);
-    let is_page = probe.is_some() || matches!(path, "/health" | "/version" | "/metrics");
-    if is_page && head.method != Method::GET {
+    // Metrics are given to whoever asks, however: with HEAD, too, as etcd's library for them does.
+    let wants_get = probe.is_some() || matches!(path, "/health" | "/version");
+    if wants_get && head.method != Method::GET {
         return pages::wrong_method(&Method::GET);
     }
     let query = head.uri.query().unwrap_or_default();

@@ -2,6 +2,7 @@
 //! Decides when; what becomes of the data is decided by `recover`, and how the folders change places by
 //! `swap`.
 
+mod movable;
 mod swap;
 
 pub(super) use swap::check_whole;
@@ -94,6 +95,7 @@ pub(super) fn begin(flags: &Flags, settings: &mut Settings, typed: &str) -> anyh
         );
         return write_durably(&marker, MARKER_TEXT);
     };
+    movable::check(&dir).context("--force-new-cluster")?;
     let made = swap::made(&dir)?;
     alone.make_at(&made).context("--force-new-cluster; nothing was changed")?;
     complete_made(&dir, settings.wal_dir.as_deref(), &made, typed)?;

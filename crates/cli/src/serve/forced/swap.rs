@@ -23,7 +23,7 @@ const ASIDE: &str = "forced.aside";
 const KEPT_PREFIX: &str = "before-force-";
 /// What a node has in its data folder, of what a new cluster has anew. The rest stays: the reserve,
 /// certificates of its own making.
-const ITEMS: [&str; 8] =
+pub(super) const ITEMS: [&str; 8] =
     ["owner", "state", "state.suspect", "snapshots", "wal", "log-place", "formerly", "forced"];
 /// The log of the node, below its folder, and what says that it is not there.
 const LOG: &str = "wal";
