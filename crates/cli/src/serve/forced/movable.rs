@@ -2,7 +2,7 @@
 //! end would stay where it is, nor if another disk is mounted there. Changes nothing.
 
 use super::swap::ITEMS;
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
@@ -31,8 +31,7 @@ pub(super) fn check(data: &Path) -> anyhow::Result<()> {
             (false, true) => "where another disk is mounted",
             (false, false) => continue,
         };
-        ensure!(
-            false,
+        bail!(
             "{} is {what}, so that it cannot be put aside with the rest of {shown}; nothing was changed. \
              Make a new folder with `quorate recover`, which only reads this one; or, for a log, remove \
              the link, or mount its disk elsewhere, and name its folder with --wal-dir",
@@ -98,8 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_mounted_is_found() {
-        // The system's own: a folder whose item is a mount point.
+    fn the_system_tells_of_its_mounts() {
         let mounts = mount_points(&fs::read("/proc/self/mountinfo").unwrap());
         assert!(mounts.contains(&PathBuf::from("/proc")), "{mounts:?}");
     }
