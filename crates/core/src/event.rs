@@ -103,6 +103,13 @@ pub enum Event {
         /// is recorded only for a learner, which has promised nothing that counts.
         is_proven: bool,
     },
+    /// A node's process has ended, as it seems: its connection broke, and nobody listens at its
+    /// address. May be said at any moment and be wrong; a follower of that node asks early whether it
+    /// would win an election, and nothing else comes of it.
+    PeerGone {
+        /// Who.
+        peer: NodeId,
+    },
     /// An operator wants other members (§4), or the change under way taken back.
     ChangeMembership {
         /// The caller's name for the wish.

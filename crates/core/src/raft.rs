@@ -9,6 +9,7 @@ mod common;
 mod election;
 mod explain;
 mod follower;
+mod gone;
 mod heartbeat;
 mod install;
 mod leader;
@@ -102,6 +103,7 @@ impl Raft {
             Event::TransferLeadership { to } => self.handle_transfer_leadership(to),
             Event::ChangeMembership { id, command } => self.handle_change_membership(id, command),
             Event::DiskFailed => self.common.poison = Some(Poison::DiskFailed),
+            Event::PeerGone { peer } => self.handle_peer_gone(peer),
             Event::Introduced { from, storage_id, is_proven } => {
                 self.common.introduced.insert(from, Introduction { storage_id, is_proven });
             }
@@ -220,6 +222,7 @@ impl Raft {
             | Event::SnapshotWritten { .. }
             | Event::SnapshotRestored { .. }
             | Event::TransferLeadership { .. }
+            | Event::PeerGone { .. }
             | Event::DiskFailed
             | Event::Introduced { .. } => {}
         }

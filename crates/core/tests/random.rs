@@ -1,5 +1,5 @@
 //! Thousands of random schedules, judged by the invariants after every step: loss, duplication,
-//! reordering, crashes that lose unfinished writes, slow disks, compaction, transfers, reads.
+//! reordering, crashes that lose unfinished writes, slow disks, compaction, transfers, reads, rumours.
 //! A failure prints the seed; `SEED=n cargo test -p quorate-core --test random` repeats it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
@@ -95,6 +95,11 @@ fn happen(cluster: &mut Cluster, dice: &mut Dice, weather: Weather) {
         97 if dice.roll(10) == 0 => cluster.step(id, Event::TransferLeadership { to: None }),
         97 => churn(cluster, dice, id, weather),
         98..100 if dice.roll(100) < weather.fault_rate => fault(cluster, dice, id),
+        // Whether it is so or not.
+        98..100 => {
+            let peer = any_server(cluster, dice);
+            cluster.step(id, Event::PeerGone { peer });
+        }
         _ => {}
     }
 }

@@ -243,6 +243,11 @@ impl Stage {
                 let to = words.get(2).map(|to| node(number(to)));
                 self.cluster.step(node(id()), Event::TransferLeadership { to });
             }
+            // gone 2 1: server 2 is told that 1 is gone
+            "gone" => {
+                let peer = node(number(words[2]));
+                self.cluster.step(node(id()), Event::PeerGone { peer });
+            }
             // set 1 1,2,4learner version=3 force
             "set" => {
                 let version = settings(words).get("version").map(|version| number(version));

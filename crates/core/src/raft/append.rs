@@ -76,6 +76,7 @@ impl Raft {
             return false;
         }
         self.common.heard_from_leader_at = Some(self.common.now);
+        self.common.take_time();
         self.common.restart_election_timer();
         true
     }

@@ -7,9 +7,10 @@
 //!
 //! - *The clock.* A server compares times and nothing else, so a point in time counts as what is
 //!   left until it matters; what is past has nothing left, however long it is past.
-//! - *The election timeout and the dice that draw it.* They decide when a server that does not
-//!   lead is told of its deadline. Whoever explores lets that happen at any moment, not before the
-//!   least timeout has passed since a leader was heard; which duration was drawn then shows nowhere.
+//! - *The election timeout, the dice that draw it, and the haste that shortens it.* They decide when
+//!   a server that does not lead is told of its deadline. Whoever explores lets that happen at any
+//!   moment, not before the least timeout has passed since a leader was heard; which duration was
+//!   drawn then shows nowhere.
 //! - *The numbers of writes.* They are only compared with each other: the distance to the next one
 //!   says it all.
 //! - *The options*, which never change, and the list of effects, which is empty between steps.
@@ -66,6 +67,7 @@ impl Common {
             election_timer_started: _,
             election_timeout: _,
             heard_from_leader_at,
+            haste: _,
             next_batch: _,
             poison,
             dismissed_by,

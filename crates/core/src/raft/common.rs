@@ -2,6 +2,7 @@
 //! Knows no rule of any role.
 
 use super::apply::Applier;
+use super::gone::Haste;
 use super::install::Installing;
 use crate::chance::Chance;
 use crate::log::Log;
@@ -78,6 +79,8 @@ pub(crate) struct Common {
     pub(crate) election_timeout: Duration,
     /// When a leader of the current term was last heard.
     pub(crate) heard_from_leader_at: Option<Time>,
+    /// Set while the leader is said to be gone, and nobody has followed it.
+    pub(crate) haste: Option<Haste>,
     /// Names the batches of forwarded reads; starts somewhere else in each life of a server.
     pub(crate) next_batch: u64,
     pub(crate) poison: Option<Poison>,
@@ -181,6 +184,10 @@ impl Common {
     /// (§3.4), from the slot that the server's rank has in `[timeout, 2 * timeout)`. A higher rank
     /// has an earlier slot; every slot ends, so a rank that cannot win holds nobody up.
     pub(crate) fn draw_election_timeout(&mut self) {
+        if let Some(timeout) = self.hasty_timeout() {
+            self.election_timeout = timeout;
+            return;
+        }
         let (slot, slot_count) = self.log.configuration().rank_slot(self.id);
         let timeout = self.options.election_timeout;
         let count = u32::try_from(slot_count).unwrap_or(u32::MAX).max(1);

@@ -47,6 +47,7 @@ impl Raft {
     /// The election timeout elapsed without a leader (§3.4); `Timeout` in the TLA+ specification.
     pub(super) fn timeout(&mut self) {
         self.common.restart_election_timer();
+        self.common.count_campaign();
         if self.may_campaign() {
             self.become_pre_candidate();
         } else {
@@ -82,6 +83,7 @@ impl Raft {
         assert!(self.role() == Role::Candidate, "only a candidate becomes leader");
         assert!(self.common.vote_is_durable(), "a leader's own vote is durable");
         self.common.forget_old_introductions();
+        self.common.haste = None;
         self.role = RoleState::Leader(Box::new(Leader::new(&mut self.common)));
     }
 
@@ -196,6 +198,7 @@ impl Raft {
         follower.owes_vote_to = Some((from, request.phase));
         self.common.vote_for(from);
         // §3.4: granting a vote restarts the timer.
+        self.common.take_time();
         self.common.restart_election_timer();
     }
 

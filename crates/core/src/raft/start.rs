@@ -113,6 +113,7 @@ impl Raft {
             election_timer_started: now,
             election_timeout: options.election_timeout,
             heard_from_leader_at: None,
+            haste: None,
             poison: None,
             dismissed_by: None,
             introduced: std::collections::BTreeMap::new(),
