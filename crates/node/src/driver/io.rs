@@ -142,6 +142,11 @@ pub enum Input {
         /// Which peer.
         peer: NodeId,
     },
+    /// A peer's process has ended, as it seems: its connection broke, and nobody listens where it did.
+    PeerGone {
+        /// Which peer.
+        peer: NodeId,
+    },
     /// A local caller proposes a command.
     Propose {
         /// The caller.

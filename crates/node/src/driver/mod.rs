@@ -200,6 +200,7 @@ impl Driver {
                 self.proposals.disconnected(peer, &mut self.turn.fates);
                 self.wishes.disconnected(peer);
             }
+            Input::PeerGone { peer } => self.step(now, Event::PeerGone { peer }, outputs),
             Input::Propose { ticket, command, deadline } => {
                 self.propose(now, ticket, Proposed::Command(command), deadline, false);
             }

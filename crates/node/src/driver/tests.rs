@@ -340,6 +340,22 @@ fn a_lost_connection_to_the_leader_leaves_a_forwarded_proposal_in_doubt() {
 }
 
 #[test]
+fn a_command_for_a_leader_that_is_gone_waits_for_its_successor() {
+    let mut world = World::new(3);
+    let gone = world.leader();
+    world.cut_off = vec![gone];
+    let others = [(gone + 1) % 3, (gone + 2) % 3];
+    for other in others {
+        world.input(other, Input::PeerGone { peer: id(gone) });
+    }
+    world.propose(others[0], 1, "kept");
+    world.propose(others[1], 2, "kept, too");
+    world.run_for(Options::default().election_timeout / 2);
+    world.reply(1);
+    world.reply(2);
+}
+
+#[test]
 fn a_linearizable_read_on_a_follower_waits_until_it_has_applied_what_was_committed() {
     let mut world = World::new(3);
     let leader = world.leader();

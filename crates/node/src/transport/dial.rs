@@ -1,6 +1,7 @@
 //! Keeps one connection to a peer open: dials, introduces us, and starts over when it breaks. A peer with
 //! several addresses is called at each in turn, from the one that led there last.
 
+use super::absence::Absence;
 use super::address::PeerAddress;
 use super::backoff::Backoff;
 use super::frames::FrameReader;
@@ -16,6 +17,7 @@ use bytes::{Bytes, BytesMut};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
@@ -24,6 +26,7 @@ pub(super) async fn keep_connected(hub: Arc<Hub>, link: Arc<Link>) {
     let options = &hub.options;
     let mut backoff = Backoff::new(options.reconnect_delay_min, options.reconnect_delay_max);
     let (mut complaint, mut address) = (String::new(), String::new());
+    let mut absence = Absence::default();
     loop {
         let error = match connect(&hub, &link, &mut address).await {
             Ok((reader, write)) => {
@@ -32,9 +35,17 @@ pub(super) async fn keep_connected(hub: Arc<Hub>, link: Arc<Link>) {
                 let (node, is_secure) = (hub.identity.node_id, write.is_secure());
                 let (peer, channel) = (link.peer, link.channel);
                 tracing::info!(%node, %peer, %channel, address, is_secure, "connected");
-                serve(&hub, &link, reader, write).await
+                let began = Instant::now();
+                let error = serve(&hub, &link, reader, write).await;
+                absence = Absence::after(began.elapsed(), options.reconnect_delay_min);
+                error
             }
-            Err(error) => error,
+            Err(error) => {
+                if absence.is_shown_by(&error) {
+                    hub.gone(link.peer, link.channel);
+                }
+                error
+            }
         };
         if link.down() {
             hub.lost(link.peer, link.channel);
@@ -44,6 +55,9 @@ pub(super) async fn keep_connected(hub: Arc<Hub>, link: Arc<Link>) {
             hub.turned_away(link.peer, reject);
         }
         let is_rejected = error.is_rejected();
+        if !is_rejected && absence.is_urgent() {
+            continue;
+        }
         let pause = if is_rejected { options.reconnect_delay_max } else { backoff.pause() };
         tokio::select! {
             () = sleep(pause) => {}

@@ -286,6 +286,16 @@ impl Hub {
         }
     }
 
+    /// Nobody listens any more where a peer was. Whoever is there keeps both its connections, and
+    /// heartbeats come by one of them: that one is enough.
+    pub(super) fn gone(&self, peer: NodeId, channel: Channel) {
+        if channel == Channel::Control {
+            let node = self.identity.node_id;
+            tracing::info!(%node, %peer, "nobody listens there any more: its process seems to have ended");
+            self.mailbox.push(Input::PeerGone { peer });
+        }
+    }
+
     /// A body that is not of the connection itself: for the driver.
     pub(super) fn received(
         &self,

@@ -111,6 +111,14 @@ impl LinkError {
         matches!(self, Self::Rejected(_))
     }
 
+    /// Whether nobody listens wherever we called.
+    pub(super) fn is_refused(&self) -> bool {
+        if let Self::Nowhere(failures) = self {
+            return failures.iter().all(|(_, error)| error.is_refused());
+        }
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+    }
+
     /// Whether the other side went away, which is no fault of anybody's.
     pub(super) fn is_goodbye(&self) -> bool {
         matches!(self, Self::Closed | Self::Io(_) | Self::GoneInHandshake)

@@ -2,6 +2,7 @@
 //! not wait and one for bulk; on them we only send, and what the peer says comes on those that it keeps to
 //! us. Knows nothing of what messages mean, beyond which of them are bulk.
 
+mod absence;
 mod accept;
 mod address;
 mod ask;

@@ -474,6 +474,36 @@ async fn what_a_broken_connection_owed_is_reported_and_what_raft_repeats_is_not(
     assert!(matches!(input, Input::Disconnected { peer: PEER }), "{input:?}");
 }
 
+/// One in which every connection has held for long enough to be worth a word.
+async fn world_of_lasting_connections() -> World {
+    let reconnect_delay_min = Duration::from_nanos(1);
+    world_with(TransportOptions { reconnect_delay_min, ..TransportOptions::default() }).await
+}
+
+#[tokio::test]
+async fn a_peer_where_nobody_listens_any_more_is_called_gone() {
+    let mut world = world_of_lasting_connections().await;
+    let mut control = world.called(Channel::Control).await;
+    world.send_until_heard(&mut control, &heartbeat(1)).await;
+    world.peer = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    drop(control);
+    let input = world.input().await;
+    assert!(matches!(input, Input::PeerGone { peer: PEER }), "{input:?}");
+}
+
+#[tokio::test]
+async fn a_peer_that_hangs_up_and_listens_is_called_again_and_not_called_gone() {
+    let mut world = world_of_lasting_connections().await;
+    for _ in 0..3 {
+        let mut control = world.called(Channel::Control).await;
+        world.send_until_heard(&mut control, &heartbeat(1)).await;
+    }
+    let mut back = world.call_in(Channel::Control).await;
+    back.send_message(&heartbeat(1)).await;
+    let input = world.input().await;
+    assert!(matches!(input, Input::Peer { .. }), "{input:?}");
+}
+
 #[tokio::test]
 async fn a_forwarded_command_for_somebody_unknown_is_reported_at_once() {
     let mut world = world().await;
