@@ -78,6 +78,8 @@ counters! {
             pauses,
             /// Requests for another leader.
             transfers,
+            /// Nodes that were said to be gone, whatever they were.
+            rumours,
             /// Disks that finished nothing for a while.
             disk_hangs,
             /// Syncs that took much longer than usual.

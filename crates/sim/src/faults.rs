@@ -30,6 +30,9 @@ pub struct Faults {
     pub transfers_every: Option<Duration>,
     /// How often somebody wishes for other members, if anybody does.
     pub changes_every: Option<Duration>,
+    /// How often nodes are told that another one's process has ended although it has not, if they are
+    /// told of ends at all.
+    pub rumours_every: Option<Duration>,
     /// How long a node's loop takes to notice what arrived, at most.
     pub reaction_max: Duration,
     /// How long the state machine takes for a batch, at most.
@@ -187,6 +190,7 @@ impl Faults {
             pauses: None,
             transfers_every: None,
             changes_every: None,
+            rumours_every: None,
             reaction_max: Duration::from_micros(50),
             apply_max: Duration::from_micros(200),
             shuffled_outputs: Chance::NEVER,
@@ -229,6 +233,7 @@ impl Faults {
             pauses: if rng.coin() { Rhythm::draw(rng, millis(5_000)) } else { None },
             transfers_every: rng.coin().then(|| rng.duration(millis(500), millis(20_000))),
             changes_every: None,
+            rumours_every: None,
             reaction_max: *rng.pick(&[micros(50), micros(500), millis(5)]).unwrap_or(&micros(50)),
             apply_max: *rng.pick(&[micros(200), millis(2), millis(50)]).unwrap_or(&millis(2)),
             shuffled_outputs: level(rng, 50),

@@ -102,6 +102,9 @@ pub const FAULT_KINDS: &[FaultKind] = &[
     FaultKind::new("changes", "somebody wishes for other members", |options| {
         options.faults.changes_every = None;
     }),
+    FaultKind::new("rumours", "nodes are told that others are gone, which may be so", |options| {
+        options.faults.rumours_every = None;
+    }),
     FaultKind::new("loss", "messages never arrive", |options| {
         options.faults.network.loss = Chance::NEVER;
     }),

@@ -65,6 +65,7 @@ impl Faults {
             clocks: self.clocks.map(|clocks| Clocks { jumps: rhythm(clocks.jumps), ..clocks }),
             transfers_every: self.transfers_every.map(|every| pace.stretch(every)),
             changes_every: self.changes_every.map(|every| pace.stretch(every)),
+            rumours_every: self.rumours_every.map(|every| pace.stretch(every)),
             reaction_max: pace.stretch(self.reaction_max),
             apply_max: pace.stretch(self.apply_max),
             ..self

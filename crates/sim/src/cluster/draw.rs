@@ -59,6 +59,17 @@ pub(super) fn draw_wipes(rng: &mut Rng) -> Option<Duration> {
     }
 }
 
+/// In half of the worlds nodes are told of others' ends: in all of these of those that are so, and of
+/// those that are not all the time, now and then, or seldom.
+pub(super) fn draw_rumours(rng: &mut Rng) -> Option<Duration> {
+    match rng.below(6) {
+        0 => Some(rng.duration(millis(200), millis(2_000))),
+        1 => Some(rng.duration(millis(2_000), millis(10_000))),
+        2 => Some(rng.duration(millis(10_000), millis(60_000))),
+        _ => None,
+    }
+}
+
 /// In half of the worlds whose disks fill up nodes look how full they are.
 pub(super) fn draw_reserve(rng: &mut Rng) -> u64 {
     rng.pick(&[0, 0, 1 << 10, 4 << 10]).copied().unwrap_or(0)

@@ -18,6 +18,8 @@ pub(super) enum Happening {
     DeliverStale { from: NodeId, to: NodeId, lives: (u64, u64), frame: Bytes },
     /// A node notices that the connection to a peer broke.
     Disconnected { node: NodeId, peer: NodeId },
+    /// A node is told that a peer's process has ended, which may be so.
+    Gone { node: NodeId, peer: NodeId },
     /// A node's loop looks at what has happened.
     Turn { node: NodeId, life: u64 },
     /// A stretch of work is done.
@@ -71,11 +73,12 @@ pub(super) enum Trouble {
     Loss,
     Change,
     Wipe,
+    Rumour,
 }
 
 impl Trouble {
     /// All of them.
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Crash,
         Self::Partition,
         Self::Swizzle,
@@ -90,6 +93,7 @@ impl Trouble {
         Self::Loss,
         Self::Change,
         Self::Wipe,
+        Self::Rumour,
     ];
 }
 
@@ -105,6 +109,7 @@ impl Happening {
                 (13, to.get(), from.get() ^ crate::hash::hash_of(frame))
             }
             Self::Disconnected { node, peer } => (2, node.get(), peer.get()),
+            Self::Gone { node, peer } => (22, node.get(), peer.get()),
             Self::Turn { node, life } => (3, node.get(), *life),
             Self::LaneDone { node, life, lane } => (4, node.get(), (*life << 8) | lane.number()),
             Self::Started { node, life } => (5, node.get(), *life),

@@ -166,6 +166,7 @@ impl<A: Application> Cluster<A> {
                 let delay = self.rng.duration(Duration::ZERO, Duration::from_millis(100));
                 let notice = Happening::Disconnected { node: peer, peer: id };
                 self.queue.push(self.now.after(delay), notice);
+                self.call_in_vain(peer, id, delay);
             }
         }
     }

@@ -18,6 +18,7 @@ mod moment;
 mod node;
 mod room;
 mod rpcs;
+mod rumours;
 mod sabotage;
 mod states;
 mod story;
@@ -42,8 +43,8 @@ use crate::trace::Trace;
 use bytes::BytesMut;
 use clients::Clients;
 use draw::{
-    draw_changes, draw_limits, draw_members, draw_reserve, draw_snapshots, draw_timeouts,
-    draw_wipes, millis,
+    draw_changes, draw_limits, draw_members, draw_reserve, draw_rumours, draw_snapshots,
+    draw_timeouts, draw_wipes, millis,
 };
 use happening::Happening;
 use membership::{Wishes, founders};
@@ -182,6 +183,7 @@ impl ClusterOptions {
         }
         draw_snapshots(&mut options, &mut Rng::new(seed).fork("snapshots"));
         options.faults.changes_every = draw_changes(&mut Rng::new(seed).fork("changes"));
+        options.faults.rumours_every = draw_rumours(&mut Rng::new(seed).fork("rumours"));
         options.at(Pace::draw(&mut rng.fork("pace")))
     }
 
@@ -339,9 +341,11 @@ impl<A: Application> Cluster<A> {
                 self.deliver_stale(from, to, lives, &frame)
             }
             Happening::Disconnected { node, peer } => {
-                if self.is_troubled {
-                    self.disconnected(node, peer);
-                }
+                self.disconnected(node, peer);
+                Ok(())
+            }
+            Happening::Gone { node, peer } => {
+                self.called_in_vain(node, peer);
                 Ok(())
             }
             Happening::Turn { node, life } => self.turn_if_due(node, life),

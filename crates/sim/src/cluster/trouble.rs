@@ -71,6 +71,7 @@ impl<A: Application> Cluster<A> {
             Trouble::Loss => faults.disk.losses_every,
             Trouble::Change => faults.changes_every,
             Trouble::Wipe => faults.disk.wipes_every,
+            Trouble::Rumour => faults.rumours_every,
         };
         if let Some(every) = every {
             let delay = self.troubles.rhythm(trouble).wait(every);
@@ -113,6 +114,7 @@ impl<A: Application> Cluster<A> {
             Trouble::Loss => self.lose_a_machine(),
             Trouble::Change => self.change_members_somehow(),
             Trouble::Wipe => self.wipe_a_disk(),
+            Trouble::Rumour => self.spread_a_rumour(),
         }
     }
 

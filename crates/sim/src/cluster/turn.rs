@@ -103,6 +103,7 @@ impl<A: Application> Cluster<A> {
                 let inputs = std::mem::take(&mut running.inbox);
                 // Who is not admitted is deaf to whoever wants it to lead.
                 let is_admitted = running.driver.admission() == Admission::Admitted;
+                heard.gone.extend(inputs.iter().filter_map(gone));
                 let messages = inputs.iter().filter_map(raft_message);
                 let is_heard =
                     |message: &Message| is_admitted || !matches!(message, Message::TimeoutNow(_));
@@ -361,6 +362,7 @@ const fn raft_message(input: &Input) -> Option<(NodeId, &Message)> {
         Input::Peer { from, message: PeerMessage::Raft(message), .. } => Some((*from, message)),
         Input::Peer { .. }
         | Input::Disconnected { .. }
+        | Input::PeerGone { .. }
         | Input::Propose { .. }
         | Input::ProposeInSession { .. }
         | Input::Barrier { .. }
@@ -379,6 +381,11 @@ const fn raft_message(input: &Input) -> Option<(NodeId, &Message)> {
         | Input::ChangeMembership { .. }
         | Input::DiskFailed => None,
     }
+}
+
+/// Who is said to have ended.
+const fn gone(input: &Input) -> Option<NodeId> {
+    if let Input::PeerGone { peer } = input { Some(*peer) } else { None }
 }
 
 /// Whether a message answers another one.

@@ -152,8 +152,12 @@ impl<A: Application> Cluster<A> {
         }
     }
 
-    /// A node notices that a peer is out of reach, and hangs up if it still is.
+    /// A node notices that a peer is out of reach, and hangs up if it still is; nobody does once all is
+    /// healed.
     pub(super) fn disconnected(&mut self, node: NodeId, peer: NodeId) {
+        if !self.is_troubled {
+            return;
+        }
         if self.network.is_cut(node, peer) || self.network.is_cut(peer, node) {
             self.network.break_connection(node, peer, self.now, self.now);
             self.network.break_connection(peer, node, self.now, self.now);

@@ -277,6 +277,7 @@ impl<A: Application> Cluster<A> {
             Input::Applied(applied) => What::Applied { through: applied.index.get() },
             Input::Peer { .. }
             | Input::Disconnected { .. }
+            | Input::PeerGone { .. }
             | Input::Propose { .. }
             | Input::ProposeInSession { .. }
             | Input::Barrier { .. }

@@ -133,6 +133,7 @@ impl Bench {
                 let (id, command) = (ChangeId::new(input.number()), wish(input));
                 self.give(Event::ChangeMembership { id, command });
             }
+            12 => self.give(Event::PeerGone { peer: NodeId::new(u64::from(input.below(6))) }),
             _ => {
                 let from = NodeId::new(u64::from(input.below(6)));
                 let message = self.message(input);

@@ -1,10 +1,11 @@
 //! What a node owes after what it has heard: a term once heard is kept (§3.3), who hears a leader
-//! helps nobody against it (§4.2.3), and only voters run for an office that they do not hold.
+//! helps nobody against it (§4.2.3) unless it is told that this leader has ended, only voters run for
+//! an office that they do not hold, and nobody does before a majority has said that it may (§9.6).
 //! Compares what went into a turn with what came out of it; knows nothing of logs.
 
 use super::Breach;
 use quorate_core::{
-    LogIndex, Message, NodeId, Raft, RequestVoteResponse, Role, Term, Time, VotePhase,
+    LogIndex, Message, NodeId, Raft, RequestVote, RequestVoteResponse, Role, Term, Time, VotePhase,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,9 +16,13 @@ pub(crate) struct Heard {
     /// The highest term that its receiver has to take over.
     term: Term,
     /// The highest term of a leader's message.
-    leader_term: Option<Term>,
+    leader_term: Option<(Term, NodeId)>,
     /// The terms of heartbeats.
     heartbeats: BTreeSet<Term>,
+    /// Who is said to have ended.
+    pub(crate) gone: BTreeSet<NodeId>,
+    /// Who would vote for it, in which terms.
+    encouraged: Vec<(NodeId, Term)>,
     /// Who answered a leader, in which terms.
     pub(super) answers: Vec<(NodeId, Term)>,
 }
@@ -50,7 +55,36 @@ impl Obeyed {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Contact {
     term: Term,
+    leader: NodeId,
     at: Time,
+}
+
+impl Contact {
+    /// Whether it was with somebody who is said to have ended.
+    pub(super) fn is_over(&self, heard: &Heard) -> bool {
+        heard.gone.contains(&self.leader)
+    }
+}
+
+/// Who would vote for a node, in the latest term that anybody spoke of.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Encouraged {
+    term: Term,
+    by: BTreeSet<NodeId>,
+}
+
+impl Encouraged {
+    /// A turn has handled what was heard.
+    pub(super) fn note(&mut self, heard: &Heard) {
+        for (from, term) in &heard.encouraged {
+            if *term > self.term {
+                *self = Self { term: *term, by: BTreeSet::new() };
+            }
+            if *term == self.term {
+                self.by.insert(*from);
+            }
+        }
+    }
 }
 
 impl Heard {
@@ -61,12 +95,17 @@ impl Heard {
         }
         match message {
             Message::AppendEntries(_) | Message::Heartbeat(_) | Message::InstallSnapshot(_) => {
-                self.leader_term = self.leader_term.max(Some(message.term()));
+                self.leader_term = self.leader_term.max(Some((message.term(), from)));
                 self.term = self.term.max(message.term());
             }
             // A candidate may be refused for the sake of a leader, and pre-votes raise no term.
             // Whoever was removed is told so without a term of its own.
-            Message::RequestVote(_) | Message::RequestVoteResponse(_) | Message::NotAMember(_) => {}
+            Message::RequestVoteResponse(response) => {
+                if response.granted && response.phase == VotePhase::PreVote {
+                    self.encouraged.push((from, response.term));
+                }
+            }
+            Message::RequestVote(_) | Message::NotAMember(_) => {}
             Message::AppendEntriesResponse(_)
             | Message::HeartbeatResponse(_)
             | Message::InstallSnapshotResponse(_) => {
@@ -81,8 +120,11 @@ impl Heard {
 
     /// The contact with a leader that this was, after a turn at `own_now`.
     pub(super) fn contact(&self, raft: &Raft, own_now: Time) -> Option<Contact> {
-        let term = self.leader_term.filter(|term| *term == raft.current_term())?;
-        (raft.role() == Role::Follower).then_some(Contact { term, at: own_now })
+        let (term, leader) = self.leader_term?;
+        let contact = Contact { term, leader, at: own_now };
+        // Which of both it was told last is not known here.
+        let holds = term == raft.current_term() && !contact.is_over(self);
+        (raft.role() == Role::Follower && holds).then_some(contact)
     }
 }
 
@@ -138,6 +180,32 @@ pub(crate) fn check_office(raft: &Raft, role: Role) -> Result<(), Breach> {
 fn may_lead(raft: &Raft) -> bool {
     let mut places = (raft.commit_index().get()..=raft.last_log().index.get()).rev();
     places.any(|index| raft.configuration_as_of(LogIndex::new(index)).is_voter(raft.id()))
+}
+
+/// Looks at a message that a node sends: who asks for votes on its own account has asked before
+/// whether it would win, so that who only thinks that there is no leader costs nobody its office.
+///
+/// # Errors
+///
+/// [`Breach::UnaskedCampaign`].
+pub(super) fn check_asked(
+    raft: &Raft,
+    message: &Message,
+    encouraged: &Encouraged,
+) -> Result<(), Breach> {
+    let Message::RequestVote(RequestVote { term, phase: VotePhase::Vote, .. }) = message else {
+        return Ok(());
+    };
+    let (node, term) = (raft.id(), *term);
+    // One that is none any more may have heard of other members meanwhile.
+    if raft.role() != Role::Candidate || raft.current_term() != term {
+        return Ok(());
+    }
+    let says_yes = |id| id == node || (encouraged.term == term && encouraged.by.contains(&id));
+    if raft.configuration().has_quorum(says_yes) {
+        return Ok(());
+    }
+    Err(Breach::UnaskedCampaign { node, term })
 }
 
 /// Looks at a message that a node sends at `own_now`.
@@ -243,6 +311,46 @@ mod tests {
         says(VotePhase::PreVote, true, TIMEOUT).unwrap();
         says(VotePhase::PreVote, false, Duration::ZERO).unwrap();
         says(VotePhase::Transfer, true, Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn who_is_told_that_its_leader_has_ended_hears_no_leader_and_who_is_told_of_others_does() {
+        let raft = follower(1, 3, &three_voters(), &[]);
+        let contact = heard(&heartbeat(3)).contact(&raft, Time::ZERO).unwrap();
+        for (gone, is_over) in [(node(2), true), (node(3), false)] {
+            let told = Heard { gone: [gone].into(), ..heard(&heartbeat(3)) };
+            assert_eq!(contact.is_over(&told), is_over);
+            assert_eq!(told.contact(&raft, Time::ZERO).is_none(), is_over, "in the same turn");
+        }
+    }
+
+    #[test]
+    fn who_asks_for_votes_has_been_told_by_a_majority_that_it_may() {
+        let raft = candidate(3);
+        let last_log = raft.last_log();
+        let asks = |phase, encouraged: &Encouraged| {
+            let request = RequestVote { term: Term::new(4), last_log, phase };
+            check_asked(&raft, &Message::RequestVote(request), encouraged)
+        };
+        let mut encouraged = Encouraged::default();
+        let says = |phase, granted, term| {
+            let response = RequestVoteResponse { term: Term::new(term), phase, granted };
+            heard(&Message::RequestVoteResponse(response))
+        };
+        let others = [
+            says(VotePhase::PreVote, true, 3),
+            says(VotePhase::PreVote, false, 4),
+            says(VotePhase::Vote, true, 4),
+        ];
+        for heard in others {
+            encouraged.note(&heard);
+            let unasked = asks(VotePhase::Vote, &encouraged);
+            assert!(matches!(unasked, Err(Breach::UnaskedCampaign { .. })), "{unasked:?}");
+        }
+        asks(VotePhase::PreVote, &encouraged).unwrap();
+        asks(VotePhase::Transfer, &encouraged).unwrap();
+        encouraged.note(&says(VotePhase::PreVote, true, 4));
+        asks(VotePhase::Vote, &encouraged).unwrap();
     }
 
     #[test]

@@ -209,6 +209,14 @@ pub enum Breach {
         /// Its term after that.
         term: Term,
     },
+    /// Somebody asked for votes before a majority had said that it might win (§9.6).
+    #[error("node {node} asks for votes of term {term}, and no majority has encouraged it")]
+    UnaskedCampaign {
+        /// Who.
+        node: NodeId,
+        /// The term of its campaign.
+        term: Term,
+    },
     /// Somebody who hears a leader encouraged a campaign against it (§4.2.3).
     #[error("node {node} hears the leader of term {term} and would vote for node {to}")]
     Disloyal {

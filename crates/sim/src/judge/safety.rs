@@ -5,7 +5,7 @@
 mod disks;
 
 use super::Breach;
-use super::conduct::{self, Contact, Heard, Obeyed};
+use super::conduct::{self, Contact, Encouraged, Heard, Obeyed};
 use super::content::{command_hash, content_hash};
 use super::durable::{Durable, Found};
 use super::hearing::Hearing;
@@ -86,6 +86,8 @@ struct Watched {
     hearing: Hearing,
     /// With its leader, if it follows one.
     contact: Option<Contact>,
+    /// If it is to run for office.
+    encouraged: Encouraged,
     /// Whose heartbeats it obeyed, and when.
     obeyed: Obeyed,
     /// What it held on disks that it has lost since.
@@ -138,6 +140,7 @@ impl Safety {
         watched.believed = Believed::default();
         watched.hearing = Hearing::default();
         watched.contact = None;
+        watched.encouraged = Encouraged::default();
         watched.next_apply = applied.next();
         if std::mem::take(&mut watched.is_new_disk) {
             watched.durable = Durable::of(found);
@@ -308,6 +311,7 @@ impl Safety {
             return Err(Breach::VotesWithoutMemory { node });
         }
         conduct::check_sent(raft, to, message, watched.contact, own_now, election_timeout)?;
+        conduct::check_asked(raft, message, &watched.encouraged)?;
         promises::check_sent(node, to, message, raft, &watched.durable)
     }
 
@@ -323,6 +327,8 @@ impl Safety {
         let before = watched.before;
         watched.obeyed.note(before.map_or(Term::default(), |look| look.term), heard, now);
         watched.hearing.note(raft, &heard.answers, now, election_timeout)?;
+        watched.contact = watched.contact.filter(|contact| !contact.is_over(heard));
+        watched.encouraged.note(heard);
         conduct::check_turn(raft, heard, before.map(|look| (look.role, look.term)))?;
         self.members.are_known_by(raft)
     }

@@ -1,6 +1,6 @@
 //! Part A of the lab: elections. Knows nothing of logs.
 
-use crate::raft::{a_second, lab};
+use crate::raft::{ELECTION_TIMEOUT, a_second, lab};
 use crate::stage::{each_seed, millis};
 use quorate_sim::seconds;
 
@@ -51,6 +51,44 @@ fn a_re_election() {
         let last = lab.check_one_leader();
         lab.reconnect([second]);
         assert_eq!(lab.check_one_leader(), last);
+        lab.finish();
+    });
+}
+
+#[test]
+fn a_leader_that_is_alive_outlives_what_is_told_of_its_end_to_one_after_the_other() {
+    each_seed(1..=10, |seed| {
+        let mut lab = lab(seed, 3 + 2 * (seed % 2));
+        let leader = lab.check_one_leader();
+        let term = lab.check_terms();
+        for _ in 0..50 {
+            let steps = 1 + lab.random(lab.nodes().len() as u64 - 1);
+            let listener = lab.after(leader, steps);
+            lab.cluster().rumour(listener, leader);
+            // Nobody minds what is said of others.
+            lab.cluster().rumour(leader, listener);
+            lab.run_for(millis(150 + lab.random(300)));
+            assert_eq!(lab.check_terms(), term);
+        }
+        assert_eq!(lab.check_one_leader(), leader);
+        lab.finish();
+    });
+}
+
+#[test]
+fn a_leader_of_whose_end_all_are_told_has_a_successor_long_before_an_election_timeout() {
+    each_seed(1..=10, |seed| {
+        let mut lab = lab(seed, 3 + 2 * (seed % 2));
+        let gone = lab.check_one_leader();
+        lab.crash([gone]);
+        for node in lab.nodes().into_iter().filter(|node| *node != gone) {
+            lab.run_for(millis(lab.random(10)));
+            lab.cluster().rumour(node, gone);
+        }
+        lab.run_for(ELECTION_TIMEOUT / 4);
+        let leaders = lab.cluster().leaders();
+        assert!(!leaders.is_empty(), "seed {seed}: nobody leads");
+        lab.start([gone]);
         lab.finish();
     });
 }
