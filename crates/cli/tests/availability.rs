@@ -6,7 +6,7 @@
 
 mod harness;
 
-use harness::{Cluster, Server, message_of};
+use harness::{Cluster, Server, eventually, message_of};
 use std::collections::BTreeMap;
 use tonic::Code;
 
@@ -67,6 +67,35 @@ async fn after_a_kill_of_the_leader_another_serves_and_the_killed_one_rejoins() 
     acknowledged.write(&cluster, &[killed], "after").await;
     acknowledged.assert_served_by(&cluster, killed).await;
     assert_eq!(cluster.assert_equal_replicas().await, 60);
+    cluster.finish();
+}
+
+/// How many ends of others' processes a server has told of.
+fn ends_known(cluster: &mut Cluster, index: usize) -> usize {
+    cluster.server(index).log_text().matches("its process seems to have ended").count()
+}
+
+#[tokio::test]
+async fn the_end_of_a_leaders_process_is_noticed_by_who_calls_it_and_the_next_write_is_acknowledged()
+ {
+    let mut cluster = Cluster::started("leader-gone", 3).await;
+    let mut acknowledged = Acknowledged::default();
+    for round in 0..3 {
+        let killed = cluster.leader(None).await;
+        acknowledged.write(&cluster, &[0, 1, 2], &format!("before-{round}")).await;
+        let survivors = others(&cluster, &[killed]);
+        let known: Vec<usize> = survivors.iter().map(|it| ends_known(&mut cluster, *it)).collect();
+        cluster.server(killed).kill();
+        acknowledged.write(&cluster, &survivors, &format!("after-{round}")).await;
+        for (survivor, known) in survivors.into_iter().zip(known) {
+            acknowledged.assert_served_by(&cluster, survivor).await;
+            let is_noticed = async || (ends_known(&mut cluster, survivor) > known).then_some(());
+            eventually("a survivor to call the leader in vain", is_noticed).await;
+        }
+        cluster.restart(killed).await;
+        acknowledged.assert_served_by(&cluster, killed).await;
+    }
+    cluster.assert_equal_replicas().await;
     cluster.finish();
 }
 
