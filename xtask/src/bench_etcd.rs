@@ -98,7 +98,12 @@ fn cases(options: &Options) -> Vec<Case> {
     cases
 }
 
-fn build(root: &Path) -> anyhow::Result<PathBuf> {
+/// A release build of this tree.
+///
+/// # Errors
+///
+/// If it fails.
+pub(crate) fn build(root: &Path) -> anyhow::Result<PathBuf> {
     let status = Command::new(crate::ci::cargo())
         .args(["build", "--release", "--package", "quorate-cli"])
         .current_dir(root)

@@ -4,6 +4,7 @@
 mod arrows;
 mod bench_core;
 mod bench_etcd;
+mod bench_failover;
 mod ci;
 mod clients;
 mod crash;
@@ -58,6 +59,8 @@ enum Chore {
     Mutants(mutants::Options),
     /// Three real etcds and three of ours in turn, on the same disk, under the same load
     BenchEtcd(bench_etcd::Options),
+    /// How long nobody can write after the leader's process was killed
+    BenchFailover(bench_failover::Options),
     /// Our core beside raft-rs, our library beside openraft, on the same work
     BenchCore(bench_core::Options),
 }
@@ -87,6 +90,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Clients(options) => clients::run(&root, &options).map(drop),
         Chore::Mutants(options) => mutants::run(&root, &options),
         Chore::BenchEtcd(options) => bench_etcd::run(&root, &options),
+        Chore::BenchFailover(options) => bench_failover::run(&root, &options),
         Chore::BenchCore(options) => bench_core::run(&root, &options),
     }
 }

@@ -21,7 +21,7 @@ const BASE_PORT: u16 = 25_790;
 const SERVER_COUNT: u16 = 3;
 
 /// Whose servers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum System {
     Etcd,
     Quorate,
@@ -78,6 +78,7 @@ pub(crate) fn fetch_etcdctl(root: &Path) -> anyhow::Result<PathBuf> {
 /// Three servers that run.
 pub(crate) struct Servers {
     children: Vec<Child>,
+    commands: Vec<Command>,
     pub(crate) endpoints: Vec<String>,
 }
 
@@ -94,7 +95,8 @@ impl Servers {
     ) -> anyhow::Result<Self> {
         let _ = fs::remove_dir_all(folder);
         fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
-        let mut servers = Self { children: Vec::new(), endpoints: Vec::new() };
+        let mut servers =
+            Self { children: Vec::new(), commands: Vec::new(), endpoints: Vec::new() };
         for number in 0..SERVER_COUNT {
             let mut command = match system {
                 System::Etcd => Command::new(&programs.etcd),
@@ -105,14 +107,13 @@ impl Servers {
                 }
             };
             let log = File::create(folder.join(format!("{}.log", name(number))))?;
-            let child = command
+            command
                 .args(flags(number, folder))
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)
-                .stderr(log)
-                .spawn()
-                .with_context(|| format!("running {command:?}"))?;
-            servers.children.push(child);
+                .stderr(log);
+            servers.children.push(spawn(&mut command)?);
+            servers.commands.push(command);
             servers.endpoints.push(format!("127.0.0.1:{}", client_port(number)));
         }
         servers.wait_until_ready(&programs.quorate, folder)?;
@@ -131,16 +132,50 @@ impl Servers {
             if output.status.success() && leads && !table.contains("no leader") {
                 return Ok(());
             }
-            for child in &mut self.children {
-                if let Some(status) = child.try_wait()? {
-                    bail!("a server ended with {status}: see the logs in {}", folder.display());
-                }
-            }
+            self.are_alive().with_context(|| format!("see the logs in {}", folder.display()))?;
             if Instant::now() > deadline {
                 bail!("no leader within {READY_PATIENCE:?}: see the logs in {}", folder.display());
             }
             sleep(Duration::from_millis(100));
         }
+    }
+
+    /// Looks whether every server still runs.
+    ///
+    /// # Errors
+    ///
+    /// If one has ended.
+    pub(crate) fn are_alive(&mut self) -> anyhow::Result<()> {
+        for child in &mut self.children {
+            if let Some(status) = child.try_wait()? {
+                bail!("a server ended with {status}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills a server: no word to anybody, no last write.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub(crate) fn kill(&mut self, index: usize) -> anyhow::Result<()> {
+        let child = self.children.get_mut(index).context("there are three servers")?;
+        child.kill().context("killing a server")?;
+        child.wait().context("waiting for the end of a server")?;
+        Ok(())
+    }
+
+    /// Starts a server that was killed.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be run.
+    pub(crate) fn start_again(&mut self, index: usize) -> anyhow::Result<()> {
+        let places = self.children.get_mut(index).zip(self.commands.get_mut(index));
+        let (child, command) = places.context("there are three servers")?;
+        *child = spawn(command)?;
+        Ok(())
     }
 
     /// The processes, as `quorate bench --pids` takes them.
@@ -167,6 +202,10 @@ impl Drop for Servers {
             let _ = child.wait();
         }
     }
+}
+
+fn spawn(command: &mut Command) -> anyhow::Result<Child> {
+    command.spawn().with_context(|| format!("running {command:?}"))
 }
 
 fn name(number: u16) -> String {
@@ -206,6 +245,32 @@ fn fsync_count(endpoint: &str) -> anyhow::Result<u64> {
     // A count of fsyncs is small and not negative.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
     Ok(number as u64)
+}
+
+/// Posts JSON, as etcd's gateway takes it, and returns the answer's body.
+///
+/// # Errors
+///
+/// If nobody answers within ten seconds, or not with success.
+pub(crate) fn http_post(endpoint: &str, path: &str, body: &str) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect(endpoint).with_context(|| format!("asking {endpoint}"))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_nodelay(true)?;
+    let length = body.len();
+    let request = format!(
+        "POST {path} HTTP/1.0\r\nHost: {endpoint}\r\nConnection: close\r\nContent-Type: \
+         application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    let status = head.split_whitespace().nth(1).unwrap_or_default();
+    if status != "200" {
+        bail!("expected status 200 from {endpoint}{path}, found `{status}`: {body}");
+    }
+    Ok(body.to_owned())
 }
 
 pub(crate) fn http_get(endpoint: &str, path: &str) -> anyhow::Result<String> {
