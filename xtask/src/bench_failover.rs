@@ -71,53 +71,56 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the clients of a trial share.
+#[derive(Default)]
+struct Trial {
+    /// When the leader was killed.
+    killed: Mutex<Option<Instant>>,
+    /// When a write that began after that was acknowledged first.
+    acknowledged: Mutex<Option<Instant>>,
+    is_over: AtomicBool,
+}
+
 /// Kills the leader while clients write through the others; returns how long they had to wait. The
 /// killed one is back afterwards.
 fn trial(servers: &mut Servers) -> anyhow::Result<Duration> {
     let leader = wait_for_leader(servers)?;
     sleep(REST);
-    let others: Vec<String> = (servers.endpoints.iter().enumerate())
-        .filter(|(index, _)| *index != leader)
-        .map(|(_, endpoint)| endpoint.clone())
-        .collect();
-    // When the leader was killed, and when a write that began after that was acknowledged first.
-    let (killed, acknowledged) = (Mutex::new(None), Mutex::new(None));
-    let is_over = AtomicBool::new(false);
-    let gap = thread::scope(|scope| {
+    let mut others = servers.endpoints.clone();
+    others.remove(leader);
+    let trial = &Trial::default();
+    let outcome = thread::scope(|scope| {
         for endpoint in &others {
-            scope.spawn(|| write_until_acknowledged(endpoint, &killed, &acknowledged, &is_over));
+            scope.spawn(move || trial.write_until_acknowledged(endpoint));
         }
         sleep(REST);
         let now = Instant::now();
         let outcome = servers.kill(leader);
-        *lock(&killed) = Some(now);
+        *lock(&trial.killed) = Some(now);
         let deadline = now + PATIENCE;
-        while lock(&acknowledged).is_none() && Instant::now() < deadline && outcome.is_ok() {
+        while lock(&trial.acknowledged).is_none() && Instant::now() < deadline && outcome.is_ok() {
             sleep(PAUSE);
         }
-        is_over.store(true, Ordering::Relaxed);
-        outcome?;
-        let acknowledged: Option<Instant> = *lock(&acknowledged);
-        let acknowledged = acknowledged.context("nobody acknowledged a write within a minute")?;
-        anyhow::Ok(acknowledged - now)
-    })?;
+        trial.is_over.store(true, Ordering::Relaxed);
+        outcome.map(|()| now)
+    });
+    let killed = outcome?;
+    let acknowledged: Option<Instant> = *lock(&trial.acknowledged);
+    let acknowledged = acknowledged.context("nobody acknowledged a write within a minute")?;
     servers.start_again(leader)?;
-    Ok(gap)
+    Ok(acknowledged.saturating_duration_since(killed))
 }
 
-fn write_until_acknowledged(
-    endpoint: &str,
-    killed: &Mutex<Option<Instant>>,
-    acknowledged: &Mutex<Option<Instant>>,
-    is_over: &AtomicBool,
-) {
-    while !is_over.load(Ordering::Relaxed) {
-        let is_after = lock(killed).is_some();
-        if put(endpoint).is_err() {
-            sleep(PAUSE);
-        } else if is_after {
-            lock(acknowledged).get_or_insert_with(Instant::now);
-            return;
+impl Trial {
+    fn write_until_acknowledged(&self, endpoint: &str) {
+        while !self.is_over.load(Ordering::Relaxed) {
+            let is_after = lock(&self.killed).is_some();
+            if put(endpoint).is_err() {
+                sleep(PAUSE);
+            } else if is_after {
+                lock(&self.acknowledged).get_or_insert_with(Instant::now);
+                return;
+            }
         }
     }
 }
