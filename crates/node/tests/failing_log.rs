@@ -6,12 +6,15 @@ mod common;
 
 use common::{Cluster, PATIENCE, Words, say, wait};
 use quorate::wal::{Disk, DiskFile, RealDisk};
-use quorate::{Consistency, Doubt, Fate, Node, NodeFailure, NodeId, Refusal, Term};
+use quorate::{
+    Consistency, Doubt, Fate, Node, NodeFailure, NodeId, Refusal, Term, TransportOptions,
+};
 use std::any::Any;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// The system's disk, until it is told to sync nothing any more.
 #[derive(Clone, Default)]
@@ -110,9 +113,12 @@ fn is_appended_to_a_failed_log(fate: &Fate) -> bool {
 #[tokio::test]
 async fn a_leader_whose_log_fails_has_a_successor_before_an_election_timeout() {
     let disk = FailingDisk::default();
+    // Nobody is called gone whose connection has held for less than that: the call alone is tested.
+    let reconnect_delay_min = Duration::from_hours(1);
+    let transport = TransportOptions { reconnect_delay_min, ..TransportOptions::default() };
     let mut cluster = Cluster::led_by_the_first(|id, builder| match id {
         1 => builder.disk(Arc::new(disk.clone())),
-        _ => builder,
+        _ => builder.transport_options(transport.clone()),
     })
     .await;
     let first = cluster.up[&1].clone();
