@@ -170,6 +170,7 @@ impl Raft {
         self.common.set_term(term);
         self.common.heard_from_leader_at = None;
         self.become_follower(None);
+        self.common.let_others_run();
     }
 
     /// Leaves the present role; whoever waited for it is told.

@@ -70,6 +70,7 @@ impl Raft {
 
     /// §3.4: a new term, a vote for itself, and a fresh timeout.
     fn become_candidate(&mut self, phase: VotePhase) {
+        self.common.count_campaign();
         self.become_follower(None);
         self.common.set_term(self.common.current_term.next());
         self.common.vote_for(self.common.id);

@@ -19,7 +19,8 @@ const STEPS_PER_HEARTBEAT: u32 = 10;
 pub(crate) struct Haste {
     /// Whose.
     gone: NodeId,
-    /// How often it has campaigned since it was told.
+    /// How often it has campaigned since it was told; what it won counts twice, for an election takes
+    /// longer than the question before it: two disks have a part in it.
     campaign_count: u32,
 }
 
@@ -51,8 +52,15 @@ impl Common {
         }
     }
 
+    /// Somebody else runs already, of whom it was not known: its election takes its time.
+    pub(crate) fn let_others_run(&mut self) {
+        if self.haste.is_some() {
+            self.restart_election_timer();
+        }
+    }
+
     /// One more campaign, or what would have been one.
-    pub(crate) const fn count_campaign(&mut self) {
+    pub(crate) fn count_campaign(&mut self) {
         if let Some(haste) = &mut self.haste {
             haste.campaign_count = haste.campaign_count.saturating_add(1);
         }
