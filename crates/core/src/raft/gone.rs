@@ -19,8 +19,8 @@ const STEPS_PER_HEARTBEAT: u32 = 10;
 pub(crate) struct Haste {
     /// Whose.
     gone: NodeId,
-    /// How often it has campaigned since it was told; what it won counts twice, for an election takes
-    /// longer than the question before it: two disks have a part in it.
+    /// How often it has asked since it was told, and once more for each time that it ran: an election
+    /// takes longer than the question before it, for two disks have a part in it.
     campaign_count: u32,
 }
 
