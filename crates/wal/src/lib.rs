@@ -63,5 +63,7 @@ pub use real_disk::{ReadOnlyDisk, RealDisk};
 pub use recovery::{Recovered, TornTail};
 pub use reserve::Reserve;
 pub use scrub::{Rotten, RottenFile, Scrubbed, Scrubber};
-pub use snapshot::{Received, SnapshotBody, SnapshotReader, SnapshotStore, SnapshotWriter};
+pub use snapshot::{
+    Packing, Parcel, Received, SnapshotBody, SnapshotReader, SnapshotStore, SnapshotWriter,
+};
 pub use wal::{Wal, WalOptions};

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use common::fault_disk::FaultDisk;
 use common::watched_disk::WatchedDisk;
 use common::{base, id};
-use quorate_core::{LogId, SnapshotMeta};
-use quorate_wal::{Damage, Received, SnapshotReader, SnapshotStore, WalError};
+use quorate_core::SnapshotMeta;
+use quorate_wal::{Damage, Parcel, Received, SnapshotStore, WalError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -38,10 +38,26 @@ fn write(store: &mut SnapshotStore, meta: &SnapshotMeta, body: &[u8]) {
     writer.finish().unwrap();
 }
 
-fn whole_file(reader: &SnapshotReader) -> Bytes {
-    let (bytes, done) = reader.read_chunk(0, 1 << 20).unwrap();
-    assert!(done);
-    bytes
+fn parcel(store: &SnapshotStore, meta: &SnapshotMeta) -> Parcel {
+    store.pack(meta.last_included).unwrap().step(u64::MAX).unwrap().unwrap()
+}
+
+/// Gives a parcel from `offset` on until something else than what follows is wanted.
+fn give(
+    store: &mut SnapshotStore,
+    parcel: &Parcel,
+    meta: &SnapshotMeta,
+    offset: u64,
+) -> Result<Received, WalError> {
+    let mut offset = offset;
+    loop {
+        let (piece, done) = parcel.read_piece(offset, 500).unwrap();
+        let received = store.receive(meta, offset, &piece, done)?;
+        offset += piece.len() as u64;
+        if received.complete || received.next_offset != offset {
+            return Ok(received);
+        }
+    }
 }
 
 #[test]
@@ -49,7 +65,7 @@ fn only_files_of_snapshots_are_listed_and_only_unfinished_ones_are_removed() {
     let (below, _, mut store) = stored();
     write(&mut store, &base(1, 5), b"body");
     let snapshot = below.bytes(&file(5, 1));
-    let names = ["snap-5-1.snap", "notes.txt", "snap-x-y.snap", "writing-9.tmp", "receiving.tmp"];
+    let names = ["snap-5-1.snap", "notes.txt", "snap-x-y.snap", "writing-9.tmp", "receiving.part"];
     for name in names {
         below.arc().create(&in_dir(name)).unwrap().write_at(&snapshot, 0).unwrap();
     }
@@ -143,20 +159,6 @@ fn only_those_that_end_before_the_kept_one_are_removed() {
 }
 
 #[test]
-fn a_snapshot_is_noted_as_sent_until_another_takes_its_place_or_it_is_removed() {
-    let (_, _, mut store) = stored();
-    let at: LogId = id(1, 5);
-    write(&mut store, &base(1, 5), b"body");
-    assert!(!store.note_sending(at));
-    assert!(store.note_sending(at));
-    assert!(!store.note_sending(id(1, 4)), "another one");
-    write(&mut store, &base(1, 5), b"body");
-    assert!(!store.note_sending(at), "it was written anew");
-    store.remove_older_than(id(1, 6)).unwrap();
-    assert!(!store.note_sending(at), "it was removed");
-}
-
-#[test]
 fn a_whole_snapshot_is_verified_once_and_anew_once_it_was_written_anew() {
     let (_, disk, mut store) = stored();
     let meta = base(1, 5);
@@ -181,10 +183,10 @@ fn what_was_received_whole_is_not_verified_a_second_time() {
     let (_, disk, mut to) = stored();
     let meta = base(1, 5);
     write(&mut from, &meta, &vec![7; 3 * BLOCK]);
-    let bytes = whole_file(&from.reader(meta.last_included).unwrap());
-    assert!(to.receive(&meta, 0, &bytes, true).unwrap().complete);
+    let parcel = parcel(&from, &meta);
+    assert!(give(&mut to, &parcel, &meta, 0).unwrap().complete);
     disk.calls();
-    assert!(to.receive(&meta, 0, &bytes, true).unwrap().complete);
+    assert!(give(&mut to, &parcel, &meta, 0).unwrap().complete);
     assert_eq!(disk.calls_of("read").len(), 2, "its header");
 }
 
@@ -194,45 +196,51 @@ fn pieces_are_forgotten_when_the_disk_refuses_one() {
     let (below, disk, mut to) = stored();
     let meta = base(1, 5);
     write(&mut from, &meta, &[7; 1000]);
-    let bytes = whole_file(&from.reader(meta.last_included).unwrap());
-    assert_eq!(to.receive(&meta, 0, &bytes.slice(..500), false).unwrap().next_offset, 500);
-    disk.refuse("write", in_dir("receiving.tmp"), ErrorKind::StorageFull);
-    let error = to.receive(&meta, 500, &bytes.slice(500..), true).unwrap_err();
+    let parcel = parcel(&from, &meta);
+    let (manifest, _) = parcel.read_piece(0, 500).unwrap();
+    let next = manifest.len() as u64;
+    assert_eq!(to.receive(&meta, 0, &manifest, false).unwrap().next_offset, next);
+    disk.refuse("write", in_dir("receiving.part"), ErrorKind::StorageFull);
+    let error = give(&mut to, &parcel, &meta, next).unwrap_err();
     assert!(matches!(error, WalError::DiskFull { .. }), "{error}");
     disk.refuse_nothing();
-    let wanted = to.receive(&meta, 500, &bytes.slice(500..), true).unwrap();
+    assert_eq!(below.names(), Vec::<PathBuf>::new(), "the room is of use to others");
+    let wanted = give(&mut to, &parcel, &meta, next).unwrap();
     assert_eq!(wanted, Received { next_offset: 0, complete: false });
     // A start over replaces what is there; if that cannot be removed, it is said.
-    disk.refuse("remove", in_dir("receiving.tmp"), ErrorKind::PermissionDenied);
-    let error = to.receive(&meta, 0, &bytes, true).unwrap_err();
+    disk.refuse("remove", in_dir("receiving.part"), ErrorKind::PermissionDenied);
+    let error = give(&mut to, &parcel, &meta, 0).unwrap_err();
     assert!(matches!(error, WalError::Io { op: "remove", .. }), "{error}");
     disk.refuse_nothing();
-    assert!(to.receive(&meta, 0, &bytes, true).unwrap().complete);
+    assert!(give(&mut to, &parcel, &meta, 0).unwrap().complete);
     assert_eq!(below.names(), [file(5, 1)]);
 }
 
 #[test]
 fn a_file_that_arrived_for_another_snapshot_or_in_a_newer_format_is_discarded() {
-    let (_, _, mut from) = stored();
+    let (source, _, mut from) = stored();
     let (below, disk, mut to) = stored();
     let meta = base(1, 5);
     write(&mut from, &meta, b"body");
-    let bytes = whole_file(&from.reader(meta.last_included).unwrap());
     let nothing = Received { next_offset: 0, complete: false };
-    let other = base(1, 6);
-    assert_eq!(to.receive(&other, 0, &bytes, true).unwrap(), nothing);
+    let whole = parcel(&from, &meta);
+    assert_eq!(give(&mut to, &whole, &base(1, 6), 0).unwrap(), nothing);
     let mut same_place = base(1, 5);
     same_place.configuration = common::configuration(9);
-    assert_eq!(to.receive(&same_place, 0, &bytes, true).unwrap(), nothing);
-    let mut newer = bytes.to_vec();
-    newer[8] = 2;
-    let checksum = crc32c::crc32c(&newer[..12]).to_le_bytes();
-    newer[12..16].copy_from_slice(&checksum);
-    assert_eq!(to.receive(&meta, 0, &newer.into(), true).unwrap(), nothing);
-    assert_eq!(below.names(), Vec::<PathBuf>::new());
+    assert_eq!(give(&mut to, &whole, &same_place, 0).unwrap(), nothing);
+    // What changes behind the manifest's back is refused with its chunk, and kept for nothing.
+    let bytes = source.bytes(&file(5, 1));
+    source.edit(&file(5, 1), |bytes| bytes[8] = 2);
+    assert_eq!(give(&mut to, &whole, &meta, 0).unwrap(), nothing);
+    assert_eq!(to.list().unwrap(), []);
+    source.edit(&file(5, 1), |now| *now = bytes);
     // A disk that fails while the file is verified is another matter.
-    disk.refuse("read", in_dir("receiving.tmp"), ErrorKind::Other);
-    assert!(matches!(to.receive(&meta, 0, &bytes, true), Err(WalError::Io { op: "read", .. })));
+    disk.refuse("read", in_dir("receiving.part"), ErrorKind::Other);
+    let error = give(&mut to, &whole, &meta, 0).unwrap_err();
+    assert!(matches!(error, WalError::Io { op: "read", .. }), "{error}");
+    disk.refuse_nothing();
+    assert!(give(&mut to, &whole, &meta, 0).unwrap().complete);
+    assert_eq!(below.names(), [file(5, 1)]);
 }
 
 #[test]
@@ -365,7 +373,7 @@ fn a_file_s_checksum_tells_it_from_others_and_the_end_of_the_file_has_it() {
         let (_, _, mut store) = stored();
         write(&mut store, &base(1, 5), body);
         let reader = store.reader(id(1, 5)).unwrap();
-        let whole = whole_file(&reader);
+        let (whole, _) = reader.read_chunk(0, 1 << 20).unwrap();
         let checksum = reader.checksum().unwrap();
         assert!(whole.windows(4).rev().take(32).any(|bytes| bytes == checksum.to_le_bytes()));
         checksum

@@ -6,7 +6,7 @@ mod common;
 use common::fault_disk::FaultDisk;
 use common::{Rng, base, id};
 use quorate_core::SnapshotMeta;
-use quorate_wal::{Disk, RealDisk, Received, SnapshotReader, SnapshotStore, WalError};
+use quorate_wal::{Disk, Parcel, RealDisk, Received, SnapshotReader, SnapshotStore, WalError};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -34,23 +34,28 @@ fn read(reader: &SnapshotReader) -> std::io::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// Sends a snapshot file piece by piece; `change` may damage a piece on the way.
+fn parcel(store: &SnapshotStore, meta: &SnapshotMeta) -> Parcel {
+    store.pack(meta.last_included).unwrap().step(u64::MAX).unwrap().unwrap()
+}
+
+/// Sends a snapshot piece by piece, until it is there or refused; `change` may damage a piece on the
+/// way.
 fn send(
-    from: &SnapshotReader,
+    from: &Parcel,
     to: &mut SnapshotStore,
     piece_bytes: usize,
     mut change: impl FnMut(u64, &mut Vec<u8>),
 ) -> Received {
     let mut offset = 0;
     loop {
-        let (piece, done) = from.read_chunk(offset, piece_bytes).unwrap();
+        let (piece, done) = from.read_piece(offset, piece_bytes).unwrap();
         let mut bytes = piece.to_vec();
         change(offset, &mut bytes);
         let received = to.receive(from.meta(), offset, &bytes.into(), done).unwrap();
-        if done || received.complete {
+        if done || received.complete || received.next_offset == 0 {
             return received;
         }
-        assert_eq!(received.next_offset, offset + piece.len() as u64);
+        assert!(received.next_offset >= offset + piece.len() as u64);
         offset = received.next_offset;
     }
 }
@@ -154,17 +159,17 @@ fn a_received_snapshot_is_the_one_that_was_sent() {
     let meta = base(2, 9);
     let mut from = store(&source);
     write(&mut from, &meta, &body(200_000));
-    let reader = from.reader(meta.last_included).unwrap();
+    let parcel = parcel(&from, &meta);
     for piece_bytes in [999, 65_536, 1 << 20] {
         let target = target.fork();
         let mut to = store(&target);
-        let received = send(&reader, &mut to, piece_bytes, |_, _| {});
-        assert_eq!(received, Received { next_offset: reader.size_bytes(), complete: true });
+        let received = send(&parcel, &mut to, piece_bytes, |_, _| {});
+        assert_eq!(received, Received { next_offset: parcel.size_bytes(), complete: true });
         // It is durable, and a repeated piece changes nothing.
         let target = target.power_loss(|_, _| false);
         let mut to = store(&target);
         assert_eq!(read(&to.reader(meta.last_included).unwrap()).unwrap(), body(200_000));
-        let (piece, _) = reader.read_chunk(0, 10).unwrap();
+        let (piece, _) = parcel.read_piece(0, 10).unwrap();
         assert!(to.receive(&meta, 0, &piece, false).unwrap().complete);
     }
 }
@@ -175,19 +180,28 @@ fn a_wrong_offset_stores_nothing_and_answers_the_wanted_one() {
     let meta = base(2, 9);
     let mut from = store(&source);
     write(&mut from, &meta, &body(5000));
-    let reader = from.reader(meta.last_included).unwrap();
+    let parcel = parcel(&from, &meta);
     let mut to = store(&target);
-    let piece = |offset| reader.read_chunk(offset, 1000).unwrap().0;
-    let wants = |next_offset| Received { next_offset, complete: false };
-    assert_eq!(to.receive(&meta, 1000, &piece(1000), false).unwrap(), wants(0), "none begun");
-    assert_eq!(to.receive(&meta, 0, &piece(0), false).unwrap(), wants(1000));
-    assert_eq!(to.receive(&meta, 2000, &piece(2000), false).unwrap(), wants(1000), "a gap");
-    assert_eq!(to.receive(&meta, 1000, &piece(1000), false).unwrap(), wants(2000));
-    assert_eq!(to.receive(&meta, 1000, &piece(1000), false).unwrap(), wants(2000), "a repeat");
+    let manifest_bytes =
+        parcel.size_bytes() - from.reader(meta.last_included).unwrap().size_bytes();
+    let piece = |offset| parcel.read_piece(offset, 1000).unwrap().0;
+    let mut give = |meta: &SnapshotMeta, offset| {
+        let received = to.receive(meta, offset, &piece(offset), false).unwrap();
+        assert!(!received.complete);
+        received.next_offset
+    };
+    let (first, second, third) = (manifest_bytes, manifest_bytes + 1000, manifest_bytes + 2000);
+    assert_eq!(give(&meta, first), 0, "none begun");
+    assert_eq!(give(&meta, 0), first);
+    assert_eq!(give(&meta, second), first, "a gap");
+    assert_eq!(give(&meta, first), second);
+    assert_eq!(give(&meta, third), second, "a gap");
+    assert_eq!(give(&meta, second), third);
+    assert_eq!(give(&meta, second), third, "a repeat");
     let other = base(3, 12);
-    assert_eq!(to.receive(&other, 2000, &piece(2000), false).unwrap(), wants(0), "another one");
-    assert_eq!(to.receive(&meta, 0, &piece(0), false).unwrap(), wants(1000), "starts over");
-    assert!(send(&reader, &mut to, 1000, |_, _| {}).complete);
+    assert_eq!(give(&other, third), 0, "another one");
+    assert_eq!(give(&meta, 0), third, "what is here is here");
+    assert!(send(&parcel, &mut to, 1000, |_, _| {}).complete);
 }
 
 #[test]
@@ -196,18 +210,20 @@ fn a_snapshot_damaged_on_the_way_is_discarded_and_wanted_again() {
     let meta = base(2, 9);
     let mut from = store(&source);
     write(&mut from, &meta, &body(90_000));
-    let reader = from.reader(meta.last_included).unwrap();
+    let parcel = parcel(&from, &meta);
     let mut to = store(&target);
-    for damaged_offset in [0, 30_000, 60_000] {
-        let received = send(&reader, &mut to, 30_000, |offset, bytes| {
-            if offset == damaged_offset {
+    for damaged_piece in 0..4 {
+        let mut number = 0;
+        let received = send(&parcel, &mut to, 30_000, |_, bytes| {
+            if number == damaged_piece {
                 bytes[20] ^= 4;
             }
+            number += 1;
         });
         assert_eq!(received, Received { next_offset: 0, complete: false });
         assert_eq!(to.list().unwrap(), []);
     }
-    assert!(send(&reader, &mut to, 30_000, |_, _| {}).complete);
+    assert!(send(&parcel, &mut to, 30_000, |_, _| {}).complete);
 }
 
 #[test]
@@ -217,12 +233,12 @@ fn pieces_of_two_files_never_make_one_snapshot() {
     let (mut first, mut second) = (store(&FaultDisk::default()), store(&FaultDisk::default()));
     write(&mut first, &meta, &body(200_000));
     write(&mut second, &meta, &body(200_000).into_iter().rev().collect::<Vec<_>>());
-    let second = second.reader(meta.last_included).unwrap();
+    let second = parcel(&second, &meta);
     let mut to = store(&FaultDisk::default());
-    let first = first.reader(meta.last_included).unwrap();
+    let first = parcel(&first, &meta);
     let received = send(&first, &mut to, 50_000, |offset, bytes| {
         if offset >= 100_000 {
-            *bytes = second.read_chunk(offset, 50_000).unwrap().0.to_vec();
+            *bytes = second.read_piece(offset, 50_000).unwrap().0.to_vec();
         }
     });
     assert_eq!(received, Received { next_offset: 0, complete: false });
@@ -237,9 +253,9 @@ fn a_damaged_snapshot_at_the_receiver_is_replaced() {
     write(&mut store(&target), &meta, &body(90_000));
     let path = target.names().pop().unwrap();
     target.edit(&path, |bytes| bytes[50_000] ^= 1);
-    let reader = from.reader(meta.last_included).unwrap();
+    let parcel = parcel(&from, &meta);
     let mut to = store(&target);
-    assert!(send(&reader, &mut to, 30_000, |_, _| {}).complete);
+    assert!(send(&parcel, &mut to, 30_000, |_, _| {}).complete);
     assert_eq!(read(&to.reader(meta.last_included).unwrap()).unwrap(), body(90_000));
 }
 
@@ -275,7 +291,7 @@ fn a_snapshot_that_arrives_leaves_older_ones_alone() {
     let (mut from, mut to) = (store(&there), store(&here));
     write(&mut to, &base(1, 5), &body(50));
     write(&mut from, &base(2, 9), &body(500));
-    let newer = from.reader(id(2, 9)).unwrap();
+    let newer = parcel(&from, &base(2, 9));
     assert!(send(&newer, &mut to, 64, |_, _| {}).complete);
     assert_eq!(to.list().unwrap(), [base(2, 9), base(1, 5)], "the log may still need it");
 }
@@ -285,18 +301,18 @@ fn a_snapshot_leaves_room_for_others_or_is_not_written() {
     let (disk, sender_disk) = (FaultDisk::default(), FaultDisk::default());
     let mut from = store(&sender_disk);
     write(&mut from, &base(2, 9), &body(300));
-    let reader = from.reader(id(2, 9)).unwrap();
+    let parcel = parcel(&from, &base(2, 9));
     let mut store = store(&disk);
     store.keep_free(10_000);
     let is_full = |error: &WalError| matches!(error, WalError::DiskFull { .. });
-    let (piece, done) = reader.read_chunk(0, 64).unwrap();
+    let (piece, done) = parcel.read_piece(0, 64).unwrap();
     for (room, is_refused) in [(9_999, true), (10_000, false), (1 << 20, false)] {
         disk.leave_room(Some(room));
         let created = store.create(base(1, 5));
         assert_eq!(created.as_ref().is_err_and(is_full), is_refused, "{room}");
         assert_eq!(created.is_err(), is_refused, "{room}");
         drop(created);
-        let received = store.receive(reader.meta(), 0, &piece, done);
+        let received = store.receive(parcel.meta(), 0, &piece, done);
         assert_eq!(received.as_ref().is_err_and(is_full), is_refused, "{room}");
         assert_eq!(received.is_err(), is_refused, "{room}");
     }

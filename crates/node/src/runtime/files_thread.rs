@@ -57,7 +57,11 @@ impl FilesThread {
 
     fn work(&mut self) -> Result<(), NodeFailure> {
         while let Some(done) = self.worker.work()? {
-            let FileDone { machine_job, input, is_full, scrub } = done;
+            let FileDone { machine_job, input, is_full, scrub, resumed_bytes, is_unfinished } =
+                done;
+            if resumed_bytes > 0 {
+                tracing::info!(resumed_bytes, "a snapshot goes on where it had stopped");
+            }
             if is_full {
                 self.shared.disk.want();
             }
@@ -70,6 +74,10 @@ impl FilesThread {
             }
             if let Some(input) = input {
                 self.shared.mailbox.push(input);
+            }
+            if is_unfinished {
+                // What has come meanwhile is not kept waiting.
+                break;
             }
         }
         Ok(())

@@ -1,12 +1,13 @@
 //! What the files' thread does with files that nobody commits to: snapshots on their way from and
 //! to other nodes, and the log's next segment. Must not know the log or the state machine.
 
+use super::parcels::Parcels;
 use super::scrub::{Rots, ScrubDone};
 use super::{MachineJob, SharedStore};
 use crate::{Input, NodeFailure};
 use bytes::Bytes;
 use quorate_core::{LogId, NodeId, SnapshotMeta};
-use quorate_wal::{PrepareJob, Scrubber, SnapshotReader, WalError};
+use quorate_wal::{PrepareJob, Scrubber, WalError};
 use std::collections::VecDeque;
 
 /// What the files' thread is asked for. How much can wait is bounded by the core, which has one
@@ -18,7 +19,7 @@ pub enum FileJob {
         peer: NodeId,
         /// Which snapshot.
         last_included: LogId,
-        /// From which byte of its file.
+        /// From which byte of its parcel.
         offset: u64,
         /// How much at most.
         max_bytes: usize,
@@ -27,7 +28,7 @@ pub enum FileJob {
     Write {
         /// Which snapshot.
         meta: SnapshotMeta,
-        /// From which byte of its file.
+        /// From which byte of its parcel.
         offset: u64,
         /// The piece.
         chunk: Bytes,
@@ -51,8 +52,7 @@ pub enum FileJob {
 pub struct FilesWorker {
     store: SharedStore,
     jobs: VecDeque<FileJob>,
-    /// The snapshot that was read last: the next piece of it is likely wanted next.
-    open: Option<SnapshotReader>,
+    parcels: Parcels,
     /// A piece of a snapshot for which there was no room. There is one at a time: the leader waits for
     /// the answer.
     waiting: Option<FileJob>,
@@ -71,6 +71,10 @@ pub struct FileDone {
     pub is_full: bool,
     /// For whoever counts.
     pub scrub: Option<ScrubDone>,
+    /// So many bytes of a snapshot were here already, and will not be sent again.
+    pub resumed_bytes: u64,
+    /// It was only a part of a job, and others may come first.
+    pub is_unfinished: bool,
 }
 
 impl FilesWorker {
@@ -78,7 +82,8 @@ impl FilesWorker {
     #[must_use]
     pub const fn new(store: SharedStore) -> Self {
         let rots = Rots::new();
-        Self { store, jobs: VecDeque::new(), open: None, waiting: None, scrubber: None, rots }
+        let parcels = Parcels::new();
+        Self { store, jobs: VecDeque::new(), parcels, waiting: None, scrubber: None, rots }
     }
 
     /// The same, with something that reads again what nobody needs.
@@ -129,7 +134,11 @@ impl FilesWorker {
                 done = self.read_for(peer, last_included, offset, max_bytes);
             }
             FileJob::Write { meta, offset, chunk, done: is_last } => {
-                let received = self.store.lock().receive(&meta, offset, &chunk, is_last);
+                let mut store = self.store.lock();
+                let resumed_bytes = store.resumed_bytes();
+                let received = store.receive(&meta, offset, &chunk, is_last);
+                done.resumed_bytes = store.resumed_bytes() - resumed_bytes;
+                drop(store);
                 if let Err(error @ WalError::DiskFull { .. }) = &received {
                     tracing::warn!(%meta.last_included, "a snapshot waits for room: {error}");
                     done.is_full = true;
@@ -174,14 +183,17 @@ impl FilesWorker {
         offset: u64,
         max_bytes: usize,
     ) -> FileDone {
-        match self.read(last_included, offset, max_bytes) {
-            Ok((chunk, done)) => {
+        match self.parcels.read(&self.store, peer, last_included, offset, max_bytes) {
+            Ok(Some((chunk, done))) => {
                 let input = Input::SnapshotChunk { peer, last_included, offset, chunk, done };
                 FileDone { input: Some(input), ..FileDone::default() }
             }
+            Ok(None) => {
+                self.jobs.push_back(FileJob::Read { peer, last_included, offset, max_bytes });
+                FileDone { is_unfinished: true, ..FileDone::default() }
+            }
             Err(error) => {
                 tracing::warn!(%peer, %last_included, "snapshot not readable: {error}");
-                self.open = None;
                 FileDone {
                     machine_job: Some(MachineJob::SnapshotLost(last_included)),
                     input: Some(Input::SnapshotGone { peer, last_included }),
@@ -189,28 +201,5 @@ impl FilesWorker {
                 }
             }
         }
-    }
-
-    fn read(
-        &mut self,
-        last_included: LogId,
-        offset: u64,
-        max_bytes: usize,
-    ) -> Result<(Bytes, bool), WalError> {
-        let is_again = offset == 0 && self.store.lock().note_sending(last_included);
-        if let Some(reader) = self
-            .open
-            .as_ref()
-            .filter(|reader| !is_again && reader.meta().last_included == last_included)
-        {
-            return reader.read_chunk(offset, max_bytes);
-        }
-        let reader = self.store.lock().reader(last_included)?;
-        if is_again {
-            reader.verify()?;
-        }
-        let piece = reader.read_chunk(offset, max_bytes);
-        self.open = Some(reader);
-        piece
     }
 }

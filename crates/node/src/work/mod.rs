@@ -4,6 +4,7 @@
 mod files;
 mod log;
 mod machine;
+mod parcels;
 mod room;
 mod rooms;
 mod scrub;

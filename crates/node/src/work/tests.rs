@@ -6,7 +6,7 @@ use crate::{Applier, Committed, Fatal, Input, QueryError, Replies, SnapshotView,
 use bytes::Bytes;
 use quorate_core::{Configuration, LogId, LogIndex, NodeId, SnapshotMeta, Term};
 use quorate_wal::{
-    Identity, RealDisk, RottenFile, Scrubber, SnapshotStore, Standing, Wal, WalOptions,
+    Identity, Parcel, RealDisk, RottenFile, Scrubber, SnapshotStore, Standing, Wal, WalOptions,
 };
 use std::io::{Read, Write};
 
@@ -53,32 +53,86 @@ fn store(dir: &tempfile::TempDir) -> SharedStore {
     SharedStore::new(SnapshotStore::open(Arc::new(RealDisk), dir.path()).unwrap())
 }
 
-fn snapshot(store: &SharedStore, index: u64, state: &[u8]) -> Bytes {
+fn snapshot(store: &SharedStore, index: u64, state: &[u8]) {
     let configuration = Arc::new(Configuration::default());
     let meta = SnapshotMeta { last_included: at(index), configuration };
     let mut writer = store.lock().create(meta).unwrap();
     writer.write_all(state).unwrap();
     writer.finish().unwrap();
-    let reader = store.lock().reader(at(index)).unwrap();
-    reader.read_chunk(0, usize::MAX).unwrap().0
 }
 
 #[test]
 fn each_peer_is_sent_pieces_of_its_own_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(&dir);
-    let files = [(4, snapshot(&store, 4, b"four")), (9, snapshot(&store, 9, b"nine and more"))];
+    let files = [(4, b"four".as_slice()), (9, b"nine and more")].map(|(index, state)| {
+        snapshot(&store, index, state);
+        (index, parcel(&store, index))
+    });
     let mut worker = FilesWorker::new(store);
-    for offset in [0, 16] {
-        for (index, whole) in &files {
-            let (peer, last_included, max_bytes) = (NodeId::new(*index), at(*index), 16);
-            let offset_bytes = u64::try_from(offset).unwrap();
-            worker.add(FileJob::Read { peer, last_included, offset: offset_bytes, max_bytes });
-            let done = worker.work().unwrap().unwrap();
-            let Some(Input::SnapshotChunk { chunk, .. }) = done.input else { panic!("a piece") };
-            assert_eq!(chunk, whole[offset..offset + 16], "of {index} from {offset} on");
+    for offset in [0, 16, 80] {
+        for (index, parcel) in &files {
+            let expected = parcel.read_piece(offset, 16).unwrap();
+            let (_, piece) = piece(&mut worker, *index, *index, offset);
+            assert_eq!(piece, Some(expected), "of {index} from {offset} on");
         }
     }
+}
+
+fn parcel(store: &SharedStore, index: u64) -> Parcel {
+    store.lock().pack(at(index)).unwrap().step(u64::MAX).unwrap().unwrap()
+}
+
+/// How many stretches of work it took to read a piece for a peer, and the piece.
+fn piece(
+    worker: &mut FilesWorker,
+    peer: u64,
+    index: u64,
+    offset: u64,
+) -> (usize, Option<(Bytes, bool)>) {
+    let (peer, last_included, max_bytes) = (NodeId::new(peer), at(index), 16);
+    worker.add(FileJob::Read { peer, last_included, offset, max_bytes });
+    let mut count = 1;
+    loop {
+        let done = worker.work().unwrap().unwrap();
+        if let Some(Input::SnapshotChunk { chunk, done, .. }) = done.input {
+            return (count, Some((chunk, done)));
+        }
+        if let Some(Input::SnapshotGone { .. }) = done.input {
+            return (count, None);
+        }
+        assert!(done.input.is_none() && done.is_unfinished);
+        count += 1;
+    }
+}
+
+#[test]
+fn a_large_snapshot_is_looked_through_a_stretch_at_a_time_before_its_first_piece_leaves() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir);
+    snapshot(&store, 5, &vec![7; 20 << 20]);
+    let mut worker = FilesWorker::new(store);
+    assert_eq!(piece(&mut worker, 2, 5, 0).0, 3);
+    assert_eq!(piece(&mut worker, 2, 5, 16).0, 1);
+    assert_eq!(piece(&mut worker, 3, 5, 0).0, 1, "another peer gets it as it is");
+    assert_eq!(piece(&mut worker, 2, 5, 0).0, 3, "who wants it again may have found it damaged");
+}
+
+#[test]
+fn a_snapshot_that_goes_bad_while_it_is_sent_is_given_up_when_it_is_wanted_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir);
+    snapshot(&store, 5, b"state");
+    let mut worker = FilesWorker::new(store);
+    assert!(piece(&mut worker, 2, 5, 0).1.is_some());
+    let mut paths = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let path = paths.next().unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() - 20;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(piece(&mut worker, 2, 5, 16).1.is_some(), "the receiver will find out");
+    assert!(piece(&mut worker, 2, 5, 0).1.is_none());
 }
 
 #[test]

@@ -9,9 +9,7 @@ use quorate_core::{
     Configuration, Entry, HardState, LogId, LogIndex, NodeId, Options, Payload, Persist,
     PersistSeq, Raft, SnapshotMeta, Term, Time,
 };
-use quorate_wal::{
-    Disk, Identity, Received, SnapshotReader, SnapshotStore, Wal, WalError, WalOptions,
-};
+use quorate_wal::{Disk, Identity, Parcel, Received, SnapshotStore, Wal, WalError, WalOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -187,6 +185,8 @@ pub(super) fn snapshot_file(data: &[u8]) {
         assert!(written.is_ok(), "a snapshot can be written");
         piece_bytes = usize::from(input.byte()) + (256_usize << input.below(9));
         damage(&disk, &folder, &mut input, far_place);
+    } else if input.flag() {
+        return receive_disturbed(&mut store, &disk, &folder, &meta, &mut input);
     } else {
         receive(&mut store, &meta, &mut input);
     }
@@ -196,8 +196,10 @@ pub(super) fn snapshot_file(data: &[u8]) {
     let is_sound = reader.verify().is_ok();
     let read = reader.body().read_to_end(&mut Vec::new());
     assert!(read.is_ok() || !is_sound, "what was verified can be read");
-    if is_sound {
-        pass_on(&reader, &meta, piece_bytes);
+    let packed = store.pack(last_included).and_then(|mut packing| packing.step(u64::MAX));
+    assert_eq!(matches!(packed, Ok(Some(_))), is_sound, "what is sound is sent, and nothing else");
+    if let Ok(Some(parcel)) = packed {
+        pass_on(&parcel, &meta, piece_bytes);
     }
 }
 
@@ -224,12 +226,12 @@ fn far_place(input: &mut Input<'_>) -> u64 {
 }
 
 /// What was verified can be sent on in pieces, and is verified where it arrives.
-fn pass_on(reader: &SnapshotReader, meta: &SnapshotMeta, piece_bytes: usize) {
+fn pass_on(parcel: &Parcel, meta: &SnapshotMeta, piece_bytes: usize) {
     let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(Rng::new(2)));
     let Ok(mut store) = SnapshotStore::open(disk, Path::new("/other/snapshots")) else { return };
     let mut offset = 0;
     loop {
-        let piece = reader.read_chunk(offset, piece_bytes);
+        let piece = parcel.read_piece(offset, piece_bytes);
         let Ok((chunk, is_last)) = piece else { panic!("it can be read: {piece:?}") };
         let received = store.receive(meta, offset, &chunk, is_last);
         let Ok(received) = received else { panic!("it can be received: {received:?}") };
@@ -253,6 +255,69 @@ fn receive(store: &mut SnapshotStore, meta: &SnapshotMeta, input: &mut Input<'_>
             Ok(Received { next_offset, .. }) => wanted = next_offset,
             Err(_) => return,
         }
+    }
+}
+
+/// A sound snapshot arrives, while pieces change on the way, are lost or come twice, the receiver starts
+/// again and its files are damaged. When all that is over it is there, and it is that one.
+fn receive_disturbed(
+    store: &mut SnapshotStore,
+    disk: &SimDisk,
+    folder: &Path,
+    meta: &SnapshotMeta,
+    input: &mut Input<'_>,
+) {
+    let source: Arc<dyn Disk> = Arc::new(SimDisk::new(Rng::new(2)));
+    let Ok(mut from) = SnapshotStore::open(source, Path::new("/other/snapshots")) else { return };
+    from.set_chunk_bytes(64 + u32::from(input.byte()));
+    let body = body(input);
+    let written = from.create(meta.clone()).and_then(|mut writer| {
+        let _ = writer.write_all(&body);
+        writer.finish()
+    });
+    let packed = written.and_then(|_| from.pack(meta.last_included)?.step(u64::MAX));
+    let Ok(Some(parcel)) = packed else { panic!("it can be sent") };
+    let piece_bytes = 16 + usize::from(input.byte()) * 16;
+    let (mut wanted, mut left) = (0, 100_000);
+    loop {
+        let Ok((mut piece, done)) = parcel.read_piece(wanted, piece_bytes) else { return };
+        let mut offset = wanted;
+        match if input.is_empty() { 0 } else { input.below(8) } {
+            1 => {
+                let mut bytes = piece.to_vec();
+                let at = usize::from(input.byte()).checked_rem(bytes.len()).unwrap_or(0);
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= 1 << input.below(8);
+                }
+                piece = bytes.into();
+            }
+            2 => {
+                let Ok(again) = SnapshotStore::open(Arc::new(disk.clone()), folder) else { return };
+                *store = again;
+            }
+            3 => offset = input.number(),
+            4 => damage_one(disk, folder, input),
+            _ => {}
+        }
+        match store.receive(meta, offset, &piece, done) {
+            Ok(Received { complete: true, .. }) => break,
+            Ok(Received { next_offset, .. }) => wanted = next_offset,
+            Err(_) => return,
+        }
+        left -= 1;
+        assert!(left > 0, "it arrives in the end");
+    }
+    let mut found = Vec::new();
+    let read = store.reader(meta.last_included).map(|it| it.body().read_to_end(&mut found));
+    assert!(matches!(read, Ok(Ok(_))) && found == body, "what arrived is what was sent");
+}
+
+/// A few bytes of a file change.
+fn damage_one(disk: &SimDisk, folder: &Path, input: &mut Input<'_>) {
+    let names = disk.list(folder).unwrap_or_default();
+    if let Some(Ok(file)) = pick(&names, input).map(|name| disk.open(&folder.join(name))) {
+        let offset = place(input) % file.size_bytes().unwrap_or(1).max(1);
+        let _ = file.write_at(&[input.byte()], offset);
     }
 }
 

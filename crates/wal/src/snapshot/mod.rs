@@ -2,14 +2,19 @@
 //! Must not know what a snapshot holds, nor when one is taken.
 
 mod format;
+mod incoming;
+mod manifest;
+mod parcel;
 mod reader;
 mod writer;
 
+pub use parcel::{Packing, Parcel};
 pub use reader::{SnapshotBody, SnapshotReader};
 pub use writer::SnapshotWriter;
 
 use crate::{Damage, Disk, DiskFile, WalError, folder};
 use bytes::Bytes;
+use incoming::{Incoming, Piece};
 use quorate_core::{LogId, LogIndex, SnapshotMeta, Term};
 use std::collections::BTreeSet;
 use std::io;
@@ -20,40 +25,35 @@ const STEM: &str = "snap-";
 const SUFFIX: &str = ".snap";
 /// Unfinished files end so; they are removed when the store is opened.
 const UNFINISHED_SUFFIX: &str = ".tmp";
-const RECEIVED_NAME: &str = "receiving.tmp";
+/// What a snapshot is checked by, and fetched again, when it travels.
+const CHUNK_BYTES: u32 = 1 << 20;
 
 /// A folder of snapshot files. A file has its name only when it is whole and durable.
 pub struct SnapshotStore {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     writer_count: u64,
-    receiving: Option<Receiving>,
+    incoming: Incoming,
+    /// The size of a chunk in the parcels that are made here.
+    chunk_bytes: u32,
     /// So much of the disk is left free, in bytes.
     kept_free_bytes: u64,
     /// Snapshots that were read to their end mark by this process.
     verified: BTreeSet<LogId>,
-    /// Snapshots whose first piece was sent to somebody by this process.
-    sent: BTreeSet<LogId>,
-}
-
-/// A snapshot of which pieces have arrived.
-struct Receiving {
-    meta: SnapshotMeta,
-    file: Arc<dyn DiskFile>,
-    next_offset: u64,
 }
 
 /// What became of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// The offset wanted next, in bytes of the file.
+    /// The offset wanted next, in bytes of the parcel.
     pub next_offset: u64,
     /// Whether the snapshot is whole, verified and durable.
     pub complete: bool,
 }
 
 impl SnapshotStore {
-    /// Opens the folder, creates it if it is missing, and removes unfinished files.
+    /// Opens the folder, creates it if it is missing, and removes unfinished files, but for what has
+    /// arrived of a snapshot.
     ///
     /// # Errors
     ///
@@ -69,10 +69,26 @@ impl SnapshotStore {
         // A process that was killed between giving a snapshot its name and syncing that name leaves
         // a file that is seen and not yet durable; the log must not be released on its word.
         disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
-        let (verified, sent) = (BTreeSet::new(), BTreeSet::new());
-        let dir = dir.to_owned();
-        let (writer_count, receiving, kept_free_bytes) = (0, None, 0);
-        Ok(Self { disk, dir, writer_count, receiving, kept_free_bytes, verified, sent })
+        let incoming = Incoming::open(Arc::clone(&disk), dir.to_owned())?;
+        Ok(Self::new(disk, dir, incoming))
+    }
+
+    fn new(disk: Arc<dyn Disk>, dir: &Path, incoming: Incoming) -> Self {
+        Self {
+            disk,
+            dir: dir.to_owned(),
+            writer_count: 0,
+            incoming,
+            chunk_bytes: CHUNK_BYTES,
+            kept_free_bytes: 0,
+            verified: BTreeSet::new(),
+        }
+    }
+
+    /// From now on parcels have chunks of this size, or larger ones if the file is huge. Receivers take
+    /// any.
+    pub const fn set_chunk_bytes(&mut self, bytes: u32) {
+        self.chunk_bytes = bytes;
     }
 
     /// From now on no snapshot is written or received that would leave less of the disk free: a
@@ -93,10 +109,8 @@ impl SnapshotStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(WalError::io("list", dir)(error)),
         }
-        let (verified, sent) = (BTreeSet::new(), BTreeSet::new());
-        let dir = dir.to_owned();
-        let (writer_count, receiving, kept_free_bytes) = (0, None, 0);
-        Ok(Some(Self { disk, dir, writer_count, receiving, kept_free_bytes, verified, sent }))
+        let incoming = Incoming::look(Arc::clone(&disk), dir.to_owned());
+        Ok(Some(Self::new(disk, dir, incoming)))
     }
 
     /// The snapshots whose headers and lengths are right, newest first. Their content is verified
@@ -139,22 +153,22 @@ impl SnapshotStore {
         self.writer_count += 1;
         let temporary = self.dir.join(format!("writing-{}{UNFINISHED_SUFFIX}", self.writer_count));
         self.verified.remove(&meta.last_included);
-        self.sent.remove(&meta.last_included);
         let path = self.path_of(meta.last_included);
         let kept_free_bytes = self.kept_free_bytes;
         let (disk, dir) = (self.disk.clone(), self.dir.clone());
         SnapshotWriter::new(disk, dir, temporary, path, meta, kept_free_bytes)
     }
 
-    /// Stores a piece of a snapshot file from another node, as [`SnapshotReader::read_chunk`] gave
-    /// it. Offset 0 starts over; any other offset than the wanted one stores nothing and answers
-    /// the wanted one. With the last piece (`done`) the whole file is verified; if it is not what
-    /// it should be it is discarded, and offset 0 is wanted.
+    /// Stores a piece of a parcel from another node, as [`Parcel::read_piece`] gave it. Offset 0
+    /// begins with the manifest; where its file goes on after that depends on what is here of it. Any
+    /// other offset than the wanted one stores nothing and answers the wanted one. A chunk that has
+    /// not its hash is refused: offset 0 is wanted again. The whole file is verified once more; if it
+    /// is not what it should be it is discarded, and offset 0 is wanted.
     ///
     /// # Errors
     ///
-    /// [`WalError::Io`], [`WalError::DiskFull`]; the pieces so far are then discarded, and whoever
-    /// gives the piece again is told that offset 0 is wanted.
+    /// [`WalError::Io`], [`WalError::DiskFull`]: whoever gives the piece again is told that offset 0
+    /// is wanted. On a full disk what has arrived is discarded.
     pub fn receive(
         &mut self,
         meta: &SnapshotMeta,
@@ -167,13 +181,28 @@ impl SnapshotStore {
         }
         let received = self.receive_piece(meta, offset, chunk, done);
         if let Err(error) = &received {
-            self.receiving = None;
+            self.incoming.forget();
             if matches!(error, WalError::DiskFull { .. }) {
                 // Half a snapshot is of no use; the space is.
-                folder::discard(self.disk.as_ref(), &self.dir.join(RECEIVED_NAME))?;
+                self.incoming.discard()?;
             }
         }
         received
+    }
+
+    /// How many bytes of snapshots did not have to be sent again, because they were here already.
+    #[must_use]
+    pub const fn resumed_bytes(&self) -> u64 {
+        self.incoming.resumed_bytes
+    }
+
+    /// Begins to make a parcel of a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// As [`SnapshotStore::reader`].
+    pub fn pack(&self, last_included: LogId) -> Result<Packing, WalError> {
+        self.reader(last_included).map(|reader| Packing::new(reader, self.chunk_bytes))
     }
 
     /// Opens a snapshot for reading.
@@ -193,14 +222,7 @@ impl SnapshotStore {
         }
     }
 
-    /// Notes that a snapshot is sent from its first piece on; returns whether it was before. Then
-    /// whoever got it may have found it damaged, and it is to be verified: sent as it is, it would
-    /// be sent for ever.
-    pub fn note_sending(&mut self, last_included: LogId) -> bool {
-        !self.sent.insert(last_included)
-    }
-
-    /// Removes the snapshots that end before `keep`.
+    /// Removes the snapshots that end before `keep`, one that is partly here among them.
     ///
     /// # Errors
     ///
@@ -212,10 +234,9 @@ impl SnapshotStore {
                 let path = self.path_of(last_included);
                 self.disk.remove(&path).map_err(WalError::io("remove", &path))?;
                 self.verified.remove(&last_included);
-                self.sent.remove(&last_included);
             }
         }
-        Ok(())
+        self.incoming.discard_older_than(keep.index)
     }
 
     fn path_of(&self, last_included: LogId) -> PathBuf {
@@ -247,47 +268,29 @@ impl SnapshotStore {
         chunk: &Bytes,
         done: bool,
     ) -> Result<Received, WalError> {
-        let path = self.dir.join(RECEIVED_NAME);
-        if offset == 0 {
-            self.begin_receiving(meta, &path)?;
-        }
-        let Some(receiving) = self.receiving.as_mut().filter(|under_way| under_way.meta == *meta)
-        else {
-            return Ok(Received { next_offset: 0, complete: false });
-        };
-        if offset != receiving.next_offset {
-            return Ok(Received { next_offset: receiving.next_offset, complete: false });
-        }
+        let path = self.incoming.part_path();
         check_space(self.disk.as_ref(), &self.dir, self.kept_free_bytes)
             .map_err(WalError::io("write", &path))?;
-        receiving.file.write_at(chunk, offset).map_err(WalError::io("write", &path))?;
-        receiving.next_offset += chunk.len() as u64;
-        if done {
-            return self.finish_receiving(&path);
+        match self.incoming.piece(meta, offset, chunk, done)? {
+            Piece::Wants(next_offset) => Ok(Received { next_offset, complete: false }),
+            Piece::Whole(meta, file, next_offset) => {
+                self.finish_receiving(&path, &meta, &file, next_offset)
+            }
         }
-        Ok(Received { next_offset: receiving.next_offset, complete: false })
     }
 
-    fn begin_receiving(&mut self, meta: &SnapshotMeta, path: &Path) -> Result<(), WalError> {
-        self.receiving = None;
-        match self.disk.remove(path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(WalError::io("remove", path)(error)),
-        }
-        let file = self.disk.create(path).map_err(WalError::io("create", path))?.into();
-        self.receiving = Some(Receiving { meta: meta.clone(), file, next_offset: 0 });
-        Ok(())
-    }
-
-    fn finish_receiving(&mut self, path: &Path) -> Result<Received, WalError> {
-        let Some(Receiving { meta, file, next_offset }) = self.receiving.take() else {
-            return Ok(Received { next_offset: 0, complete: false });
-        };
-        let whole = SnapshotReader::new(file.clone(), path.to_owned(), meta.last_included)
+    /// The file gets its name once it is durable, and a snapshot by its own checksums too.
+    fn finish_receiving(
+        &mut self,
+        path: &Path,
+        meta: &SnapshotMeta,
+        file: &Arc<dyn DiskFile>,
+        next_offset: u64,
+    ) -> Result<Received, WalError> {
+        let whole = SnapshotReader::new(Arc::clone(file), path.to_owned(), meta.last_included)
             .and_then(|reader| {
                 reader.verify()?;
-                if *reader.meta() == meta {
+                if reader.meta() == meta {
                     return Ok(());
                 }
                 Err(WalError::damaged(path, 0, Damage::Header))
@@ -295,7 +298,7 @@ impl SnapshotStore {
         match whole {
             Ok(()) => {}
             Err(WalError::Damaged { .. } | WalError::UnsupportedVersion { .. }) => {
-                self.disk.remove(path).map_err(WalError::io("remove", path))?;
+                self.incoming.discard()?;
                 return Ok(Received { next_offset: 0, complete: false });
             }
             Err(error) => return Err(error),
@@ -305,6 +308,7 @@ impl SnapshotStore {
         self.disk.rename(path, &visible).map_err(WalError::io("rename to", &visible))?;
         self.disk.sync_dir(&self.dir).map_err(WalError::io("sync", &self.dir))?;
         self.verified.insert(meta.last_included);
+        self.incoming.finished()?;
         Ok(Received { next_offset, complete: true })
     }
 }

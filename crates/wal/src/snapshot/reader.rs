@@ -14,6 +14,7 @@ use std::sync::Arc;
 const CHUNK_BYTES_MAX: usize = 16 << 20;
 
 /// An open snapshot file. It stays readable when the file is removed.
+#[derive(Clone)]
 pub struct SnapshotReader {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
@@ -72,8 +73,8 @@ impl SnapshotReader {
         checksum.map(u32::from_le_bytes).ok_or_else(truncated)
     }
 
-    /// A piece of the file as it is, header and checksums included, so that the receiver can
-    /// verify it end to end; and whether it is the last. Empty and last beyond the end.
+    /// A piece of the file as it is, header and checksums included; and whether it is the last. Empty
+    /// and last beyond the end.
     ///
     /// # Errors
     ///
