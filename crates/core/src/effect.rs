@@ -93,7 +93,7 @@ pub enum Effect {
     WriteSnapshotChunk {
         /// Which snapshot.
         meta: SnapshotMeta,
-        /// Where in it, in bytes; 0 starts over.
+        /// Where in it, in bytes; 0 is its beginning. The answer says where to go on.
         offset: u64,
         /// The piece.
         chunk: Bytes,

@@ -5,6 +5,12 @@ use crate::raft::time_left;
 use crate::{LogIndex, Options, SnapshotMeta, Time};
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+/// The log is held for a follower that was heard within so many election timeouts.
+const HELD_TIMEOUTS: u32 = 10;
+/// After so many attempts the patience grows no more.
+const RESENT_COUNT_MAX: u32 = 5;
 
 /// One follower or learner, as its leader sees it.
 #[derive(Clone, Debug)]
@@ -24,6 +30,20 @@ pub(crate) struct Progress {
     pub(crate) commit_told: LogIndex,
     /// Entries for it are being read from the disk.
     pub(crate) loading: bool,
+    /// It was sent a snapshot, and has not caught up since.
+    pub(crate) catch_up: CatchUp,
+}
+
+/// What a follower that was sent a snapshot needs before its log can be released like that of others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum CatchUp {
+    /// Nothing.
+    #[default]
+    Done,
+    /// The snapshot.
+    Snapshot,
+    /// What was appended while the snapshot was on its way: up to here.
+    Log(LogIndex),
 }
 
 /// How a follower is being served.
@@ -56,6 +76,21 @@ pub(crate) struct Sending {
     pub(crate) offset: u64,
     /// When the last piece was sent; `None` while it is being read.
     pub(crate) sent_at: Option<Time>,
+    /// How often it was sent again without an answer.
+    pub(crate) resent_count: u32,
+}
+
+impl Sending {
+    /// It is sent once more.
+    pub(crate) fn again(&mut self) {
+        self.resent_count = (self.resent_count + 1).min(RESENT_COUNT_MAX);
+    }
+
+    /// How long an answer may take. A piece that is sent again too soon makes a slow link slower, so
+    /// each time it may take longer; any progress makes that good.
+    pub(crate) fn patience(&self, options: &Options) -> Duration {
+        options.election_timeout.saturating_mul(1 << self.resent_count)
+    }
 }
 
 impl Window {
@@ -102,6 +137,45 @@ impl Progress {
             confirmed_round: 0,
             commit_told: LogIndex::ORIGIN,
             loading: false,
+            catch_up: CatchUp::Done,
+        }
+    }
+
+    /// What it needs is sent as a snapshot.
+    pub(crate) fn begin_snapshot(&mut self) {
+        self.state = ProgressState::Snapshot(Sending::default());
+        self.catch_up = CatchUp::Snapshot;
+    }
+
+    /// The snapshot has arrived; `last` is what the log has grown to meanwhile.
+    pub(crate) fn snapshot_arrived(&mut self, last: LogIndex) {
+        self.catch_up = CatchUp::Log(last);
+        self.replicate_after_match(None);
+        self.tend_catch_up();
+    }
+
+    fn tend_catch_up(&mut self) {
+        if matches!(self.catch_up, CatchUp::Log(last) if self.match_index >= last) {
+            self.catch_up = CatchUp::Done;
+        }
+    }
+
+    /// What it will need of the log once its snapshot is there: everything behind this; `None` if it
+    /// gets no special treatment, or was not heard for long. `base` is what the log begins after now.
+    pub(crate) fn holds(&self, base: LogIndex, now: Time, options: &Options) -> Option<LogIndex> {
+        if self.heard_at.after(options.election_timeout.saturating_mul(HELD_TIMEOUTS)) <= now {
+            return None;
+        }
+        match (self.catch_up, &self.state) {
+            (CatchUp::Done, _) => None,
+            // One is being taken: where it will end is not known yet.
+            (_, ProgressState::Snapshot(Sending { meta: None, .. })) => Some(base),
+            (_, ProgressState::Snapshot(Sending { meta: Some(meta), .. })) => {
+                Some(meta.last_included.index)
+            }
+            (_, ProgressState::Probe { .. } | ProgressState::Replicate(_)) => {
+                Some(self.match_index)
+            }
         }
     }
 
@@ -115,6 +189,7 @@ impl Progress {
     /// The follower durably matches up to `matched`.
     pub(crate) fn accept(&mut self, matched: LogIndex) {
         self.match_index = self.match_index.max(matched);
+        self.tend_catch_up();
         let after_match = self.match_index.next();
         match &mut self.state {
             // What the probe carries may still be on its way to the follower's disk.
@@ -212,6 +287,8 @@ impl Progress {
             confirmed_round,
             commit_told,
             loading,
+            // For whoever has the log released; nothing is done by it here.
+            catch_up: _,
         } = self;
         (match_index, next_index, confirmed_round, commit_told, loading).hash(state);
         time_left(heard_at.after(options.election_timeout), now).hash(state);
@@ -220,10 +297,11 @@ impl Progress {
         match progress {
             ProgressState::Probe { sent } => sent.hash(state),
             ProgressState::Replicate(window) => window.hash(state),
-            ProgressState::Snapshot(Sending { meta, offset, sent_at }) => {
-                let patience = options.election_timeout;
+            ProgressState::Snapshot(sending) => {
+                let Sending { meta, offset, sent_at, resent_count } = sending;
+                let patience = sending.patience(options);
                 let left = sent_at.map(|at| time_left(at.after(patience), now));
-                (meta, offset, left).hash(state);
+                (meta, offset, left, resent_count).hash(state);
             }
         }
     }

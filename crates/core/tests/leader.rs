@@ -10,9 +10,9 @@ use bytes::Bytes;
 use harness::{configuration, index, log_id, node};
 use quorate_core::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, ConflictHint, Effect, Entry, Event,
-    HardState, HeartbeatResponse, LoadRequest, LogId, LogIndex, MemberRole, Message, NodeId,
-    Options, Payload, PeerState, Raft, ReadId, ReadRefusal, RequestVoteResponse, Restored, Role,
-    SnapshotMeta, Term, Time, VotePhase,
+    HardState, HeartbeatResponse, InstallSnapshotResponse, LoadRequest, LogId, LogIndex,
+    MemberRole, Message, NodeId, Options, Payload, PeerState, Raft, ReadId, ReadRefusal,
+    RequestVoteResponse, Restored, Role, SnapshotMeta, Term, Time, VotePhase,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -365,4 +365,65 @@ fn the_snapshot_at_hand_serves_the_next_follower_too_whichever_other_one_is_gone
     assert_eq!(gone(&mut office, 2), []);
     let effects = office.rejected(3);
     assert!(reads_piece(&effects) && !takes_snapshot(&effects), "{effects:?}");
+}
+
+fn installed(office: &mut Office, next_offset: u64, installed: bool) -> Vec<Effect> {
+    let (term, last_included) = (Term::new(2), log_id(3, 1));
+    let answer = InstallSnapshotResponse { term, last_included, next_offset, installed };
+    office.receive(2, Message::InstallSnapshotResponse(answer))
+}
+
+#[test]
+fn what_a_follower_will_need_after_its_snapshot_is_held_until_it_has_caught_up() {
+    let mut office = Office::take(3, 0, options());
+    assert_eq!(office.raft.log_held_after(), None);
+    office.rejected(2);
+    assert_eq!(office.raft.log_held_after(), Some(index(3)), "where it will end is not known");
+    ready(&mut office);
+    assert_eq!(office.raft.log_held_after(), Some(index(3)));
+    installed(&mut office, 0, true);
+    assert_eq!(office.raft.log_held_after(), Some(index(3)), "entry 4 came meanwhile");
+    office.accepted(2, 4);
+    assert_eq!(office.raft.log_held_after(), None);
+}
+
+#[test]
+fn the_log_is_not_held_for_a_follower_that_is_gone() {
+    let (mut office, _) = lacking();
+    ready(&mut office);
+    office.answering = vec![3];
+    office.serve(Duration::from_secs(9));
+    assert_eq!(office.raft.log_held_after(), Some(index(3)), "it may only have restarted");
+    office.serve(Duration::from_secs(11));
+    assert_eq!(office.raft.log_held_after(), None);
+}
+
+/// Reads a piece whenever it is asked for; when it was asked for again, in seconds since `since`.
+fn read_again(office: &mut Office, offset: u64, count: usize) -> Vec<u64> {
+    let chunk = Event::SnapshotChunk {
+        peer: node(2),
+        last_included: log_id(3, 1),
+        offset,
+        chunk: Bytes::from_static(b"state"),
+        done: false,
+    };
+    office.step(chunk.clone());
+    let (since, mut seconds) = (office.now, Vec::new());
+    while seconds.len() < count {
+        office.now = office.raft.next_deadline().unwrap();
+        if reads_piece(&office.step(Event::Deadline)) {
+            seconds.push(office.now.since(since).as_secs());
+            office.step(chunk.clone());
+        }
+    }
+    seconds
+}
+
+#[test]
+fn a_piece_that_is_not_answered_is_sent_again_ever_more_patiently() {
+    let (mut office, _) = lacking();
+    ready(&mut office);
+    assert_eq!(read_again(&mut office, 0, 7), [1, 3, 7, 15, 31, 63, 95]);
+    assert!(reads_piece(&installed(&mut office, 5, false)));
+    assert_eq!(read_again(&mut office, 5, 2), [1, 3], "an answer makes it good");
 }

@@ -81,8 +81,9 @@ fn recover_lost_messages(common: &mut Common, peer: NodeId, progress: &mut Progr
         ProgressState::Replicate(window) if window.is_empty() => {}
         ProgressState::Replicate(_) => ask_for_last_sent(common, peer, progress),
         ProgressState::Snapshot(sending) => {
-            let patience = common.options.election_timeout;
+            let patience = sending.patience(&common.options);
             if sending.sent_at.is_some_and(|at: Time| at.after(patience) <= common.now) {
+                sending.again();
                 sending.read_chunk(
                     &mut common.effects,
                     peer,

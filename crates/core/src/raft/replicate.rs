@@ -68,7 +68,7 @@ fn handle_accepted(common: &Common, progress: &mut Progress, matched: LogIndex) 
     progress.accept(matched);
     let is_in_log = progress.match_index >= common.log.base_index();
     if matches!(progress.state, ProgressState::Snapshot(_)) && is_in_log {
-        progress.replicate_after_match(None);
+        progress.snapshot_arrived(common.log.last().index);
     }
 }
 

@@ -1,12 +1,13 @@
 //! InstallSnapshot, the leader's side (§5.1): followers that need what the log no longer holds get
 //! a snapshot, one piece at a time, from wherever they are. What is inside is not known here.
 
-use super::Raft;
 use super::common::Common;
 use super::leader::Leader;
-use crate::progress::{ProgressState, Sending};
+use super::{Raft, RoleState};
+use crate::progress::{Progress, ProgressState, Sending};
 use crate::{
-    Effect, InstallSnapshot, InstallSnapshotResponse, LogId, Message, NodeId, SnapshotMeta,
+    Effect, InstallSnapshot, InstallSnapshotResponse, LogId, LogIndex, Message, NodeId,
+    SnapshotMeta,
 };
 use bytes::Bytes;
 
@@ -35,14 +36,14 @@ impl Leader {
                 continue;
             }
             if !matches!(progress.state, ProgressState::Snapshot(_)) {
-                progress.state = ProgressState::Snapshot(Sending::default());
+                progress.begin_snapshot();
             }
             let ProgressState::Snapshot(sending) = &mut progress.state else { continue };
             if sending.meta.is_some() {
                 continue;
             }
             if let Some(meta) = &usable {
-                *sending = Sending { meta: Some(meta.clone()), offset: 0, sent_at: None };
+                *sending = Sending { meta: Some(meta.clone()), ..Sending::default() };
                 let max_bytes = common.options.snapshot_chunk_bytes_max;
                 sending.read_chunk(&mut common.effects, *peer, max_bytes);
             } else if !self.snapshot_asked {
@@ -116,6 +117,7 @@ impl Raft {
             // An answer to a piece that is being read again says nothing new.
             if sending.sent_at.is_some() {
                 sending.offset = response.next_offset;
+                sending.resent_count = 0;
                 sending.read_chunk(&mut common.effects, from, max_bytes);
             }
             return;
@@ -125,7 +127,17 @@ impl Raft {
             let matched = response.last_included.index.min(common.log.last().index);
             progress.match_index = progress.match_index.max(matched);
             progress.commit_told = progress.commit_told.max(matched);
-            progress.replicate_after_match(None);
+            progress.snapshot_arrived(common.log.last().index);
         }
+    }
+
+    /// On a leader, what followers will need of the log that are being sent snapshots: everything
+    /// behind this. `None` if nobody is that was heard lately. Whoever has the log released decides whether to wait.
+    #[must_use]
+    pub fn log_held_after(&self) -> Option<LogIndex> {
+        let RoleState::Leader(leader) = &self.role else { return None };
+        let (base, now) = (self.common.log.base_index(), self.common.now);
+        let holds = |progress: &Progress| progress.holds(base, now, &self.common.options);
+        leader.progress.values().filter_map(holds).min()
     }
 }

@@ -208,6 +208,8 @@ pub enum Input {
     SnapshotReady {
         /// Which snapshot.
         meta: SnapshotMeta,
+        /// How large its file is.
+        size_bytes: u64,
     },
     /// The answer to [`Output::ReadSnapshotChunk`].
     SnapshotChunk {

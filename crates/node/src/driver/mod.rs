@@ -8,8 +8,10 @@ mod compaction;
 mod explaining;
 mod identity;
 mod io;
+mod log_sizes;
 mod members;
 mod options;
+mod pacing;
 mod proposals;
 mod scrubbing;
 mod standing;
@@ -29,6 +31,7 @@ use crate::{Consistency, Fate, ReadError, Refusal, Rot};
 use admission::Acquaintances;
 use barriers::{Answers, Barriers, Waiting};
 use compaction::{Compaction, Decision};
+use pacing::Pacing;
 use proposals::{Fates, Outstanding, Proposals, RemoteReplies};
 use quorate_core::{
     CommandKind, Effect, Entry, Event, LogId, LogIndex, Message, NodeId, Proposal, ProposalId,
@@ -63,6 +66,7 @@ pub struct Driver {
     standing: Option<Standing>,
     acquaintances: Acquaintances,
     scrubbing: Scrubbing,
+    pacing: Pacing,
     /// Which files are damaged, as was found last.
     rotten: Arc<[Rot]>,
     effects: Vec<Effect>,
@@ -96,6 +100,7 @@ impl Driver {
         let base = raft.base().last_included.index;
         let proposals = Proposals::new(incarnation, raft.current_term());
         let scrubbing = Scrubbing::new(options.scrub_bytes_per_second);
+        let pacing = Pacing::new(options.snapshot_bytes_per_second);
         Self {
             raft,
             options,
@@ -103,7 +108,7 @@ impl Driver {
             barriers: Barriers::default(),
             wishes: Wishes::default(),
             handed: applied,
-            compaction: Compaction::new(base, durable),
+            compaction: Compaction::new(base, durable, applied),
             applied,
             session_clock: SessionClock::default(),
             turn: Turn::default(),
@@ -112,6 +117,7 @@ impl Driver {
             standing: None,
             acquaintances: Acquaintances::default(),
             scrubbing,
+            pacing,
             rotten: Arc::default(),
             effects: Vec::new(),
         }
@@ -153,7 +159,8 @@ impl Driver {
         // Who is not admitted does not campaign, and nothing else of a follower is due by itself.
         let core = self.raft.next_deadline().filter(|_| self.is_admitted());
         let introduction = self.standing.as_ref().and_then(|standing| standing.next_at);
-        [core, self.sweep_at, introduction, self.scrubbing.next_at].into_iter().flatten().min()
+        let (scrub, pace) = (self.scrubbing.next_at, self.pacing.next_at());
+        [core, self.sweep_at, introduction, scrub, pace].into_iter().flatten().min()
     }
 
     /// One turn with one input; see [`Driver::turn`].
@@ -217,7 +224,9 @@ impl Driver {
                 self.step(now, Event::Loaded { request, entries }, outputs);
             }
             Input::Applied(applied) => self.applied_batch(now, applied, outputs),
-            Input::SnapshotReady { meta } => self.snapshot_ready(now, meta, outputs),
+            Input::SnapshotReady { meta, size_bytes } => {
+                self.snapshot_ready(now, meta, size_bytes, outputs);
+            }
             Input::SnapshotChunk { peer, last_included, offset, chunk, done } => {
                 let event = Event::SnapshotChunk { peer, last_included, offset, chunk, done };
                 self.step(now, event, outputs);
@@ -358,6 +367,7 @@ impl Driver {
         if self.scrubbing.begins(now) {
             outputs.push(Output::Scrub { max_bytes: STRETCH_BYTES });
         }
+        outputs.extend(self.pacing.due(now));
         let is_due = self.raft.next_deadline().is_some_and(|deadline| deadline <= now);
         if is_due && self.is_admitted() {
             self.step(now, Event::Deadline, outputs);
@@ -376,7 +386,7 @@ impl Driver {
     fn applied_batch(&mut self, now: Time, applied: Applied, outputs: &mut Vec<Output>) {
         self.applied = self.applied.max(applied.index);
         self.turn.remote_replies.extend(applied.remote);
-        self.compaction.durable(applied.durable);
+        self.compaction.applied(now, applied.index, applied.durable);
         let is_leader = self.raft.leader() == Some(self.raft.id());
         self.session_clock.applied(now, applied.session_time, is_leader);
         self.step(now, Event::Applied { index: applied.index }, outputs);
@@ -384,8 +394,14 @@ impl Driver {
         self.compact(now, outputs);
     }
 
-    fn snapshot_ready(&mut self, now: Time, meta: SnapshotMeta, outputs: &mut Vec<Output>) {
-        self.compaction.snapshot_ready(&meta);
+    fn snapshot_ready(
+        &mut self,
+        now: Time,
+        meta: SnapshotMeta,
+        size_bytes: u64,
+        outputs: &mut Vec<Output>,
+    ) {
+        self.compaction.snapshot_ready(now, &meta, size_bytes);
         self.step(now, Event::SnapshotReady { meta }, outputs);
         self.compact(now, outputs);
     }
@@ -398,14 +414,15 @@ impl Driver {
         outputs: &mut Vec<Output>,
     ) {
         self.applied = self.applied.max(last_included.index);
-        self.compaction.durable(durable);
+        self.compaction.restored(last_included.index, durable);
         self.step(now, Event::SnapshotRestored { last_included }, outputs);
         self.barriers.applied(self.applied, &mut self.turn.answers);
     }
 
     fn compact(&mut self, now: Time, outputs: &mut Vec<Output>) {
         let base = self.raft.base().last_included.index;
-        match self.compaction.decide(&self.options, base, self.applied) {
+        let held = self.raft.log_held_after();
+        match self.compaction.decide(now, &self.options, base, self.applied, held) {
             Decision::Keep => {}
             Decision::Compact { through } => self.step(now, Event::Compact { through }, outputs),
             Decision::Checkpoint { at_least } => outputs.push(Output::Checkpoint { at_least }),
@@ -485,7 +502,7 @@ impl Driver {
             Effect::Send { to, message } if self.lets_out(&message) => send(to, message, outputs),
             Effect::Send { .. } => {}
             Effect::Persist(persist) => outputs.push(Output::Persist(persist)),
-            Effect::Apply { entries } => self.apply(entries, outputs),
+            Effect::Apply { entries } => self.apply(now, entries, outputs),
             Effect::ProposalAppended { id, log_id } => {
                 if let Some(&(waiter, _, deadline)) = self.turn.proposal(id) {
                     self.proposals.appended(log_id, waiter, deadline);
@@ -502,7 +519,8 @@ impl Driver {
             Effect::Load(request) => outputs.push(Output::Load(request)),
             Effect::TakeSnapshot { at_least } => outputs.push(Output::TakeSnapshot { at_least }),
             Effect::ReadSnapshotChunk { peer, last_included, offset, max_bytes } => {
-                outputs.push(Output::ReadSnapshotChunk { peer, last_included, offset, max_bytes });
+                let read = Output::ReadSnapshotChunk { peer, last_included, offset, max_bytes };
+                outputs.extend(self.pacing.want(now, peer, max_bytes, read));
             }
             Effect::WriteSnapshotChunk { meta, offset, chunk, done } => {
                 outputs.push(Output::WriteSnapshotChunk { meta, offset, chunk, done });
@@ -519,10 +537,11 @@ impl Driver {
         }
     }
 
-    fn apply(&mut self, entries: Vec<Entry>, outputs: &mut Vec<Output>) {
-        self.compaction.applying(entries.iter().map(Entry::size_bytes).sum());
+    fn apply(&mut self, now: Time, entries: Vec<Entry>, outputs: &mut Vec<Output>) {
         self.wishes.applying(&entries, &mut self.turn.membership_fates);
         self.handed = entries.last().map_or(self.handed, |entry| entry.log_id.index);
+        let size_bytes = entries.iter().map(Entry::size_bytes).sum();
+        self.compaction.applying(now, self.handed, size_bytes);
         let batch = self.proposals.attach(entries, &mut self.turn.fates);
         outputs.push(Output::Apply(batch));
     }

@@ -15,12 +15,24 @@ pub struct DriverOptions {
     pub leaderless_wait: Duration,
     /// How late a passed deadline may be noticed.
     pub sweep_interval: Duration,
-    /// Release the log once the state machine covers this many entries of it...
-    pub compact_log_count: u64,
-    /// ...or this many bytes...
+    /// Have the state made durable, and release the log, once there are this many bytes of it that
+    /// a restart would apply again. Where that writes the whole state, the log may grow as large as
+    /// the state was the last time.
     pub compact_log_bytes: u64,
-    /// ...but keep this many entries for followers that are a little behind.
+    /// The same, once a restart would take this long to apply it again, by how long it took...
+    pub replay_time_max: Duration,
+    /// ...or once it has this many entries.
+    pub compact_log_count: u64,
+    /// Keep this many entries for followers that are a little behind...
     pub retain_log_count: u64,
+    /// ...but not more bytes of them than this.
+    pub retain_log_bytes: u64,
+    /// For a follower that is sent a snapshot, and until it has caught up, keep what it will need,
+    /// unless the log has grown to this many bytes.
+    pub catch_up_log_bytes_max: u64,
+    /// How many bytes a second of snapshots the node sends, to all followers together; 0 for as many
+    /// as they take.
+    pub snapshot_bytes_per_second: u64,
     /// How many bytes a second of the sealed part of its log and of its snapshots the node reads
     /// again, over and over, to find damage before they are needed; 0 for none.
     pub scrub_bytes_per_second: u64,
@@ -35,9 +47,13 @@ impl Default for DriverOptions {
             barriers_count_max: 65_536,
             leaderless_wait: Duration::from_secs(3),
             sweep_interval: Duration::from_millis(100),
-            compact_log_count: 100_000,
             compact_log_bytes: 64 << 20,
+            replay_time_max: Duration::from_secs(10),
+            compact_log_count: u64::MAX,
             retain_log_count: 5_000,
+            retain_log_bytes: 64 << 20,
+            catch_up_log_bytes_max: 1 << 30,
+            snapshot_bytes_per_second: 0,
             scrub_bytes_per_second: 0,
             session_limits: SessionLimits::default(),
         }

@@ -154,7 +154,7 @@ impl MachineWorker {
             MachineJob::SnapshotTaken(meta) => {
                 self.is_writing = false;
                 self.latest = Some(meta.clone());
-                done.inputs.push(Input::SnapshotReady { meta });
+                done.inputs.push(self.ready(meta));
             }
             MachineJob::SnapshotUnwritten(at_least) => {
                 self.is_writing = false;
@@ -226,13 +226,22 @@ impl MachineWorker {
         self.wanted = None;
         let latest = self.latest.as_ref();
         if let Some(meta) = latest.filter(|meta| meta.last_included.index >= at_least) {
-            done.inputs.push(Input::SnapshotReady { meta: meta.clone() });
+            done.inputs.push(self.ready(meta.clone()));
             return Ok(());
         }
         let (meta, view) = self.applier.view()?;
         self.is_writing = true;
         done.snapshot = Some(SnapshotJob { store: self.store.clone(), meta, view });
         Ok(())
+    }
+}
+
+impl MachineWorker {
+    /// A snapshot that cannot be read is noticed when it is sent.
+    fn ready(&self, meta: SnapshotMeta) -> Input {
+        let reader = self.store.lock().reader(meta.last_included);
+        let size_bytes = reader.map_or(0, |reader| reader.size_bytes());
+        Input::SnapshotReady { meta, size_bytes }
     }
 }
 
