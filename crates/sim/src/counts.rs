@@ -168,6 +168,8 @@ counters! {
             snapshots_taken,
             /// Snapshots received and restored.
             snapshots_restored,
+            /// Snapshots of which a part was here already, and was not sent again.
+            snapshots_resumed,
             /// Wishes for other members.
             changes,
             /// Wishes for other members that came true.

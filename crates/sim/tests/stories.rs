@@ -114,6 +114,55 @@ fn a_node_that_was_away_for_long_catches_up_from_a_snapshot() {
     cluster.finish().unwrap();
 }
 
+/// A node was away while the others wrote, and is in the middle of a snapshot that travels slowly; who
+/// leads, and who receives.
+fn slow_snapshot(is_volatile: bool) -> (KvCluster, u64, u64) {
+    let mut options = ClusterOptions::calm(1, 3);
+    (options.driver.compact_log_count, options.driver.retain_log_count) = (40, 0);
+    (options.raft.snapshot_chunk_bytes_max, options.snapshot_hash_bytes) = (64, 512);
+    options.driver.snapshot_bytes_per_second = 64 * 10;
+    let store = KvOptions { is_volatile, ..KvOptions::default() };
+    let mut cluster = Cluster::new(options, KvApplication::new(store));
+    let leader = cluster.wait_for_leader(seconds(3)).unwrap();
+    let away = leader % 3 + 1;
+    cluster.isolate(away);
+    for value in 1..=120 {
+        assert!(is_applied(put(&mut cluster, leader, "story", value).as_ref()));
+    }
+    cluster.run_for(seconds(1));
+    cluster.mend_network();
+    cluster.run_for(seconds(5));
+    assert_eq!(cluster.counts().snapshots_restored, 0, "it is on its way");
+    (cluster, leader, away)
+}
+
+#[test]
+fn a_snapshot_goes_on_where_it_stopped_after_its_receiver_was_killed() {
+    for is_volatile in [false, true] {
+        let (mut cluster, leader, away) = slow_snapshot(is_volatile);
+        cluster.kill(away);
+        cluster.restart(away);
+        cluster.run_for(seconds(60));
+        assert_eq!(cluster.counts().snapshots_resumed, 1);
+        assert_eq!(cluster.applied(away), cluster.applied(leader));
+        cluster.finish().unwrap();
+    }
+}
+
+/// Volatile machines that were told the same at the same time take their snapshots of the same entries.
+#[test]
+fn a_snapshot_goes_on_where_it_stopped_after_a_change_of_the_leader() {
+    let (mut cluster, leader, away) = slow_snapshot(true);
+    let next = away % 3 + 1;
+    cluster.transfer_leadership(next);
+    cluster.run_for(seconds(60));
+    assert_ne!(next, leader);
+    assert_eq!(cluster.leader(), Some(next));
+    assert_eq!(cluster.counts().snapshots_resumed, 1);
+    assert_eq!(cluster.applied(away), cluster.applied(next));
+    cluster.finish().unwrap();
+}
+
 /// Found by the simulator (docs/bugs.md): the leader sent a snapshot that had gone bad on its disk
 /// again and again, as fast as it went, and the follower never caught up.
 #[test]

@@ -112,8 +112,14 @@ fn every_kind_of_trouble_comes_up_in_a_few_hundred_drawn_worlds() {
         totals.faults().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect();
     assert!(missing.is_empty(), "these never happened: {missing:?}");
     let figure = |wanted| totals.figures().find(|(name, _)| *name == wanted).unwrap().1;
-    let expected =
-        ["refused_disks", "stale_deliveries", "cores_healed", "hopeless_ends", "changes_done"];
+    let expected = [
+        "refused_disks",
+        "stale_deliveries",
+        "cores_healed",
+        "hopeless_ends",
+        "changes_done",
+        "snapshots_resumed",
+    ];
     for name in expected {
         assert!(figure(name) > 0, "{name} never happened");
     }

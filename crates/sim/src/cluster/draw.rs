@@ -39,6 +39,22 @@ pub(super) fn draw_snapshots(options: &mut ClusterOptions, rng: &mut Rng) {
     }
 }
 
+/// A snapshot travels in chunks of a few pieces each, in some worlds slowly; the log is kept for who
+/// waits for it, or is not; and in some worlds it is too long as soon as it takes a while to apply.
+pub(super) fn draw_catching_up(options: &mut ClusterOptions, rng: &mut Rng) {
+    let piece_bytes = u64::try_from(options.raft.snapshot_chunk_bytes_max).unwrap_or(1 << 20);
+    let hash_bytes = (piece_bytes * rng.between(1, 4) / 2).clamp(64, 4 << 10);
+    options.snapshot_hash_bytes = u32::try_from(hash_bytes).unwrap_or(4 << 10);
+    let catch_up_max = rng.pick(&[0, 4 << 10, 128 << 10]).copied().unwrap_or_default();
+    options.driver.catch_up_log_bytes_max = catch_up_max;
+    if rng.below(3) == 0 {
+        options.driver.snapshot_bytes_per_second = piece_bytes * rng.between(2, 40);
+    }
+    if rng.below(4) == 0 {
+        options.driver.replay_time_max = rng.duration(millis(50), millis(1_000));
+    }
+}
+
 /// In a third of the worlds somebody wishes for other members: all the time, now and then, or once.
 pub(super) fn draw_changes(rng: &mut Rng) -> Option<Duration> {
     let every = match rng.below(9) {

@@ -68,6 +68,8 @@ pub(super) struct UnderWay {
     pub(super) fates: Vec<(Ticket, Fate)>,
     /// Writes that will be durable.
     pub(super) persist_count: usize,
+    /// Bytes of a snapshot that were here already.
+    pub(super) resumed_bytes: u64,
     /// Whether a node seldom does this.
     pub(super) is_rare: bool,
     /// There was no room for what was to be written: it is tried again when this is over.

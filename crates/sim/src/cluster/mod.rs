@@ -43,8 +43,8 @@ use crate::trace::Trace;
 use bytes::BytesMut;
 use clients::Clients;
 use draw::{
-    draw_changes, draw_limits, draw_members, draw_reserve, draw_rumours, draw_snapshots,
-    draw_timeouts, draw_wipes, millis,
+    draw_catching_up, draw_changes, draw_limits, draw_members, draw_reserve, draw_rumours,
+    draw_snapshots, draw_timeouts, draw_wipes, millis,
 };
 use happening::Happening;
 use membership::{Wishes, founders};
@@ -87,6 +87,8 @@ pub struct ClusterOptions {
     pub wal: WalOptions,
     /// How much of its disk each node holds in reserve; nobody looks how full disks are, if 0.
     pub disk_reserve_bytes: u64,
+    /// The size of what a snapshot on its way is checked by, in bytes.
+    pub snapshot_hash_bytes: u32,
     /// How long a log is idle before it notes how far it is durable; never, if absent.
     pub idle_before_mark: Option<Duration>,
     /// Whether, in the end, first a random majority has to serve alone, while everybody else is
@@ -125,6 +127,7 @@ impl ClusterOptions {
                 compact_log_count: 200,
                 compact_log_bytes: 64 << 10,
                 retain_log_count: 50,
+                catch_up_log_bytes_max: 128 << 10,
                 ..DriverOptions::default()
             },
             wal: WalOptions {
@@ -134,6 +137,7 @@ impl ClusterOptions {
                 kept_free_bytes: 0,
             },
             disk_reserve_bytes: 0,
+            snapshot_hash_bytes: 4 << 10,
             idle_before_mark: None,
             heals_core_first: false,
             faults: Faults::none(),
@@ -182,6 +186,7 @@ impl ClusterOptions {
             options.disk_reserve_bytes = draw_reserve(&mut Rng::new(seed).fork("reserve"));
         }
         draw_snapshots(&mut options, &mut Rng::new(seed).fork("snapshots"));
+        draw_catching_up(&mut options, &mut Rng::new(seed).fork("catching up"));
         options.faults.changes_every = draw_changes(&mut Rng::new(seed).fork("changes"));
         options.faults.rumours_every = draw_rumours(&mut Rng::new(seed).fork("rumours"));
         options.at(Pace::draw(&mut rng.fork("pace")))

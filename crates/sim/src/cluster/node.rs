@@ -246,6 +246,7 @@ pub(super) fn begin(
     let Opened { wal, mut store, applier, latest, driver, scrubber } = opened;
     let keeper = keeper(Arc::new(disk), options);
     store.keep_free(keeper.kept_free_bytes());
+    store.set_chunk_bytes(options.snapshot_hash_bytes);
     let noted = (driver.raft().role(), driver.raft().current_term());
     let store = SharedStore::new(store);
     Running {

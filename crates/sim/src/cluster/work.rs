@@ -177,6 +177,7 @@ impl<A: Application> Cluster<A> {
             self.safety.persisted(id)?;
         }
         self.trace.counts.persisted += u64::try_from(done.persist_count).unwrap_or(0);
+        self.trace.counts.snapshots_resumed += u64::from(done.resumed_bytes > 0);
         if done.persist_count > 0 {
             self.plan_mark(id);
         }
@@ -359,11 +360,11 @@ fn file_work(running: &mut Running) -> Result<Option<UnderWay>, NodeFailure> {
         )
         | None => false,
     };
-    let Some(FileDone { machine_job, input, is_full, .. }) = running.files.worker.work()? else {
-        return Ok(None);
-    };
+    let Some(done) = running.files.worker.work()? else { return Ok(None) };
+    let FileDone { machine_job, input, is_full, resumed_bytes, .. } = done;
     let inputs = input.into_iter().collect();
-    Ok(Some(UnderWay { machine_job, inputs, is_rare, is_full, ..UnderWay::default() }))
+    let under_way = UnderWay { machine_job, inputs, is_rare, is_full, ..UnderWay::default() };
+    Ok(Some(UnderWay { resumed_bytes, ..under_way }))
 }
 
 fn machine_work(running: &mut Running) -> Result<Option<UnderWay>, NodeFailure> {

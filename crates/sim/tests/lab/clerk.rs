@@ -218,6 +218,8 @@ impl Kv {
         options.driver.compact_log_count = u64::MAX;
         options.driver.compact_log_bytes = log_bytes_max.unwrap_or(u64::MAX);
         options.driver.retain_log_count = 0;
+        // The lab counts every byte, and has nothing kept for who is away.
+        options.driver.catch_up_log_bytes_max = 0;
         let store = KvApplication::new(KvOptions { is_volatile: true, ..KvOptions::default() });
         Self { stage: Stage::new(options, store), contents: Rc::default() }
     }
