@@ -143,9 +143,14 @@ pub(crate) struct Flags {
     /// After how long without a leader a node campaigns, in milliseconds
     #[arg(long, default_value_t = 1000, value_name = "MS")]
     pub(crate) election_timeout: u64,
-    /// After how many entries the log is compacted
-    #[arg(long, default_value_t = 100_000, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) snapshot_count: u64,
+    /// After how many entries the log is compacted, if its size and how long it takes to apply are no
+    /// reason before [default: any number]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) snapshot_count: Option<u64>,
+    /// How many bytes a second of snapshots it sends to members that are far behind, all together; 0
+    /// for as many as they take
+    #[arg(long, default_value_t = 0, value_name = "BYTES")]
+    pub(crate) snapshot_rate: u64,
     /// How many bytes a second of its log and its snapshots it reads again, over and over, to find
     /// damage before they are needed; 0 for none
     #[arg(long, default_value_t = 256 << 10, value_name = "BYTES")]

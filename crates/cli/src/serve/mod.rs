@@ -319,7 +319,8 @@ async fn start_node(
             ..Options::default()
         })
         .driver_options(DriverOptions {
-            compact_log_count: flags.snapshot_count,
+            compact_log_count: flags.snapshot_count.unwrap_or(u64::MAX),
+            snapshot_bytes_per_second: flags.snapshot_rate,
             scrub_bytes_per_second: flags.scrub_rate,
             // As in etcd: who asks while a leader is elected waits for as long as for anything else.
             leaderless_wait: request_timeout(settings),

@@ -40,6 +40,10 @@ const SHOWN_BY: &[(&[&str], &str)] = &[
         "cli/tests/kill_and_pause/main.rs: no_acknowledged_write_is_lost_while_servers_are_killed_and_paused",
     ),
     (
+        &["snapshot-rate"],
+        "node/src/driver/pacing.rs: pieces_for_all_followers_together_are_never_faster_than_the_rate",
+    ),
+    (
         &["scrub-rate"],
         "cli/tests/scrub.rs: a_bit_that_flips_in_a_sealed_segment_is_noticed_before_a_start_needs_it",
     ),

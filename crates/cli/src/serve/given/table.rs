@@ -280,6 +280,7 @@ static ROWS: &[Row] = &[
     served("data-dir", Text),
     served("wal-dir", Text),
     served("snapshot-count", Count),
+    ours("snapshot-rate", Count),
     ours("scrub-rate", Count),
     served("heartbeat-interval", Count),
     served("election-timeout", Count),
