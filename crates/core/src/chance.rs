@@ -1,8 +1,9 @@
 //! The core's only source of chance: numbers that follow from a seed (splitmix64).
 //! Knows no clock and no device, so that a run can be repeated exactly (§3.4 needs the dice).
 
+use serde::{Deserialize, Serialize};
 /// A stream of pseudo-random numbers; not for secrets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Chance {
     state: u64,
 }

@@ -3,6 +3,7 @@
 
 use crate::membership::Change;
 use crate::{LogIndex, NodeId, quorum};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -15,7 +16,7 @@ pub(crate) const VERSION_MAX: u64 = 1 << 62;
 
 /// The members of the cluster. In a joint configuration (§4.3) a decision needs a majority of the
 /// incoming voters *and* a majority of the outgoing ones.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Configuration {
     /// Counts the changes; a change names the version that it starts from.
     pub version: u64,
@@ -31,7 +32,7 @@ pub struct Configuration {
 }
 
 /// One member: what it may do and where it is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Member {
     /// Its part in decisions.
     pub role: MemberRole,
@@ -44,7 +45,7 @@ pub struct Member {
 }
 
 /// A member's part in decisions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum MemberRole {
     /// Votes and counts.
     Voter,

@@ -6,6 +6,7 @@ use crate::{
     ProposalId, ReadId, SnapshotMeta, Time,
 };
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// Something to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,7 +116,7 @@ pub enum Effect {
 
 /// A write. Its parts happen in this order: `reset`, `truncate_after`, `entries`, `hard_state`; all
 /// of them are durable before [`crate::Event::Persisted`] is reported.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Persist {
     /// Its place in the order of writes.
     pub seq: PersistSeq,
@@ -132,7 +133,7 @@ pub struct Persist {
 }
 
 /// Who needs entries from the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LoadFor {
     /// A follower that is behind.
     Peer(NodeId),
@@ -141,7 +142,7 @@ pub enum LoadFor {
 }
 
 /// A wish for entries `first..=last`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadRequest {
     /// Who needs them.
     pub purpose: LoadFor,

@@ -1,13 +1,15 @@
 //! Everything that can happen to a core.
 
+use crate::recording::payload;
 use crate::{
     ChangeId, Entry, HardState, LoadRequest, LogId, LogIndex, MembershipCommand, Message, NodeId,
     Payload, PersistSeq, ProposalId, ReadId, SnapshotMeta, Term,
 };
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// Something happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// A message arrived: late, twice, or out of order, as it may.
     Message {
@@ -62,6 +64,7 @@ pub enum Event {
         /// From which offset, in bytes.
         offset: u64,
         /// The piece.
+        #[serde(with = "payload")]
         chunk: Bytes,
         /// Whether it is the last.
         done: bool,
@@ -124,18 +127,19 @@ pub enum Event {
 }
 
 /// One command to append.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposal {
     /// The caller's name for it.
     pub id: ProposalId,
     /// For whom the command is.
     pub kind: CommandKind,
     /// The command.
+    #[serde(with = "payload")]
     pub command: Bytes,
 }
 
 /// For whom a command is; to Raft all are the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CommandKind {
     /// For the state machine: becomes a [`crate::Payload::Command`].
     #[default]

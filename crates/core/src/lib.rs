@@ -25,6 +25,7 @@ mod persistence;
 mod progress;
 mod quorum;
 mod raft;
+pub mod recording;
 mod types;
 
 pub use configuration::{Configuration, Member, MemberRole};

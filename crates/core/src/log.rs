@@ -2,12 +2,13 @@
 //! Knows nothing of disks, of commitment, or of who reads it.
 
 use crate::{Configuration, Entry, LogId, LogIndex, Payload, Restored, SnapshotMeta, Term};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// The log after `base`. Terms are kept as runs, so that the memory needed does not grow with the
 /// log; of the entries only a tail is held, the rest is on the disk.
-#[derive(Clone, Debug, Hash)]
+#[derive(Clone, Debug, Hash, Serialize, Deserialize)]
 pub(crate) struct Log {
     base: SnapshotMeta,
     /// The first index of each run of entries with one term, in order.

@@ -3,6 +3,7 @@
 
 use crate::configuration::TOMBSTONES_COUNT_MAX;
 use crate::{Configuration, LogIndex, Member, MemberRole, NodeId};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Members of one configuration, learners included.
@@ -16,7 +17,7 @@ pub type Members = BTreeMap<NodeId, Member>;
 
 /// A change under way. It stands in the log with every configuration on its way, so that whoever
 /// leads next can finish it, or take it back.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Change {
     /// Who the members shall be: voters and learners.
     pub target: Members,
@@ -25,7 +26,7 @@ pub struct Change {
 }
 
 /// What an operator wants of the members.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MembershipCommand {
     /// The members shall be these. The leader plans the way: new voters first catch up as learners
     /// (§4.2.1), then two majorities decide (§4.3), then these members alone.

@@ -1,12 +1,14 @@
 //! What servers say to each other: the four RPCs of the dissertation as one-way messages, and the
 //! few that the extensions need. The sender's id travels beside the message, not in it.
 
+use crate::recording::payload;
 use crate::{Configuration, Entry, LogId, LogIndex, ReadId, Term};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Any message between two cores.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Message {
     /// A candidate asks for a vote (Figure 3.1; pre-vote §9.6).
     RequestVote(RequestVote),
@@ -35,7 +37,7 @@ pub enum Message {
 }
 
 /// Which election a vote is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum VotePhase {
     /// "Would you vote for me?" Nobody's term or vote changes (§9.6).
     PreVote,
@@ -47,7 +49,7 @@ pub enum VotePhase {
 }
 
 /// See [`Message::RequestVote`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RequestVote {
     /// The term of the election: the candidate's, or in a pre-vote the one it would start.
     pub term: Term,
@@ -58,7 +60,7 @@ pub struct RequestVote {
 }
 
 /// See [`Message::RequestVoteResponse`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RequestVoteResponse {
     /// The election's term if granted, else the voter's current term.
     pub term: Term,
@@ -69,7 +71,7 @@ pub struct RequestVoteResponse {
 }
 
 /// See [`Message::AppendEntries`]. `entries` follow `prev_log` without a gap.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AppendEntries {
     /// The leader's term.
     pub term: Term,
@@ -82,7 +84,7 @@ pub struct AppendEntries {
 }
 
 /// See [`Message::AppendEntriesResponse`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AppendEntriesResponse {
     /// The follower's current term.
     pub term: Term,
@@ -91,7 +93,7 @@ pub struct AppendEntriesResponse {
 }
 
 /// What became of an [`AppendEntries`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AppendOutcome {
     /// The follower durably holds the leader's log up to here.
     Accepted {
@@ -110,7 +112,7 @@ pub enum AppendOutcome {
 }
 
 /// Lets a leader skip a whole term of conflicting entries at a time (§3.5, end).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ConflictHint {
     /// The follower's last entry whose term is not above that of the refused `prev_log`, at an
     /// index not above it: no later entry of the follower can match.
@@ -118,7 +120,7 @@ pub struct ConflictHint {
 }
 
 /// See [`Message::Heartbeat`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// The leader's term.
     pub term: Term,
@@ -130,7 +132,7 @@ pub struct Heartbeat {
 }
 
 /// See [`Message::HeartbeatResponse`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HeartbeatResponse {
     /// The follower's current term.
     pub term: Term,
@@ -140,7 +142,7 @@ pub struct HeartbeatResponse {
 }
 
 /// What a snapshot stands for (§5.1).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SnapshotMeta {
     /// The last entry that it replaces.
     pub last_included: LogId,
@@ -149,7 +151,7 @@ pub struct SnapshotMeta {
 }
 
 /// See [`Message::InstallSnapshot`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct InstallSnapshot {
     /// The leader's term.
     pub term: Term,
@@ -158,13 +160,14 @@ pub struct InstallSnapshot {
     /// Where `chunk` belongs in the snapshot, in bytes.
     pub offset: u64,
     /// A piece of it.
+    #[serde(with = "payload")]
     pub chunk: Bytes,
     /// Whether this is the last piece.
     pub done: bool,
 }
 
 /// See [`Message::InstallSnapshotResponse`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct InstallSnapshotResponse {
     /// The follower's current term.
     pub term: Term,
@@ -177,14 +180,14 @@ pub struct InstallSnapshotResponse {
 }
 
 /// See [`Message::TimeoutNow`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TimeoutNow {
     /// The leader's term.
     pub term: Term,
 }
 
 /// See [`Message::ReadIndex`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ReadIndex {
     /// The follower's current term.
     pub term: Term,
@@ -193,7 +196,7 @@ pub struct ReadIndex {
 }
 
 /// See [`Message::ReadIndexResponse`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ReadIndexResponse {
     /// The leader's current term.
     pub term: Term,
@@ -204,7 +207,7 @@ pub struct ReadIndexResponse {
 }
 
 /// See [`Message::NotAMember`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NotAMember {
     /// The sender's current term.
     pub term: Term,

@@ -1,9 +1,10 @@
 //! The settings of one core. Every limit of the core is here, by name.
 
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Settings; [`Options::default`] suits a local network.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
     /// How often a leader shows that it leads.
     pub heartbeat_interval: Duration,

@@ -3,12 +3,13 @@
 
 use crate::raft::time_left;
 use crate::{Entry, HardState, LogIndex, Persist, PersistSeq, SnapshotMeta, Time};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 /// One write under way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct InFlight {
     seq: PersistSeq,
     asked_at: Time,
@@ -20,7 +21,7 @@ struct InFlight {
 }
 
 /// The writes of one server, in order, and what the finished ones made durable.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Persistence {
     durable_index: LogIndex,
     durable_hard_state: HardState,

@@ -3,6 +3,7 @@
 
 use crate::raft::time_left;
 use crate::{LogIndex, Options, SnapshotMeta, Time};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
@@ -13,7 +14,7 @@ const HELD_TIMEOUTS: u32 = 10;
 const RESENT_COUNT_MAX: u32 = 5;
 
 /// One follower or learner, as its leader sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Progress {
     /// The follower durably holds the leader's log up to here.
     pub(crate) match_index: LogIndex,
@@ -35,7 +36,7 @@ pub(crate) struct Progress {
 }
 
 /// What a follower that was sent a snapshot needs before its log can be released like that of others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum CatchUp {
     /// Nothing.
     #[default]
@@ -47,7 +48,7 @@ pub(crate) enum CatchUp {
 }
 
 /// How a follower is being served.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum ProgressState {
     /// Where the logs agree is not known: one message at a time.
     Probe {
@@ -61,14 +62,14 @@ pub(crate) enum ProgressState {
 }
 
 /// Messages under way to a follower: the last index and the size of each.
-#[derive(Clone, Debug, Default, Hash)]
+#[derive(Clone, Debug, Default, Hash, Serialize, Deserialize)]
 pub(crate) struct Window {
     messages: VecDeque<(LogIndex, usize)>,
     bytes: usize,
 }
 
 /// A snapshot on its way to a follower, a piece at a time.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Sending {
     /// Which; `None` until one is at hand.
     pub(crate) meta: Option<SnapshotMeta>,

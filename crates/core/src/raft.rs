@@ -30,6 +30,7 @@ use common::{Common, Introduction};
 use election::Candidate;
 use follower::Follower;
 use leader::Leader;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 pub(crate) use behaviour::time_left;
@@ -46,14 +47,14 @@ const TERM_LEAP_MAX: u64 = 1 << 32;
 const LOG_INDEX_MAX: LogIndex = LogIndex::new(1 << 62);
 
 /// One Raft server, as a deterministic function of the events that it is given.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Raft {
     common: Common,
     role: RoleState,
 }
 
 /// What the server is at the moment, with the data that only this role has.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum RoleState {
     Follower(Follower),
     PreCandidate(Candidate),

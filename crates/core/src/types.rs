@@ -1,13 +1,14 @@
 //! The small words of the protocol, each a type of its own so that they cannot be confused.
 //! Nothing here knows a rule of Raft.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub struct $name(u64);
 
         impl $name {
@@ -119,7 +120,9 @@ impl LogIndex {
 /// The identity of an entry: two entries with the same `LogId` are the same entry, and so are all
 /// entries before them (Log Matching Property, §3.5). Ordered by term first: that order is the
 /// "more up-to-date" of the election restriction (§3.6.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct LogId {
     /// The term of the leader that created the entry.
     pub term: Term,
@@ -146,7 +149,7 @@ impl fmt::Display for LogId {
 }
 
 /// What must survive a crash beside the log (Figure 3.1, "persistent state").
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HardState {
     /// The latest term this server has seen.
     pub current_term: Term,
@@ -155,7 +158,7 @@ pub struct HardState {
 }
 
 /// What a server is at the moment (§3.3, pre-candidate: §9.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Role {
     /// Answers leaders and candidates.
     Follower,
@@ -179,7 +182,9 @@ impl fmt::Display for Role {
 }
 
 /// A point in the caller's monotonic time, in microseconds from a start of its choosing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Time(u64);
 
 impl Time {

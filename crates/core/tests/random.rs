@@ -1,5 +1,6 @@
 //! Thousands of random schedules, judged by the invariants after every step: loss, duplication,
 //! reordering, crashes that lose unfinished writes, slow disks, compaction, transfers, reads, rumours.
+//! What was recorded of servers that did not stop leads to the same servers when it is played.
 //! A failure prints the seed; `SEED=n cargo test -p quorate-core --test random` repeats it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
@@ -292,13 +293,22 @@ fn run(seed: u64, steps: u32) {
             cluster.add(node(id), Disk::new(Configuration::default()));
         }
     }
+    let recorded_from = u32::try_from(Dice(seed).roll(u64::from(steps))).unwrap();
     for step in 0..steps {
+        if step == recorded_from {
+            cluster.record();
+        }
         happen(&mut cluster, &mut dice, weather);
         assert_eq!(cluster.violation, None, "seed {seed}, step {step}");
     }
     converge(&mut cluster, seed);
     assert_eq!(cluster.violation, None, "seed {seed}, at the end");
     cluster.assert_safe();
+    for server in cluster.servers.values() {
+        if let (Some(recording), Some(raft)) = (&server.recording, &server.raft) {
+            recording.assert_leads_to(raft);
+        }
+    }
 }
 
 fn seeds(default: std::ops::Range<u64>) -> std::ops::Range<u64> {

@@ -19,6 +19,7 @@ mod failure;
 mod fate;
 mod metrics;
 mod node;
+mod recording;
 mod runtime;
 mod session;
 mod state_machine;
@@ -30,7 +31,7 @@ mod work;
 
 pub use applier::{Applier, Outcome};
 pub use driver::{
-    Admission, Applied, ApplyBatch, Beginning, Driver, DriverOptions, Forwarded, Input,
+    Admission, Applied, ApplyBatch, Beginning, Driver, DriverOptions, Flight, Forwarded, Input,
     Introduction, Output, OwnDisk, PeerMessage, Proposed, Recovering, RemoteFate, Requester, Seen,
     Ticket, Waiter,
 };
@@ -42,6 +43,7 @@ pub use node::{
     MembershipWish, Node, NodeBuilder, NodeMembers, NodeOptions, OpenSessionError, Session,
     SessionCommand, TransferError,
 };
+pub use recording::{Recording, RecordingError, Replay, Step};
 pub use runtime::{DiskWatch, LogNote, LogPlace, LogPlaceError, find_log};
 pub use session::{
     SessionId, SessionKey, SessionLimits, SessionRefusal, SessionRequest, SessionTable, SessionTime,

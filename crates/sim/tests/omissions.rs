@@ -37,9 +37,10 @@ fn ways(node_count: u64) -> Vec<Way> {
 /// Every one and every two of these.
 fn ones_and_twos(ways: &[Way]) -> Vec<Vec<Way>> {
     let ones = ways.iter().map(|way| vec![*way]);
-    let twos = ways.iter().enumerate().flat_map(|(place, one)| {
-        ways[place + 1..].iter().map(|two| vec![*one, *two])
-    });
+    let twos = ways
+        .iter()
+        .enumerate()
+        .flat_map(|(place, one)| ways[place + 1..].iter().map(|two| vec![*one, *two]));
     ones.chain(twos).collect()
 }
 

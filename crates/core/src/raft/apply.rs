@@ -3,10 +3,11 @@
 
 use super::common::{Common, Poison};
 use crate::{Effect, Entry, LoadFor, LoadRequest, LogIndex};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// How far the state machine is.
-#[derive(Clone, Debug, Hash)]
+#[derive(Clone, Debug, Hash, Serialize, Deserialize)]
 pub(crate) struct Applier {
     applied: LogIndex,
     handed: LogIndex,

@@ -11,13 +11,14 @@ use crate::{
     Effect, Entry, HardState, LogId, LogIndex, Message, NodeId, Options, ProposalId,
     ProposalRefusal, ReadId, ReadRefusal, SnapshotMeta, Term, Time,
 };
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Why a server takes part in nothing any more. Mostly proof that the protocol is broken somewhere: a
 /// lost disk under an old name, two clusters mixed, or a bug; whatever the server did next could
 /// only spread it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Hash, Serialize, Deserialize)]
 pub enum Poison {
     /// A term has at most one leader (Election Safety, §3.4).
     #[error("term {term} has two leaders: {known} and {other}")]
@@ -55,13 +56,14 @@ pub enum Poison {
 }
 
 /// The state that outlives roles.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Common {
     pub(crate) id: NodeId,
     pub(crate) options: Options,
     /// The time of the present step.
     pub(crate) now: Time,
     /// The effects of the present step.
+    #[serde(skip)]
     pub(crate) effects: Vec<Effect>,
     pub(crate) chance: Chance,
     pub(crate) current_term: Term,
@@ -91,7 +93,7 @@ pub(crate) struct Common {
 }
 
 /// Which disk a node says that it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Introduction {
     pub(crate) storage_id: u128,
     /// It holds all that the node has ever promised.
@@ -99,7 +101,7 @@ pub(crate) struct Introduction {
 }
 
 /// A configuration that does not have this server, and that is committed, as somebody says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Dismissal {
     pub(crate) version: u64,
     /// Where it stands.

@@ -6,11 +6,12 @@ use super::{Raft, RoleState};
 use crate::{
     Message, NodeId, RequestVote, RequestVoteResponse, Role, Term, Time, TimeoutNow, VotePhase,
 };
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A candidate or pre-candidate: who said yes.
-#[derive(Clone, Debug, Hash)]
+#[derive(Clone, Debug, Hash, Serialize, Deserialize)]
 pub(crate) struct Candidate {
     phase: VotePhase,
     granted: BTreeSet<NodeId>,

@@ -6,9 +6,10 @@ use super::{Raft, RoleState};
 use crate::{
     AppendEntriesResponse, AppendOutcome, LogIndex, Message, NodeId, RequestVoteResponse, VotePhase,
 };
+use serde::{Deserialize, Serialize};
 
 /// A follower, or a learner.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Follower {
     /// The leader of the current term, if known.
     pub(crate) leader: Option<NodeId>,

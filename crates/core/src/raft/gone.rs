@@ -8,6 +8,7 @@
 use super::common::Common;
 use super::{Raft, RoleState};
 use crate::{NodeId, ReadRefusal};
+use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 const STEPS_PER_HEARTBEAT: u32 = 10;
 
 /// A server looks for a successor to a leader that is said to be gone.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Haste {
     /// Whose.
     gone: NodeId,

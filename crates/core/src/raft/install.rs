@@ -8,9 +8,10 @@ use crate::{
     Effect, InstallSnapshot, InstallSnapshotResponse, LogId, LogIndex, Message, NodeId, Reason,
     Role, SnapshotMeta, Term,
 };
+use serde::{Deserialize, Serialize};
 
 /// A snapshot on its way in.
-#[derive(Clone, Debug, Hash)]
+#[derive(Clone, Debug, Hash, Serialize, Deserialize)]
 pub(crate) struct Installing {
     meta: SnapshotMeta,
     /// Who sends it, in which term: the same snapshot of another leader has other bytes.
@@ -21,7 +22,7 @@ pub(crate) struct Installing {
 }
 
 /// How far it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Stage {
     /// Pieces are arriving.
     Receiving,

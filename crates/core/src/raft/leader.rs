@@ -8,10 +8,11 @@ use super::transfer::{Handover, Transfer};
 use super::{Raft, RoleState};
 use crate::progress::Progress;
 use crate::{Entry, LogId, LogIndex, NodeId, Payload, SnapshotMeta, Time};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
 /// The leader of `current_term`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Leader {
     /// Every other member.
     pub(crate) progress: BTreeMap<NodeId, Progress>,
@@ -35,7 +36,7 @@ pub(crate) struct Leader {
 
 /// Entries that were proposed here and are not both committed and durable here: batches as
 /// (last index, bytes).
-#[derive(Clone, Debug, Default, Hash)]
+#[derive(Clone, Debug, Default, Hash, Serialize, Deserialize)]
 pub(crate) struct Uncommitted {
     batches: VecDeque<(LogIndex, usize)>,
     bytes: usize,

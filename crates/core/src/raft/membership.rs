@@ -13,6 +13,7 @@ use crate::{
     ChangeId, ChangeWait, Configuration, Effect, Entry, LogId, LogIndex, MemberRole, Members,
     MembershipCommand, MembershipRefusal, Message, NodeId, NotAMember, Payload, Role, Time,
 };
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use std::time::Duration;
 const FAREWELL_TIMEOUTS: u32 = 4;
 
 /// What a leader keeps for changes of the members.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Membership {
     /// New voters on their way up (§4.2.1).
     rounds: BTreeMap<NodeId, Round>,
@@ -37,7 +38,7 @@ pub(crate) struct Membership {
 }
 
 /// One round of catching up: everything that was in the log when it began (§4.2.1).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Round {
     goal: LogIndex,
     started: Time,

@@ -8,6 +8,7 @@ use super::{Raft, RoleState};
 use crate::{
     Effect, LogIndex, Message, NodeId, ReadId, ReadIndex, ReadIndexResponse, ReadRefusal, Time,
 };
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 
@@ -15,7 +16,7 @@ use std::hash::{Hash, Hasher};
 const FORWARDED_BATCHES_MAX: usize = 4;
 
 /// A read that waits for a proof of leadership.
-#[derive(Clone, Debug, Hash)]
+#[derive(Clone, Debug, Hash, Serialize, Deserialize)]
 pub(crate) struct WaitingRead {
     /// The follower that asks; `None` for our own caller.
     from: Option<NodeId>,
@@ -27,7 +28,7 @@ pub(crate) struct WaitingRead {
 }
 
 /// A follower's reads: those that wait for a request to join, and the requests under way.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ForwardedReads {
     waiting: Vec<ReadId>,
     batches: VecDeque<Batch>,
@@ -35,7 +36,7 @@ pub(crate) struct ForwardedReads {
 }
 
 /// Reads that share one request to the leader.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Batch {
     name: ReadId,
     reads: Vec<ReadId>,

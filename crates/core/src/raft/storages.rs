@@ -6,11 +6,12 @@ use super::common::{Common, Introduction};
 use super::leader::Leader;
 use crate::progress::Progress;
 use crate::{Configuration, LogIndex, MemberRole, NodeId};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
 /// What a leader keeps of its members' disks.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Storages {
     /// The disks of learners that `progress` is about.
     served: BTreeMap<NodeId, u128>,

@@ -8,13 +8,14 @@ use super::common::Common;
 use super::leader::Leader;
 use crate::progress::Progress;
 use crate::{LogIndex, Message, NodeId, Time, TimeoutNow};
+use serde::{Deserialize, Serialize};
 use std::hash::{Hash, Hasher};
 
 /// Waits between handovers to a higher rank grow by doubling, up to this many times.
 const HANDOVER_DOUBLINGS_MAX: u32 = 6;
 
 /// A transfer under way; proposals are refused meanwhile, so that the successor can catch up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Transfer {
     pub(crate) to: NodeId,
     /// Given up then: the successor may be gone.
@@ -31,7 +32,7 @@ impl Transfer {
 }
 
 /// When a leader may next hand over to a higher rank.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Handover {
     not_before: Time,
     attempts: u32,

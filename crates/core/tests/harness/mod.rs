@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+mod recording;
+
 use bytes::Bytes;
 use quorate_core::invariants::{ClusterChecker, Violation};
 use quorate_core::{
@@ -10,6 +12,7 @@ use quorate_core::{
     MemberRole, MembershipCommand, Message, NodeId, Options, Payload, Persist, Proposal,
     ProposalId, Raft, ReadId, Restored, SnapshotMeta, Term, Time,
 };
+use recording::Recording;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,6 +181,7 @@ pub(crate) struct Server {
     /// How many entries a restart holds in memory.
     pub(crate) tail_count: usize,
     pub(crate) next_proposal: u64,
+    pub(crate) recording: Option<Recording>,
 }
 
 /// A message on its way.
@@ -243,6 +247,7 @@ impl Cluster {
             machine_held: false,
             tail_count: usize::MAX,
             next_proposal: 0,
+            recording: None,
         };
         self.servers.insert(id, server);
         self.start(id);
@@ -257,11 +262,19 @@ impl Cluster {
         self.servers.get_mut(&id).unwrap().raft = Some(raft);
     }
 
+    /// Notes from here on what happens to the servers that are up, each until it stops.
+    pub(crate) fn record(&mut self) {
+        for server in self.servers.values_mut() {
+            server.recording = server.raft.as_ref().map(Recording::of);
+        }
+    }
+
     /// Loses everything that is not on the disk; the first `written` writes under way make it.
     pub(crate) fn crash(&mut self, id: NodeId, written: usize) {
         self.checker.crashed(id);
         let server = self.servers.get_mut(&id).unwrap();
         server.raft = None;
+        server.recording = None;
         for persist in server.writes.drain(..).take(written) {
             server.disk.write(&persist);
         }
@@ -302,8 +315,11 @@ impl Cluster {
 
     /// Gives a server an event and carries out what it asks for, except what takes time.
     pub(crate) fn step(&mut self, id: NodeId, event: Event) {
-        let taken = self.servers.get_mut(&id).and_then(|server| server.raft.take());
-        let Some(mut raft) = taken else { return };
+        let Some(server) = self.servers.get_mut(&id) else { return };
+        let Some(mut raft) = server.raft.take() else { return };
+        if let Some(recording) = &mut server.recording {
+            recording.note(self.now, &event);
+        }
         let mut effects = Vec::new();
         let is_out = raft.is_poisoned();
         raft.step(self.now, event, &mut effects);

@@ -1,6 +1,7 @@
-//! What a node waits for, as far as its driver and its core know. Changes nothing.
+//! What a node waits for, as far as its driver and its core know, and what happened to it lately.
+//! Changes nothing.
 
-use super::{Admission, Driver};
+use super::{Admission, Driver, Flight};
 use crate::{Cause, Explanation};
 
 impl Driver {
@@ -21,5 +22,11 @@ impl Driver {
         causes.extend((count > 0).then_some(Cause::Reads { count }));
         let (id, role) = (raft.id(), raft.role());
         Explanation { id, role, term: raft.current_term(), leader: raft.leader(), causes }
+    }
+
+    /// What the core was given lately; `None` if nothing is recorded.
+    #[must_use]
+    pub fn flight(&self) -> Option<Flight> {
+        self.recorder.as_ref().map(|recorder| recorder.flight(&self.raft))
     }
 }

@@ -13,6 +13,7 @@ mod members;
 mod options;
 mod pacing;
 mod proposals;
+mod recorder;
 mod scrubbing;
 mod standing;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use io::{
     RemoteFate, Requester, Seen, Ticket, Waiter,
 };
 pub use options::DriverOptions;
+pub use recorder::Flight;
 pub use standing::{Admission, OwnDisk, Recovering};
 
 use crate::session::{SessionClock, SessionEntry};
@@ -37,6 +39,7 @@ use quorate_core::{
     CommandKind, Effect, Entry, Event, LogId, LogIndex, Message, NodeId, Proposal, ProposalId,
     ProposalRefusal, Raft, ReadId, ReadRefusal, SnapshotMeta, Term, Time,
 };
+use recorder::Recorder;
 use scrubbing::{STRETCH_BYTES, Scrubbing};
 use standing::Standing;
 use std::sync::Arc;
@@ -66,6 +69,7 @@ pub struct Driver {
     standing: Option<Standing>,
     acquaintances: Acquaintances,
     scrubbing: Scrubbing,
+    recorder: Option<Recorder>,
     pacing: Pacing,
     /// Which files are damaged, as was found last.
     rotten: Arc<[Rot]>,
@@ -100,6 +104,7 @@ impl Driver {
         let base = raft.base().last_included.index;
         let proposals = Proposals::new(incarnation, raft.current_term());
         let scrubbing = Scrubbing::new(options.scrub_bytes_per_second);
+        let recorder = Recorder::new(options.flight_recorder_bytes);
         let pacing = Pacing::new(options.snapshot_bytes_per_second);
         Self {
             raft,
@@ -117,6 +122,7 @@ impl Driver {
             standing: None,
             acquaintances: Acquaintances::default(),
             scrubbing,
+            recorder,
             pacing,
             rotten: Arc::default(),
             effects: Vec::new(),
@@ -489,6 +495,9 @@ impl Driver {
     }
 
     fn step(&mut self, now: Time, event: Event, outputs: &mut Vec<Output>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note(&self.raft, now, &event);
+        }
         let mut effects = std::mem::take(&mut self.effects);
         self.raft.step(now, event, &mut effects);
         for effect in effects.drain(..) {

@@ -36,6 +36,9 @@ pub struct DriverOptions {
     /// How many bytes a second of the sealed part of its log and of its snapshots the node reads
     /// again, over and over, to find damage before they are needed; 0 for none.
     pub scrub_bytes_per_second: u64,
+    /// How many bytes of what the core was given lately are kept, so that it can be played again; 0
+    /// for none.
+    pub flight_recorder_bytes: usize,
     /// The limits of sessions that are opened while this node leads.
     pub session_limits: SessionLimits,
 }
@@ -55,6 +58,7 @@ impl Default for DriverOptions {
             catch_up_log_bytes_max: 1 << 30,
             snapshot_bytes_per_second: 0,
             scrub_bytes_per_second: 0,
+            flight_recorder_bytes: 8 << 20,
             session_limits: SessionLimits::default(),
         }
     }

@@ -10,10 +10,10 @@ pub use members::{MembershipWish, NodeMembers};
 pub use session::{OpenSessionError, Session, SessionCommand};
 
 use crate::metrics::Metrics;
-use crate::runtime::{ApplyJob, Launched, Passage, Shared, Waiting, lock};
+use crate::runtime::{ApplyJob, Launched, Passage, Question, Shared, Waiting, lock};
 use crate::{
     Consistency, DiskRoom, Doubt, Explanation, Fate, Input, NodeFailure, NodeStatus, ReadError,
-    Refusal, Ticket,
+    Recording, Refusal, Ticket,
 };
 use bytes::Bytes;
 use quorate_core::{LogIndex, NodeId};
@@ -236,8 +236,21 @@ impl Node {
     /// may do. `None` if the node has ended, or is asked by too many at once.
     pub async fn explain(&self) -> Option<Explanation> {
         let (question, answer) = oneshot::channel();
-        self.inner.shared.mailbox.ask(question);
+        self.inner.shared.mailbox.ask(Question::Wait(question));
         answer.await.ok()
+    }
+
+    /// What happened to the node's core lately: a [`Recording`], which can be played elsewhere, and
+    /// has nothing in it of what clients wrote. `None` if the node has ended, is asked by too many at
+    /// once, or records nothing ([`DriverOptions::flight_recorder_bytes`](crate::DriverOptions)). A node
+    /// that stops because the protocol is broken leaves the same in its folder, as
+    /// `poisoned.recording`.
+    pub async fn recording(&self) -> Option<Recording> {
+        let (question, answer) = oneshot::channel();
+        self.inner.shared.mailbox.ask(Question::Flight(question));
+        // Putting it into bytes takes longer than a turn of the loop may.
+        let flight = answer.await.ok()??;
+        tokio::task::spawn_blocking(|| Recording::from(flight)).await.ok()
     }
 
     /// Follows the status; changes that come faster than they are looked at are skipped. Ends when

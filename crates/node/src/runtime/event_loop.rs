@@ -2,7 +2,7 @@
 //! Never waits for anything but the next turn.
 
 use super::apply_thread::ApplyJob;
-use super::mailbox::Ending;
+use super::mailbox::{Ending, Question};
 use super::passage::Milestones;
 use super::queue::Queue;
 use super::shared::Shared;
@@ -188,6 +188,9 @@ impl EventLoop {
         if raft.is_poisoned() {
             let evidence = raft.status().poisoned.map(|poison| format!("{poison:?}"));
             let evidence = evidence.unwrap_or_default();
+            if self.shared.failure().is_none() {
+                self.shared.black_box.keep(self.driver.flight());
+            }
             self.shared.fail(NodeFailure::Poisoned { evidence });
         }
         if self.transfer.is_asked || self.transfer.under_way.is_some() {
@@ -198,7 +201,10 @@ impl EventLoop {
         let status = self.status();
         for question in self.shared.mailbox.take_questions() {
             // Whoever asked may be gone.
-            let _gone = question.send(self.driver.explain());
+            let _gone = match question {
+                Question::Wait(sender) => sender.send(self.driver.explain()).is_err(),
+                Question::Flight(sender) => sender.send(self.driver.flight()).is_err(),
+            };
         }
         self.tell_admission(&status);
         self.transport.follow_members(self.driver.raft());

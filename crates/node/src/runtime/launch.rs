@@ -2,6 +2,7 @@
 //! every caller answered.
 
 use super::apply_thread::ApplyThread;
+use super::black_box::BlackBox;
 use super::event_loop::{EventLoop, Transfer};
 use super::files_thread::FilesThread;
 use super::log_place;
@@ -122,6 +123,7 @@ struct Queues {
 fn assemble(launch: Launch) -> Result<Assembled, StartError> {
     let Launch { open, machine, entrances, address, options, transport, security, disk } = launch;
     let cluster_id = open.request.cluster_id;
+    let black_box = BlackBox::new(&open.request.dir);
     let Parts { opened, keeper, hold } =
         open_parts(open, machine, options.disk_reserve_bytes, &disk)?;
     let status = first_status(&opened, cluster_id);
@@ -139,6 +141,7 @@ fn assemble(launch: Launch) -> Result<Assembled, StartError> {
         status,
         keeps_sessions: opened.applier.keeps_sessions(),
         disk,
+        black_box,
     }));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StartError::Threads)?;

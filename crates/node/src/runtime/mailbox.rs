@@ -3,7 +3,7 @@
 //! queued for them; everything else is bounded by the core's own limits.
 
 use super::queue::lock;
-use crate::{Explanation, Input, Refusal};
+use crate::{Explanation, Flight, Input, Refusal};
 use std::sync::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -31,8 +31,14 @@ pub(crate) enum Ending {
     HandingOver,
 }
 
-/// Somebody who wants to know what the node waits for.
-pub(crate) type Question = oneshot::Sender<Explanation>;
+/// Somebody who wants to know...
+#[derive(Debug)]
+pub(crate) enum Question {
+    /// ... what the node waits for.
+    Wait(oneshot::Sender<Explanation>),
+    /// ... what happened to it lately.
+    Flight(oneshot::Sender<Option<Flight>>),
+}
 
 #[derive(Debug, Default)]
 struct Letters {
@@ -81,7 +87,7 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Somebody asks what the node waits for. Dropped by a node that is stopping, or asked by too many.
+    /// Somebody asks. Dropped by a node that is stopping, or asked by too many.
     pub(crate) fn ask(&self, question: Question) {
         let mut letters = lock(&self.letters);
         if letters.ending.is_some() || letters.questions.len() >= self.limit.count_max {

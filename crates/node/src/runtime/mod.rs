@@ -17,6 +17,7 @@
 //! nobody else touches the driver.
 
 mod apply_thread;
+mod black_box;
 mod clock;
 mod disk_watch;
 mod event_loop;
@@ -37,7 +38,7 @@ pub use disk_watch::DiskWatch;
 pub(crate) use found::{FoundRequest, found};
 pub(crate) use launch::{Launch, Launched, Opening, launch};
 pub use log_place::{LogNote, LogPlace, LogPlaceError, find as find_log};
-pub(crate) use mailbox::{CallerLimit, Mailbox};
+pub(crate) use mailbox::{CallerLimit, Mailbox, Question};
 pub use open::{OpenMachine, OpenRequest, Opened, open};
 pub(crate) use passage::Passage;
 pub(crate) use queue::lock;

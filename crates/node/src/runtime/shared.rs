@@ -1,6 +1,7 @@
 //! What the threads of a node and its handles share. Knows how a node ends; not how it works.
 
 use super::apply_thread::ApplyJob;
+use super::black_box::BlackBox;
 use super::clock::Clock;
 use super::disk_watch::DiskWatch;
 use super::mailbox::{Ending, Mailbox};
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) apply: Queue<ApplyJob>,
     pub(crate) disk: DiskWatch,
+    pub(crate) black_box: BlackBox,
     /// Whether what sessions did would survive a crash with the state machine.
     pub(crate) keeps_sessions: bool,
     pub(crate) status: watch::Sender<Arc<NodeStatus>>,
@@ -40,6 +42,7 @@ pub(crate) struct SharedParts {
     pub(crate) status: NodeStatus,
     pub(crate) keeps_sessions: bool,
     pub(crate) disk: DiskWatch,
+    pub(crate) black_box: BlackBox,
 }
 
 impl Shared {
@@ -51,6 +54,7 @@ impl Shared {
             metrics: parts.metrics,
             apply: Queue::new(),
             disk: parts.disk,
+            black_box: parts.black_box,
             keeps_sessions: parts.keeps_sessions,
             status: watch::Sender::new(Arc::new(parts.status)),
             ended: watch::Sender::new(false),
