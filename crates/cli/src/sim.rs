@@ -22,6 +22,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         | CommandError::NothingToShrink(_)
         | CommandError::Progress(_)
         | CommandError::Program(_)
+        | CommandError::Replay(_)
         | CommandError::Signals(_)) => other.into(),
     })
 }

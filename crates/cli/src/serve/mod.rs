@@ -18,6 +18,7 @@ mod log;
 mod near;
 mod notify;
 mod peers;
+mod recorder;
 mod recover;
 mod restore;
 mod retention;
@@ -200,6 +201,7 @@ async fn serve(
         Some(wish) => wish,
         None => Box::pin(stop_wish(flags.exit_with_parent)?),
     };
+    let wishes = recorder::wishes()?;
     let asking = Arc::clone(&peers.security.tls);
     let (node, reader) = start_node(flags, settings, peers).await?;
     folder::record_owner(&settings.data_dir, &settings.cluster, &flags.name)?;
@@ -215,6 +217,7 @@ async fn serve(
             _ = failing.failure() => {}
             // It goes on, and is not waited for.
             never = announce(&failing, settings) => match never {},
+            never = recorder::record(wishes, &failing, &settings.data_dir) => match never {},
         }
     };
     let served =

@@ -129,13 +129,9 @@ fn assemble(launch: Launch) -> Result<Assembled, StartError> {
     let status = first_status(&opened, cluster_id);
     let identity =
         LocalIdentity { cluster_id, node_id: status.id, storage_id: status.storage_id, address };
-    let limit = CallerLimit {
-        count_max: options.queued_requests_count_max,
-        bytes_max: options.queued_requests_bytes_max,
-    };
     disk.begin();
     let shared = Arc::new(Shared::new(SharedParts {
-        mailbox: Mailbox::new(limit),
+        mailbox: mailbox(&options),
         waiters_count_max: options.waiting_requests_count_max,
         metrics: Arc::new(Metrics::default()),
         status,
@@ -192,6 +188,13 @@ fn assemble(launch: Launch) -> Result<Assembled, StartError> {
         admission_told: None,
     };
     Ok(Assembled { shared, runtime, event_loop, workers, hold })
+}
+
+fn mailbox(options: &NodeOptions) -> Mailbox {
+    Mailbox::new(CallerLimit {
+        count_max: options.queued_requests_count_max,
+        bytes_max: options.queued_requests_bytes_max,
+    })
 }
 
 /// The parts of the node, who looks after the room on their disks, and the lock of its folder.

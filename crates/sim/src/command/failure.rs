@@ -1,5 +1,6 @@
 //! How the simulator's command line ends, if not well. Prints nothing.
 
+use super::replay::ReplayError;
 use crate::case::Case;
 use crate::progress::ProgressError;
 use crate::run::Violation;
@@ -42,6 +43,9 @@ pub enum CommandError {
     /// This program cannot be read, and a progress file has to name the build.
     #[error("reading ourselves")]
     Program(#[source] io::Error),
+    /// A recording cannot be played.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
     /// Ctrl-C cannot be waited for.
     #[error("waiting for signals")]
     Signals(#[source] io::Error),
@@ -124,6 +128,7 @@ impl CommandError {
             | Self::Progress(_)
             | Self::Program(_)
             | Self::Signals(_)
+            | Self::Replay(_)
             | Self::Output(_) => false,
         }
     }

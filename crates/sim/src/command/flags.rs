@@ -1,6 +1,7 @@
 //! The flags of `quorate sim`, and what they mean for the simulator. Runs nothing.
 
 use super::FlagsError;
+use super::replay::Told;
 use crate::case::{Case, Changes};
 use crate::kinds::{FAULT_KINDS, FaultKind, SABOTAGES, UnknownName};
 use crate::ordinals::Ordinals;
@@ -33,6 +34,9 @@ Many worlds:
   quorate sim --first 5001 --seeds 100000 --progress-file c.json --keep-going
                                              a long campaign. Ctrl-C stops it; the same command goes
                                              on from where it was
+A real node that stopped:
+  quorate sim --replay poisoned.recording    what happened to it, from the file that it left; with
+                                             `--trace all` every event
 A world that fails:
   the last lines say what to paste. With --trace they tell the story up to the breach; with --shrink
   they make it small: fewer steps, nodes, clients, kinds of trouble, single troubles.
@@ -127,6 +131,18 @@ pub struct Options {
     /// Lets machines do what none may do, to see the judges notice
     #[arg(long, value_name = "KINDS", value_parser = Kinds::sabotages, default_value = "", hide_default_value = true, long_help = kinds("Lets machines do what none may do, to see the judges notice:", SABOTAGES), help_heading = "Making a world small")]
     sabotage: Kinds,
+    /// Plays what a real node recorded, and looks whether it leads to the same state
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = [
+            "seed", "seeds", "nodes", "steps", "jobs", "progress_file", "keep_going", "hang_after",
+            "width", "format", "shrink", "without", "skip", "clients", "requests", "schedule",
+            "sabotage",
+        ],
+        help_heading = "Reading what happened to a real node"
+    )]
+    pub(super) replay: Option<PathBuf>,
 }
 
 /// A list of kinds, such as `pauses,loss` or `all`.
@@ -187,7 +203,8 @@ impl Options {
             return Err(FlagsError::NotSoManySeeds { first, count });
         }
         let is_about_a_story = self.from.is_some() || self.to.is_some() || self.width.is_some();
-        if self.trace.is_none() && !self.shrink && is_about_a_story {
+        let is_told = self.trace.is_some() || self.shrink || self.replay.is_some();
+        if !is_told && is_about_a_story {
             return Err(FlagsError::NoStory);
         }
         if let (Some(from), Some(to)) = (self.from, self.to)
@@ -253,6 +270,16 @@ impl Options {
         let all = Recording::of(detail);
         let (from, to) = (self.from.unwrap_or(all.from), self.to.unwrap_or(all.to));
         Some(Recording { from, to, detail })
+    }
+
+    /// What to tell of a recording.
+    pub(super) fn told(&self) -> Told {
+        let all = Recording::of(Detail::All);
+        Told {
+            all: self.trace == Some(Tell::All),
+            from: self.from.unwrap_or(all.from),
+            to: self.to.unwrap_or(all.to),
+        }
     }
 
     /// How a story looks on what standard output is.

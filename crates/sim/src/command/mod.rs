@@ -5,6 +5,7 @@
 mod campaign;
 mod failure;
 mod flags;
+mod replay;
 mod screen;
 mod stop;
 mod story;
@@ -12,6 +13,7 @@ mod vigil;
 
 pub use failure::{CommandError, FlagsError};
 pub use flags::Options;
+pub use replay::ReplayError;
 
 use crate::campaign::PATIENCE;
 use crate::case::Case;
@@ -37,6 +39,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// [`CommandError`]: what a judge found, or why there is no result.
 pub fn run<W: Worlds>(options: &Options, worlds: &W) -> Result<(), CommandError> {
     options.check()?;
+    if let Some(path) = &options.replay {
+        return replay::replay(path, options.told(), &mut io::stdout().lock());
+    }
     if options.is_campaign() {
         return campaign::run(options, worlds);
     }

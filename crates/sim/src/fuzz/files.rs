@@ -177,7 +177,8 @@ pub(super) fn snapshot_file(data: &[u8]) {
     let last_included = LogId::new(Term::new(input.number()), LogIndex::new(input.number()));
     let meta = SnapshotMeta { last_included, configuration: Arc::new(Configuration::default()) };
     let mut piece_bytes = 1 << 16;
-    if input.flag() {
+    let is_ours = input.flag();
+    if is_ours {
         let written = store.create(meta.clone()).and_then(|mut writer| {
             let _ = writer.write_all(&body(&mut input));
             writer.finish()
