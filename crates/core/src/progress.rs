@@ -11,7 +11,7 @@ use std::time::Duration;
 /// The log is held for a follower that was heard within so many election timeouts.
 const HELD_TIMEOUTS: u32 = 10;
 /// After so many attempts the patience grows no more.
-const RESENT_COUNT_MAX: u32 = 5;
+const RESENT_COUNT_MAX: u32 = 6;
 
 /// One follower or learner, as its leader sees it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -87,10 +87,11 @@ impl Sending {
         self.resent_count = (self.resent_count + 1).min(RESENT_COUNT_MAX);
     }
 
-    /// How long an answer may take. A piece that is sent again too soon makes a slow link slower, so
-    /// each time it may take longer; any progress makes that good.
+    /// How long an answer may take. One that was lost is sent again at once; but one that is sent again
+    /// too soon makes a slow link slower, so from then on it may take longer each time. Any progress
+    /// makes that good.
     pub(crate) fn patience(&self, options: &Options) -> Duration {
-        options.election_timeout.saturating_mul(1 << self.resent_count)
+        options.election_timeout.saturating_mul(1 << self.resent_count.saturating_sub(1))
     }
 }
 

@@ -118,9 +118,11 @@ fn a_node_that_was_away_for_long_catches_up_from_a_snapshot() {
 /// leads, and who receives.
 fn slow_snapshot(is_volatile: bool) -> (KvCluster, u64, u64) {
     let mut options = ClusterOptions::calm(1, 3);
-    (options.driver.compact_log_count, options.driver.retain_log_count) = (40, 0);
-    (options.raft.snapshot_chunk_bytes_max, options.snapshot_hash_bytes) = (64, 512);
-    options.driver.snapshot_bytes_per_second = 64 * 10;
+    (options.driver.compact_log_count, options.driver.retain_log_count) = (100, 0);
+    // A volatile machine's is larger; either travels for some twenty seconds.
+    options.snapshot_hash_bytes = if is_volatile { 1_024 } else { 256 };
+    options.driver.snapshot_bytes_per_second = if is_volatile { 640 } else { 256 };
+    options.raft.snapshot_chunk_bytes_max = 64;
     let store = KvOptions { is_volatile, ..KvOptions::default() };
     let mut cluster = Cluster::new(options, KvApplication::new(store));
     let leader = cluster.wait_for_leader(seconds(3)).unwrap();

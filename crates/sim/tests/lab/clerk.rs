@@ -247,6 +247,13 @@ impl Kv {
         servers.filter_map(|server| cluster.log_bytes(server)).max().unwrap_or_default()
     }
 
+    /// A log may grow as large as the snapshot that replaces it.
+    pub(crate) fn largest_snapshot(&self) -> u64 {
+        let mut cluster = self.stage.cluster();
+        let servers = cluster.node_ids().into_iter();
+        servers.filter_map(|server| cluster.snapshot_bytes(server)).max().unwrap_or_default()
+    }
+
     pub(crate) fn put(&mut self, clerk: &Clerk, key: &str, piece: Piece) {
         let (mut clerk, key) = (clerk.clone(), key.to_owned());
         self.stage.run(async move { clerk.put(&key, piece).await });
