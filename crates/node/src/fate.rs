@@ -151,6 +151,9 @@ pub enum ReadError {
         /// What it waits for.
         index: LogIndex,
     },
+    /// The state machine did not get round to it before the deadline.
+    #[error("the state machine did not answer before the deadline")]
+    Unanswered,
     /// A limit is reached; try again later.
     #[error("the limit of {limit_count} waiting reads is reached")]
     Overloaded {

@@ -295,7 +295,7 @@ impl From<ReadError> for Rejection {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::NoLeader | ReadError::NotConfirmed => Self::TimedOut,
-            ReadError::NotApplied { .. } => Self::TimedOutApplying,
+            ReadError::NotApplied { .. } | ReadError::Unanswered => Self::TimedOutApplying,
             ReadError::Overloaded { .. } => Self::TooManyRequests,
             ReadError::Stopped => Self::Stopped,
             ReadError::Query(_) => Self::Internal,

@@ -43,6 +43,7 @@ use recorder::Recorder;
 use scrubbing::{STRETCH_BYTES, Scrubbing};
 use standing::Standing;
 use std::sync::Arc;
+use std::time::Duration;
 use wishes::{MembershipFates, Wish, Wishes};
 
 /// A core, and everybody who waits for something of it.
@@ -127,6 +128,12 @@ impl Driver {
             rotten: Arc::default(),
             effects: Vec::new(),
         }
+    }
+
+    /// How late a passed deadline may be noticed.
+    #[must_use]
+    pub const fn sweep_interval(&self) -> Duration {
+        self.options.sweep_interval
     }
 
     /// The core, for looking at.

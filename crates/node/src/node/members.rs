@@ -197,7 +197,7 @@ impl MembershipWish<'_> {
         let (sender, end) = oneshot::channel();
         let deadline = self.node.inner.shared.clock.now().after(self.timeout);
         let input = |ticket| Input::ChangeMembership { ticket, command, deadline };
-        let asked = self.node.request(Waiting::Wish(sender), 0, input);
+        let asked = self.node.request(Waiting::Wish(sender), (0, deadline), input);
         asked.map_err(|refusal| wish_error(&refusal))?;
         end.await.unwrap_or(Err(MembershipError::Unknown(Doubt::Stopped)))
     }

@@ -16,7 +16,7 @@ use crate::{
     Recording, Refusal, Ticket,
 };
 use bytes::Bytes;
-use quorate_core::{LogIndex, NodeId};
+use quorate_core::{LogIndex, NodeId, Time};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -142,7 +142,7 @@ impl Node {
         let size_bytes = command.len();
         let deadline = self.inner.shared.clock.now().after(timeout);
         let input = |ticket| Input::Propose { ticket, command, deadline };
-        self.request(self.proposal(sender), size_bytes, input)?;
+        self.request(self.proposal(sender), (size_bytes, deadline), input)?;
         Ok(receiver)
     }
 
@@ -156,11 +156,11 @@ impl Node {
     fn request(
         &self,
         waiting: Waiting,
-        size_bytes: usize,
+        (size_bytes, deadline): (usize, Time),
         input: impl FnOnce(Ticket) -> Input,
     ) -> Result<(), Refusal> {
         let shared = &self.inner.shared;
-        let ticket = shared.waiters.add(waiting)?;
+        let ticket = shared.waiters.add(waiting, deadline)?;
         let pushed = shared.mailbox.push_caller(input(ticket), size_bytes);
         if pushed.is_err() {
             drop(shared.waiters.take(ticket));
@@ -182,7 +182,7 @@ impl Node {
         let (sender, answer) = oneshot::channel();
         let waiting = Waiting::Query(query.into(), sender);
         match consistency {
-            Consistency::Local => self.query_now(waiting)?,
+            Consistency::Local => self.query_now(waiting, timeout)?,
             Consistency::Linearizable | Consistency::AtLeast(_) => {
                 self.barrier(waiting, consistency, timeout)?;
             }
@@ -191,9 +191,10 @@ impl Node {
     }
 
     /// A query that needs no barrier needs no way through the event loop either.
-    fn query_now(&self, waiting: Waiting) -> Result<(), ReadError> {
+    fn query_now(&self, waiting: Waiting, timeout: Duration) -> Result<(), ReadError> {
         let shared = &self.inner.shared;
-        let ticket = shared.waiters.add(waiting).map_err(|refusal| read_error(&refusal))?;
+        let deadline = shared.clock.now().after(timeout);
+        let ticket = shared.waiters.add(waiting, deadline).map_err(|refusal| read_error(&refusal))?;
         let pushed = shared.apply.push(ApplyJob::Query(ticket), 0);
         pushed.map_err(|_| ReadError::Stopped)
     }
@@ -222,7 +223,7 @@ impl Node {
     ) -> Result<(), ReadError> {
         let deadline = self.inner.shared.clock.now().after(timeout);
         let input = |ticket| Input::Barrier { ticket, consistency, deadline };
-        self.request(waiting, 0, input).map_err(|refusal| read_error(&refusal))
+        self.request(waiting, (0, deadline), input).map_err(|refusal| read_error(&refusal))
     }
 
     /// How the node is doing, as of the last turn of its event loop. Cheap.

@@ -190,7 +190,7 @@ impl Node {
         let (sender, fate) = oneshot::channel();
         let request = Box::new(request);
         let input = |ticket| Input::ProposeInSession { ticket, request, deadline, is_retry };
-        match self.request(self.proposal(sender), size_bytes, input) {
+        match self.request(self.proposal(sender), (size_bytes, deadline), input) {
             Ok(()) => fate.await.unwrap_or(Fate::Unknown(Doubt::Stopped)),
             Err(refusal) => Fate::NotAppended(refusal),
         }

@@ -9,7 +9,7 @@ use super::shared::Shared;
 use crate::transport::Transport;
 use crate::work::{FileJob, Job, LogJob};
 use crate::{
-    Admission, Driver, Fate, Input, NodeFailure, NodeStatus, Output, ReadError, Refusal, Ticket,
+    Admission, Doubt, Driver, Fate, Input, NodeFailure, NodeStatus, Output, ReadError, Refusal, Ticket,
 };
 use quorate_core::{NodeId, Time};
 use std::pin::Pin;
@@ -32,6 +32,8 @@ pub(crate) struct EventLoop {
     pub(crate) outputs: Vec<Output>,
     pub(crate) transfer: Transfer,
     pub(crate) milestones: Milestones,
+    /// When to look for callers whose time is up; `None` while nobody waits.
+    pub(crate) late_at: Option<Time>,
     /// When it was last said what keeps this node from voting.
     pub(crate) admission_told: Option<Instant>,
 }
@@ -70,7 +72,7 @@ impl EventLoop {
 
     /// Waits for something to happen; returns whether it was the deadline.
     async fn wait(&self, mut timer: Pin<&mut Sleep>) -> bool {
-        let Some(deadline) = self.driver.next_deadline() else {
+        let Some(deadline) = self.driver.next_deadline().into_iter().chain(self.late_at).min() else {
             self.shared.mailbox.filled().await;
             return false;
         };
@@ -95,6 +97,7 @@ impl EventLoop {
         self.driver.turn(now, self.inputs.drain(..), &mut self.outputs);
         self.note_milestones(now);
         self.carry_out();
+        self.tell_late(now);
         self.shared.metrics.turns.add(1);
         self.publish();
     }
@@ -103,6 +106,21 @@ impl EventLoop {
         let raft = self.driver.raft();
         let (appended, durable) = (raft.last_log().index, raft.durable_index());
         self.milestones.note(now, appended, durable, raft.commit_index());
+    }
+
+    /// Callers whose deadline is so long past that the driver has nothing to say to them any more: what
+    /// they wait for is with the state machine, and that stands still.
+    fn tell_late(&mut self, now: Time) {
+        if self.late_at.is_some_and(|at| now < at) {
+            return;
+        }
+        let interval = self.driver.sweep_interval();
+        let waiters = &self.shared.waiters;
+        let (late, anybody) = waiters.late(now, interval);
+        let owed = waiters.tell_late(late);
+        self.late_at = anybody.then(|| now.after(interval));
+        let unknown = |ticket| (ticket, Fate::Unknown(Doubt::Deadline));
+        self.shared.tell(owed.into_iter().map(unknown).collect(), None);
     }
 
     /// First what others wait for longest: the network, then the disk, then the state machine.

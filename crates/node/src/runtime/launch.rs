@@ -185,6 +185,7 @@ fn assemble(launch: Launch) -> Result<Assembled, StartError> {
         outputs: Vec::new(),
         transfer: Transfer::default(),
         milestones: Milestones::default(),
+        late_at: None,
         admission_told: None,
     };
     Ok(Assembled { shared, runtime, event_loop, workers, hold })

@@ -87,6 +87,11 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Has the loop look around.
+    pub(crate) fn nudge(&self) {
+        self.filled.notify_one();
+    }
+
     /// Somebody asks. Dropped by a node that is stopping, or asked by too many.
     pub(crate) fn ask(&self, question: Question) {
         let mut letters = lock(&self.letters);

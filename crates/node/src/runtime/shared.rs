@@ -47,10 +47,11 @@ pub(crate) struct SharedParts {
 
 impl Shared {
     pub(crate) fn new(parts: SharedParts) -> Self {
+        let mailbox = Arc::new(parts.mailbox);
         Self {
             clock: Clock::new(),
-            mailbox: Arc::new(parts.mailbox),
-            waiters: Waiters::new(parts.waiters_count_max),
+            waiters: Waiters::new(parts.waiters_count_max, Arc::clone(&mailbox)),
+            mailbox,
             metrics: parts.metrics,
             apply: Queue::new(),
             disk: parts.disk,
