@@ -3,7 +3,7 @@
 use crate::recording::payload;
 use crate::{
     ChangeId, Entry, HardState, LoadRequest, LogId, LogIndex, MembershipCommand, Message, NodeId,
-    Payload, PersistSeq, ProposalId, ReadId, SnapshotMeta, Term,
+    Options, Payload, PersistSeq, ProposalId, ReadId, SnapshotMeta, Term,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -113,6 +113,8 @@ pub enum Event {
         /// Who.
         peer: NodeId,
     },
+    /// Other settings, from now on. Those that do not pass [`Options::validate`] change nothing.
+    SetOptions(Box<Options>),
     /// An operator wants other members (§4), or the change under way taken back.
     ChangeMembership {
         /// The caller's name for the wish.

@@ -6,6 +6,7 @@ mod apply;
 mod behaviour;
 mod commit;
 mod common;
+mod configure;
 mod election;
 mod explain;
 mod follower;
@@ -105,6 +106,7 @@ impl Raft {
             Event::ChangeMembership { id, command } => self.handle_change_membership(id, command),
             Event::DiskFailed => self.common.poison = Some(Poison::DiskFailed),
             Event::PeerGone { peer } => self.handle_peer_gone(peer),
+            Event::SetOptions(options) => self.handle_options(*options),
             Event::Introduced { from, storage_id, is_proven } => {
                 self.common.introduced.insert(from, Introduction { storage_id, is_proven });
             }
@@ -225,6 +227,7 @@ impl Raft {
             | Event::SnapshotRestored { .. }
             | Event::TransferLeadership { .. }
             | Event::PeerGone { .. }
+            | Event::SetOptions(_)
             | Event::DiskFailed
             | Event::Introduced { .. } => {}
         }

@@ -229,6 +229,20 @@ impl Stage {
         }
     }
 
+    /// `options 1 heartbeat=50ms election=3s`: other settings for server 1.
+    fn set_options(&mut self, id: u64, words: &[&str]) {
+        let mut options = self.cluster.raft(id).options().clone();
+        for (name, value) in settings(words) {
+            match name {
+                "heartbeat" => options.heartbeat_interval = millis(value),
+                "election" => options.election_timeout = millis(value),
+                "uncommitted_bytes" => options.uncommitted_bytes_max = size(value),
+                other => panic!("an unknown setting: {other}"),
+            }
+        }
+        self.cluster.step(node(id), Event::SetOptions(Box::new(options)));
+    }
+
     /// An event for one server.
     fn run_event(&mut self, words: &[&str]) {
         let id = || number(words[1]);
@@ -243,6 +257,7 @@ impl Stage {
                 let to = words.get(2).map(|to| node(number(to)));
                 self.cluster.step(node(id()), Event::TransferLeadership { to });
             }
+            "options" => self.set_options(id(), words),
             // gone 2 1: server 2 is told that 1 is gone
             "gone" => {
                 let peer = node(number(words[2]));

@@ -144,15 +144,8 @@ pub enum StartError {
     #[error("a node that listens with TLS needs a certificate and its key")]
     NoCertificate,
     /// Limits that exclude each other.
-    #[error("{smaller} must not exceed {larger}, which is {limit_bytes} bytes")]
-    Limits {
-        /// What is too large.
-        smaller: &'static str,
-        /// What it must fit into.
-        larger: &'static str,
-        /// How much that is.
-        limit_bytes: usize,
-    },
+    #[error(transparent)]
+    Limits(#[from] crate::SettingsError),
     /// The data folder cannot be opened.
     #[error(transparent)]
     Log(#[from] WalError),

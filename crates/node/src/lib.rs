@@ -41,7 +41,7 @@ pub use fate::{Consistency, Doubt, Fate, MembershipError, MembershipFate, ReadEr
 pub use metrics::{Counter, Gauge, Histogram, Metrics, PeerMetrics, ProposalTimes};
 pub use node::{
     MembershipWish, Node, NodeBuilder, NodeMembers, NodeOptions, OpenSessionError, Session,
-    SessionCommand, TransferError,
+    SessionCommand, SettingsError, TransferError,
 };
 pub use recording::{Recording, RecordingError, Replay, Step};
 pub use runtime::{DiskWatch, LogNote, LogPlace, LogPlaceError, find_log};
@@ -79,7 +79,8 @@ pub mod parts {
 pub use quorate_core as core;
 pub use quorate_core::{
     Change, ChangeWait, Configuration, LeaderWait, LogId, LogIndex, Member, MemberRole, Members,
-    MembershipCommand, MembershipRefusal, NodeId, Options, PeerWait, ReadWait, Reason, Role, Term,
+    MembershipCommand, MembershipRefusal, NodeId, Options, OptionsError, PeerWait, ReadWait,
+    Reason, Role, Term,
 };
 pub use quorate_wal as wal;
 pub use quorate_wal::WalOptions;

@@ -80,6 +80,8 @@ counters! {
             transfers,
             /// Nodes that were said to be gone, whatever they were.
             rumours,
+            /// Settings that were given to nodes while they ran.
+            settings_changes,
             /// Disks that finished nothing for a while.
             disk_hangs,
             /// Syncs that took much longer than usual.

@@ -33,6 +33,8 @@ pub struct Faults {
     /// How often nodes are told that another one's process has ended although it has not, if they are
     /// told of ends at all.
     pub rumours_every: Option<Duration>,
+    /// How often a node is given other settings while it runs, if any is.
+    pub settings_every: Option<Duration>,
     /// How long a node's loop takes to notice what arrived, at most.
     pub reaction_max: Duration,
     /// How long the state machine takes for a batch, at most.
@@ -191,6 +193,7 @@ impl Faults {
             transfers_every: None,
             changes_every: None,
             rumours_every: None,
+            settings_every: None,
             reaction_max: Duration::from_micros(50),
             apply_max: Duration::from_micros(200),
             shuffled_outputs: Chance::NEVER,
@@ -234,6 +237,7 @@ impl Faults {
             transfers_every: rng.coin().then(|| rng.duration(millis(500), millis(20_000))),
             changes_every: None,
             rumours_every: None,
+            settings_every: None,
             reaction_max: *rng.pick(&[micros(50), micros(500), millis(5)]).unwrap_or(&micros(50)),
             apply_max: *rng.pick(&[micros(200), millis(2), millis(50)]).unwrap_or(&millis(2)),
             shuffled_outputs: level(rng, 50),

@@ -105,6 +105,9 @@ pub const FAULT_KINDS: &[FaultKind] = &[
     FaultKind::new("rumours", "nodes are told that others are gone, which may be so", |options| {
         options.faults.rumours_every = None;
     }),
+    FaultKind::new("settings", "nodes are given other settings while they run", |options| {
+        options.faults.settings_every = None;
+    }),
     FaultKind::new("loss", "messages never arrive", |options| {
         options.faults.network.loss = Chance::NEVER;
     }),

@@ -1,11 +1,12 @@
 //! Everything that goes into a driver and comes out of it. The runtime and the simulator both speak
 //! this; neither can do anything to a node that is not written here.
 
+use super::DriverOptions;
 use crate::{Consistency, Fate, MembershipFate, ReadError, Rot, SessionRequest, SessionTime};
 use bytes::Bytes;
 use quorate_core::{
     Entry, LoadRequest, LogId, LogIndex, MembershipCommand, MembershipRefusal, Message, NodeId,
-    Persist, PersistSeq, SnapshotMeta, Term, Time,
+    Options, Persist, PersistSeq, SnapshotMeta, Term, Time,
 };
 use std::sync::Arc;
 
@@ -259,6 +260,11 @@ pub enum Input {
         /// Whom; `None` for the best follower.
         to: Option<NodeId>,
     },
+    /// Other settings for the core, from now on; they have passed
+    /// [`Options::validate`](quorate_core::Options::validate).
+    SetOptions(Box<Options>),
+    /// Other settings for the driver, from now on.
+    SetDriverOptions(Box<DriverOptions>),
     /// The log takes no more: a write of it failed. What comes of this is the last that the node says;
     /// it is to be ended then.
     DiskFailed,

@@ -264,6 +264,8 @@ impl Driver {
                 self.scrubbing.ended(now, read_bytes);
                 self.rotten = rotten.unwrap_or_else(|| Arc::clone(&self.rotten));
             }
+            Input::SetOptions(options) => self.step(now, Event::SetOptions(options), outputs),
+            Input::SetDriverOptions(options) => self.set_options(*options),
             Input::DiskFailed => self.step(now, Event::DiskFailed, outputs),
         }
     }
@@ -296,6 +298,16 @@ impl Driver {
         } else {
             self.proposals.hold(outstanding);
         }
+    }
+
+    /// A lower limit refuses what is new, and drops nothing.
+    fn set_options(&mut self, options: DriverOptions) {
+        self.pacing.set_rate(options.snapshot_bytes_per_second);
+        self.scrubbing.set_rate(options.scrub_bytes_per_second);
+        if options.flight_recorder_bytes != self.options.flight_recorder_bytes {
+            self.recorder = Recorder::new(options.flight_recorder_bytes);
+        }
+        self.options = options;
     }
 
     fn barrier(&mut self, now: Time, ticket: Ticket, consistency: Consistency, deadline: Time) {

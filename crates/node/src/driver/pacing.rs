@@ -25,6 +25,14 @@ impl Pacing {
         Self { bytes_per_second, free_at: Time::ZERO, waiting: VecDeque::new() }
     }
 
+    /// Another rate, from the next piece on. With none, what waits may be read at once.
+    pub(super) const fn set_rate(&mut self, bytes_per_second: u64) {
+        self.bytes_per_second = bytes_per_second;
+        if bytes_per_second == 0 {
+            self.free_at = Time::ZERO;
+        }
+    }
+
     /// A piece of this size is to be read for a peer, in place of what it waits for: given back if
     /// that may happen now.
     pub(super) fn want(

@@ -23,6 +23,14 @@ impl Scrubbing {
         Self { bytes_per_second, next_at: None, is_under_way: false }
     }
 
+    /// Another rate; the next stretch is planned anew.
+    pub(super) fn set_rate(&mut self, bytes_per_second: u64) {
+        if self.bytes_per_second != bytes_per_second {
+            self.bytes_per_second = bytes_per_second;
+            self.next_at = None;
+        }
+    }
+
     /// Plans the next stretch, if none is planned or under way.
     pub(super) fn plan(&mut self, now: Time) {
         if self.bytes_per_second > 0 && self.next_at.is_none() && !self.is_under_way {

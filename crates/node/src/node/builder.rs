@@ -1,6 +1,7 @@
 //! Describes a node before it starts: who it is, where its data is, who the others are.
 
 use super::Node;
+use super::settings::{self, Settings};
 use crate::runtime::{FoundRequest, Launch, OpenRequest, Opening, found, launch};
 use crate::transport::{Entrance, PeerAddress};
 use crate::{DiskWatch, DriverOptions, Fatal, PeerTls, StartError, StateMachine, TransportOptions};
@@ -16,7 +17,7 @@ use std::sync::Arc;
 /// The cluster id of a cluster that was not given one.
 const DEFAULT_CLUSTER_ID: u64 = 1;
 /// What a frame holds beside commands.
-const FRAME_OVERHEAD_BYTES: usize = 64 << 10;
+pub(super) const FRAME_OVERHEAD_BYTES: usize = 64 << 10;
 
 /// The limits of a node's own calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -282,9 +283,11 @@ impl NodeBuilder {
             None => self.listen.unwrap_or_default(),
         };
         let command_bytes_max = self.node_options.command_bytes_max;
-        let open_commands_count_max = self.driver_options.session_limits.replies_count_max;
-        let open_commands_count_max =
-            usize::try_from(open_commands_count_max).unwrap_or(usize::MAX);
+        let settings = Settings {
+            core: self.options.clone(),
+            driver: self.driver_options.clone(),
+            frame_bytes_max: self.transport_options.frame_bytes_max,
+        };
         let launched = launch(Launch {
             open: Opening {
                 wal_dir: self.wal_dir,
@@ -314,7 +317,7 @@ impl NodeBuilder {
             security: self.peer_tls,
             disk: self.disk_watch,
         });
-        Ok(Node::launched(launched.await?, command_bytes_max, open_commands_count_max))
+        Ok(Node::launched(launched.await?, command_bytes_max, settings))
     }
 
     /// Makes the folder of a founder whose cluster begins with the state that `machine` has, as of the
@@ -346,21 +349,10 @@ impl NodeBuilder {
     }
 
     fn check_limits(&self) -> Result<(), StartError> {
+        let command = ("NodeOptions::command_bytes_max", self.node_options.command_bytes_max);
+        let [append, chunk] = settings::parts(&self.options);
         let frame_bytes_max = self.transport_options.frame_bytes_max;
-        let limit_bytes = frame_bytes_max.saturating_sub(FRAME_OVERHEAD_BYTES);
-        let parts = [
-            ("NodeOptions::command_bytes_max", self.node_options.command_bytes_max),
-            ("Options::append_bytes_max", self.options.append_bytes_max),
-            ("Options::snapshot_chunk_bytes_max", self.options.snapshot_chunk_bytes_max),
-        ];
-        // A message may hold one command beyond what it should hold.
-        for (smaller, bytes) in parts {
-            if bytes.saturating_mul(2) > limit_bytes {
-                let larger = "half of TransportOptions::frame_bytes_max";
-                return Err(StartError::Limits { smaller, larger, limit_bytes: limit_bytes / 2 });
-            }
-        }
-        Ok(())
+        Ok(settings::check_frames(frame_bytes_max, &[command, append, chunk])?)
     }
 
     fn check_certificate(&self) -> Result<(), StartError> {

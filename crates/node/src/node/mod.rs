@@ -4,10 +4,12 @@
 mod builder;
 mod members;
 mod session;
+mod settings;
 
 pub use builder::{NodeBuilder, NodeOptions};
 pub use members::{MembershipWish, NodeMembers};
 pub use session::{OpenSessionError, Session, SessionCommand};
+pub use settings::SettingsError;
 
 use crate::metrics::Metrics;
 use crate::runtime::{ApplyJob, Launched, Passage, Question, Shared, Waiting, lock};
@@ -17,6 +19,7 @@ use crate::{
 };
 use bytes::Bytes;
 use quorate_core::{LogIndex, NodeId, Time};
+use settings::Settings;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -37,6 +40,7 @@ struct Inner {
     raft_thread: Mutex<Option<JoinHandle<()>>>,
     command_bytes_max: usize,
     open_commands_count_max: usize,
+    settings: Mutex<Settings>,
 }
 
 impl Drop for Inner {
@@ -105,15 +109,16 @@ impl Node {
         NodeBuilder::new(id.into(), dir.as_ref().to_owned())
     }
 
-    fn launched(
-        launched: Launched,
-        command_bytes_max: usize,
-        open_commands_count_max: usize,
-    ) -> Self {
+    fn launched(launched: Launched, command_bytes_max: usize, settings: Settings) -> Self {
+        let open_commands_count_max = settings.driver.session_limits.replies_count_max;
+        let open_commands_count_max =
+            usize::try_from(open_commands_count_max).unwrap_or(usize::MAX);
+        let settings = Mutex::new(settings);
         let Launched { shared, raft_thread } = launched;
         let raft_thread = Mutex::new(Some(raft_thread));
         let id = shared.status.borrow().id;
-        let inner = Inner { id, shared, raft_thread, command_bytes_max, open_commands_count_max };
+        let inner =
+            Inner { id, shared, raft_thread, command_bytes_max, open_commands_count_max, settings };
         Self { inner: Arc::new(inner) }
     }
 
@@ -194,7 +199,8 @@ impl Node {
     fn query_now(&self, waiting: Waiting, timeout: Duration) -> Result<(), ReadError> {
         let shared = &self.inner.shared;
         let deadline = shared.clock.now().after(timeout);
-        let ticket = shared.waiters.add(waiting, deadline).map_err(|refusal| read_error(&refusal))?;
+        let ticket =
+            shared.waiters.add(waiting, deadline).map_err(|refusal| read_error(&refusal))?;
         let pushed = shared.apply.push(ApplyJob::Query(ticket), 0);
         pushed.map_err(|_| ReadError::Stopped)
     }

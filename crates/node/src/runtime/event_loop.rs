@@ -9,7 +9,8 @@ use super::shared::Shared;
 use crate::transport::Transport;
 use crate::work::{FileJob, Job, LogJob};
 use crate::{
-    Admission, Doubt, Driver, Fate, Input, NodeFailure, NodeStatus, Output, ReadError, Refusal, Ticket,
+    Admission, Doubt, Driver, Fate, Input, NodeFailure, NodeStatus, Output, ReadError, Refusal,
+    Ticket,
 };
 use quorate_core::{NodeId, Time};
 use std::pin::Pin;
@@ -72,7 +73,8 @@ impl EventLoop {
 
     /// Waits for something to happen; returns whether it was the deadline.
     async fn wait(&self, mut timer: Pin<&mut Sleep>) -> bool {
-        let Some(deadline) = self.driver.next_deadline().into_iter().chain(self.late_at).min() else {
+        let Some(deadline) = self.driver.next_deadline().into_iter().chain(self.late_at).min()
+        else {
             self.shared.mailbox.filled().await;
             return false;
         };

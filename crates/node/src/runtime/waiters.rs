@@ -362,7 +362,8 @@ mod tests {
     fn whoever_is_not_answered_in_time_is_told_so_and_a_later_answer_finds_nobody() {
         let waiters = waiters(10);
         let (sender, mut read) = oneshot::channel();
-        let query = waiters.add(Waiting::Query(Bytes::new(), sender), Time::from_micros(10)).unwrap();
+        let query =
+            waiters.add(Waiting::Query(Bytes::new(), sender), Time::from_micros(10)).unwrap();
         let (waiting, mut fate) = proposal();
         let proposed = waiters.add(waiting, Time::from_micros(20)).unwrap();
         assert_eq!(waiters.late(Time::from_micros(14), GRACE), (vec![], true));

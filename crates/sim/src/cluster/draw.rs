@@ -86,6 +86,15 @@ pub(super) fn draw_rumours(rng: &mut Rng) -> Option<Duration> {
     }
 }
 
+/// In a third of the worlds nodes are given other settings while they run.
+pub(super) fn draw_settings(rng: &mut Rng) -> Option<Duration> {
+    match rng.below(6) {
+        0 => Some(rng.duration(millis(200), millis(3_000))),
+        1 => Some(rng.duration(millis(3_000), millis(30_000))),
+        _ => None,
+    }
+}
+
 /// In half of the worlds whose disks fill up nodes look how full they are.
 pub(super) fn draw_reserve(rng: &mut Rng) -> u64 {
     rng.pick(&[0, 0, 1 << 10, 4 << 10]).copied().unwrap_or(0)

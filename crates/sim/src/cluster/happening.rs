@@ -74,11 +74,12 @@ pub(super) enum Trouble {
     Change,
     Wipe,
     Rumour,
+    Settings,
 }
 
 impl Trouble {
     /// All of them.
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::Crash,
         Self::Partition,
         Self::Swizzle,
@@ -94,6 +95,7 @@ impl Trouble {
         Self::Change,
         Self::Wipe,
         Self::Rumour,
+        Self::Settings,
     ];
 }
 

@@ -20,6 +20,7 @@ mod room;
 mod rpcs;
 mod rumours;
 mod sabotage;
+mod settings;
 mod states;
 mod story;
 mod telling;
@@ -44,7 +45,7 @@ use bytes::BytesMut;
 use clients::Clients;
 use draw::{
     draw_catching_up, draw_changes, draw_limits, draw_members, draw_reserve, draw_rumours,
-    draw_snapshots, draw_timeouts, draw_wipes, millis,
+    draw_settings, draw_snapshots, draw_timeouts, draw_wipes, millis,
 };
 use happening::Happening;
 use membership::{Wishes, founders};
@@ -189,6 +190,7 @@ impl ClusterOptions {
         draw_catching_up(&mut options, &mut Rng::new(seed).fork("catching up"));
         options.faults.changes_every = draw_changes(&mut Rng::new(seed).fork("changes"));
         options.faults.rumours_every = draw_rumours(&mut Rng::new(seed).fork("rumours"));
+        options.faults.settings_every = draw_settings(&mut Rng::new(seed).fork("settings"));
         options.at(Pace::draw(&mut rng.fork("pace")))
     }
 

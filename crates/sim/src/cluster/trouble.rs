@@ -72,6 +72,7 @@ impl<A: Application> Cluster<A> {
             Trouble::Change => faults.changes_every,
             Trouble::Wipe => faults.disk.wipes_every,
             Trouble::Rumour => faults.rumours_every,
+            Trouble::Settings => faults.settings_every,
         };
         if let Some(every) = every {
             let delay = self.troubles.rhythm(trouble).wait(every);
@@ -115,6 +116,7 @@ impl<A: Application> Cluster<A> {
             Trouble::Change => self.change_members_somehow(),
             Trouble::Wipe => self.wipe_a_disk(),
             Trouble::Rumour => self.spread_a_rumour(),
+            Trouble::Settings => self.give_other_settings(),
         }
     }
 

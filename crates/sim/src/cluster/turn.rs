@@ -379,6 +379,8 @@ const fn raft_message(input: &Input) -> Option<(NodeId, &Message)> {
         | Input::Scrubbed { .. }
         | Input::TransferLeadership { .. }
         | Input::ChangeMembership { .. }
+        | Input::SetOptions(_)
+        | Input::SetDriverOptions(_)
         | Input::DiskFailed => None,
     }
 }

@@ -293,6 +293,8 @@ impl<A: Application> Cluster<A> {
             | Input::Scrubbed { .. }
             | Input::TransferLeadership { .. }
             | Input::ChangeMembership { .. }
+            | Input::SetOptions(_)
+            | Input::SetDriverOptions(_)
             | Input::DiskFailed => return,
         };
         self.trace.note(Note { at: self.now, node: Some(id), what });

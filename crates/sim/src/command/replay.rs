@@ -145,6 +145,7 @@ fn event_words(event: &Event) -> String {
         | Event::TransferLeadership { .. }
         | Event::Introduced { .. }
         | Event::PeerGone { .. }
+        | Event::SetOptions(_)
         | Event::ChangeMembership { .. }
         | Event::DiskFailed => format!("{event:?}"),
     }

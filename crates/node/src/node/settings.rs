@@ -1,0 +1,117 @@
+//! The settings of a running node: those that may change, and what they must fit into.
+
+use super::Node;
+use super::builder::FRAME_OVERHEAD_BYTES;
+use crate::runtime::lock;
+use crate::{DriverOptions, Input, Refusal};
+use quorate_core::{Options, OptionsError};
+
+/// Why a node's settings stay as they are.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// They cannot work together.
+    #[error(transparent)]
+    Together(#[from] OptionsError),
+    /// They exclude each other.
+    #[error("{smaller} must not exceed {larger}, which is {limit_bytes} bytes")]
+    Limits {
+        /// What is too large.
+        smaller: &'static str,
+        /// What it must fit into.
+        larger: &'static str,
+        /// How much that is.
+        limit_bytes: usize,
+    },
+    /// The node is stopping, or was asked for too much at once.
+    #[error("the settings cannot be taken now: {0}")]
+    NotNow(#[from] Refusal),
+}
+
+/// What counts at present.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) core: Options,
+    pub(super) driver: DriverOptions,
+    /// What a message may hold: both ends have it, so that it stays as it was at the start.
+    pub(super) frame_bytes_max: usize,
+}
+
+/// Whether what is put into messages fits. A message may hold one command beyond what it should hold.
+pub(super) fn check_frames(
+    frame_bytes_max: usize,
+    parts: &[(&'static str, usize)],
+) -> Result<(), SettingsError> {
+    let limit_bytes = frame_bytes_max.saturating_sub(FRAME_OVERHEAD_BYTES) / 2;
+    match parts.iter().find(|(_, bytes)| *bytes > limit_bytes) {
+        Some(&(smaller, _)) => {
+            let larger = "half of TransportOptions::frame_bytes_max";
+            Err(SettingsError::Limits { smaller, larger, limit_bytes })
+        }
+        None => Ok(()),
+    }
+}
+
+/// What `options` put into messages.
+pub(super) const fn parts(options: &Options) -> [(&'static str, usize); 2] {
+    [
+        ("Options::append_bytes_max", options.append_bytes_max),
+        ("Options::snapshot_chunk_bytes_max", options.snapshot_chunk_bytes_max),
+    ]
+}
+
+impl Node {
+    /// Other timeouts and limits for the core of the running node, all at once. They count from the
+    /// next turn of its event loop on, for this life of the node, and for no other node. So that
+    /// nobody stands for election between two heartbeats, longer election timeouts go to every node
+    /// before longer heartbeats do, and shorter heartbeats before shorter election timeouts; a
+    /// mistake there costs availability for a moment, and never safety (§3.9).
+    ///
+    /// ```
+    /// # use quorate::{Node, Options, SettingsError};
+    /// # use std::time::Duration;
+    /// # fn slower(node: &Node) -> Result<(), SettingsError> {
+    /// let election_timeout = Duration::from_secs(3);
+    /// node.set_options(Options { election_timeout, ..node.options() })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`]: the settings are as they were.
+    pub fn set_options(&self, options: Options) -> Result<(), SettingsError> {
+        options.validate()?;
+        let mut settings = lock(&self.inner.settings);
+        check_frames(settings.frame_bytes_max, &parts(&options))?;
+        let input = Input::SetOptions(Box::new(options.clone()));
+        self.inner.shared.mailbox.push_caller(input, 0)?;
+        settings.core = options;
+        Ok(())
+    }
+
+    /// Other limits, waits and rates around the core, from the next turn of the node's event loop on,
+    /// for this life of the node. Session limits count for sessions that are opened afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError::NotNow`]: the settings are as they were.
+    pub fn set_driver_options(&self, options: DriverOptions) -> Result<(), SettingsError> {
+        let mut settings = lock(&self.inner.settings);
+        let input = Input::SetDriverOptions(Box::new(options.clone()));
+        self.inner.shared.mailbox.push_caller(input, 0)?;
+        settings.driver = options;
+        Ok(())
+    }
+
+    /// The core's settings as they were last set.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        lock(&self.inner.settings).core.clone()
+    }
+
+    /// The settings around the core as they were last set.
+    #[must_use]
+    pub fn driver_options(&self) -> DriverOptions {
+        lock(&self.inner.settings).driver.clone()
+    }
+}
