@@ -5,7 +5,9 @@
 mod common;
 
 use common::{PATIENCE, Words};
-use quorate::{DriverOptions, Fate, Node, Options, OptionsError, Refusal, SettingsError};
+use quorate::{
+    DriverOptions, Fate, LogIndex, Node, Options, OptionsError, Reason, Refusal, SettingsError,
+};
 use std::time::Duration;
 
 #[tokio::test]
@@ -43,4 +45,9 @@ async fn settings_count_while_the_node_runs_and_bad_ones_change_nothing() {
     assert!(is_overloaded, "{refused:?}");
     node.set_driver_options(driver).unwrap();
     assert!(matches!(node.propose("not too much", PATIENCE).await, Fate::Applied { .. }));
+
+    assert_eq!(node.explain_commit(node.status().commit_index).await, None);
+    let ahead = LogIndex::new(1_000);
+    let reason = node.explain_commit(ahead).await.unwrap();
+    assert!(matches!(reason, Reason::NotThere { index, .. } if index == ahead), "{reason}");
 }

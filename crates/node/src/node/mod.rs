@@ -18,7 +18,7 @@ use crate::{
     Recording, Refusal, Ticket,
 };
 use bytes::Bytes;
-use quorate_core::{LogIndex, NodeId, Time};
+use quorate_core::{LogIndex, NodeId, Reason, Time};
 use settings::Settings;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -68,7 +68,10 @@ pub enum TransferError {
         /// This node.
         leader: NodeId,
     },
-    /// The node is stopping or has failed.
+    /// The node is stopping or has failed, or is asked for too much at once; nothing was begun.
+    #[error("this node was not asked: {0}")]
+    NotAsked(Refusal),
+    /// The node has stopped meanwhile.
     #[error("this node has stopped")]
     Stopped,
 }
@@ -247,6 +250,15 @@ impl Node {
         answer.await.ok()
     }
 
+    /// Why the entry at `index` is not committed, as far as this node knows: the leader knows most.
+    /// `None` if it is, if only what [`Node::explain`] says stands in its way (no leader, a log that
+    /// failed), or if the node has ended or is asked by too many at once.
+    pub async fn explain_commit(&self, index: LogIndex) -> Option<Reason> {
+        let (question, answer) = oneshot::channel();
+        self.inner.shared.mailbox.ask(Question::Entry(index, question));
+        answer.await.ok()?
+    }
+
     /// What happened to the node's core lately: a [`Recording`], which can be played elsewhere, and
     /// has nothing in it of what clients wrote. `None` if the node has ended, is asked by too many at
     /// once, or records nothing ([`DriverOptions::flight_recorder_bytes`](crate::DriverOptions)). A node
@@ -301,7 +313,7 @@ impl Node {
         }
         let shared = &self.inner.shared;
         let asked = shared.mailbox.push_caller(Input::TransferLeadership { to }, 0);
-        asked.map_err(|_| TransferError::Stopped)?;
+        asked.map_err(TransferError::NotAsked)?;
         let mut ended = shared.ended.subscribe();
         loop {
             let now = Arc::clone(&changes.borrow_and_update());

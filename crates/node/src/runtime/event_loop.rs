@@ -223,6 +223,9 @@ impl EventLoop {
             // Whoever asked may be gone.
             let _gone = match question {
                 Question::Wait(sender) => sender.send(self.driver.explain()).is_err(),
+                Question::Entry(index, sender) => {
+                    sender.send(self.driver.raft().explain_commit(index)).is_err()
+                }
                 Question::Flight(sender) => sender.send(self.driver.flight()).is_err(),
             };
         }

@@ -4,6 +4,7 @@
 
 use super::queue::lock;
 use crate::{Explanation, Flight, Input, Refusal};
+use quorate_core::{LogIndex, Reason};
 use std::sync::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -36,6 +37,8 @@ pub(crate) enum Ending {
 pub(crate) enum Question {
     /// ... what the node waits for.
     Wait(oneshot::Sender<Explanation>),
+    /// ... why an entry is not committed.
+    Entry(LogIndex, oneshot::Sender<Option<Reason>>),
     /// ... what happened to it lately.
     Flight(oneshot::Sender<Option<Flight>>),
 }

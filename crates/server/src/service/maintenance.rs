@@ -115,6 +115,7 @@ impl Service {
         match tokio::time::timeout(time_left(deadline), transfer).await {
             Ok(Ok(leader)) if leader == target => Ok(()),
             Ok(Err(TransferError::NotLeader { .. })) => Err(MaintenanceRejection::NotLeader.into()),
+            Ok(Err(TransferError::NotAsked(refusal))) => Err(refusal.into()),
             Ok(Err(TransferError::Stopped)) => Err(Rejection::Stopped),
             Ok(Ok(_) | Err(TransferError::GivenUp { .. })) | Err(_) => {
                 Err(MaintenanceRejection::TransferTimedOut.into())

@@ -48,7 +48,9 @@ pub(super) fn draw_catching_up(options: &mut ClusterOptions, rng: &mut Rng) {
     let catch_up_max = rng.pick(&[0, 4 << 10, 128 << 10]).copied().unwrap_or_default();
     options.driver.catch_up_log_bytes_max = catch_up_max;
     if rng.below(3) == 0 {
-        options.driver.snapshot_bytes_per_second = piece_bytes * rng.between(2, 40);
+        // Whoever is healed has to have it within the world's bound.
+        let rate = (piece_bytes * rng.between(2, 40)).max(8 << 10);
+        options.driver.snapshot_bytes_per_second = rate;
     }
     if rng.below(4) == 0 {
         options.driver.replay_time_max = rng.duration(millis(50), millis(1_000));
