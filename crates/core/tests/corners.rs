@@ -10,8 +10,8 @@ use bytes::Bytes;
 use harness::{index, log_id, node, voters};
 use quorate_core::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Effect, Entry, Event, HardState,
-    InstallSnapshot, LoadRequest, LogId, LogIndex, Message, Options, Payload, Persist, Poison,
-    Raft, ReadId, ReadRefusal, Restored, SnapshotMeta, Term, Time,
+    Heartbeat, InstallSnapshot, LoadRequest, LogId, LogIndex, Message, Options, Payload, Persist,
+    Poison, Raft, ReadId, ReadRefusal, RequestVote, Restored, SnapshotMeta, Term, Time, VotePhase,
 };
 use std::sync::Arc;
 
@@ -264,4 +264,34 @@ fn reads_that_nobody_answered_make_room_for_others() {
     let (id, reason) = (ReadId::new(1), ReadRefusal::NoLeader);
     assert_eq!(effects, [Effect::ReadRefused { id, reason }]);
     assert!(is_forwarded(&read(&mut raft, 3)));
+}
+
+/// Who ran against the leader in its term, and whose request arrives only when that is said to be gone,
+/// is refused: nothing gives a vote back (§3.4).
+#[test]
+fn a_leader_that_is_said_to_be_gone_keeps_the_vote_that_it_got() {
+    let mut raft = server(0, 1, true, Options::default());
+    let asks = |raft: &mut Raft, from: u64| {
+        let (term, last_log) = (Term::new(2), log_id(1, 1));
+        let message = Message::RequestVote(RequestVote { term, last_log, phase: VotePhase::Vote });
+        step(raft, Event::Message { from: node(from), message })
+    };
+    let effects = asks(&mut raft, 2);
+    let vote = written(&effects).expect("the vote is written").clone();
+    assert_eq!(vote.hard_state.unwrap().voted_for, Some(node(2)));
+    step(&mut raft, Event::Persisted { seq: vote.seq });
+    let (term, leader_commit) = (Term::new(2), index(0));
+    receive(&mut raft, Message::Heartbeat(Heartbeat { term, leader_commit, round: None }));
+    assert_eq!(raft.leader(), Some(node(2)));
+    step(&mut raft, Event::PeerGone { peer: node(2) });
+    assert_eq!(raft.leader(), None);
+    let effects = asks(&mut raft, 3);
+    let answers = effects.iter().filter_map(|effect| match effect {
+        Effect::Send { to, message: Message::RequestVoteResponse(answer) } => {
+            Some((*to, answer.granted))
+        }
+        _ => None,
+    });
+    assert_eq!(answers.collect::<Vec<_>>(), [(node(3), false)]);
+    assert!(written(&effects).is_none(), "no other vote is written");
 }

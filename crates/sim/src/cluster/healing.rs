@@ -98,6 +98,7 @@ impl<A: Application> Cluster<A> {
         }
         self.set_disk_faults(id);
         self.set_capacity(id, None);
+        self.take_settings_back(id);
         let now = self.now;
         let Some(node) = self.nodes.get_mut(&id) else { return };
         node.hang = None;

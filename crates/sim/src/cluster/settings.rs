@@ -1,10 +1,11 @@
 //! Nodes that are given other settings while they run: timeouts that are longer, heartbeats that come
-//! more often, limits of any size. What a node started with counts again after its next start.
+//! more often, limits of any size. What a node started with counts again after its next start, and
+//! when the world is healed.
 
 use super::Cluster;
 use crate::application::Application;
 use quorate::{DriverOptions, Input};
-use quorate_core::Options;
+use quorate_core::{NodeId, Options};
 use std::time::Duration;
 
 impl<A: Application> Cluster<A> {
@@ -23,6 +24,14 @@ impl<A: Application> Cluster<A> {
             let options = self.other_driver_options();
             self.trace.headline(self.now, Some(id), "is given other limits".to_owned());
             self.tell(id, Input::SetDriverOptions(Box::new(options)));
+        }
+    }
+
+    /// Whoever was given other settings has those again with which it started.
+    pub(super) fn take_settings_back(&mut self, id: NodeId) {
+        if self.trace.counts.settings_changes > 0 {
+            self.tell(id, Input::SetOptions(Box::new(self.options.raft.clone())));
+            self.tell(id, Input::SetDriverOptions(Box::new(self.options.driver.clone())));
         }
     }
 

@@ -66,24 +66,27 @@ impl Contact {
     }
 }
 
-/// Who would vote for a node, in the latest term that anybody spoke of.
+/// Who would vote for a node, in each of the latest terms that anybody spoke of. An answer to what it
+/// asked before it was started may speak of a later term than it knows.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Encouraged {
-    term: Term,
-    by: BTreeSet<NodeId>,
-}
+pub(super) struct Encouraged(BTreeMap<Term, BTreeSet<NodeId>>);
 
 impl Encouraged {
+    /// So many terms are remembered.
+    const TERMS_MAX: usize = 16;
+
     /// A turn has handled what was heard.
     pub(super) fn note(&mut self, heard: &Heard) {
         for (from, term) in &heard.encouraged {
-            if *term > self.term {
-                *self = Self { term: *term, by: BTreeSet::new() };
-            }
-            if *term == self.term {
-                self.by.insert(*from);
-            }
+            self.0.entry(*term).or_default().insert(*from);
         }
+        while self.0.len() > Self::TERMS_MAX {
+            self.0.pop_first();
+        }
+    }
+
+    fn by(&self, id: NodeId, term: Term) -> bool {
+        self.0.get(&term).is_some_and(|by| by.contains(&id))
     }
 }
 
@@ -201,7 +204,7 @@ pub(super) fn check_asked(
     if raft.role() != Role::Candidate || raft.current_term() != term {
         return Ok(());
     }
-    let says_yes = |id| id == node || (encouraged.term == term && encouraged.by.contains(&id));
+    let says_yes = |id| id == node || encouraged.by(id, term);
     if raft.configuration().has_quorum(says_yes) {
         return Ok(());
     }
