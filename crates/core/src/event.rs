@@ -2,11 +2,12 @@
 
 use crate::recording::payload;
 use crate::{
-    ChangeId, Entry, HardState, LoadRequest, LogId, LogIndex, MembershipCommand, Message, NodeId,
-    Options, Payload, PersistSeq, ProposalId, ReadId, SnapshotMeta, Term,
+    ChangeId, Drift, Entry, HardState, LoadRequest, LogId, LogIndex, MembershipCommand, Message,
+    NodeId, Options, Payload, PersistSeq, ProposalId, ReadId, SnapshotMeta, Term,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Something happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +25,20 @@ pub enum Event {
     Read {
         /// The caller's name for the read.
         id: ReadId,
+    },
+    /// Somebody wants to read linearizably, and says how far clocks may be off: if that suffices, the
+    /// leader's lease is the proof (§6.4.1); if not, a round of heartbeats is.
+    ReadByLease {
+        /// The caller's name for the read.
+        id: ReadId,
+        /// By how much.
+        max_drift: Drift,
+    },
+    /// The clock has jumped, or stood still, since the last event: what was measured across that
+    /// moment may be wrong.
+    ClockJumped {
+        /// By so much, in whichever direction.
+        by: Duration,
     },
     /// [`crate::Raft::next_deadline`] has come.
     Deadline,

@@ -45,5 +45,6 @@ pub use message::{
 pub use options::{Options, OptionsError};
 pub use raft::{PeerState, Poison, ProgressStatus, Raft, StartError, Status};
 pub use types::{
-    ChangeId, HardState, LogId, LogIndex, NodeId, PersistSeq, ProposalId, ReadId, Role, Term, Time,
+    ChangeId, Drift, HardState, LogId, LogIndex, NodeId, PersistSeq, ProposalId, ReadId, Role,
+    Term, Time,
 };

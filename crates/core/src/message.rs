@@ -2,10 +2,11 @@
 //! few that the extensions need. The sender's id travels beside the message, not in it.
 
 use crate::recording::payload;
-use crate::{Configuration, Entry, LogId, LogIndex, ReadId, Term};
+use crate::{Configuration, Drift, Entry, LogId, LogIndex, ReadId, Term};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Any message between two cores.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -139,6 +140,9 @@ pub struct HeartbeatResponse {
     /// The round of the heartbeat that this answers; they count from 1. 0 proves nothing: that
     /// heartbeat was of an earlier term.
     pub round: u64,
+    /// For so long after it had that heartbeat the follower helps nobody else to be elected, by its
+    /// own clock; zero if it promises nothing (§6.4.1).
+    pub promise: Duration,
 }
 
 /// What a snapshot stands for (§5.1).
@@ -193,6 +197,8 @@ pub struct ReadIndex {
     pub term: Term,
     /// The follower's name for the read.
     pub id: ReadId,
+    /// By how much clocks may be off, if the leader may answer by its lease (§6.4.1).
+    pub max_drift: Option<Drift>,
 }
 
 /// See [`Message::ReadIndexResponse`].

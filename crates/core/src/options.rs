@@ -31,6 +31,10 @@ pub struct Options {
     pub snapshot_chunk_bytes_max: usize,
     /// Reads that wait for a proof of leadership.
     pub waiting_reads_count_max: usize,
+    /// Whether this server promises leaders not to vote against them for an election timeout after
+    /// each heartbeat, and believes such promises: reads by lease (§6.4.1) need a majority that does.
+    /// A leader whose process has ended is then replaced no sooner than such a promise ends.
+    pub lease_reads: bool,
 }
 
 impl Default for Options {
@@ -48,6 +52,7 @@ impl Default for Options {
             load_bytes_max: 4 << 20,
             snapshot_chunk_bytes_max: 1 << 20,
             waiting_reads_count_max: 65_536,
+            lease_reads: false,
         }
     }
 }

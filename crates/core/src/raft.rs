@@ -14,6 +14,7 @@ mod gone;
 mod heartbeat;
 mod install;
 mod leader;
+mod lease;
 mod membership;
 mod read;
 mod replicate;
@@ -83,7 +84,9 @@ impl Raft {
         match event {
             Event::Message { from, message } => self.receive(from, message),
             Event::Propose(proposals) => self.client_request(proposals),
-            Event::Read { id } => self.read(id),
+            Event::Read { id } => self.read(id, None),
+            Event::ReadByLease { id, max_drift } => self.read(id, Some(max_drift)),
+            Event::ClockJumped { by } => self.handle_clock_jumped(by),
             Event::Deadline => self.handle_deadline(),
             Event::Persisted { seq } => self.handle_persisted(seq),
             Event::Applied { index } => self.common.handle_applied(index),
@@ -209,12 +212,15 @@ impl Raft {
                     self.common.refuse_proposal(proposal.id, ProposalRefusal::Poisoned);
                 }
             }
-            Event::Read { id } => self.common.refuse_read(id, ReadRefusal::Poisoned),
+            Event::Read { id } | Event::ReadByLease { id, .. } => {
+                self.common.refuse_read(id, ReadRefusal::Poisoned);
+            }
             Event::ChangeMembership { id, .. } => {
                 let reason = MembershipRefusal::Poisoned;
                 self.common.effects.push(Effect::MembershipRefused { id, reason });
             }
             Event::Message { .. }
+            | Event::ClockJumped { .. }
             | Event::Deadline
             | Event::Persisted { .. }
             | Event::Applied { .. }

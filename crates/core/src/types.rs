@@ -216,9 +216,62 @@ impl Time {
     }
 }
 
+/// How far clocks may be off: what a machine's clock measures of any stretch of time differs from how
+/// long that is by at most so many millionths of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Drift(u32);
+
+impl Drift {
+    /// A drift of so many parts per million: 1,000 is a tenth of a percent.
+    #[must_use]
+    pub const fn parts_per_million(parts: u32) -> Self {
+        Self(parts)
+    }
+
+    /// The parts per million.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// How long one clock may count on something that was promised for `promised` on another: the
+    /// one may be as slow, and the other as fast, as this allows. Nothing, from a million on.
+    pub(crate) fn certain_part(self, promised: Duration) -> Duration {
+        const MILLION: u128 = 1_000_000;
+        // Each of the two reads its clock twice, and in whole microseconds.
+        const ROUNDING: u128 = 2;
+        let drift = u128::from(self.0);
+        let part = promised.as_micros().saturating_mul(MILLION.saturating_sub(drift));
+        let part = (part / (MILLION + drift)).saturating_sub(ROUNDING);
+        Duration::from_micros(u64::try_from(part).unwrap_or(u64::MAX))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_slow_clock_may_count_on_is_over_before_a_fast_one_has_counted_it() {
+        for drift in [0, 1, 200, 10_000, 400_000, 999_999] {
+            for promised in [3, 1_000, 1_000_000, 3_600_000_000] {
+                let counted = Drift(drift).certain_part(Duration::from_micros(promised));
+                // In true time, each taken to the end of its last microsecond.
+                let slow = (counted.as_micros() + 1) * 1_000_000;
+                let fast = (u128::from(promised) - 1) * 1_000_000;
+                let (slowest, fastest) =
+                    (1_000_000 - u128::from(drift), 1_000_000 + u128::from(drift));
+                assert!(
+                    counted.is_zero() || slow * fastest <= fast * slowest,
+                    "{drift} {promised}"
+                );
+            }
+        }
+        let promised = Duration::from_secs(1);
+        assert_eq!(Drift(0).certain_part(promised), Duration::from_micros(999_998));
+        assert_eq!(Drift(10_000).certain_part(promised), Duration::from_micros(980_196));
+        assert_eq!(Drift(u32::MAX).certain_part(promised), Duration::ZERO);
+    }
 
     #[test]
     fn indexes_count_the_entries_between_them() {

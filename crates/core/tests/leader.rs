@@ -79,7 +79,8 @@ impl Office {
                 Effect::Persist(persist) => answers.push(Event::Persisted { seq: persist.seq }),
                 Effect::Send { to, message: Message::Heartbeat(beat) } => {
                     if let (true, Some(round)) = (self.answering.contains(&to.get()), beat.round) {
-                        let answer = HeartbeatResponse { term: beat.term, round };
+                        let answer =
+                            HeartbeatResponse { term: beat.term, round, promise: Duration::ZERO };
                         let message = Message::HeartbeatResponse(answer);
                         answers.push(Event::Message { from: *to, message });
                     }

@@ -11,6 +11,7 @@ use quorate_core::{
     SnapshotMeta, Term, Time, VotePhase,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 const TERM: Term = Term::new(1);
 
@@ -81,7 +82,7 @@ fn leader(voter_count: u64) -> (Raft, Time) {
 }
 
 fn heard(raft: &mut Raft, now: Time, from: u64, round: u64) -> Vec<Effect> {
-    let answer = HeartbeatResponse { term: TERM, round };
+    let answer = HeartbeatResponse { term: TERM, round, promise: Duration::ZERO };
     receive(raft, now, from, Message::HeartbeatResponse(answer))
 }
 

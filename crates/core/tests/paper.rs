@@ -381,7 +381,11 @@ fn all_servers_a_higher_term_in_a_request_or_a_response_makes_a_follower() {
             term: Term::new(9),
             outcome: AppendOutcome::StaleTerm,
         }),
-        Message::HeartbeatResponse(HeartbeatResponse { term: Term::new(9), round: 1 }),
+        Message::HeartbeatResponse(HeartbeatResponse {
+            term: Term::new(9),
+            round: 1,
+            promise: Duration::ZERO,
+        }),
         vote(9, false),
     ];
     for message in requests {
@@ -702,7 +706,8 @@ fn a_read_needs_a_heartbeat_round_that_started_after_it_arrived() {
     subject.step(Event::Read { id: ReadId::new(1) });
     subject.step(Event::Read { id: ReadId::new(2) });
     let term = Term::new(2);
-    let confirm = |round| Message::HeartbeatResponse(HeartbeatResponse { term, round });
+    let promise = Duration::ZERO;
+    let confirm = |round| Message::HeartbeatResponse(HeartbeatResponse { term, round, promise });
     subject.receive(2, confirm(1));
     let ready = |id| Effect::ReadReady { id: ReadId::new(id), index: index(1) };
     assert!(subject.effects.contains(&ready(1)));
@@ -719,7 +724,7 @@ fn a_heartbeat_of_an_earlier_term_proves_no_leadership_to_whoever_leads_again() 
     let term = Term::new(2);
     let late = Heartbeat { term, leader_commit: LogIndex::ORIGIN, round: Some(5) };
     let sent = subject.receive(2, Message::Heartbeat(late));
-    let answer = HeartbeatResponse { term: Term::new(3), round: 0 };
+    let answer = HeartbeatResponse { term: Term::new(3), round: 0, promise: Duration::ZERO };
     assert_eq!(sent, [Message::HeartbeatResponse(answer)]);
 }
 

@@ -11,9 +11,9 @@ mod harness;
 
 use harness::{Cluster, Disk, command, configuration, describe, index, log_id, node};
 use quorate_core::{
-    AppendEntries, Configuration, Entry, Event, InstallSnapshot, LogId, LogIndex, MemberRole,
-    MembershipCommand, Message, NodeId, Options, Payload, PeerState, Raft, Role, SnapshotMeta,
-    Status, Term,
+    AppendEntries, Configuration, Drift, Entry, Event, InstallSnapshot, LogId, LogIndex,
+    MemberRole, MembershipCommand, Message, NodeId, Options, Payload, PeerState, Raft, ReadId,
+    Role, SnapshotMeta, Status, Term,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -84,6 +84,7 @@ fn parse_options(settings: &BTreeMap<&str, &str>) -> Options {
             "load_bytes" => options.load_bytes_max = size(value),
             "chunk_bytes" => options.snapshot_chunk_bytes_max = size(value),
             "reads" => options.waiting_reads_count_max = size(value),
+            "leases" => options.lease_reads = *value == "on",
             _ => {}
         }
     }
@@ -253,6 +254,17 @@ impl Stage {
                 self.cluster.propose(id(), &[&text]);
             }
             "read" => self.cluster.read(id(), number(words[2])),
+            // lease 1 7 200: read 7, if clocks are off by no more than so many millionths
+            "lease" => {
+                let max_drift = Drift::parts_per_million(u32::try_from(number(words[3])).unwrap());
+                let id = ReadId::new(number(words[2]));
+                self.cluster.step(node(number(words[1])), Event::ReadByLease { id, max_drift });
+            }
+            // jump 1 300ms
+            "jump" => {
+                let by = millis(words[2]);
+                self.cluster.step(node(id()), Event::ClockJumped { by });
+            }
             "transfer" => {
                 let to = words.get(2).map(|to| node(number(to)));
                 self.cluster.step(node(id()), Event::TransferLeadership { to });

@@ -4,13 +4,15 @@
 //!     cargo run --release -p quorate --example throughput -- [clients ...]
 //!
 //! Clients are tasks, spread over the nodes; each has one command of 256 bytes under way. With
-//! `leader` as the first argument, all of them talk to the leader.
+//! `leader` as the first argument, all of them talk to the leader. With `read=linearizable`,
+//! `read=lease`, `read=bounded` or `read=local` they read instead, and the figures are those of reads.
 
 #![allow(clippy::indexing_slicing, clippy::cast_precision_loss)]
 
 use bytes::Bytes;
 use quorate::{
-    Committed, Fatal, Fate, LogId, LogIndex, Node, QueryError, Replies, SnapshotView, StateMachine,
+    Committed, Consistency, Drift, Fatal, Fate, LogId, LogIndex, Node, Options, QueryError,
+    Replies, SnapshotView, StateMachine,
 };
 use std::error::Error;
 use std::io::{Read, Write};
@@ -59,13 +61,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     let only_leader = arguments.first().is_some_and(|first| first == "leader");
     arguments.retain(|argument| argument != "leader");
+    let read = arguments.iter().find_map(|argument| argument.strip_prefix("read="));
+    let read = read.map(consistency).transpose()?;
+    arguments.retain(|argument| !argument.starts_with("read="));
     let mut client_counts: Vec<usize> =
         arguments.iter().map(|argument| argument.parse()).collect::<Result<_, _>>()?;
     if client_counts.is_empty() {
         client_counts = vec![1, 64, 256];
     }
     let dir = tempfile::tempdir_in(".")?;
-    let nodes = start(dir.path()).await?;
+    let lease_reads = matches!(read, Some(Consistency::Lease { .. }));
+    let nodes = start(dir.path(), lease_reads).await?;
     let fate = nodes[0].propose("warm up", PATIENCE).await;
     assert!(matches!(fate, Fate::Applied { .. }), "{fate:?}");
     println!("clients     put/s   p50 us   p99 us   fsyncs/put   turns/put   CPU s/1M puts");
@@ -75,7 +81,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .filter(|node| !only_leader || node.status().is_leader())
             .cloned()
             .collect();
-        measure(&nodes, &led, count).await?;
+        measure(&nodes, &led, count, read).await?;
     }
     for node in nodes {
         node.stop().await;
@@ -83,7 +89,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn start(dir: &std::path::Path) -> Result<Vec<Node>, Box<dyn Error>> {
+fn consistency(name: &str) -> Result<Consistency, String> {
+    Ok(match name {
+        "linearizable" => Consistency::Linearizable,
+        "lease" => Consistency::Lease { max_drift: Drift::parts_per_million(1_000) },
+        "bounded" => Consistency::Bounded(Duration::from_secs(1)),
+        "local" => Consistency::Local,
+        got => return Err(format!("expected linearizable, lease, bounded or local, got {got}")),
+    })
+}
+
+async fn start(dir: &std::path::Path, lease_reads: bool) -> Result<Vec<Node>, Box<dyn Error>> {
     let mut listeners = Vec::new();
     for id in 1..=3_u64 {
         listeners.push((id, TcpListener::bind("127.0.0.1:0")?));
@@ -95,6 +111,7 @@ async fn start(dir: &std::path::Path) -> Result<Vec<Node>, Box<dyn Error>> {
     let mut nodes = Vec::new();
     for (id, listener) in listeners {
         let mut node = Node::builder(id, dir.join(id.to_string())).listener(listener);
+        node = node.options(Options { lease_reads, ..Options::default() });
         for (member, address) in &members {
             node = node.member(*member, address.clone());
         }
@@ -103,12 +120,17 @@ async fn start(dir: &std::path::Path) -> Result<Vec<Node>, Box<dyn Error>> {
     Ok(nodes)
 }
 
-async fn measure(all: &[Node], nodes: &[Node], count: usize) -> Result<(), Box<dyn Error>> {
+async fn measure(
+    all: &[Node],
+    nodes: &[Node],
+    count: usize,
+    read: Option<Consistency>,
+) -> Result<(), Box<dyn Error>> {
     let before = counted(all);
     let cpu_before = cpu_seconds()?;
     let start = Instant::now();
     let clients: Vec<_> = (0..count)
-        .map(|client| tokio::spawn(put_until(nodes[client % nodes.len()].clone(), start)))
+        .map(|client| tokio::spawn(ask_until(nodes[client % nodes.len()].clone(), read, start)))
         .collect();
     let mut latencies = Vec::new();
     for client in clients {
@@ -130,13 +152,18 @@ async fn measure(all: &[Node], nodes: &[Node], count: usize) -> Result<(), Box<d
     Ok(())
 }
 
-async fn put_until(node: Node, start: Instant) -> Vec<Duration> {
+async fn ask_until(node: Node, read: Option<Consistency>, start: Instant) -> Vec<Duration> {
     let value = Bytes::from(vec![7; VALUE_BYTES]);
     let mut latencies = Vec::new();
     while start.elapsed().as_secs() < SECONDS {
         let sent = Instant::now();
-        let fate = node.propose(value.clone(), PATIENCE).await;
-        assert!(matches!(fate, Fate::Applied { .. }), "{fate:?}");
+        if let Some(consistency) = read {
+            let answer = node.read("", consistency, PATIENCE).await;
+            assert!(answer.is_ok(), "{answer:?}");
+        } else {
+            let fate = node.propose(value.clone(), PATIENCE).await;
+            assert!(matches!(fate, Fate::Applied { .. }), "{fate:?}");
+        }
         latencies.push(sent.elapsed());
     }
     latencies

@@ -2,7 +2,8 @@
 
 use crate::SessionRefusal;
 use bytes::Bytes;
-use quorate_core::{ChangeWait, LogId, LogIndex, MembershipRefusal, NodeId};
+use quorate_core::{ChangeWait, Drift, LogId, LogIndex, MembershipRefusal, NodeId};
+use std::time::Duration;
 
 /// What became of a proposal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,15 +125,43 @@ pub enum MembershipError {
     Unknown(Doubt),
 }
 
-/// What a read promises.
+/// What a read promises. Any node serves any of them, and reads that wait share one proof; one that
+/// cannot be served in time is refused ([`ReadError`]), never weakened.
+///
+/// | | What it shows | What that rests on | What it costs |
+/// |---|---|---|---|
+/// | `Linearizable` | every write that was acknowledged to anybody before the read was called, and all that anybody was shown by such a read before | nothing: clocks may do what they like | a round of heartbeats |
+/// | `Lease` | the same | no clock of a voter is off by more than `max_drift` | nothing on the leader, a question to it elsewhere |
+/// | `Bounded` | every write that was acknowledged at least so long before the read was called | this node's clock does not stand still | mostly nothing; a round when what is known here is older |
+/// | `AtLeast` | every entry up to an index that you have | nothing | until this node has applied it |
+/// | `Local` | what this node has applied, however old; never less than it has shown before, until it is started again | nothing | nothing |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Consistency {
-    /// It sees everything that was acknowledged before it began, on any node (§6.4).
+    /// It sees everything that was acknowledged before it began, on any node, whatever clocks do
+    /// (§6.4): a round of heartbeats proves that the leader still leads.
     #[default]
     Linearizable,
-    /// It sees at least everything up to this index.
+    /// The same as `Linearizable`, as long as no voter's clock is off by more than `max_drift`: the
+    /// leader's lease proves that it still leads (§6.4.1), which takes no message. Where there is no
+    /// lease, a round of heartbeats does: the members do not set
+    /// [`Options::lease_reads`](crate::Options::lease_reads), the leader is new, has been asked to
+    /// hand over, hears no majority, or its clock jumped.
+    ///
+    /// A process may be stopped and go on at any moment: the clock is read after the read was called,
+    /// and goes on meanwhile, on Linux also while the machine sleeps. A clock that stands still, as a
+    /// virtual machine's may while it is stopped, is off by more than any drift; that is noticed
+    /// once the time of day has been set right (by more than 10 ms), and not before.
+    Lease {
+        /// By how much clocks may be off.
+        max_drift: Drift,
+    },
+    /// It sees every write that was acknowledged at least so long before it was called, by this node's
+    /// clock. Zero is as good, and as dear, as `Linearizable`.
+    Bounded(Duration),
+    /// It sees at least everything up to this index, such as that of a [`Fate::Applied`].
     AtLeast(LogIndex),
-    /// It sees what this node has; possibly old.
+    /// It sees what this node has applied; possibly old, never older than what it has shown since it
+    /// started.
     Local,
 }
 

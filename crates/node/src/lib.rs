@@ -78,9 +78,9 @@ pub mod parts {
 // What users of the library need of the rooms below.
 pub use quorate_core as core;
 pub use quorate_core::{
-    Change, ChangeWait, Configuration, LeaderWait, LogId, LogIndex, Member, MemberRole, Members,
-    MembershipCommand, MembershipRefusal, NodeId, Options, OptionsError, PeerWait, ReadWait,
-    Reason, Role, Term,
+    Change, ChangeWait, Configuration, Drift, LeaderWait, LogId, LogIndex, Member, MemberRole,
+    Members, MembershipCommand, MembershipRefusal, NodeId, Options, OptionsError, PeerWait,
+    ReadWait, Reason, Role, Term,
 };
 pub use quorate_wal as wal;
 pub use quorate_wal::WalOptions;

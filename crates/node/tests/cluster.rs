@@ -6,8 +6,8 @@ mod common;
 
 use common::{Cluster, PATIENCE, Words, leads, patient_driver, say, wait};
 use quorate::{
-    Cause, Consistency, DriverOptions, Fate, LogIndex, Node, NodeFailure, NodeId, NodeOptions,
-    ReadError, Reason, Refusal, StartError, TransferError,
+    Cause, Consistency, Drift, DriverOptions, Fate, LogIndex, Node, NodeFailure, NodeId,
+    NodeOptions, ReadError, Reason, Refusal, StartError, TransferError,
 };
 use std::time::Duration;
 
@@ -44,6 +44,32 @@ async fn three_nodes_agree_whoever_is_asked() {
         assert!(passed >= index);
     }
     cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn every_kind_of_read_sees_what_it_promises_on_every_node_with_leases_and_without() {
+    let lease = Consistency::Lease { max_drift: Drift::parts_per_million(1_000) };
+    for lease_reads in [true, false] {
+        let mut cluster = Cluster::prepared();
+        cluster.options.lease_reads = lease_reads;
+        cluster.start_all().await;
+        for count in 1..=9_u64 {
+            assert_eq!(say(&cluster.up[&(count % 3 + 1)], format!("word{count}")).await, count);
+            for node in cluster.up.values() {
+                for now in [lease, Consistency::Bounded(Duration::ZERO)] {
+                    let seen = node.read("count", now, PATIENCE).await.unwrap();
+                    assert_eq!(seen, count.to_string(), "{now:?}");
+                }
+                let lately = Consistency::Bounded(Duration::from_hours(1));
+                assert!(node.read("count", lately, PATIENCE).await.is_ok());
+            }
+        }
+        cluster.stop_all().await;
+        let folder = std::fs::read_dir(cluster.folder(1)).unwrap();
+        let mut names = folder.map(|file| file.unwrap().file_name().into_string().unwrap());
+        let is_noted = names.any(|name| name.starts_with("promised-"));
+        assert_eq!(is_noted, lease_reads, "what a node may have promised is noted in its folder");
+    }
 }
 
 #[tokio::test]

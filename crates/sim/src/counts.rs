@@ -178,6 +178,12 @@ counters! {
             changes_done,
             /// Requests of clients that were carried out.
             ops_ok,
+            /// Linearizable reads for which a lease would do.
+            reads_by_lease,
+            /// Reads of a bounded age.
+            reads_bounded,
+            /// Reads to which a node came late.
+            reads_late,
             /// Requests that provably had no effect.
             ops_refused,
             /// Requests whose outcome the client does not know.

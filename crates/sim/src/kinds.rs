@@ -212,6 +212,9 @@ pub const FAULT_KINDS: &[FaultKind] = &[
     FaultKind::new("alarms", "clients raise alarms, which forbid commands for a while", |o| {
         o.faults.alarms = Chance::NEVER;
     }),
+    FaultKind::new("read-kinds", "reads by lease, reads of bounded age, late answers", |o| {
+        (o.reads, o.raft.lease_reads) = (None, false);
+    }),
     FaultKind::new("lockstep", "all start together in the end, in an even world", |options| {
         options.faults.ends_in_lockstep = false;
     }),

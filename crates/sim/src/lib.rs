@@ -46,7 +46,7 @@ mod words;
 pub use application::{Application, Complaint, Findings, Home, Machine, OpId, Outcome, Request};
 pub use campaign::{Campaign, CampaignEnd, Standing, Watch};
 pub use case::{Case, CaseError, Changes};
-pub use cluster::{Cluster, ClusterOptions, RpcCounts, member, seconds, voters};
+pub use cluster::{Cluster, ClusterOptions, ReadKinds, RpcCounts, member, seconds, voters};
 pub use counts::{Counts, MessageCounts};
 pub use disk::{CrashStyle, Damage, DamageKind, DiskFailures, DiskFaults, SimDisk, Task, Work};
 pub use faults::{Clocks, Crashes, DiskPace, Faults, NetworkFaults, Rhythm, SessionFault};

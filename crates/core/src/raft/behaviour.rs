@@ -67,6 +67,8 @@ impl Common {
             election_timer_started: _,
             election_timeout: _,
             heard_from_leader_at,
+            promised_until,
+            promised_length,
             haste: _,
             next_batch: _,
             poison,
@@ -80,6 +82,7 @@ impl Common {
         let leader_is_fresh =
             heard_from_leader_at.is_some_and(|at| at.after(options.election_timeout) > *now);
         leader_is_fresh.hash(state);
+        (promised_until.map(|until| time_left(until, *now)), promised_length).hash(state);
     }
 }
 
@@ -101,6 +104,7 @@ impl Leader {
             round_started,
             round_confirmed,
             reads,
+            lease,
             uncommitted,
             transfer,
             handover,
@@ -120,6 +124,7 @@ impl Leader {
             transfer.hash_behaviour(now, state);
         }
         handover.hash_behaviour(now, state);
+        lease.hash_behaviour(now, state);
         membership.hash_behaviour(now, common.options.election_timeout, state);
     }
 }

@@ -81,6 +81,11 @@ pub(crate) struct Common {
     pub(crate) election_timeout: Duration,
     /// When a leader of the current term was last heard.
     pub(crate) heard_from_leader_at: Option<Time>,
+    /// Until then this server helps nobody to be elected: it said so to a leader (§6.4.1). `None` if
+    /// it has promised nothing.
+    pub(crate) promised_until: Option<Time>,
+    /// The longest that it has ever promised for.
+    pub(crate) promised_length: Duration,
     /// Set while the leader is said to be gone, and nobody has followed it.
     pub(crate) haste: Option<Haste>,
     /// Names the batches of forwarded reads; starts somewhere else in each life of a server.

@@ -39,10 +39,16 @@ impl Raft {
         let configuration = self.common.log.configuration();
         let is_alone = configuration.has_quorum(|id| id == self.common.id);
         let is_waiting_for_itself = self.role() != Role::Follower;
-        if is_alone && !is_waiting_for_itself && self.may_campaign() {
-            return Some(self.common.election_timer_started);
-        }
-        Some(self.common.election_timer_started.after(self.common.election_timeout))
+        let since = self.common.election_timer_started;
+        let at = if is_alone && !is_waiting_for_itself && self.may_campaign() {
+            since
+        } else if self.common.haste.is_some() {
+            self.common.free_at(since).after(self.common.election_timeout)
+        } else {
+            since.after(self.common.election_timeout)
+        };
+        // A candidate's first vote is its own.
+        Some(self.common.free_at(at))
     }
 
     /// The election timeout elapsed without a leader (§3.4); `Timeout` in the TLA+ specification.
@@ -140,10 +146,12 @@ impl Raft {
 
     /// §4.2.3: a server that has heard from a leader within the minimum election timeout neither
     /// votes nor takes over the candidate's term. An election that the leader asked for is exempt
-    /// (§3.10). Answers, and returns true, if the request is refused for this reason.
+    /// (§3.10). Nor does one that has promised a leader not to (§6.4.1), whatever it was told of that
+    /// leader since. Answers, and returns true, if the request is refused for this reason.
     pub(super) fn is_refused_as_disruptive(&mut self, from: NodeId, message: &Message) -> bool {
         let Message::RequestVote(request) = message else { return false };
-        if request.phase == VotePhase::Transfer || !self.has_leader_now() {
+        let is_bound = self.has_leader_now() || self.common.keeps_promise();
+        if request.phase == VotePhase::Transfer || !is_bound {
             return false;
         }
         self.refuse_vote(from, request.phase);

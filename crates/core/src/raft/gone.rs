@@ -2,8 +2,8 @@
 //! where nobody listens any more: the transport says so long before an election timeout has passed.
 //! All that comes of it is that its followers ask early whether they would win (§9.6). What is said
 //! may be wrong at any moment: no rule of safety may rest on it, and a leader that is alive is heard
-//! again, which ends all of it. Who builds reads by lease (§6.4.1) makes followers promise not to
-//! vote, and must not let this room break the promise (decision 35).
+//! again, which ends all of it. What a follower has promised for a lease (§6.4.1) it keeps, told of an
+//! end or not (`lease.rs`).
 
 use super::common::Common;
 use super::{Raft, RoleState};

@@ -6,12 +6,14 @@ use super::common::Common;
 use super::leader::Leader;
 use crate::progress::{Progress, ProgressState};
 use crate::{AppendEntries, Heartbeat, HeartbeatResponse, LogId, LogIndex, Message, NodeId, Time};
+use std::time::Duration;
 
 impl Leader {
     /// Asks everybody whether this server still leads.
     pub(crate) fn start_round(&mut self, common: &mut Common) {
         self.round_started += 1;
         self.heartbeat_deadline = common.now.after(common.options.heartbeat_interval);
+        self.lease.round_sent(self.round_started, common);
         for (peer, progress) in &mut self.progress {
             let leader_commit = common.commit_index.min(progress.match_index);
             progress.commit_told = progress.commit_told.max(leader_commit);
@@ -47,7 +49,8 @@ impl Raft {
         // and must not take its old round for a new one of the same number.
         if let Some(round) = request.round {
             let round = if is_current { round } else { 0 };
-            let response = HeartbeatResponse { term: self.common.current_term, round };
+            let promise = if is_current { self.common.promise() } else { Duration::ZERO };
+            let response = HeartbeatResponse { term: self.common.current_term, round, promise };
             self.common.send(from, Message::HeartbeatResponse(response));
         }
     }
@@ -63,6 +66,9 @@ impl Raft {
         progress.heard_at = common.now;
         if response.round <= round_started {
             progress.confirmed_round = progress.confirmed_round.max(response.round);
+            // Nobody needs more than this, and what peers say is bounded.
+            let promise = response.promise.min(common.options.election_timeout);
+            leader.lease.promised(from, response.round, promise);
         }
         recover_lost_messages(common, from, progress);
     }

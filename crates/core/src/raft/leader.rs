@@ -2,6 +2,7 @@
 //! The single duties are in the rooms next door; this one puts them in order.
 
 use super::common::Common;
+use super::lease::Lease;
 use super::membership::Membership;
 use super::read::WaitingRead;
 use super::transfer::{Handover, Transfer};
@@ -25,6 +26,7 @@ pub(crate) struct Leader {
     pub(crate) round_started: u64,
     pub(crate) round_confirmed: u64,
     pub(crate) reads: VecDeque<WaitingRead>,
+    pub(crate) lease: Lease,
     pub(crate) uncommitted: Uncommitted,
     pub(crate) transfer: Option<Transfer>,
     pub(crate) handover: Handover,
@@ -74,6 +76,7 @@ impl Leader {
             round_started: 0,
             round_confirmed: 0,
             reads: VecDeque::new(),
+            lease: Lease::default(),
             uncommitted: Uncommitted::default(),
             transfer: None,
             handover: Handover::new(common),

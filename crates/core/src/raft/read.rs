@@ -1,12 +1,13 @@
-//! Linearizable reads without a log write (§6.4): on the leader by heartbeat rounds, on a follower
-//! by asking the leader. A read is answered or refused, never dropped.
+//! Linearizable reads without a log write (§6.4): on the leader by heartbeat rounds or by its lease,
+//! on a follower by asking the leader. A read is answered or refused, never dropped.
 
 use super::behaviour::time_left;
 use super::common::Common;
 use super::leader::Leader;
 use super::{Raft, RoleState};
 use crate::{
-    Effect, LogIndex, Message, NodeId, ReadId, ReadIndex, ReadIndexResponse, ReadRefusal, Time,
+    Drift, Effect, LogIndex, Message, NodeId, ReadId, ReadIndex, ReadIndexResponse, ReadRefusal,
+    Time,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -30,7 +31,7 @@ pub(crate) struct WaitingRead {
 /// A follower's reads: those that wait for a request to join, and the requests under way.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ForwardedReads {
-    waiting: Vec<ReadId>,
+    waiting: Vec<(Option<Drift>, ReadId)>,
     batches: VecDeque<Batch>,
     count: usize,
 }
@@ -62,6 +63,13 @@ impl ForwardedReads {
         self.count
     }
 
+    /// The reads that wait and may be proved in the same way as the oldest, and that way.
+    fn next_batch(&mut self) -> Option<(Option<Drift>, Vec<ReadId>)> {
+        let max_drift = self.waiting.first()?.0;
+        let is_alike = |read: &mut (Option<Drift>, ReadId)| read.0 == max_drift;
+        Some((max_drift, self.waiting.extract_if(.., is_alike).map(|(_, id)| id).collect()))
+    }
+
     fn take(&mut self, name: ReadId) -> Vec<ReadId> {
         let place = self.batches.iter().position(|batch| batch.name == name);
         let batch = place.and_then(|place| self.batches.remove(place));
@@ -72,17 +80,17 @@ impl ForwardedReads {
 }
 
 impl Raft {
-    /// Somebody here wants to read.
-    pub(super) fn read(&mut self, id: ReadId) {
+    /// Somebody here wants to read, and says how far clocks may be off if a lease will do.
+    pub(super) fn read(&mut self, id: ReadId, max_drift: Option<Drift>) {
         let limit_count = self.common.options.waiting_reads_count_max;
         match &mut self.role {
-            RoleState::Leader(leader) => leader.read(&mut self.common, None, id),
+            RoleState::Leader(leader) => leader.read(&mut self.common, None, id, max_drift),
             RoleState::Follower(follower) if follower.leader.is_some() => {
                 if follower.reads.count >= limit_count {
                     return self.common.refuse_read(id, ReadRefusal::TooManyReads { limit_count });
                 }
                 follower.reads.count += 1;
-                follower.reads.waiting.push(id);
+                follower.reads.waiting.push((max_drift, id));
             }
             RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
                 self.common.refuse_read(id, ReadRefusal::NoLeader);
@@ -93,7 +101,9 @@ impl Raft {
     /// A follower wants to read.
     pub(super) fn handle_read_index_request(&mut self, from: NodeId, request: ReadIndex) {
         match &mut self.role {
-            RoleState::Leader(leader) => leader.read(&mut self.common, Some(from), request.id),
+            RoleState::Leader(leader) => {
+                leader.read(&mut self.common, Some(from), request.id, request.max_drift);
+            }
             RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
                 self.common.answer_read_index(from, request.id, None);
             }
@@ -114,21 +124,21 @@ impl Raft {
         }
     }
 
-    /// Sends the waiting reads of a follower in one request, unless enough are under way.
+    /// Sends the waiting reads of a follower in one request for each way to prove them, unless enough
+    /// are under way.
     pub(super) fn forward_reads(&mut self) {
         let RoleState::Follower(follower) = &mut self.role else { return };
         let Some(leader) = follower.leader else { return };
         let reads = &mut follower.reads;
-        if reads.waiting.is_empty() || reads.batches.len() >= FORWARDED_BATCHES_MAX {
-            return;
+        while reads.batches.len() < FORWARDED_BATCHES_MAX {
+            let Some((max_drift, ids)) = reads.next_batch() else { return };
+            let name = ReadId::new(self.common.next_batch);
+            self.common.next_batch = self.common.next_batch.wrapping_add(1);
+            let deadline = self.common.now.after(self.common.options.election_timeout);
+            reads.batches.push_back(Batch { name, reads: ids, deadline });
+            let request = ReadIndex { term: self.common.current_term, id: name, max_drift };
+            self.common.send(leader, Message::ReadIndex(request));
         }
-        let name = ReadId::new(self.common.next_batch);
-        self.common.next_batch = self.common.next_batch.wrapping_add(1);
-        let deadline = self.common.now.after(self.common.options.election_timeout);
-        let batch = Batch { name, reads: std::mem::take(&mut reads.waiting), deadline };
-        reads.batches.push_back(batch);
-        let request = ReadIndex { term: self.common.current_term, id: name };
-        self.common.send(leader, Message::ReadIndex(request));
     }
 
     /// A request or its answer was lost, or the leader is gone: the callers are told in time.
@@ -158,7 +168,8 @@ impl Raft {
             RoleState::Follower(follower) => {
                 let reads = std::mem::take(&mut follower.reads);
                 let under_way = reads.batches.into_iter().flat_map(|batch| batch.reads);
-                for id in under_way.chain(reads.waiting) {
+                let waiting = reads.waiting.into_iter().map(|(_, id)| id);
+                for id in under_way.chain(waiting) {
                     self.common.refuse_read(id, reason);
                 }
             }
@@ -168,6 +179,14 @@ impl Raft {
 }
 
 impl Common {
+    /// A read may be served from here on.
+    fn answer_read(&mut self, from: Option<NodeId>, id: ReadId, index: LogIndex) {
+        match from {
+            None => self.effects.push(Effect::ReadReady { id, index }),
+            Some(peer) => self.answer_read_index(peer, id, Some(index)),
+        }
+    }
+
     fn answer_read_index(&mut self, to: NodeId, id: ReadId, index: Option<LogIndex>) {
         let response = ReadIndexResponse { term: self.current_term, id, index };
         self.send(to, Message::ReadIndexResponse(response));
@@ -176,8 +195,18 @@ impl Common {
 
 impl Leader {
     /// §6.4, steps 1 and 2: notes the commit index. Before the first commit of this term it may
-    /// not cover what earlier leaders committed; our no-op does.
-    fn read(&mut self, common: &mut Common, from: Option<NodeId>, id: ReadId) {
+    /// not cover what earlier leaders committed; our no-op does. A lease is proof of leadership at
+    /// this moment, which is after the read was asked: no round is needed (§6.4.1).
+    fn read(
+        &mut self,
+        common: &mut Common,
+        from: Option<NodeId>,
+        id: ReadId,
+        max_drift: Option<Drift>,
+    ) {
+        if max_drift.is_some_and(|max_drift| self.holds_lease(common, max_drift)) {
+            return common.answer_read(from, id, common.commit_index);
+        }
         let limit_count = common.options.waiting_reads_count_max;
         if self.reads.len() >= limit_count {
             return match from {
@@ -213,10 +242,7 @@ impl Leader {
         }
         while self.reads.front().is_some_and(|read| read.round <= self.round_confirmed) {
             let Some(WaitingRead { from, id, index, .. }) = self.reads.pop_front() else { return };
-            match from {
-                None => common.effects.push(Effect::ReadReady { id, index }),
-                Some(peer) => common.answer_read_index(peer, id, Some(index)),
-            }
+            common.answer_read(from, id, index);
         }
     }
 }

@@ -113,6 +113,8 @@ impl Raft {
             election_timer_started: now,
             election_timeout: options.election_timeout,
             heard_from_leader_at: None,
+            promised_until: None,
+            promised_length: std::time::Duration::ZERO,
             haste: None,
             poison: None,
             dismissed_by: None,

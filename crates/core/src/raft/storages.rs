@@ -101,6 +101,8 @@ impl Leader {
             let before = served.insert(*id, *storage_id);
             let role = configuration.members.get(id).map(|member| member.role);
             if before != Some(*storage_id) && role == Some(MemberRole::Learner) {
+                // What it promised on another disk it may not know on this one.
+                self.lease.forget_member(*id);
                 let fresh = Progress::new(next_index, common.now);
                 if let Some(progress) = self.progress.get_mut(id) {
                     *progress = fresh;

@@ -75,6 +75,7 @@ impl Raft {
         if let Some((leader, common)) = self.leader_mut()
             && let Some(successor) = leader.best_successor(common)
         {
+            leader.lease.give_away();
             let term = common.current_term;
             common.send(successor, Message::TimeoutNow(TimeoutNow { term }));
         }
@@ -110,6 +111,7 @@ impl Leader {
             return;
         }
         transfer.is_sent = true;
+        self.lease.give_away();
         let (to, term) = (transfer.to, common.current_term);
         common.send(to, Message::TimeoutNow(TimeoutNow { term }));
     }

@@ -257,7 +257,11 @@ impl Cluster {
         let server = self.servers.get_mut(&id).unwrap();
         let restored = server.disk.restored(server.machine.index(), server.tail_count);
         self.checker.observe_restore(id, restored.applied);
-        let raft = Raft::new(id, self.options.clone(), self.seed, restored, self.now).unwrap();
+        let has_lived = restored.hard_state.current_term > Term::new(0);
+        let mut raft = Raft::new(id, self.options.clone(), self.seed, restored, self.now).unwrap();
+        if self.options.lease_reads && has_lived {
+            raft.keep_earlier_promises(self.options.election_timeout);
+        }
         self.note(|checker| checker.observe(&raft));
         self.servers.get_mut(&id).unwrap().raft = Some(raft);
     }
@@ -623,7 +627,12 @@ pub(crate) fn describe(message: &Message) -> String {
             }
             None => format!("CommitNotice term={term} commit={}", m.leader_commit),
         },
-        Message::HeartbeatResponse(m) => format!("HeartbeatResponse term={term} round={}", m.round),
+        Message::HeartbeatResponse(m) if m.promise.is_zero() => {
+            format!("HeartbeatResponse term={term} round={}", m.round)
+        }
+        Message::HeartbeatResponse(m) => {
+            format!("HeartbeatResponse term={term} round={} promise={:?}", m.round, m.promise)
+        }
         Message::InstallSnapshot(m) => format!(
             "InstallSnapshot term={term} {} offset={} size={} done={}",
             m.meta.last_included,
@@ -636,7 +645,10 @@ pub(crate) fn describe(message: &Message) -> String {
             m.last_included, m.next_offset, m.installed
         ),
         Message::TimeoutNow(_) => format!("TimeoutNow term={term}"),
-        Message::ReadIndex(_) => format!("ReadIndex term={term}"),
+        Message::ReadIndex(m) => match m.max_drift {
+            Some(drift) => format!("ReadIndex term={term} drift={}", drift.get()),
+            None => format!("ReadIndex term={term}"),
+        },
         Message::NotAMember(m) => format!("NotAMember version={}", m.version),
         Message::ReadIndexResponse(m) => match m.index {
             Some(index) => format!("ReadIndexResponse term={term} index={index}"),

@@ -332,7 +332,11 @@ mod tests {
         assert_eq!(driver.raft().leader(), Some(id));
 
         let term = driver.raft().current_term();
-        let response = Message::HeartbeatResponse(HeartbeatResponse { term, round: 0 });
+        let response = Message::HeartbeatResponse(HeartbeatResponse {
+            term,
+            round: 0,
+            promise: Duration::ZERO,
+        });
         let says = |storage_id, message| Input::Peer { from: learner, storage_id, message };
         let heard = |driver: &mut Driver, storage_id| {
             let outputs = turn(driver, now, says(storage_id, PeerMessage::Raft(response.clone())));

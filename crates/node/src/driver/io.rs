@@ -9,6 +9,7 @@ use quorate_core::{
     Options, Persist, PersistSeq, SnapshotMeta, Term, Time,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The runtime's name for a request of a local caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -189,6 +190,12 @@ pub enum Input {
     },
     /// [`crate::Driver::next_deadline`] has come.
     Deadline,
+    /// The clock has jumped, or stood still, since the last turn. Comes before everything else of its
+    /// turn.
+    ClockJumped {
+        /// By so much, in whichever direction.
+        by: Duration,
+    },
     /// A write is durable, and so is every earlier one.
     Persisted {
         /// Which write.

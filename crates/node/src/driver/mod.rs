@@ -231,6 +231,10 @@ impl Driver {
                 self.barrier(now, ticket, consistency, deadline);
             }
             Input::Deadline => self.deadline(now, outputs),
+            Input::ClockJumped { by } => {
+                self.barriers.clock_jumped();
+                self.step(now, Event::ClockJumped { by }, outputs);
+            }
             Input::Persisted { seq } => self.step(now, Event::Persisted { seq }, outputs),
             Input::Proved => self.proved(now),
             Input::Loaded { request, entries } => {
@@ -318,14 +322,19 @@ impl Driver {
         }
         let leaderless_until = now.after(self.options.leaderless_wait);
         let waiting = Waiting { ticket, deadline, leaderless_until };
-        match consistency {
-            Consistency::Linearizable => self.barriers.needs_proof(waiting),
-            Consistency::AtLeast(index) if index > self.applied => {
-                self.barriers.needs_applied(index, waiting);
+        let floor = match consistency {
+            Consistency::Linearizable => None,
+            Consistency::Lease { max_drift } => {
+                return self.barriers.needs_proof(Some(max_drift), waiting);
             }
-            Consistency::AtLeast(_) | Consistency::Local => {
-                self.turn.answers.push((ticket, Ok(self.applied)));
-            }
+            Consistency::Bounded(age) => self.barriers.proved_within(now, age),
+            Consistency::AtLeast(index) => Some(index),
+            Consistency::Local => Some(self.applied),
+        };
+        match floor {
+            None => self.barriers.needs_proof(None, waiting),
+            Some(index) if index > self.applied => self.barriers.needs_applied(index, waiting),
+            Some(_) => self.turn.answers.push((ticket, Ok(self.applied))),
         }
     }
 
@@ -470,8 +479,10 @@ impl Driver {
             outputs.push(self.forward_held(leader));
         }
         self.append(now, outputs);
-        if let Some(id) = self.barriers.ask() {
-            self.step(now, Event::Read { id }, outputs);
+        for (id, proof) in self.barriers.ask(now) {
+            let event =
+                proof.map_or(Event::Read { id }, |max_drift| Event::ReadByLease { id, max_drift });
+            self.step(now, event, outputs);
         }
     }
 

@@ -191,7 +191,10 @@ impl Node {
         let waiting = Waiting::Query(query.into(), sender);
         match consistency {
             Consistency::Local => self.query_now(waiting, timeout)?,
-            Consistency::Linearizable | Consistency::AtLeast(_) => {
+            Consistency::Linearizable
+            | Consistency::Lease { .. }
+            | Consistency::Bounded(_)
+            | Consistency::AtLeast(_) => {
                 self.barrier(waiting, consistency, timeout)?;
             }
         }

@@ -2,6 +2,7 @@
 //! Never waits for anything but the next turn.
 
 use super::apply_thread::ApplyJob;
+use super::clock::JumpWatch;
 use super::mailbox::{Ending, Question};
 use super::passage::Milestones;
 use super::queue::Queue;
@@ -35,6 +36,7 @@ pub(crate) struct EventLoop {
     pub(crate) milestones: Milestones,
     /// When to look for callers whose time is up; `None` while nobody waits.
     pub(crate) late_at: Option<Time>,
+    pub(crate) jumps: JumpWatch,
     /// When it was last said what keeps this node from voting.
     pub(crate) admission_told: Option<Instant>,
 }
@@ -89,8 +91,13 @@ impl EventLoop {
         }
     }
 
+    /// What it is given has happened already when it reads the clock: whoever was to be proved to lead
+    /// when a read was called is proved to lead after that.
     fn turn(&mut self, is_due: bool) {
         let now = self.shared.clock.now();
+        if let Some(by) = self.jumps.look(now) {
+            self.inputs.insert(0, Input::ClockJumped { by });
+        }
         if is_due || self.driver.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.inputs.push(Input::Deadline);
         }

@@ -3,6 +3,7 @@
 
 use super::apply_thread::ApplyThread;
 use super::black_box::BlackBox;
+use super::clock::JumpWatch;
 use super::event_loop::{EventLoop, Transfer};
 use super::files_thread::FilesThread;
 use super::log_place;
@@ -186,6 +187,7 @@ fn assemble(launch: Launch) -> Result<Assembled, StartError> {
         transfer: Transfer::default(),
         milestones: Milestones::default(),
         late_at: None,
+        jumps: JumpWatch::default(),
         admission_told: None,
     };
     Ok(Assembled { shared, runtime, event_loop, workers, hold })

@@ -28,6 +28,7 @@ mod log_place;
 mod mailbox;
 mod open;
 mod passage;
+mod promises;
 mod queue;
 mod shared;
 mod waiters;

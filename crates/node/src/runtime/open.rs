@@ -1,9 +1,10 @@
 //! Makes the log, the snapshots and the state machine agree before a node starts (§3.8, §5.1).
 //! Blocks on the disk; knows nothing of threads and connections.
 
+use super::promises;
 use crate::{Applier, Beginning, Driver, DriverOptions, Fatal, OwnDisk, StartError, StateMachine};
 use quorate_core::{
-    Configuration, LogId, LogIndex, NodeId, Options, Persist, Raft, SnapshotMeta, Time,
+    Configuration, LogId, LogIndex, NodeId, Options, Persist, Raft, SnapshotMeta, Term, Time,
 };
 use quorate_wal::{Disk, Identity, Recovered, Scrubber, SnapshotStore, Standing, Wal, WalOptions};
 use std::path::{Path, PathBuf};
@@ -88,13 +89,20 @@ pub(crate) fn open_at(
     let latest = usable(&recovered, &snapshots).cloned();
     let applier = restore(machine, &recovered, &store, latest.as_ref())?;
     let reached = applier.applied().index;
-    let raft = Raft::new(
+    let promised = promises::prepare(disk.as_ref(), &request.dir, &request.options)?;
+    let Options { lease_reads, election_timeout, .. } = request.options;
+    let mut raft = Raft::new(
         request.id,
         request.options,
         request.seed,
         recovered.into_restored(reached),
         request.now,
     )?;
+    // Where promises are given, a log that is not new is enough of a reason: files can be lost.
+    let may_promise = lease_reads && raft.current_term() > Term::default();
+    if let Some(length) = promised.max(may_promise.then_some(election_timeout)) {
+        raft.keep_earlier_promises(length);
+    }
     let (durable, incarnation) = (applier.durable(), request.incarnation);
     let own = OwnDisk {
         storage_id: wal.identity().storage_id,
@@ -251,7 +259,7 @@ fn position(recovered: &Recovered, index: LogIndex) -> (LogId, Arc<Configuration
     let run = recovered.term_runs.iter().rev().find(|(first, _)| *first <= index);
     let is_past = index > recovered.last_log.index;
     let term = match run {
-        Some(_) if is_past => quorate_core::Term::default(),
+        Some(_) if is_past => Term::default(),
         Some((_, term)) => *term,
         None => recovered.base.last_included.term,
     };

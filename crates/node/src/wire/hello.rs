@@ -9,7 +9,7 @@ use quorate_wal::codec::{decode_configuration, encode_configuration};
 /// The first bytes that a caller sends, so that a stranger's are known at once.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"QUORATE\n");
 /// The protocol that this build speaks. A build that speaks several offers a range.
-pub(crate) const PROTOCOL_VERSION: u16 = 4;
+pub(crate) const PROTOCOL_VERSION: u16 = 5;
 /// A handshake frame is never larger: a stranger cannot make us set memory aside.
 pub(crate) const HELLO_BYTES_MAX: usize = 1024;
 /// An address in a handshake, or several of one node, is never longer. One that is, is not told to those

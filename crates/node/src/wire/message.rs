@@ -9,12 +9,13 @@ use crate::session::{decode_request, encode_request};
 use crate::{Beginning, Forwarded, Introduction, PeerMessage, Proposed, Seen};
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_core::{
-    AppendEntries, AppendEntriesResponse, AppendOutcome, ConflictHint, Entry, Heartbeat,
+    AppendEntries, AppendEntriesResponse, AppendOutcome, ConflictHint, Drift, Entry, Heartbeat,
     HeartbeatResponse, InstallSnapshot, InstallSnapshotResponse, LogId, LogIndex, Message,
     NotAMember, ReadId, ReadIndex, ReadIndexResponse, RequestVote, RequestVoteResponse,
     SnapshotMeta, Term, TimeoutNow, VotePhase,
 };
 use quorate_wal::codec::{decode_entry, decode_snapshot_meta, encode_entry, encode_snapshot_meta};
+use std::time::Duration;
 
 const REQUEST_VOTE: u8 = 0x01;
 const REQUEST_VOTE_RESPONSE: u8 = 0x02;
@@ -134,6 +135,10 @@ fn put_message(message: &Message, out: &mut BytesMut) {
         Message::HeartbeatResponse(message) => {
             put_head(HEARTBEAT_RESPONSE, message.term, out);
             out.put_u64_le(message.round);
+            if !message.promise.is_zero() {
+                let micros = u64::try_from(message.promise.as_micros()).unwrap_or(NUMBER_MAX);
+                out.put_u64_le(micros.min(NUMBER_MAX));
+            }
         }
         Message::InstallSnapshot(message) => put_install_snapshot(message, out),
         Message::InstallSnapshotResponse(message) => {
@@ -146,6 +151,9 @@ fn put_message(message: &Message, out: &mut BytesMut) {
         Message::ReadIndex(message) => {
             put_head(READ_INDEX, message.term, out);
             out.put_u64_le(message.id.get());
+            if let Some(max_drift) = message.max_drift {
+                out.put_u32_le(max_drift.get());
+            }
         }
         Message::ReadIndexResponse(message) => {
             put_head(READ_INDEX_RESPONSE, message.term, out);
@@ -251,6 +259,7 @@ fn take_message(kind: u8, cursor: &mut Cursor) -> Result<Message, WireError> {
         HEARTBEAT_RESPONSE => Message::HeartbeatResponse(HeartbeatResponse {
             term: term?,
             round: cursor.number("round")?,
+            promise: take_promise(cursor)?,
         }),
         INSTALL_SNAPSHOT => Message::InstallSnapshot(take_install_snapshot(term?, cursor)?),
         INSTALL_SNAPSHOT_RESPONSE => Message::InstallSnapshotResponse(InstallSnapshotResponse {
@@ -260,9 +269,11 @@ fn take_message(kind: u8, cursor: &mut Cursor) -> Result<Message, WireError> {
             installed: cursor.flag("installed")?,
         }),
         TIMEOUT_NOW => Message::TimeoutNow(TimeoutNow { term: term? }),
-        READ_INDEX => {
-            Message::ReadIndex(ReadIndex { term: term?, id: ReadId::new(cursor.u64("read id")?) })
-        }
+        READ_INDEX => Message::ReadIndex(ReadIndex {
+            term: term?,
+            id: ReadId::new(cursor.u64("read id")?),
+            max_drift: take_max_drift(cursor)?,
+        }),
         READ_INDEX_RESPONSE => Message::ReadIndexResponse(ReadIndexResponse {
             term: term?,
             id: ReadId::new(cursor.u64("read id")?),
@@ -284,6 +295,25 @@ pub(super) fn take_option(
     let is_some = cursor.flag(field)?;
     let value = cursor.number(field)?;
     Ok(is_some.then_some(value))
+}
+
+/// Absent where nothing is promised.
+fn take_promise(cursor: &mut Cursor) -> Result<Duration, WireError> {
+    if cursor.left_bytes() == 0 {
+        return Ok(Duration::ZERO);
+    }
+    match cursor.number("promise")? {
+        0 => Err(WireError::Meaningless { field: "promise", got: 0 }),
+        micros => Ok(Duration::from_micros(micros)),
+    }
+}
+
+/// Absent where no lease will do.
+fn take_max_drift(cursor: &mut Cursor) -> Result<Option<Drift>, WireError> {
+    if cursor.left_bytes() == 0 {
+        return Ok(None);
+    }
+    cursor.u32("drift").map(|parts| Some(Drift::parts_per_million(parts)))
 }
 
 fn take_phase(cursor: &mut Cursor) -> Result<VotePhase, WireError> {

@@ -10,12 +10,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
 use quorate_core::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Change, Configuration, ConflictHint,
-    Entry, Heartbeat, HeartbeatResponse, InstallSnapshot, InstallSnapshotResponse, LogId, LogIndex,
-    Member, MemberRole, Members, MembershipCommand, MembershipRefusal, Message, NodeId, NotAMember,
-    Payload, ReadId, ReadIndex, ReadIndexResponse, RequestVote, RequestVoteResponse, SnapshotMeta,
-    Term, TimeoutNow, VotePhase,
+    Drift, Entry, Heartbeat, HeartbeatResponse, InstallSnapshot, InstallSnapshotResponse, LogId,
+    LogIndex, Member, MemberRole, Members, MembershipCommand, MembershipRefusal, Message, NodeId,
+    NotAMember, Payload, ReadId, ReadIndex, ReadIndexResponse, RequestVote, RequestVoteResponse,
+    SnapshotMeta, Term, TimeoutNow, VotePhase,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 const NUMBERS: std::ops::Range<u64> = 0..1 << 61;
 
@@ -135,8 +136,9 @@ fn small_message() -> impl Strategy<Value = Message> {
         (term(), index(), prop::option::of(NUMBERS)).prop_map(|(term, leader_commit, round)| {
             Message::Heartbeat(Heartbeat { term, leader_commit, round })
         }),
-        (term(), NUMBERS).prop_map(|(term, round)| {
-            Message::HeartbeatResponse(HeartbeatResponse { term, round })
+        (term(), NUMBERS, prop::option::of(1..NUMBERS.end)).prop_map(|(term, round, promise)| {
+            let promise = Duration::from_micros(promise.unwrap_or_default());
+            Message::HeartbeatResponse(HeartbeatResponse { term, round, promise })
         }),
         (term(), log_id(), NUMBERS, any::<bool>()).prop_map(
             |(term, last_included, next_offset, installed)| {
@@ -146,8 +148,10 @@ fn small_message() -> impl Strategy<Value = Message> {
             }
         ),
         term().prop_map(|term| Message::TimeoutNow(TimeoutNow { term })),
-        (term(), any::<u64>())
-            .prop_map(|(term, id)| { Message::ReadIndex(ReadIndex { term, id: ReadId::new(id) }) }),
+        (term(), any::<u64>(), prop::option::of(any::<u32>())).prop_map(|(term, id, max_drift)| {
+            let max_drift = max_drift.map(Drift::parts_per_million);
+            Message::ReadIndex(ReadIndex { term, id: ReadId::new(id), max_drift })
+        }),
         (term(), any::<u64>(), prop::option::of(index())).prop_map(|(term, id, index)| {
             Message::ReadIndexResponse(ReadIndexResponse { term, id: ReadId::new(id), index })
         }),

@@ -113,37 +113,42 @@ impl<A: Application> Cluster<A> {
     /// A request reaches its node.
     pub(super) fn ask(&mut self, op: OpId, id: NodeId, request: Request) -> Result<(), Breach> {
         let now = self.now;
-        let asked = Asked { at: now, committed: self.safety.last_committed() };
+        let committed = self.safety.last_committed();
+        let asked = Asked { at: now, committed, by_lease: false };
         let patience = self.options.patience;
         let node = self.nodes.get_mut(&id);
         let deadline = node.as_ref().map_or(now, |node| node.clock.own(now)).after(patience);
-        let Some(running) = node.and_then(super::node::SimNode::running_mut) else {
+        if node.is_none_or(|node| node.running().is_none()) {
             self.send_answer(id, op, Outcome::NoEffect);
             return Ok(());
-        };
+        }
         let ticket = Ticket(op.0);
         let (caller, input) = match request {
             Request::Command(command) => {
                 (Caller::Command, Input::Propose { ticket, command, deadline })
             }
-            Request::Query(query) => {
-                let consistency = Consistency::Linearizable;
-                (Caller::Query(query, asked), Input::Barrier { ticket, consistency, deadline })
-            }
             Request::InSession(request) => {
                 let (request, is_retry) = (Box::new(request), false);
                 (Caller::Command, Input::ProposeInSession { ticket, request, deadline, is_retry })
             }
-            // The node's own thread would answer at once.
+            Request::Query(query) => {
+                let (caller, consistency) = self.linearizable(query, asked);
+                (caller, Input::Barrier { ticket, consistency, deadline })
+            }
             Request::Weak { query, consistency: Consistency::Local } => {
-                running.callers.insert(ticket, Caller::Weak(query));
-                return self.may_read(id, ticket, true);
+                let (caller, consistency) = self.of_whatever_age(id, query);
+                (caller, Input::Barrier { ticket, consistency, deadline })
             }
             Request::Weak { query, consistency } => {
                 (Caller::Weak(query), Input::Barrier { ticket, consistency, deadline })
             }
         };
+        let Some(running) = self.running_mut(id) else { return Ok(()) };
         running.callers.insert(ticket, caller);
+        // The node's own thread would answer at once.
+        if let Input::Barrier { consistency: Consistency::Local, .. } = input {
+            return self.comes_to_read(id, ticket);
+        }
         self.tell(id, input);
         Ok(())
     }
@@ -168,7 +173,8 @@ impl<A: Application> Cluster<A> {
     ///
     /// # Errors
     ///
-    /// [`Breach::StaleRead`], [`Breach::UnprovenRead`] of a linearizable one.
+    /// [`Breach::StaleRead`], [`Breach::UnprovenRead`] of a linearizable one, [`Breach::OldRead`]
+    /// of one of bounded age.
     pub(super) fn may_read(
         &mut self,
         id: NodeId,
@@ -179,17 +185,23 @@ impl<A: Application> Cluster<A> {
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         let life = node.life;
         let Some(running) = node.running_mut() else { return Ok(()) };
-        let (query, asked) = match running.callers.remove(&ticket) {
-            Some(Caller::Query(query, asked)) => (query, Some(asked)),
-            Some(Caller::Weak(query)) => (query, None),
-            Some(Caller::Command) | None => return Ok(()),
+        let Some(caller) = running.callers.remove(&ticket) else { return Ok(()) };
+        let shown = running.applier().applied().index;
+        let query = match &caller {
+            Caller::Command => return Ok(()),
+            Caller::Query(query, _) | Caller::Bounded(query, ..) | Caller::Weak(query) => query,
         };
-        if let Some(asked) = asked.filter(|_| may_read) {
-            let shown = running.applier().applied().index;
-            self.safety.reads(running.driver.raft(), shown, asked)?;
+        let reply = may_read.then(|| running.applier().machine().query(query));
+        if may_read {
+            match caller {
+                Caller::Query(_, asked) => {
+                    self.safety.reads(running.driver.raft(), shown, asked)?;
+                }
+                Caller::Bounded(_, floor, age) => Self::is_young_enough(id, shown, floor, age)?,
+                Caller::Weak(_) | Caller::Command => {}
+            }
         }
-        let is_weak = asked.is_none();
-        let reply = may_read.then(|| running.applier().machine().query(&query));
+        let is_weak = !matches!(caller, Caller::Query(..));
         let outcome = match reply {
             Some(Ok(reply)) if is_weak => Outcome::Weak { reply, node: id, life, order },
             Some(Ok(reply)) => Outcome::Read { reply },
@@ -204,7 +216,7 @@ impl<A: Application> Cluster<A> {
         for (ticket, caller) in callers {
             let outcome = match caller {
                 Caller::Command => Outcome::Unknown,
-                Caller::Query(..) | Caller::Weak(_) => Outcome::NoEffect,
+                Caller::Query(..) | Caller::Bounded(..) | Caller::Weak(_) => Outcome::NoEffect,
             };
             let delay = self.rng.duration(Duration::ZERO, Duration::from_secs(1));
             let answer = Happening::Answer { op: OpId(ticket.0), outcome };

@@ -56,6 +56,11 @@ impl Clock {
         self.world.after(Duration::from_micros(u64::try_from(passed).unwrap_or(u64::MAX)))
     }
 
+    /// From now on so much passes on it while a million microseconds pass in the world.
+    pub(super) fn run_at(&mut self, now: Time, rate: u64) {
+        *self = Self { rate, world: now, own: self.own(now) };
+    }
+
     /// The clock jumps ahead.
     pub(super) fn jump(&mut self, now: Time, ahead: Duration) {
         *self = Self { rate: self.rate, world: now, own: self.own(now).after(ahead) };

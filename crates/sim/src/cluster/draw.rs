@@ -2,9 +2,34 @@
 //! what goes wrong.
 
 use super::ClusterOptions;
+use super::reading::ReadKinds;
+use crate::pace::Pace;
 use crate::rng::Rng;
 use quorate_core::Options;
 use std::time::Duration;
+
+impl ClusterOptions {
+    /// The same world at another pace.
+    #[must_use]
+    pub fn at(mut self, pace: Pace) -> Self {
+        self.pace = pace;
+        self.faults = self.faults.at(pace);
+        let times = [
+            &mut self.raft.heartbeat_interval,
+            &mut self.raft.election_timeout,
+            &mut self.raft.disk_stall_timeout,
+            &mut self.driver.leaderless_wait,
+            &mut self.driver.sweep_interval,
+            &mut self.think_mean,
+            &mut self.patience,
+        ];
+        let reads = self.reads.iter_mut().flat_map(|it| [&mut it.age_max, &mut it.late_max]);
+        for time in times.into_iter().chain(reads) {
+            *time = pace.stretch(*time);
+        }
+        self
+    }
+}
 
 /// Limits on what is held, in some worlds so low that they are reached all the time.
 pub(super) fn draw_limits(options: &mut ClusterOptions, rng: &mut Rng) {
@@ -95,6 +120,13 @@ pub(super) fn draw_settings(rng: &mut Rng) -> Option<Duration> {
         1 => Some(rng.duration(millis(3_000), millis(30_000))),
         _ => None,
     }
+}
+
+/// In a third of the worlds clients read in more ways; in these members promise leaders to wait.
+pub(super) fn draw_reads(options: &mut ClusterOptions, rng: &mut Rng) {
+    let clocks = options.faults.clocks.map_or(0, |clocks| clocks.drift_ppm_max);
+    options.reads = ReadKinds::draw(clocks, rng);
+    options.raft.lease_reads = options.reads.is_some();
 }
 
 /// In half of the worlds whose disks fill up nodes look how full they are.

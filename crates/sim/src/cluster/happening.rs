@@ -5,6 +5,7 @@ use super::lanes::LaneName;
 use crate::application::{OpId, Outcome, Request};
 use crate::network::Piece;
 use bytes::Bytes;
+use quorate::Ticket;
 use quorate_core::NodeId;
 
 /// Something that is due at some time.
@@ -44,6 +45,8 @@ pub(super) enum Happening {
     Look { watcher: usize },
     /// A request reaches a node.
     Ask { op: OpId, node: NodeId, request: Request },
+    /// A node comes to answer a read that may be answered.
+    Read { node: NodeId, life: u64, ticket: Ticket },
     /// An answer reaches its client.
     Answer { op: OpId, outcome: Outcome },
     /// Something goes wrong.
@@ -112,6 +115,7 @@ impl Happening {
             }
             Self::Disconnected { node, peer } => (2, node.get(), peer.get()),
             Self::Gone { node, peer } => (22, node.get(), peer.get()),
+            Self::Read { node, ticket, .. } => (23, node.get(), ticket.0),
             Self::Turn { node, life } => (3, node.get(), *life),
             Self::LaneDone { node, life, lane } => (4, node.get(), (*life << 8) | lane.number()),
             Self::Started { node, life } => (5, node.get(), *life),

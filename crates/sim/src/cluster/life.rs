@@ -21,6 +21,7 @@ impl<A: Application> Cluster<A> {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         node.life += 1;
         node.clock.restart(self.now);
+        node.jumped = Duration::ZERO;
         self.network.sender_started(id, self.now);
         let life = node.life;
         let (disk, options, now) = (node.disk.clone(), &self.options, self.now);

@@ -16,6 +16,7 @@ mod looks;
 mod membership;
 mod moment;
 mod node;
+mod reading;
 mod room;
 mod rpcs;
 mod rumours;
@@ -44,8 +45,8 @@ use crate::trace::Trace;
 use bytes::BytesMut;
 use clients::Clients;
 use draw::{
-    draw_catching_up, draw_changes, draw_limits, draw_members, draw_reserve, draw_rumours,
-    draw_settings, draw_snapshots, draw_timeouts, draw_wipes, millis,
+    draw_catching_up, draw_changes, draw_limits, draw_members, draw_reads, draw_reserve,
+    draw_rumours, draw_settings, draw_snapshots, draw_timeouts, draw_wipes, millis,
 };
 use happening::Happening;
 use membership::{Wishes, founders};
@@ -55,12 +56,14 @@ use quorate::DriverOptions;
 use quorate_core::invariants::ClusterChecker;
 use quorate_core::{Configuration, NodeId, Options, Role, Time};
 use quorate_wal::WalOptions;
+use reading::Reading;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use trouble::Troubles;
 
 pub use membership::{member, voters};
+pub use reading::ReadKinds;
 pub use rpcs::RpcCounts;
 pub use story::seconds;
 
@@ -105,6 +108,8 @@ pub struct ClusterOptions {
     pub burst_count_max: u64,
     /// How long a client waits for an answer.
     pub patience: Duration,
+    /// How clients read, if not only linearizably, at a known place, and whatever a node has.
+    pub reads: Option<ReadKinds>,
     /// How many requests all clients together make; no limit if absent.
     pub request_count_max: Option<u64>,
     /// Troubles that do not happen, by their ordinals; all others stay as they are.
@@ -146,6 +151,7 @@ impl ClusterOptions {
             think_mean: Duration::from_millis(250),
             burst_count_max: 0,
             patience: Duration::from_secs(5),
+            reads: None,
             request_count_max: None,
             skipped_troubles: Ordinals::default(),
             schedule: 0,
@@ -191,6 +197,7 @@ impl ClusterOptions {
         options.faults.changes_every = draw_changes(&mut Rng::new(seed).fork("changes"));
         options.faults.rumours_every = draw_rumours(&mut Rng::new(seed).fork("rumours"));
         options.faults.settings_every = draw_settings(&mut Rng::new(seed).fork("settings"));
+        draw_reads(&mut options, &mut Rng::new(seed).fork("kinds of reads"));
         options.at(Pace::draw(&mut rng.fork("pace")))
     }
 
@@ -198,26 +205,6 @@ impl ClusterOptions {
     #[must_use]
     pub const fn with_changes(mut self, every: Duration) -> Self {
         self.faults.changes_every = Some(every);
-        self
-    }
-
-    /// The same world at another pace.
-    #[must_use]
-    pub fn at(mut self, pace: Pace) -> Self {
-        self.pace = pace;
-        self.faults = self.faults.at(pace);
-        let times = [
-            &mut self.raft.heartbeat_interval,
-            &mut self.raft.election_timeout,
-            &mut self.raft.disk_stall_timeout,
-            &mut self.driver.leaderless_wait,
-            &mut self.driver.sweep_interval,
-            &mut self.think_mean,
-            &mut self.patience,
-        ];
-        for time in times {
-            *time = pace.stretch(*time);
-        }
         self
     }
 
@@ -241,6 +228,7 @@ pub struct Cluster<A: Application> {
     rpcs: BTreeMap<NodeId, RpcCounts>,
     clients: Clients,
     wishes: Wishes,
+    reading: Reading,
     safety: Safety,
     invariants: ClusterChecker,
     trace: Trace,
@@ -276,7 +264,7 @@ impl<A: Application> Cluster<A> {
         let node = |id: &NodeId| (*id, SimNode::new(*id, options.faults.clocks, rng.fork("node")));
         let nodes = ids.iter().map(node).collect();
         let founders = Arc::new(founders(&options));
-        let safety = Safety::founded(&founders);
+        let (safety, seed) = (Safety::founded(&founders), options.seed);
         let mut cluster = Self {
             options,
             application,
@@ -288,6 +276,7 @@ impl<A: Application> Cluster<A> {
             rpcs: BTreeMap::new(),
             clients,
             wishes: Wishes::default(),
+            reading: Reading::new(seed),
             safety,
             invariants: ClusterChecker::new(),
             trace: Trace::default(),
@@ -386,6 +375,7 @@ impl<A: Application> Cluster<A> {
             }
             Happening::Look { watcher } => self.look_for_events(watcher),
             Happening::Ask { op, node, request } => self.ask(op, node, request),
+            Happening::Read { node, life, ticket } => self.reads_late(node, life, ticket),
             Happening::Answer { op, outcome } => self.answer(op, outcome),
             Happening::Trouble(trouble) => {
                 self.trouble(trouble);

@@ -14,7 +14,7 @@ use quorate::parts::{
     SnapshotJob,
 };
 use quorate::{Applier, Driver, Input, StartError, StateMachine, Ticket};
-use quorate_core::{Configuration, NodeId, Options, Role, Term, Time};
+use quorate_core::{Configuration, LogIndex, NodeId, Options, Role, Term, Time};
 use quorate_wal::{Wal, WalOptions};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -36,6 +36,8 @@ pub(super) struct SimNode {
     pub(super) life: u64,
     pub(super) state: State,
     pub(super) paused: bool,
+    /// By how much its clock has jumped since it looked last.
+    pub(super) jumped: Duration,
     /// It crashes after carrying out this many more outputs.
     pub(super) crash_after_outputs: Option<u32>,
     /// The disk finishes nothing before this.
@@ -116,6 +118,8 @@ pub(super) enum Caller {
     Command,
     /// A linearizable read, and what was so when it arrived.
     Query(bytes::Bytes, Asked),
+    /// A read of this age at most, and what it has to show at least.
+    Bounded(bytes::Bytes, LogIndex, Duration),
     /// A read that promises less than linearizability.
     Weak(bytes::Bytes),
 }
@@ -131,6 +135,7 @@ impl SimNode {
             life: 0,
             state: State::Down,
             paused: false,
+            jumped: Duration::ZERO,
             crash_after_outputs: None,
             hang: None,
             is_touched: false,

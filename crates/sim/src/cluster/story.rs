@@ -1,8 +1,8 @@
 //! The words in which a scenario is told. A judge that speaks ends the story: what follows does
 //! nothing, and [`Cluster::finish`] returns what was said.
 
-use super::Cluster;
 use super::wires::{both_ways, crossing, names};
+use super::{Cluster, ReadKinds};
 use crate::application::{Application, Findings, OpId, Outcome, Request};
 use crate::disk::{CrashStyle, DiskFaults};
 use crate::faults::NetworkFaults;
@@ -120,6 +120,26 @@ impl<A: Application> Cluster<A> {
         self.pause_node(id);
         let resume = super::happening::Happening::Resume { node: id };
         self.queue.push(self.now.after(duration), resume);
+    }
+
+    /// From now on so many microseconds pass on a node's clock while a million pass in the world.
+    pub fn let_clock_run(&mut self, node: u64, rate: u64) {
+        let (id, now) = (NodeId::new(node), self.now);
+        self.trace.headline(now, Some(id), format!("its clock runs at {rate} millionths"));
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.clock.run_at(now, rate.max(1));
+        }
+        self.plan_turn(id, now);
+    }
+
+    /// A node's clock jumps ahead, which the node notices when it looks at it next.
+    pub fn let_clock_jump(&mut self, node: u64, ahead: Duration) {
+        self.jump(NodeId::new(node), ahead);
+    }
+
+    /// From now on clients read like this.
+    pub fn set_reads(&mut self, reads: Option<ReadKinds>) {
+        self.options.reads = reads;
     }
 
     /// Asks the leader to hand over to this node.

@@ -213,9 +213,14 @@ impl<A: Application> Cluster<A> {
         let Some(id) = self.victim() else { return };
         let ahead = self.rng.duration(Duration::from_millis(1), lasts_max);
         self.trace.counts.clock_jumps += 1;
+        self.jump(id, ahead);
+    }
+
+    pub(super) fn jump(&mut self, id: NodeId, ahead: Duration) {
         self.trace.headline(self.now, Some(id), format!("its clock jumps {ahead:?} ahead"));
         if let Some(node) = self.nodes.get_mut(&id) {
             node.clock.jump(self.now, ahead);
+            node.jumped += ahead;
         }
         // What it waits for may be due.
         self.plan_turn(id, self.now);

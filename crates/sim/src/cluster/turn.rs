@@ -99,8 +99,15 @@ impl<A: Application> Cluster<A> {
         let mut own_now = Time::ZERO;
         if let Some(node) = self.nodes.get_mut(&id) {
             own_now = node.clock.own(self.now);
+            // As its runtime does, which compares two clocks. Where nobody reads by clocks nothing
+            // depends on it.
+            let by = std::mem::take(&mut node.jumped);
+            let by = Some(by).filter(|by| !by.is_zero() && self.options.reads.is_some());
             if let Some(running) = node.running_mut() {
-                let inputs = std::mem::take(&mut running.inbox);
+                let mut inputs = std::mem::take(&mut running.inbox);
+                if let Some(by) = by {
+                    inputs.insert(0, Input::ClockJumped { by });
+                }
                 // Who is not admitted is deaf to whoever wants it to lead.
                 let is_admitted = running.driver.admission() == Admission::Admitted;
                 heard.gone.extend(inputs.iter().filter_map(gone));
@@ -113,6 +120,7 @@ impl<A: Application> Cluster<A> {
             }
         }
         self.look(id, is_due, &heard, &outputs)?;
+        self.note_committed();
         if self.rng.happens(self.options.faults.shuffled_outputs) {
             outputs = shuffled(outputs, &mut self.rng);
         }
@@ -213,10 +221,8 @@ impl<A: Application> Cluster<A> {
         match output {
             Output::Answer { ticket, fate } => self.fate(id, ticket, fate),
             Output::MembershipAnswer { ticket, fate } => self.wish_ended(id, ticket, fate)?,
-            Output::Barrier { ticket, result } => {
-                let may_read = result.is_ok();
-                self.may_read(id, ticket, may_read)?;
-            }
+            Output::Barrier { ticket, result: Ok(_) } => self.comes_to_read(id, ticket)?,
+            Output::Barrier { ticket, result: Err(_) } => self.may_read(id, ticket, false)?,
             Output::Send { .. }
             | Output::Persist(_)
             | Output::Prove
@@ -367,6 +373,7 @@ const fn raft_message(input: &Input) -> Option<(NodeId, &Message)> {
         | Input::ProposeInSession { .. }
         | Input::Barrier { .. }
         | Input::Deadline
+        | Input::ClockJumped { .. }
         | Input::Persisted { .. }
         | Input::Proved
         | Input::Applied(_)

@@ -283,6 +283,7 @@ impl<A: Application> Cluster<A> {
             | Input::ProposeInSession { .. }
             | Input::Barrier { .. }
             | Input::Deadline
+            | Input::ClockJumped { .. }
             | Input::Proved
             | Input::Loaded { .. }
             | Input::SnapshotReady { .. }

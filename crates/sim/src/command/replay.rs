@@ -134,6 +134,8 @@ fn event_words(event: &Event) -> String {
             format!("{} bytes at {offset} of snapshot {last_included} for n{peer}", chunk.len())
         }
         Event::Read { .. }
+        | Event::ReadByLease { .. }
+        | Event::ClockJumped { .. }
         | Event::Deadline
         | Event::Persisted { .. }
         | Event::Applied { .. }

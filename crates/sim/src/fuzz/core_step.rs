@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quorate_core::invariants::{View, check_state, check_transition};
 use quorate_core::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, ChangeId, Configuration, ConflictHint,
-    Effect, Entry, Event, HardState, Heartbeat, HeartbeatResponse, InstallSnapshot,
+    Drift, Effect, Entry, Event, HardState, Heartbeat, HeartbeatResponse, InstallSnapshot,
     InstallSnapshotResponse, LoadRequest, LogId, LogIndex, Member, MemberRole, MembershipCommand,
     Message, NodeId, NotAMember, Options, Payload, Persist, Proposal, ProposalId, Raft, ReadId,
     ReadIndex, ReadIndexResponse, RequestVote, RequestVoteResponse, Restored, Role, SnapshotMeta,
@@ -60,6 +60,7 @@ fn options(input: &mut Input<'_>) -> Options {
         load_bytes_max: small(1 << 20, 100, is_tight),
         snapshot_chunk_bytes_max: 16,
         waiting_reads_count_max: 2,
+        lease_reads: is_tight,
         ..Options::default()
     }
 }
@@ -120,7 +121,14 @@ impl Bench {
                 let id = ProposalId::new(input.number());
                 self.give(Event::Propose(vec![Proposal::plain(id, command)]));
             }
-            3 => self.give(Event::Read { id: ReadId::new(input.number()) }),
+            3 => {
+                let id = ReadId::new(input.number());
+                self.give(if input.flag() {
+                    Event::ReadByLease { id, max_drift: drift(input) }
+                } else {
+                    Event::Read { id }
+                });
+            }
             4 => {
                 let to = input.flag().then(|| NodeId::new(input.number()));
                 self.give(Event::TransferLeadership { to });
@@ -320,7 +328,12 @@ impl Bench {
                 let leader_commit = LogIndex::new(input.number());
                 Message::Heartbeat(Heartbeat { term, leader_commit, round })
             }
-            7 => Message::HeartbeatResponse(HeartbeatResponse { term, round: input.number() }),
+            7 => {
+                let round = input.number();
+                let promise = if input.flag() { input.number() } else { 0 };
+                let promise = Duration::from_micros(promise);
+                Message::HeartbeatResponse(HeartbeatResponse { term, round, promise })
+            }
             8 => Message::InstallSnapshot(self.install_snapshot(term, input)),
             9 => Message::InstallSnapshotResponse(InstallSnapshotResponse {
                 term,
@@ -337,7 +350,8 @@ impl Bench {
             _ => {
                 let id = ReadId::new(input.number());
                 if input.flag() {
-                    return Message::ReadIndex(ReadIndex { term, id });
+                    let max_drift = input.flag().then(|| drift(input));
+                    return Message::ReadIndex(ReadIndex { term, id, max_drift });
                 }
                 let index = input.flag().then(|| LogIndex::new(input.number()));
                 Message::ReadIndexResponse(ReadIndexResponse { term, id, index })
@@ -391,6 +405,10 @@ impl Bench {
 /// Whether others, or the disk, come to know of it.
 const fn acts(effect: &Effect) -> bool {
     matches!(effect, Effect::Send { .. } | Effect::Persist(_))
+}
+
+fn drift(input: &mut Input<'_>) -> Drift {
+    Drift::parts_per_million(u32::from(input.byte()) * 5_000)
 }
 
 fn phase(input: &mut Input<'_>) -> VotePhase {

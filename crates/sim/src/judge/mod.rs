@@ -239,6 +239,21 @@ pub enum Breach {
         /// What somebody had applied when the read arrived.
         committed: LogIndex,
     },
+    /// A read of bounded age was served from a state that is too old.
+    #[error(
+        "node {node} serves a read from {shown}; {committed} was committed {age:?} before the read \
+         arrived, by the node's clock"
+    )]
+    OldRead {
+        /// Who.
+        node: NodeId,
+        /// Up to where it had applied.
+        shown: LogIndex,
+        /// What it had to show.
+        committed: LogIndex,
+        /// The bound.
+        age: Duration,
+    },
     /// A linearizable read was served without a proof of leadership (§6.4).
     #[error("node {node} serves a read of {asked:?}, and no quorum has obeyed a leader since")]
     UnprovenRead {

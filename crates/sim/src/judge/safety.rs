@@ -37,6 +37,8 @@ pub(crate) struct Asked {
     pub(crate) at: Time,
     /// What somebody had applied.
     pub(crate) committed: LogIndex,
+    /// A lease may be its proof, of which no message tells.
+    pub(crate) by_lease: bool,
 }
 
 /// What the judges know of the whole cluster.
@@ -342,11 +344,15 @@ impl Safety {
     }
 
     /// A linearizable read of `asked` is served by a node that has applied up to `shown`: it shows
-    /// what was committed by then, and since then a quorum obeyed one leader (§6.4).
+    /// what was committed by then, and since then a quorum obeyed one leader (§6.4), unless a lease
+    /// is enough.
     pub(crate) fn reads(&self, raft: &Raft, shown: LogIndex, asked: Asked) -> Result<(), Breach> {
         let node = raft.id();
         if shown < asked.committed {
             return Err(Breach::StaleRead { node, shown, committed: asked.committed });
+        }
+        if asked.by_lease {
+            return Ok(());
         }
         let obeyed = |id: NodeId| self.nodes.get(&id).map(|watched| &watched.obeyed);
         // The leader may know of later members than the node that asks it.

@@ -276,7 +276,7 @@ fn clients_are_told_of_what_is_committed_and_no_command_is_there_too_often() {
 
 #[test]
 fn a_read_shows_what_was_committed_and_has_a_proof_that_is_younger_than_itself() {
-    let asked = Asked { at: Time::from_micros(50), committed: LogIndex::new(4) };
+    let asked = Asked { at: Time::from_micros(50), committed: LogIndex::new(4), by_lease: false };
     let mut safety = founded();
     let reader = follower(2, 1, &three_voters(), &[]);
     let stale = safety.reads(&reader, LogIndex::new(3), asked);

@@ -214,7 +214,11 @@ impl<S: Subject> Examined<S> {
             ) => {
                 let floor = match consistency {
                     Consistency::AtLeast(index) => index,
-                    Consistency::Local | Consistency::Linearizable => LogIndex::ORIGIN,
+                    // What a bounded age owes is judged by the world.
+                    Consistency::Local
+                    | Consistency::Bounded(_)
+                    | Consistency::Linearizable
+                    | Consistency::Lease { .. } => LogIndex::ORIGIN,
                 };
                 let before = log.end();
                 history.weak.push(WeakRead { node, life, order, asked, reply, floor, before });
