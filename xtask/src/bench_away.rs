@@ -1,5 +1,6 @@
 //! `cargo xtask bench-away`: what three servers have in memory while a follower is away for a million
-//! entries, killed or stopped, and while it catches up; against the sum of the limits that they have.
+//! entries, killed or stopped, and while it catches up; beside what the same entries take while nobody is
+//! away, and against the sum of the limits that servers have.
 
 use crate::measured::{Place, leader, machine, mib, revision, said, status, wait_until, write};
 use crate::servers::{Memory, Servers, System};
@@ -41,7 +42,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 10_000)]
     keys: u64,
     /// How it is away, one after the other
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "killed,stopped")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "nobody,killed,stopped")]
     how: Vec<Away>,
     #[command(flatten)]
     place: Place,
@@ -50,6 +51,8 @@ pub(crate) struct Options {
 /// How a server is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Away {
+    /// No server is away: what the same entries take then
+    Nobody,
     /// SIGKILL, and started again
     Killed,
     /// SIGSTOP, and SIGCONT: its connections stay open, and nobody reads them
@@ -79,7 +82,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
         measure(&mut servers, &programs.quorate, options, *how, &mut rows)?;
     }
     println!(
-        "\n{}; quorate alone, three servers, one away for {} entries with values of {} bytes; resident \
+        "\n{}; quorate alone, three servers, nobody or one away for {} entries with values of {} bytes; resident \
          memory in MiB, now (at most so far)\n",
         machine(root),
         options.entries,
@@ -133,33 +136,39 @@ fn measure(
         indexes.clone().map(|index| servers.memory(index)).collect::<anyhow::Result<Vec<_>>>()
     };
     let before = memory(servers)?;
-    eprintln!("{how:?}: server {}, while {} leads", away + 1, leads + 1);
+    eprintln!("{how:?}: server {} is the one, server {} leads", away + 1, leads + 1);
+    let mut others = servers.endpoints.clone();
     match how {
+        Away::Nobody => {}
         Away::Killed => servers.kill(away)?,
         Away::Stopped => servers.signal(away, "STOP")?,
     }
-    let mut others = servers.endpoints.clone();
-    others.remove(away);
-    write(quorate, &others, options.entries, options.keys, options.value_size)?;
-    if how == Away::Killed {
-        servers.start_again(away)?;
+    if how != Away::Nobody {
+        others.remove(away);
     }
-    let meanwhile = memory(servers)?;
-    if how == Away::Stopped {
-        servers.signal(away, "CONT")?;
+    write(quorate, &others, options.entries, options.keys, options.value_size)?;
+    let mut meanwhile = Vec::new();
+    for index in indexes.clone() {
+        let is_gone = index == away && how == Away::Killed;
+        meanwhile.push(if is_gone { Memory::default() } else { servers.memory(index)? });
+    }
+    match how {
+        Away::Nobody => {}
+        Away::Killed => servers.start_again(away)?,
+        Away::Stopped => servers.signal(away, "CONT")?,
     }
     let asked = others.first().context("there are three servers")?;
     let late = servers.endpoints.get(away).context("there are three servers")?;
     let took = wait_until("the one that was away", PATIENCE, || has_caught_up(asked, late))?;
-    eprintln!("  it had caught up {took:?} after it came back");
+    eprintln!("  everybody had everything {took:?} later");
     let after = memory(servers)?;
     for index in indexes {
         let role = match index {
             _ if index == leads => "leader",
-            _ if index == away => "away",
+            _ if index == away && how != Away::Nobody => "away",
             _ => "follower",
         };
-        let what = format!("{} {role}", format!("{how:?}:").to_lowercase());
+        let what = format!("{} away: {role}", format!("{how:?}").to_lowercase());
         let of = |list: &[Memory]| list.get(index).copied().unwrap_or_default();
         rows.push(Row { what, before: of(&before), away: of(&meanwhile), after: of(&after) });
     }

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 const VALUE_BYTES: u64 = 14_336;
 /// How long a member that joins may take.
 const PATIENCE: Duration = Duration::from_mins(5);
+/// How long the servers are left alone once they are full.
+const SETTLE: Duration = Duration::from_secs(10);
 /// Who joins has caught up if it is behind by no more entries than this.
 const BEHIND_MAX: u64 = 1000;
 /// The figures of a report: heading, place.
@@ -52,7 +55,8 @@ pub(crate) struct Options {
     place: Place,
 }
 
-/// What was measured: one report a round.
+/// What was measured: one report for each measurement, of which there are several while a snapshot is
+/// sent.
 #[derive(Default)]
 struct Cases {
     alone: Vec<Value>,
@@ -78,18 +82,21 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     let mut servers = Servers::start_with(System::Quorate, &programs, &scratch.0, &setup)?;
     let key_count = (options.mib << 20) / VALUE_BYTES;
     fill(&programs.quorate, &servers.endpoints, key_count, VALUE_BYTES)?;
+    // What the filling left to do in the background is none of the first measurement's business.
+    thread::sleep(SETTLE);
     let mut cases = Cases::default();
     for round in 1..=options.rounds {
         eprintln!("round {round} of {}", options.rounds);
-        cases.alone.push(puts(&programs, &servers.endpoints, options)?);
-        shown("alone", cases.alone.last());
-        let (report, took) = while_sent(&programs, &mut servers, options, &setup)?;
-        shown(&format!("sent in {took:?}"), Some(&report));
-        cases.sent.push(report);
+        let report = puts(&programs, &servers.endpoints, options)?;
+        shown("alone", std::slice::from_ref(&report));
+        cases.alone.push(report);
+        let (reports, took) = while_sent(&programs, &mut servers, options, &setup)?;
+        shown(&format!("sent in {took:?}"), &reports);
+        cases.sent.extend(reports);
         cases.sending_ms.push(u64::try_from(took.as_millis())?);
-        let (report, took) = while_saved(&programs, &servers, options, &scratch)?;
-        shown(&format!("saved in {took:?}"), Some(&report));
-        cases.saved.push(report);
+        let (reports, took) = while_saved(&programs, &servers, options, &scratch)?;
+        shown(&format!("saved in {took:?}"), &reports);
+        cases.saved.extend(reports);
         cases.saving_ms.push(u64::try_from(took.as_millis())?);
     }
     let state_bytes = size_of(&servers.data_dir(0).join("state"));
@@ -97,6 +104,20 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     drop(servers);
     scratch.done();
     Ok(())
+}
+
+/// Measures again and again until `is_over`, and once at least.
+fn puts_until(
+    programs: &Programs,
+    endpoints: &[String],
+    options: &Options,
+    is_over: &AtomicBool,
+) -> anyhow::Result<Vec<Value>> {
+    let mut reports = Vec::new();
+    while reports.is_empty() || !is_over.load(Ordering::Relaxed) {
+        reports.push(puts(programs, endpoints, options)?);
+    }
+    Ok(reports)
 }
 
 fn puts(programs: &Programs, endpoints: &[String], options: &Options) -> anyhow::Result<Value> {
@@ -118,7 +139,7 @@ fn while_sent(
     servers: &mut Servers,
     options: &Options,
     setup: &Setup,
-) -> anyhow::Result<(Value, Duration)> {
+) -> anyhow::Result<(Vec<Value>, Duration)> {
     let endpoints = servers.endpoints.clone();
     let asked = endpoints.first().context("there are two servers")?;
     let (name, url) = servers.next_peer_url()?;
@@ -128,12 +149,14 @@ fn while_sent(
     if !added.status.success() {
         bail!("adding a learner: {}", String::from_utf8_lossy(&added.stderr));
     }
+    let is_over = AtomicBool::new(false);
     let outcome = thread::scope(|scope| {
-        let load = scope.spawn(|| puts(programs, &endpoints, options));
+        let load = scope.spawn(|| puts_until(programs, &endpoints, options, &is_over));
         let took = servers.join(programs, setup).and_then(|index| {
             let learner = servers.endpoints.get(index).context("it was started")?.clone();
             wait_until("the learner to catch up", PATIENCE, || has_caught_up(asked, &learner))
         });
+        is_over.store(true, Ordering::Relaxed);
         let report = load.join().map_err(|_| anyhow::anyhow!("the load panicked"))?;
         Ok::<_, anyhow::Error>((report?, took?))
     })?;
@@ -169,18 +192,20 @@ fn while_saved(
     servers: &Servers,
     options: &Options,
     scratch: &Scratch,
-) -> anyhow::Result<(Value, Duration)> {
+) -> anyhow::Result<(Vec<Value>, Duration)> {
     let endpoints = &servers.endpoints;
     let asked = endpoints.first().context("there are two servers")?;
     let file = scratch.0.join("backup");
+    let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let load = scope.spawn(|| puts(programs, endpoints, options));
+        let load = scope.spawn(|| puts_until(programs, endpoints, options, &is_over));
         let start = Instant::now();
         let saved = Command::new(&programs.quorate)
             .args(["snapshot", "save", "--endpoints", asked])
             .arg(&file)
             .output();
         let took = start.elapsed();
+        is_over.store(true, Ordering::Relaxed);
         let report = load.join().map_err(|_| anyhow::anyhow!("the load panicked"))?;
         let saved = saved?;
         std::fs::remove_file(&file).ok();
@@ -191,19 +216,22 @@ fn while_saved(
     })
 }
 
-fn shown(what: &str, report: Option<&Value>) {
-    let figures = FIGURES.iter().map(|(heading, place)| {
-        let figure = report.and_then(|report| number(report, place)).unwrap_or_default();
-        format!("{heading} {figure}")
-    });
+/// The middle of what several measurements say.
+fn middle(reports: &[Value], place: &str) -> u64 {
+    median(reports.iter().filter_map(|report| number(report, place)))
+}
+
+fn shown(what: &str, reports: &[Value]) {
+    let figures =
+        FIGURES.iter().map(|(heading, place)| format!("{heading} {}", middle(reports, place)));
     eprintln!("  {what}: {}", figures.collect::<Vec<_>>().join(", "));
 }
 
 fn print(root: &Path, options: &Options, cases: &Cases, state_bytes: u64) {
     println!(
-        "\n{}; quorate alone, two voters, a state file of {} MiB; {} puts of {} bytes a second; medians \
-         of {} rounds of {} s in turn. The snapshot was taken and sent in {} ms (rate {}), the backup \
-         saved in {} ms\n",
+        "\n{}; quorate alone, two voters, a state file of {} MiB; {} puts of {} bytes a second; medians of \
+         {} rounds in turn, each of one measurement of {} s, or as many as it takes. The snapshot was \
+         taken and sent in {} ms (rate {}), the backup saved in {} ms\n",
         machine(root),
         mib(state_bytes),
         options.rate,
@@ -216,10 +244,16 @@ fn print(root: &Path, options: &Options, cases: &Cases, state_bytes: u64) {
     );
     println!("| | alone | snapshot taken and sent | ratio | backup saved | ratio |");
     println!("|---|---|---|---|---|---|");
+    let row = |heading: &str, [alone, sent, saved]: [u64; 3]| {
+        let (first, second) = (ratio(alone, sent), ratio(alone, saved));
+        println!("| {heading} | {alone} | {sent} | {first} | {saved} | {second} |");
+    };
+    let all = [&cases.alone, &cases.sent, &cases.saved];
     for (heading, place) in FIGURES {
-        let of = |reports: &[Value]| median(reports.iter().filter_map(|it| number(it, place)));
-        let (alone, sent, saved) = (of(&cases.alone), of(&cases.sent), of(&cases.saved));
-        let (sent_ratio, saved_ratio) = (ratio(alone, sent), ratio(alone, saved));
-        println!("| {heading} | {alone} | {sent} | {sent_ratio} | {saved} | {saved_ratio} |");
+        row(heading, all.map(|reports| middle(reports, place)));
     }
+    let worst = |reports: &Vec<Value>| {
+        reports.iter().filter_map(|report| number(report, "/latency_us/p99")).max().unwrap_or(0)
+    };
+    row("the worst p99 us", all.map(worst));
 }

@@ -382,7 +382,7 @@ mod tests {
     /// Whether redb opens a file without walking all of it.
     fn opens_at_once(path: &Path) -> bool {
         let mut builder = Database::builder();
-        match builder.set_repair_callback(|session| session.abort()).open(path) {
+        match builder.set_repair_callback(::redb::RepairSession::abort).open(path) {
             Ok(_) => true,
             Err(DatabaseError::RepairAborted) => false,
             Err(error) => panic!("{error}"),
