@@ -144,7 +144,8 @@ fn measure(
     serde_json::from_str(&text).with_context(|| format!("expected JSON, found `{text}`"))
 }
 
-fn number(report: &Value, place: &str) -> Option<u64> {
+/// A figure of a report.
+pub(crate) fn number(report: &Value, place: &str) -> Option<u64> {
     report.pointer(place).and_then(Value::as_u64)
 }
 
@@ -163,18 +164,10 @@ fn in_short(case: &Case, report: &Value) -> String {
 }
 
 fn print_header(root: &Path, options: &Options) {
-    let output = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).current_dir(root).output().ok();
-        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-        text.unwrap_or_else(|| "?".to_owned())
-    };
-    let cpus = std::thread::available_parallelism().map_or(0, std::num::NonZeroUsize::get);
     println!(
-        "\n{}, commit {}, {} with {cpus} CPUs; etcd 3.5.1 and quorate, three servers each, fsync \
-         on, values of {} bytes; medians of {} rounds of {} s in turn (least to most)\n",
-        output("date", &["-u", "+%Y-%m-%d"]),
-        output("git", &["rev-parse", "--short", "HEAD"]),
-        output("uname", &["-sr"]),
+        "\n{}; etcd 3.5.1 and quorate, three servers each, fsync on, values of {} bytes; medians of \
+         {} rounds of {} s in turn (least to most)\n",
+        crate::measured::machine(root),
         options.value_size,
         options.rounds,
         options.seconds,
@@ -202,14 +195,14 @@ fn print_case(case: &Case) {
 
 /// The middle of some figures, and how far they spread.
 #[derive(Debug, PartialEq, Eq)]
-struct Spread {
-    median: u64,
+pub(crate) struct Spread {
+    pub(crate) median: u64,
     least: u64,
     most: u64,
 }
 
 impl Spread {
-    fn of(figures: impl Iterator<Item = u64>) -> Option<Self> {
+    pub(crate) fn of(figures: impl Iterator<Item = u64>) -> Option<Self> {
         let mut figures: Vec<u64> = figures.collect();
         figures.sort_unstable();
         let median = *figures.get(figures.len() / 2)?;

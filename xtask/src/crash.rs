@@ -20,9 +20,36 @@ pub(crate) struct Options {
     /// The seed of the first round; the next one has the next seed [default: the time]
     #[arg(long)]
     seed: Option<u64>,
+    /// Which harm servers come to, in turn [default: every kind, one server and three]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    kinds: Vec<Kind>,
     /// The optimised build, instead of the one that `cargo test` makes
     #[arg(long)]
     release: bool,
+}
+
+/// The harm that servers come to, as the test calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    /// SIGKILL under load
+    Kill,
+    /// Power cuts on disks that lose what was not synced
+    Cut,
+    /// Writes and syncs that fail, and then the power
+    Fail,
+    /// Flipped bits in the files of a server that stands still
+    Flip,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Cut => "cut",
+            Self::Fail => "fail",
+            Self::Flip => "flip",
+        }
+    }
 }
 
 /// Runs it, and says at last what it amounted to.
@@ -45,6 +72,10 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
         .stdout(Stdio::piped());
     if let Some(seed) = options.seed {
         command.env("QUORATE_SEED", seed.to_string());
+    }
+    if !options.kinds.is_empty() {
+        let kinds: Vec<&str> = options.kinds.iter().map(|kind| kind.name()).collect();
+        command.env("QUORATE_KINDS", kinds.join(","));
     }
     let mut child = command.spawn().with_context(|| format!("running {command:?}"))?;
     let output = child.stdout.take().context("the output of the test")?;
@@ -73,5 +104,5 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
 ///
 /// As [`run`].
 pub(crate) fn run_in_ci(root: &Path) -> anyhow::Result<()> {
-    run(root, &Options { rounds: CI_ROUNDS, seed: None, release: false })
+    run(root, &Options { rounds: CI_ROUNDS, seed: None, kinds: Vec::new(), release: false })
 }

@@ -2,9 +2,13 @@
 //! Holds no rule of its own; each command's file does.
 
 mod arrows;
+mod bench_away;
 mod bench_core;
 mod bench_etcd;
 mod bench_failover;
+mod bench_restart;
+mod bench_snapshot;
+mod bench_space;
 mod ci;
 mod clients;
 mod crash;
@@ -12,6 +16,7 @@ mod differ;
 mod explore;
 mod figure_3_1;
 mod fuzz;
+mod measured;
 mod mutants;
 mod paper_map;
 mod servers;
@@ -61,6 +66,14 @@ enum Chore {
     BenchEtcd(bench_etcd::Options),
     /// How long nobody can write after the leader's process was killed
     BenchFailover(bench_failover::Options),
+    /// How long a start takes, after histories of different lengths
+    BenchRestart(bench_restart::Options),
+    /// Puts while a large snapshot is taken and sent, and while a backup is saved
+    BenchSnapshot(bench_snapshot::Options),
+    /// Puts while the space of a large compaction is given back, and how large the file is then
+    BenchSpace(bench_space::Options),
+    /// What servers have in memory while one is away for a million entries
+    BenchAway(bench_away::Options),
     /// Our core beside raft-rs, our library beside openraft, on the same work
     BenchCore(bench_core::Options),
 }
@@ -91,6 +104,10 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Mutants(options) => mutants::run(&root, &options),
         Chore::BenchEtcd(options) => bench_etcd::run(&root, &options),
         Chore::BenchFailover(options) => bench_failover::run(&root, &options),
+        Chore::BenchRestart(options) => bench_restart::run(&root, &options),
+        Chore::BenchSnapshot(options) => bench_snapshot::run(&root, &options),
+        Chore::BenchSpace(options) => bench_space::run(&root, &options),
+        Chore::BenchAway(options) => bench_away::run(&root, &options),
         Chore::BenchCore(options) => bench_core::run(&root, &options),
     }
 }

@@ -1,8 +1,9 @@
 //! A bit flips in a file of a server that stands still; then it is started. It may refuse, in words, or
 //! serve: what it serves must be what it served before. Knows files by their names only.
 
-use crate::harness::{Client, Cluster, Rng, eventually};
+use crate::harness::{Client, Cluster, Rng, Server, eventually};
 use crate::history::Record;
+use crate::plan::Plan;
 use quorate_etcd_api::mvccpb::KeyValue;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,18 +12,85 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tonic::Status;
 
-/// How many bits flip in a round, one at a time.
-const FLIP_COUNT: usize = 6;
 /// How many revisions of the past are compared.
 const PAST_COUNT: usize = 5;
 /// The file whose engine may panic over damage; that is caught, and said in words.
 const STATE: &str = "state";
+/// The kinds of files with something in them that a server leaves which has received no snapshot and
+/// was never far ahead of another: without digits, and with the folder they are in.
+const KINDS: [&str; 11] = [
+    "data/LOCK",
+    "data/log-place",
+    "data/owner",
+    "data/reserve",
+    "data/state",
+    "log/LOCK",
+    "log/log-.wal",
+    "log/mark",
+    "log/meta-a",
+    "log/meta-b",
+    "log/next-ahead.tmp",
+];
+/// Those of them that are not there each time: a log in its usual place is not noted, and the next
+/// file of a log is only prepared once the present one is half full.
+const SELDOM: [&str; 2] = ["data/log-place", "log/next-ahead.tmp"];
+/// After so many flips these have been met too.
+const ENOUGH: u64 = 300;
 
-/// What became of the flips.
+/// What became of the flips of one kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Count {
     pub(crate) refused: u64,
     pub(crate) right: u64,
+}
+
+/// What became of the flips, by kind of file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts(BTreeMap<String, Count>);
+
+impl Counts {
+    pub(crate) fn all(&self) -> Count {
+        let sum = |of: fn(&Count) -> u64| self.0.values().map(of).sum();
+        Count { refused: sum(|count| count.refused), right: sum(|count| count.right) }
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        for (kind, count) in other.0 {
+            let sum = self.0.entry(kind).or_default();
+            sum.refused += count.refused;
+            sum.right += count.right;
+        }
+    }
+
+    fn count(&mut self, kind: &str, outcome: Outcome) {
+        let count = self.0.entry(kind.to_owned()).or_default();
+        match outcome {
+            Outcome::Right => count.right += 1,
+            Outcome::Refused | Outcome::TakenBack => count.refused += 1,
+        }
+    }
+
+    /// A run of some length has met every kind of file.
+    ///
+    /// # Panics
+    ///
+    /// If it has not.
+    pub(crate) fn assert_complete(&self) {
+        let Count { refused, right } = self.all();
+        let is_enough = refused + right >= ENOUGH;
+        let missing: Vec<&&str> =
+            KINDS.iter().filter(|kind| !self.0.contains_key(**kind)).collect();
+        assert!(!is_enough || missing.is_empty(), "no bit of these flipped: {missing:?}");
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (kind, Count { refused, right }) in &self.0 {
+            writeln!(out, "  bits of {kind}: {refused} refused, {right} served right")?;
+        }
+        Ok(())
+    }
 }
 
 /// A bit of a file.
@@ -39,18 +107,8 @@ impl fmt::Display for Flip {
 }
 
 impl Flip {
-    /// Some bit of some kind of file below a folder: each kind as often as any other, and mostly where
-    /// something is written.
-    fn drawn(folder: &Path, rng: &mut Rng) -> Self {
-        let mut kinds: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
-        for path in files_below(folder) {
-            let is_empty = fs::metadata(&path).is_ok_and(|it| it.len() == 0);
-            if !is_empty {
-                kinds.entry(kind_of(&path)).or_default().push(path);
-            }
-        }
-        let kinds: Vec<Vec<PathBuf>> = kinds.into_values().collect();
-        let files = rng.pick(&kinds);
+    /// Some bit of one of these files, mostly where something is written.
+    fn drawn(files: &[PathBuf], rng: &mut Rng) -> Self {
         let path = rng.pick(files).clone();
         let bytes = fs::read(&path).expect("a file that was listed");
         let written: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
@@ -71,10 +129,68 @@ impl Flip {
     }
 }
 
-/// `log-00001.wal` and `log-00002.wal` are of one kind.
-fn kind_of(path: &Path) -> String {
-    let name = path.file_name().expect("files have names").to_string_lossy();
-    name.chars().filter(|it| !it.is_ascii_digit()).collect()
+/// The folders of a server: its data, and its log, which may be in a place of its own.
+struct Folders {
+    data: PathBuf,
+    log: PathBuf,
+}
+
+impl Folders {
+    fn of(server: &Server, plan: &Plan) -> Self {
+        let data = server.data_dir.clone();
+        let log = if plan.has_log_elsewhere {
+            data.with_file_name(format!("{}-wal", server.name))
+        } else {
+            data.join("wal")
+        };
+        Self { data, log }
+    }
+
+    /// Every kind of file in them, with those of it that have something in them. `log-00001.wal` and
+    /// `log-00002.wal` are of one kind.
+    fn kinds(&self) -> BTreeMap<String, Vec<PathBuf>> {
+        let mut kinds: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+        let mut paths = files_below(&self.data);
+        if !self.log.starts_with(&self.data) {
+            paths.extend(files_below(&self.log));
+        }
+        for path in paths {
+            let (place, inner) = match path.strip_prefix(&self.log) {
+                Ok(inner) => ("log", inner),
+                Err(_) => ("data", path.strip_prefix(&self.data).expect("it is below")),
+            };
+            let name = inner.to_string_lossy();
+            let name: String = name.chars().filter(|it| !it.is_ascii_digit()).collect();
+            let is_empty = fs::metadata(&path).is_ok_and(|it| it.len() == 0);
+            if !is_empty {
+                kinds.entry(format!("{place}/{name}")).or_default().push(path);
+            }
+        }
+        kinds
+    }
+
+    /// Every folder of them that is in no other.
+    fn roots(&self) -> Vec<&Path> {
+        let is_apart = !self.log.starts_with(&self.data);
+        [Some(&self.data), is_apart.then_some(&self.log)]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+            .collect()
+    }
+
+    fn keep(&self) {
+        for root in self.roots() {
+            copy_folder(root, &root.with_extension("whole"));
+        }
+    }
+
+    fn put_back(&self) {
+        for root in self.roots() {
+            fs::remove_dir_all(root).expect("the folder can be removed");
+            copy_folder(&root.with_extension("whole"), root);
+        }
+    }
 }
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {
@@ -115,8 +231,15 @@ impl Shown {
     }
 }
 
-/// Flips bits of one server's files, one after the other, and looks what comes of it.
-pub(crate) async fn flip(cluster: &mut Cluster, rng: &mut Rng, history: &[Record]) -> Count {
+/// Flips a bit of every kind of file of one server, one after the other, and looks what comes of it.
+/// Among several servers the first one that serves is the last of its round; the next round begins with
+/// the next kind.
+pub(crate) async fn flip(
+    cluster: &mut Cluster,
+    plan: &Plan,
+    rng: &mut Rng,
+    history: &[Record],
+) -> Counts {
     cluster.assert_equal_replicas().await;
     let victim = rng.below(cluster.indexes().len());
     let revisions: Vec<i64> = history.iter().filter_map(Record::written_revision).collect();
@@ -128,27 +251,34 @@ pub(crate) async fn flip(cluster: &mut Cluster, rng: &mut Rng, history: &[Record
     } else {
         assert!(server.terminate().await.success());
     }
-    let folder = server.data_dir.clone();
-    let whole = folder.with_extension("whole");
-    copy_folder(&folder, &whole);
-    let mut count = Count::default();
-    for _ in 0..FLIP_COUNT {
-        let flip = Flip::drawn(&folder, rng);
+    let folders = Folders::of(server, plan);
+    folders.keep();
+    let mut kinds: Vec<String> = folders.kinds().into_keys().collect();
+    let unknown: Vec<&String> = kinds.iter().filter(|it| !KINDS.contains(&it.as_str())).collect();
+    assert!(unknown.is_empty(), "these kinds of files are not listed in flips.rs: {unknown:?}");
+    for kind in KINDS.iter().filter(|kind| !SELDOM.contains(kind)) {
+        assert!(kinds.iter().any(|it| it == kind), "a server that was stopped has no {kind}");
+    }
+    let first = usize::try_from(plan.turn / 2).expect("a small number") % kinds.len();
+    kinds.rotate_left(first);
+    let mut counts = Counts::default();
+    for kind in kinds {
+        // What was put back has other files than what a start made of it.
+        let files = folders.kinds().remove(&kind).expect("it was there a moment ago");
+        let flip = Flip::drawn(&files, rng);
         flip.carry_out();
         let outcome = outcome(cluster, victim, &flip, &revisions, &expected).await;
-        count.right += u64::from(outcome == Outcome::Right);
-        count.refused += u64::from(outcome != Outcome::Right);
+        counts.count(&kind, outcome);
         if outcome != Outcome::Refused && cluster.indexes().len() > 1 {
             // It has met the others since: they would not hear one with an older image of its folder.
-            return count;
+            return counts;
         }
         cluster.server(victim).strike();
         cluster.server(victim).bury();
-        fs::remove_dir_all(&folder).expect("the folder can be removed");
-        copy_folder(&whole, &folder);
+        folders.put_back();
     }
     cluster.restart(victim).await;
-    count
+    counts
 }
 
 /// What a server did that was started with a flipped bit.

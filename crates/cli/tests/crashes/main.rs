@@ -4,7 +4,8 @@
 //! what clients see.
 //!
 //! `QUORATE_ROUNDS` sets how many rounds, `QUORATE_SEED` which is the first: round N of a run with
-//! seed S is round 1 of a run with seed S + N - 1. `cargo xtask crash --rounds 500` runs it at length.
+//! seed S is round 1 of a run with seed S + N - 1. `QUORATE_KINDS` says which harm is done, `kill,flip`;
+//! any without it. `cargo xtask crash --rounds 500` runs it at length.
 //! Power cuts and failing disks need `/dev/fuse` and root; without them those rounds kill instead, and
 //! say so.
 
@@ -23,9 +24,10 @@ mod stage;
 #[path = "../kill_and_pause/workload.rs"]
 mod workload;
 
+use flips::Count;
 use harness::{Rng, seed};
 use history::Record;
-use plan::{Kind, Plan};
+use plan::{Kind, Kinds, Plan};
 use stage::Stage;
 use std::path::Path;
 use workload::Shared;
@@ -40,7 +42,8 @@ struct Totals {
     cuts: u64,
     fails: u64,
     moved_states: u64,
-    flips: flips::Count,
+    flips: flips::Counts,
+    undecided: usize,
     unknown: usize,
     acknowledged: usize,
     lost: usize,
@@ -64,7 +67,7 @@ impl Totals {
         let lost = judge::lost_writes(records);
         self.lost += lost;
         assert_eq!(lost, 0, "no acknowledged write may be lost");
-        passes(judge::linearizable(records));
+        passes(judge::undecided(records).map(|count| self.undecided += count));
     }
 }
 
@@ -77,14 +80,15 @@ impl Drop for Totals {
             self.cuts,
             self.fails,
             self.moved_states,
-            self.flips.refused + self.flips.right,
-            self.flips.refused,
-            self.flips.right,
+            self.flips.all().refused + self.flips.all().right,
+            self.flips.all().refused,
+            self.flips.all().right,
             self.unknown,
         );
+        print!("{}", self.flips);
         println!(
-            "crash: {} rounds, {} acknowledged writes, {} lost writes",
-            self.rounds, self.acknowledged, self.lost
+            "crash: {} rounds, {} acknowledged writes, {} lost writes, {} undecided histories",
+            self.rounds, self.acknowledged, self.lost, self.undecided
         );
     }
 }
@@ -108,13 +112,15 @@ async fn nothing_acknowledged_is_lost_and_nothing_wrong_is_served_however_server
         println!("NO POWER CUTS AND NO FAILING DISKS on this machine ({hindrance}): kills instead");
     }
     let (first, count) = (seed(), round_count());
+    let kinds = Kinds::given();
     let mut totals = Totals::default();
     for number in 0..count {
-        let plan = Plan::of(first.wrapping_add(number), hindrance.is_none());
+        let plan = Plan::of(first.wrapping_add(number), &kinds, hindrance.is_none());
         println!("round {} of {count}, seed {}: {plan}", number + 1, plan.seed);
         play(&plan, &mut totals).await;
         totals.rounds += 1;
     }
+    totals.flips.assert_complete();
 }
 
 /// One round, on servers of its own.
@@ -134,10 +140,10 @@ async fn play(plan: &Plan, totals: &mut Totals) {
     }
     if plan.kind == Kind::Flip {
         let mut rng = Rng::new(plan.seed, 2);
-        let count = flips::flip(&mut stage.cluster, &mut rng, &history).await;
-        println!("  {} refused, {} right", count.refused, count.right);
-        totals.flips.refused += count.refused;
-        totals.flips.right += count.right;
+        let counts = flips::flip(&mut stage.cluster, plan, &mut rng, &history).await;
+        let Count { refused, right } = counts.all();
+        println!("  {refused} refused, {right} right");
+        totals.flips.add(counts);
     }
     stage.cluster.assert_equal_replicas().await;
     // Once more, all keys: what was unknown then may have come since, a loss may not.

@@ -27,7 +27,7 @@ const WORDS: &str = "Move that file away";
 struct Disks {
     list: Vec<Disk>,
     folder: PathBuf,
-    seed: u64,
+    replay: String,
 }
 
 /// Servers and their disks.
@@ -76,7 +76,15 @@ impl Stage {
                 server.set_flag("--data-dir", &path);
             }
         }
-        let disks = Disks { list, folder, seed: plan.seed };
+        if plan.has_log_elsewhere {
+            for index in cluster.indexes() {
+                let server = cluster.server(index);
+                let log = folder.join(format!("{}-wal", server.name));
+                let log = log.to_str().expect("a plain name").to_owned();
+                server.flags.extend(["--wal-dir".to_owned(), log]);
+            }
+        }
+        let disks = Disks { list, folder, replay: plan.replay() };
         Self { cluster, disks, plan: plan.clone(), rng: Rng::new(plan.seed, 1) }
     }
 
@@ -232,6 +240,6 @@ impl Drop for Disks {
             let copied = disk.dump(&copy);
             eprintln!("The disk of n{} is in {} ({copied:?})", index + 1, copy.display());
         }
-        eprintln!("To try that round again: cargo xtask crash --rounds 1 --seed {}", self.seed);
+        eprintln!("To try that round again: {}", self.replay);
     }
 }

@@ -64,6 +64,16 @@ fn shows(seen: Option<Seen>, state: Option<(u64, i64)>) -> bool {
 ///
 /// The history of a key that no correct store could have shown, for a person.
 pub(crate) fn linearizable(records: &[Record]) -> Result<(), String> {
+    undecided(records).map(drop)
+}
+
+/// As [`linearizable`]; of how many keys it could not be found out.
+///
+/// # Errors
+///
+/// As [`linearizable`].
+pub(crate) fn undecided(records: &[Record]) -> Result<usize, String> {
+    let mut count = 0;
     for (key, records) in by_key(records) {
         let seen = records.iter().filter_map(|record| record.seen());
         let versions: BTreeMap<i64, i64> = seen.map(|it| (it.mod_revision, it.version)).collect();
@@ -80,14 +90,17 @@ pub(crate) fn linearizable(records: &[Record]) -> Result<(), String> {
             Verdict::Linearizable => {}
             // Many unknown outcomes at once can be more than the search can try. That is no
             // evidence of a fault; the judges of losses and revisions have no such limit.
-            Verdict::Undecided => println!("{key}: undecided after {VISITS_MAX} configurations"),
+            Verdict::Undecided => {
+                println!("{key}: undecided after {VISITS_MAX} configurations");
+                count += 1;
+            }
             verdict @ Verdict::Illegal { .. } => {
                 let picture = picture(&records);
                 return Err(format!("{key} is not linearizable: {verdict:?}\n{picture}"));
             }
         }
     }
-    Ok(())
+    Ok(count)
 }
 
 fn picture(records: &[&Record]) -> String {

@@ -67,6 +67,7 @@ impl Common {
             election_timer_started: _,
             election_timeout: _,
             heard_from_leader_at,
+            promise_length_max,
             promised_until,
             promised_length,
             haste: _,
@@ -82,7 +83,8 @@ impl Common {
         let leader_is_fresh =
             heard_from_leader_at.is_some_and(|at| at.after(options.election_timeout) > *now);
         leader_is_fresh.hash(state);
-        (promised_until.map(|until| time_left(until, *now)), promised_length).hash(state);
+        (promised_until.map(|until| time_left(until, *now)), promised_length, promise_length_max)
+            .hash(state);
     }
 }
 

@@ -81,6 +81,8 @@ pub(crate) struct Common {
     pub(crate) election_timeout: Duration,
     /// When a leader of the current term was last heard.
     pub(crate) heard_from_leader_at: Option<Time>,
+    /// No promise is longer: so long was the election timeout at the start.
+    pub(crate) promise_length_max: Duration,
     /// Until then this server helps nobody to be elected: it said so to a leader (§6.4.1). `None` if
     /// it has promised nothing.
     pub(crate) promised_until: Option<Time>,

@@ -16,7 +16,9 @@ impl Raft {
         if options.validate().is_err() {
             return;
         }
-        self.common.options = options;
+        // Whether promises are given is settled by what the folder remembers, at the start.
+        let lease_reads = self.common.options.lease_reads;
+        self.common.options = Options { lease_reads, ..options };
         self.common.draw_election_timeout();
         // Followers that were told of a shorter interval are not to wait for the rest of a long one.
         if let Some((leader, common)) = self.leader_mut() {

@@ -117,7 +117,8 @@ impl Common {
         if !self.options.lease_reads {
             return Duration::ZERO;
         }
-        let length = self.options.election_timeout;
+        // What was noted at the start is what the next start keeps.
+        let length = self.options.election_timeout.min(self.promise_length_max);
         self.promise_for(length);
         length
     }

@@ -113,6 +113,7 @@ impl Raft {
             election_timer_started: now,
             election_timeout: options.election_timeout,
             heard_from_leader_at: None,
+            promise_length_max: options.election_timeout,
             promised_until: None,
             promised_length: std::time::Duration::ZERO,
             haste: None,

@@ -159,11 +159,13 @@ impl RedbEngine {
 
     fn begin(&self, durability: Durability) -> Result<WriteTransaction, EngineError> {
         let mut transaction = self.database.begin_write().map_err(failed("began a batch"))?;
-        let durability = match durability {
+        let redbs = match durability {
             Durability::Now => ::redb::Durability::Immediate,
             Durability::Later => ::redb::Durability::None,
         };
-        transaction.set_durability(durability).map_err(failed("began a batch"))?;
+        transaction.set_durability(redbs).map_err(failed("began a batch"))?;
+        // Otherwise the next start walks the whole file, unless this process closes it.
+        transaction.set_quick_repair(durability == Durability::Now);
         Ok(transaction)
     }
 }
@@ -345,5 +347,84 @@ impl Cursor for RedbCursor {
 
     fn value(&self) -> &[u8] {
         self.row.as_ref().map_or(&[], |(_, value)| value.value())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::redb::DatabaseError;
+
+    const ROW_COUNT: u32 = 2000;
+
+    fn put(number: u32) -> Write {
+        let (space, key) = (Space::Rows, number.to_be_bytes().to_vec());
+        Write::Put { space, key, value: vec![7; 100] }
+    }
+
+    fn row_count(engine: &RedbEngine) -> usize {
+        let view = engine.view().unwrap();
+        let mut rows = view.scan(Space::Rows, &[], None, Direction::Forward).unwrap();
+        let mut count = 0;
+        while rows.advance().unwrap() {
+            count += 1;
+        }
+        count
+    }
+
+    /// What a SIGKILL now would leave.
+    fn killed(path: &Path) -> PathBuf {
+        let copy = path.with_added_extension("killed");
+        std::fs::copy(path, &copy).unwrap();
+        copy
+    }
+
+    /// Whether redb opens a file without walking all of it.
+    fn opens_at_once(path: &Path) -> bool {
+        let mut builder = Database::builder();
+        match builder.set_repair_callback(::redb::RepairSession::abort).open(path) {
+            Ok(_) => true,
+            Err(DatabaseError::RepairAborted) => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_not_closed_is_opened_without_walking_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let engine = RedbEngine::open(&path).unwrap();
+        assert!(opens_at_once(&killed(&path)), "a fresh one");
+        engine.write_batch((0..ROW_COUNT).map(put).collect(), Durability::Now).unwrap();
+        assert!(opens_at_once(&killed(&path)), "after a batch");
+        engine.write_batch(vec![put(ROW_COUNT)], Durability::Later).unwrap();
+        assert!(opens_at_once(&killed(&path)), "while a batch is not durable");
+        let found = row_count(&RedbEngine::open(&killed(&path)).unwrap());
+        assert_eq!(found, usize::try_from(ROW_COUNT).unwrap(), "what was durable is there");
+        let mut left = 10;
+        let mut next = || {
+            left -= 1;
+            if left == 0 { Feed::End } else { Feed::Write(put(left)) }
+        };
+        engine.replace(&mut next).unwrap();
+        assert!(opens_at_once(&killed(&path)), "after a replacement");
+        assert_eq!(row_count(&RedbEngine::open(&killed(&path)).unwrap()), 9);
+    }
+
+    /// A file of a program from before that, which was killed: its next start walks it, and no later
+    /// one does.
+    #[test]
+    fn a_file_that_needs_a_walk_needs_it_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let engine = RedbEngine::open(&path).unwrap();
+        let transaction = engine.database.begin_write().unwrap();
+        Tables::open(&transaction).unwrap().write(&put(1)).unwrap();
+        transaction.commit().unwrap();
+        let copy = killed(&path);
+        assert!(!opens_at_once(&copy), "as it was");
+        let engine = RedbEngine::open(&copy).unwrap();
+        assert_eq!(row_count(&engine), 1);
+        assert!(opens_at_once(&killed(&copy)), "killed right after the start");
     }
 }

@@ -22,6 +22,12 @@ pub enum SettingsError {
         /// How much that is.
         limit_bytes: usize,
     },
+    /// It is settled when a node starts.
+    #[error("{name} counts from the start of a node to its end; set it there")]
+    Settled {
+        /// Which setting.
+        name: &'static str,
+    },
     /// The node is stopping, or was asked for too much at once.
     #[error("the settings cannot be taken now: {0}")]
     NotNow(#[from] Refusal),
@@ -64,7 +70,8 @@ impl Node {
     /// next turn of its event loop on, for this life of the node, and for no other node. So that
     /// nobody stands for election between two heartbeats, longer election timeouts go to every node
     /// before longer heartbeats do, and shorter heartbeats before shorter election timeouts; a
-    /// mistake there costs availability for a moment, and never safety (§3.9).
+    /// mistake there costs availability for a moment, and never safety (§3.9). A node that promises
+    /// leases promises none that is longer than its election timeout was at its start.
     ///
     /// ```
     /// # use quorate::{Node, Options, SettingsError};
@@ -82,6 +89,9 @@ impl Node {
     pub fn set_options(&self, options: Options) -> Result<(), SettingsError> {
         options.validate()?;
         let mut settings = lock(&self.inner.settings);
+        if options.lease_reads != settings.core.lease_reads {
+            return Err(SettingsError::Settled { name: "Options::lease_reads" });
+        }
         check_frames(settings.frame_bytes_max, &parts(&options))?;
         let input = Input::SetOptions(Box::new(options.clone()));
         self.inner.shared.mailbox.push_caller(input, 0)?;
