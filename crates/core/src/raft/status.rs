@@ -135,6 +135,12 @@ impl Raft {
         }
     }
 
+    /// Whether the state machine has not what the log leaves out, and waits for a snapshot of it.
+    #[must_use]
+    pub fn lacks_state(&self) -> bool {
+        self.common.lacks_state()
+    }
+
     /// What the log starts after (§5.1).
     #[must_use]
     pub fn base(&self) -> &SnapshotMeta {

@@ -205,6 +205,7 @@ pub(super) fn read(
         storage_id: node.storage_id,
         incarnation: node.life,
         now: node.clock.own(now),
+        rebuild: None,
     };
     quorate::parts::open(request, Box::new(|| Ok(machine)))
 }

@@ -13,7 +13,7 @@ use crate::trace::{Note, What};
 use bytes::Bytes;
 use quorate::parts::{Job, LogJob, MachineJob};
 use quorate::wire::put_peer_frame;
-use quorate::{Admission, Input, Output, PeerMessage};
+use quorate::{Admission, DigestNews, Input, Output, PeerMessage};
 use quorate_core::{Message, NodeId, Persist, Role, Time};
 use std::time::Duration;
 
@@ -228,6 +228,7 @@ impl<A: Application> Cluster<A> {
             | Output::TakeSnapshot { .. }
             | Output::Scrub { .. }
             | Output::ReadSnapshotChunk { .. }
+            | Output::NoteDivergence(_)
             | Output::WriteSnapshotChunk { .. } => {}
         }
         Ok(())
@@ -350,6 +351,7 @@ const fn write(output: &Output) -> Option<&Persist> {
         | Output::Checkpoint { .. }
         | Output::TakeSnapshot { .. }
         | Output::Scrub { .. }
+        | Output::NoteDivergence(_)
         | Output::ReadSnapshotChunk { .. }
         | Output::WriteSnapshotChunk { .. }
         | Output::ReleasePrefix { .. } => None,
@@ -379,7 +381,8 @@ const fn raft_message(input: &Input) -> Option<(NodeId, &Message)> {
         | Input::Scrubbed { .. }
         | Input::TransferLeadership { .. }
         | Input::ChangeMembership { .. }
-        | Input::DiskFailed => None,
+        | Input::DiskFailed
+        | Input::Diverged { .. } => None,
     }
 }
 
@@ -394,6 +397,8 @@ const fn is_answer(message: &PeerMessage) -> bool {
         PeerMessage::Forward { .. } | PeerMessage::ChangeMembership { .. } => false,
         PeerMessage::ForwardReplies { .. } | PeerMessage::MembershipReply { .. } => true,
         PeerMessage::Introduce(introduction) => introduction.answers.is_some(),
+        PeerMessage::Digest(message) => matches!(message.news, DigestNews::List(_)),
+        PeerMessage::StateWanted { .. } => false,
         PeerMessage::Raft(message) => match message {
             Message::RequestVoteResponse(_)
             | Message::AppendEntriesResponse(_)
@@ -456,6 +461,7 @@ const fn order_of(output: &Output) -> usize {
         | Output::Checkpoint { .. }
         | Output::TakeSnapshot { .. }
         | Output::Scrub { .. }
+        | Output::NoteDivergence(_)
         | Output::ReadSnapshotChunk { .. }
         | Output::WriteSnapshotChunk { .. }
         | Output::ReleasePrefix { .. } => 2,

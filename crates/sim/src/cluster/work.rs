@@ -134,8 +134,8 @@ impl<A: Application> Cluster<A> {
         }
         self.trace.counts.disk_failures += 1;
         self.trace.headline(self.now, Some(id), format!("stops: {reason}"));
-        if failure.allows_handover() {
-            self.speak_last(id)?;
+        if let Some(why) = failure.last_input() {
+            self.speak_last(id, why)?;
         }
         self.crash_node(id, CrashStyle::KeepAll);
         self.plan_start(id, Duration::from_secs(1));
@@ -293,7 +293,8 @@ impl<A: Application> Cluster<A> {
             | Input::Scrubbed { .. }
             | Input::TransferLeadership { .. }
             | Input::ChangeMembership { .. }
-            | Input::DiskFailed => return,
+            | Input::DiskFailed
+            | Input::Diverged { .. } => return,
         };
         self.trace.note(Note { at: self.now, node: Some(id), what });
     }
@@ -354,6 +355,7 @@ fn file_work(running: &mut Running) -> Result<Option<UnderWay>, NodeFailure> {
         Some(FileJob::Write { done, .. }) => *done,
         Some(
             FileJob::Read { .. }
+            | FileJob::NoteDivergence(_)
             | FileJob::Prepare(_)
             | FileJob::LookForRoom
             | FileJob::Scrub { .. },

@@ -146,6 +146,8 @@ fn event_words(event: &Event) -> String {
         | Event::Introduced { .. }
         | Event::PeerGone { .. }
         | Event::ChangeMembership { .. }
-        | Event::DiskFailed => format!("{event:?}"),
+        | Event::DiskFailed
+        | Event::Diverged { .. }
+        | Event::StateWanted { .. } => format!("{event:?}"),
     }
 }
