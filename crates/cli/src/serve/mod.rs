@@ -314,6 +314,12 @@ async fn start_node(
     let builder = entrances.fold(builder, |builder, (url, socket)| {
         if url.is_secure() { builder.listener(socket) } else { builder.plain_listener(socket) }
     });
+    let builder = if flags.rebuild_state {
+        let path = path.clone();
+        builder.rebuild_state(move || set_aside(&path))
+    } else {
+        builder
+    };
     let node = builder
         .peer_tls(peers.security)
         .options(Options {
@@ -344,6 +350,19 @@ async fn start_node(
         .with_context(|| format!("starting from {}", settings.data_dir.display()))?;
     let reader = reader.await.context("the state was not opened")?;
     Ok((node, reader))
+}
+
+/// The state was found to differ from a majority's: whoever wants to know why can look at it.
+fn set_aside(path: &Path) -> Result<(), Fatal> {
+    let kept = path.with_added_extension("diverged");
+    RedbEngine::set_aside(path, &kept).map_err(|error| {
+        Fatal::caused_by(format!("cannot move {} to {}", path.display(), kept.display()), error)
+    })?;
+    tracing::warn!(
+        "the state that differs is kept as {}: remove it when nobody wants to look at it any more",
+        kept.display()
+    );
+    Ok(())
 }
 
 fn open_state(path: &Path, disk: DiskWatch) -> Result<(KvStateMachine, Reader), Fatal> {

@@ -62,6 +62,8 @@ pub struct Divergence {
 pub struct DigestMessage {
     /// By which rules; a receiver that has others takes no notice.
     pub rules: DigestRules,
+    /// The life of the sending driver: another one may have another state.
+    pub incarnation: u64,
     /// The last index of the window.
     pub last: LogIndex,
     /// What about it.

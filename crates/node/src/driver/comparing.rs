@@ -54,13 +54,13 @@ impl Driver {
         message: DigestMessage,
         outputs: &mut Vec<Output>,
     ) {
-        let DigestMessage { rules, last, news } = message;
+        let DigestMessage { rules, incarnation, last, news } = message;
         if self.comparison.rules() != Some(rules) {
             return;
         }
         match news {
             DigestNews::Hash(hash) => {
-                self.comparison.told(from, last, hash, self.raft.configuration());
+                self.comparison.told((from, incarnation), last, hash, self.raft.configuration());
                 self.consider(now, last, [from], outputs);
             }
             DigestNews::ListWanted => {
@@ -99,7 +99,8 @@ impl Driver {
 
     fn say(&self, to: NodeId, last: LogIndex, news: DigestNews, outputs: &mut Vec<Output>) {
         let Some(rules) = self.comparison.rules() else { return };
-        let message = PeerMessage::Digest(DigestMessage { rules, last, news });
+        let incarnation = self.proposals.incarnation();
+        let message = PeerMessage::Digest(DigestMessage { rules, incarnation, last, news });
         outputs.push(Output::Send { to, message });
     }
 

@@ -50,11 +50,19 @@ pub(super) struct Comparison {
     pub(super) next_at: Option<Time>,
     own: BTreeMap<LogIndex, u64>,
     lists: VecDeque<(LogIndex, Arc<[u64]>)>,
-    told: BTreeMap<NodeId, BTreeMap<LogIndex, u64>>,
+    told: BTreeMap<NodeId, Told>,
     differing: Arc<[Differing]>,
-    /// Members that differed, and to which the connection broke since: they may have been rebuilt.
-    were_away: BTreeSet<NodeId>,
+    /// In which of its lives each of these was found to differ: in another one it may have been rebuilt.
+    found_in: BTreeMap<NodeId, u64>,
     pub(super) verdict: Option<Verdict>,
+}
+
+/// What a member has told.
+#[derive(Debug, Default)]
+struct Told {
+    /// In which of its lives it did so last.
+    incarnation: u64,
+    windows: BTreeMap<LogIndex, u64>,
 }
 
 /// This node is wrong.
@@ -97,7 +105,7 @@ impl Comparison {
     /// Somebody told the hash of a window. Who is no member is not listened to: whoever asks is bounded.
     pub(super) fn told(
         &mut self,
-        from: NodeId,
+        (from, incarnation): (NodeId, u64),
         last: LogIndex,
         hash: u64,
         configuration: &Configuration,
@@ -105,8 +113,9 @@ impl Comparison {
         self.told.retain(|member, _| configuration.members.contains_key(member));
         if configuration.members.contains_key(&from) {
             let told = self.told.entry(from).or_default();
-            told.insert(last, hash);
-            forget_the_oldest(told);
+            told.incarnation = incarnation;
+            told.windows.insert(last, hash);
+            forget_the_oldest(&mut told.windows);
         }
     }
 
@@ -126,11 +135,12 @@ impl Comparison {
         let Some(own) = self.own.get(&last).copied() else { return Vec::new() };
         let mut to_ask = Vec::new();
         for peer in with {
-            let Some(hash) = self.told.get(&peer).and_then(|told| told.get(&last)) else {
+            let Some(told) = self.told.get(&peer) else { continue };
+            let (incarnation, Some(hash)) = (told.incarnation, told.windows.get(&last)) else {
                 continue;
             };
             if *hash == own {
-                self.agrees(peer, last);
+                self.agrees(peer, incarnation, last);
                 continue;
             }
             let known = self.differing.iter().find(|known| known.peer == peer);
@@ -140,25 +150,20 @@ impl Comparison {
             if known.is_none() {
                 let new = Differing { peer, window: last, index: None };
                 self.differing = self.differing.iter().copied().chain([new]).collect();
+                self.found_in.insert(peer, incarnation);
             }
         }
         to_ask
     }
 
-    /// It agrees in a window that came later. If it was away meanwhile, that is taken for the end of the
-    /// difference; else the two states may differ where no reply shows it.
-    fn agrees(&mut self, peer: NodeId, last: LogIndex) {
+    /// It agrees in a window that came later. In another of its lives that is taken for the end of the
+    /// difference; in the same one the two states may differ where no reply shows it.
+    fn agrees(&mut self, peer: NodeId, incarnation: u64, last: LogIndex) {
         let is_over = |known: &Differing| known.peer == peer && known.window < last;
-        if self.were_away.contains(&peer) && self.differing.iter().any(is_over) {
-            self.were_away.remove(&peer);
+        let is_another_life = self.found_in.get(&peer).is_some_and(|found| *found != incarnation);
+        if is_another_life && self.differing.iter().any(is_over) {
+            self.found_in.remove(&peer);
             self.differing = self.differing.iter().copied().filter(|it| !is_over(it)).collect();
-        }
-    }
-
-    /// The connection to a member broke.
-    pub(super) fn disconnected(&mut self, peer: NodeId) {
-        if self.differing.iter().any(|known| known.peer == peer) {
-            self.were_away.insert(peer);
         }
     }
 
@@ -185,7 +190,7 @@ impl Comparison {
             return;
         }
         let Some(own) = self.own.get(&last).copied() else { return };
-        let of = |id: &NodeId| self.told.get(id).and_then(|told| told.get(&last)).copied();
+        let of = |id: &NodeId| self.told.get(id).and_then(|told| told.windows.get(&last)).copied();
         let told: BTreeSet<u64> = self.told.keys().filter_map(of).collect();
         let is_of_many = |hash: &u64| configuration.has_quorum(|id| of(&id) == Some(*hash));
         if let Some(others) = told.into_iter().find(|hash| *hash != own && is_of_many(hash)) {
@@ -196,7 +201,7 @@ impl Comparison {
     /// Who told what the majority has, of the window that proved us wrong.
     pub(super) fn witnesses(&self) -> Vec<NodeId> {
         let Some(Verdict { last, others, .. }) = self.verdict else { return Vec::new() };
-        let is_one = |told: &BTreeMap<LogIndex, u64>| told.get(&last) == Some(&others);
+        let is_one = |told: &Told| told.windows.get(&last) == Some(&others);
         self.told.iter().filter(|(_, told)| is_one(told)).map(|(id, _)| *id).collect()
     }
 

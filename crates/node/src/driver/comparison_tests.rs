@@ -34,7 +34,7 @@ fn having(list: [u64; 4]) -> Comparison {
 fn judged(own: [u64; 4], told: &[(u64, u64)], configuration: &Configuration) -> Option<Divergence> {
     let mut comparison = having(own);
     for (from, hash) in told {
-        comparison.told(NodeId::new(*from), last(7), *hash, configuration);
+        comparison.told((NodeId::new(*from), 1), last(7), *hash, configuration);
         comparison.compare(last(7), [NodeId::new(*from)]);
         comparison.judge(last(7), configuration, Time::ZERO);
     }
@@ -88,7 +88,7 @@ fn where_it_begins_is_asked_for_and_waited_for_but_not_for_ever() {
     let (mut comparison, later) = (having(WRONG), Time::from_micros(10));
     let peers = [NodeId::new(2), NodeId::new(3)];
     for from in peers {
-        comparison.told(from, last(7), 4, &configuration);
+        comparison.told((from, 1), last(7), 4, &configuration);
         assert_eq!(comparison.compare(last(7), [from]), [from]);
         comparison.judge(last(7), &configuration, later);
     }
@@ -98,7 +98,7 @@ fn where_it_begins_is_asked_for_and_waited_for_but_not_for_ever() {
     let given_up = Divergence { index: last(4), own: 40, others: 4 };
     let mut asked = having(WRONG);
     for from in peers {
-        asked.told(from, last(7), 4, &configuration);
+        asked.told((from, 1), last(7), 4, &configuration);
         asked.compare(last(7), [from]);
         asked.judge(last(7), &configuration, later);
     }
@@ -114,7 +114,7 @@ fn a_list_that_nobody_asked_for_or_that_is_no_list_says_nothing() {
     let mut comparison = having(WRONG);
     comparison.listed(NodeId::new(2), last(7), &SOUND);
     assert!(comparison.differing().is_empty());
-    comparison.told(NodeId::new(2), last(7), 4, &voters(3));
+    comparison.told((NodeId::new(2), 1), last(7), 4, &voters(3));
     comparison.compare(last(7), [NodeId::new(2)]);
     for (window, list) in [(last(7), &[][..]), (last(7), &WRONG[..]), (last(3), &SOUND[..])] {
         comparison.listed(NodeId::new(2), window, list);
@@ -123,22 +123,19 @@ fn a_list_that_nobody_asked_for_or_that_is_no_list_says_nothing() {
 }
 
 #[test]
-fn a_difference_is_told_until_the_other_was_away_and_agrees() {
+fn a_difference_is_told_until_the_other_agrees_in_another_life() {
     let (configuration, peer) = (voters(2), NodeId::new(2));
     let mut comparison = having(WRONG);
-    comparison.told(peer, last(7), 4, &configuration);
+    comparison.told((peer, 1), last(7), 4, &configuration);
     assert_eq!(comparison.compare(last(7), [peer]), [peer]);
     comparison.listed(peer, last(7), &SOUND);
     let known = [Differing { peer, window: last(7), index: Some(last(6)) }];
     assert_eq!(comparison.differing()[..], known);
-    for (index, is_away) in [(11, false), (15, true)] {
-        if is_away {
-            comparison.disconnected(peer);
-        }
+    for (index, life) in [(11, 1), (15, 2)] {
         comparison.finished(&Digest { last: last(index), list: [9; 4].into() });
-        comparison.told(peer, last(index), 9, &configuration);
+        comparison.told((peer, life), last(index), 9, &configuration);
         assert_eq!(comparison.compare(last(index), [peer]), []);
-        assert_eq!(comparison.differing().is_empty(), is_away, "after {index}");
+        assert_eq!(comparison.differing().is_empty(), life == 2, "after {index}");
     }
 }
 
@@ -149,12 +146,12 @@ fn so_many_windows_of_each_member_and_so_many_lists_are_remembered() {
     for number in 1..=100 {
         let last = last(4 * number + 3);
         comparison.finished(&Digest { last, list: SOUND.into() });
-        comparison.told(peer, last, 4, &configuration);
-        comparison.told(NodeId::new(number + 2), last, 4, &configuration);
+        comparison.told((peer, 1), last, 4, &configuration);
+        comparison.told((NodeId::new(number + 2), 1), last, 4, &configuration);
     }
     assert_eq!(comparison.own.len(), WINDOWS_COUNT_MAX);
     assert_eq!(comparison.told.len(), 1, "strangers are not");
-    assert_eq!(comparison.told[&peer].len(), WINDOWS_COUNT_MAX);
+    assert_eq!(comparison.told[&peer].windows.len(), WINDOWS_COUNT_MAX);
     assert_eq!(comparison.lists.len(), LISTS_COUNT_MAX);
     assert_eq!(comparison.list_of(last(403)), Some(&SOUND[..]));
     assert_eq!(comparison.list_of(last(7)), None);

@@ -220,7 +220,6 @@ impl Driver {
             Input::Disconnected { peer } => {
                 self.proposals.disconnected(peer, &mut self.turn.fates);
                 self.wishes.disconnected(peer);
-                self.comparison.disconnected(peer);
             }
             Input::PeerGone { peer } => self.step(now, Event::PeerGone { peer }, outputs),
             Input::Propose { ticket, command, deadline } => {

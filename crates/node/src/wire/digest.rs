@@ -9,9 +9,10 @@ const LIST_WANTED: u8 = 1;
 const LIST: u8 = 2;
 
 pub(super) fn put_digest(message: &DigestMessage, out: &mut BytesMut) {
-    let DigestMessage { rules, last, news } = message;
+    let DigestMessage { rules, incarnation, last, news } = message;
     out.put_u32_le(rules.window_count);
     out.put_u32_le(rules.version);
+    out.put_u64_le(*incarnation);
     out.put_u64_le(last.get());
     match news {
         DigestNews::Hash(hash) => {
@@ -30,7 +31,7 @@ pub(super) fn put_digest(message: &DigestMessage, out: &mut BytesMut) {
 pub(super) fn take_digest(cursor: &mut Cursor) -> Result<DigestMessage, WireError> {
     let rules =
         DigestRules { window_count: cursor.u32("window")?, version: cursor.u32("version")? };
-    let last = cursor.index()?;
+    let (incarnation, last) = (cursor.u64("incarnation")?, cursor.index()?);
     let news = match cursor.u8("news of a window")? {
         HASH => DigestNews::Hash(cursor.u64("hash")?),
         LIST_WANTED => DigestNews::ListWanted,
@@ -39,7 +40,7 @@ pub(super) fn take_digest(cursor: &mut Cursor) -> Result<DigestMessage, WireErro
             return Err(WireError::Meaningless { field: "news of a window", got: got.into() });
         }
     };
-    Ok(DigestMessage { rules, last, news })
+    Ok(DigestMessage { rules, incarnation, last, news })
 }
 
 fn take_list(cursor: &mut Cursor) -> Result<Vec<u64>, WireError> {

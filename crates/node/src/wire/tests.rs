@@ -241,9 +241,12 @@ fn digest() -> impl Strategy<Value = DigestMessage> {
         Just(DigestNews::ListWanted),
         prop::collection::vec(any::<u64>(), 0..5).prop_map(DigestNews::List),
     ];
-    (any::<(u32, u32)>(), index(), news).prop_map(|((window_count, version), last, news)| {
-        DigestMessage { rules: DigestRules { window_count, version }, last, news }
-    })
+    (any::<(u32, u32, u64)>(), index(), news).prop_map(
+        |((window_count, version, incarnation), last, news)| {
+            let rules = DigestRules { window_count, version };
+            DigestMessage { rules, incarnation, last, news }
+        },
+    )
 }
 
 fn introduction() -> impl Strategy<Value = Introduction> {

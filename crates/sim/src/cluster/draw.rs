@@ -19,6 +19,14 @@ pub(super) fn draw_limits(options: &mut ClusterOptions, rng: &mut Rng) {
     options.driver.barriers_count_max = rng.index(8) + 1;
 }
 
+/// In half of the worlds the nodes compare their replies often: where no entry of a thousand comes,
+/// they would not at all.
+pub(super) fn draw_digests(options: &mut ClusterOptions, rng: &mut Rng) {
+    if rng.coin() {
+        options.driver.digest_window_count = rng.pick(&[2, 4, 16, 64]).copied().unwrap_or(16);
+    }
+}
+
 /// In some worlds so little of the log is kept that whoever was away for a moment needs a snapshot,
 /// and in some a snapshot is sent in one piece.
 pub(super) fn draw_snapshots(options: &mut ClusterOptions, rng: &mut Rng) {

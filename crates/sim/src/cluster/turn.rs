@@ -144,6 +144,11 @@ impl<A: Application> Cluster<A> {
         };
         let raft = running.driver.raft();
         let look = look_at(id, &running.driver);
+        if let Some(differing) = running.driver.differing().first().copied()
+            && !self.application.may_diverge()
+        {
+            return Err(Breach::Differs { node: id, differing });
+        }
         let is_streak = is_due && running.turned_at == now;
         running.deadline_streak = if is_streak { running.deadline_streak + 1 } else { 0 };
         running.turned_at = now;

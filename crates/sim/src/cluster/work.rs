@@ -124,6 +124,9 @@ impl<A: Application> Cluster<A> {
     /// A node whose disk fails stops, as its runtime would, after it has said its last words, and is
     /// started again by somebody. A node that fails for any other reason is broken.
     fn node_failed(&mut self, id: NodeId, failure: &NodeFailure) -> Result<(), Breach> {
+        if let NodeFailure::Diverged { index, .. } = failure {
+            return self.node_diverged(id, *index, failure);
+        }
         let reason = failure.to_string();
         if failure.is_full() {
             // Room comes back: that is no end.
