@@ -64,6 +64,13 @@ impl NodeStatus {
         self.role == Role::Leader
     }
 
+    /// Whether the state machine has nothing, and the log not all that it needs: a snapshot is fetched,
+    /// and reads wait for it.
+    #[must_use]
+    pub fn lacks_state(&self) -> bool {
+        self.applied == LogIndex::ORIGIN && self.base.index > LogIndex::ORIGIN
+    }
+
     /// The leader's address and context, if one is known.
     #[must_use]
     pub fn leader_member(&self) -> Option<&Member> {

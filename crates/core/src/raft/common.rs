@@ -205,9 +205,9 @@ impl Common {
         self.election_timeout = timeout + slot_start + Duration::from_micros(within);
     }
 
-    /// Whether the state machine has not what the log leaves out, and is to be sent it.
+    /// Whether the state machine has nothing of what the log leaves out, and is to be sent it.
     pub(crate) fn lacks_state(&self) -> bool {
-        self.applier.applied() < self.log.base_index()
+        self.applier.applied() == LogIndex::ORIGIN && self.log.base_index() > LogIndex::ORIGIN
     }
 
     pub(crate) fn restart_election_timer(&mut self) {

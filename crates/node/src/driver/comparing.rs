@@ -107,7 +107,7 @@ impl Driver {
     /// When this has to be looked at next: a verdict waits for the place, or the state is to be fetched.
     pub(super) fn plan_comparison(&mut self, now: Time) {
         let waits = self.comparison.verdict.is_some_and(|verdict| !verdict.is_noted);
-        let is_wanted = waits || self.raft.lacks_state();
+        let is_wanted = waits || self.raft.wants_state();
         if is_wanted && !self.raft.is_poisoned() {
             let next_at = now.after(self.options.sweep_interval);
             self.comparison.next_at.get_or_insert(next_at);
@@ -128,7 +128,7 @@ impl Driver {
             }
         }
         let leader = self.raft.leader().filter(|leader| *leader != self.raft.id());
-        if let Some(to) = leader.filter(|_| self.raft.lacks_state()) {
+        if let Some(to) = leader.filter(|_| self.raft.wants_state()) {
             let at_least = self.raft.base().last_included.index;
             outputs.push(Output::Send { to, message: PeerMessage::StateWanted { at_least } });
         }

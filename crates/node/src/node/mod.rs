@@ -182,8 +182,8 @@ impl Node {
         let (sender, answer) = oneshot::channel();
         let waiting = Waiting::Query(query.into(), sender);
         match consistency {
-            Consistency::Local => self.query_now(waiting)?,
-            Consistency::Linearizable | Consistency::AtLeast(_) => {
+            Consistency::Local if !self.status().lacks_state() => self.query_now(waiting)?,
+            Consistency::Local | Consistency::Linearizable | Consistency::AtLeast(_) => {
                 self.barrier(waiting, consistency, timeout)?;
             }
         }

@@ -47,8 +47,7 @@ impl Service {
 
     /// For a read that any state is good enough for: one that was emptied, and is being fetched, is none.
     pub(super) async fn has_some_state(&self, deadline: Instant) -> Result<(), Rejection> {
-        let status = self.node.status();
-        if status.applied < status.base.index {
+        if self.node.status().lacks_state() {
             self.node.read_barrier(Consistency::Local, time_left(deadline)).await?;
         }
         Ok(())
