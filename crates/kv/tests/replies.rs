@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 use quorate::core::{LogId, LogIndex, Term};
 use quorate::{Committed, Replies, StateMachine};
-use quorate_kv::lease::{LeaseGrantRequest, LeaseRevokeRequest};
+use quorate_kv::lease::api::{LeaseGrantRequest, LeaseRevokeRequest};
 use quorate_kv::{
     Command, CommandKind, CompactionRequest, DeleteRangeRequest, Inline, MemoryEngine, PutRequest,
     open,

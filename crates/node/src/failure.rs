@@ -80,11 +80,10 @@ impl NodeFailure {
     /// under the log is to blame, or the state machine: the protocol is sound then.
     #[must_use]
     pub fn last_input(&self) -> Option<Input> {
-        match self {
-            Self::Diverged { index, .. } => Some(Input::Diverged { index: *index }),
-            _ if self.allows_handover() => Some(Input::DiskFailed),
-            _ => None,
+        if let Self::Diverged { index, .. } = self {
+            return Some(Input::Diverged { index: *index });
         }
+        self.allows_handover().then_some(Input::DiskFailed)
     }
 
     /// Whether there is such an input.

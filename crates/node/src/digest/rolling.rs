@@ -73,9 +73,9 @@ impl Rolling {
         take_fate(hash, fate, by);
         self.list.push(hash.get());
         if place + 1 == self.window_count {
-            let list = std::mem::take(&mut self.list).into();
+            let hashes = std::mem::take(&mut self.list);
             self.hash = None;
-            self.finished.push(Digest { last, list });
+            self.finished.push(Digest { last, list: hashes.into() });
         }
     }
 }

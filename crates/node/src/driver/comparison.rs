@@ -121,8 +121,8 @@ impl Comparison {
 
     /// The hash after each entry of a window of ours, if it is remembered.
     pub(super) fn list_of(&self, last: LogIndex) -> Option<&[u64]> {
-        let (_, list) = self.lists.iter().find(|(of, _)| *of == last)?;
-        Some(list)
+        let (_, hashes) = self.lists.iter().find(|(of, _)| *of == last)?;
+        Some(hashes)
     }
 
     /// Compares a window with what the members among these told of it. Returns whom to ask where the

@@ -34,12 +34,13 @@ pub(super) fn look(store: &SnapshotStore, is_wanted: bool) -> Result<Option<Wron
             Ok(None)
         }
         Ok(Some(StateMark::Rebuilding)) => Ok(Some(Wrong::Emptied)),
-        Ok(Some(StateMark::Diverged { .. })) if is_wanted => Ok(Some(Wrong::Different)),
+        // Of one that is damaged: what it said does not matter to who gives the state up.
+        Ok(Some(StateMark::Diverged { .. })) | Err(WalError::Damaged { .. }) if is_wanted => {
+            Ok(Some(Wrong::Different))
+        }
         Ok(Some(StateMark::Diverged { index, own, others })) => {
             Err(StartError::Diverged { index, own, others })
         }
-        // There was one: what it said does not matter to who gives the state up.
-        Err(WalError::Damaged { .. }) if is_wanted => Ok(Some(Wrong::Different)),
         Err(error) => Err(error.into()),
     }
 }

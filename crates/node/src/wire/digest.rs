@@ -23,7 +23,9 @@ pub(super) fn put_digest(message: &DigestMessage, out: &mut BytesMut) {
         DigestNews::List(hashes) => {
             out.put_u8(LIST);
             out.put_u32_le(u32::try_from(hashes.len()).unwrap_or(u32::MAX));
-            hashes.iter().for_each(|hash| out.put_u64_le(*hash));
+            for hash in hashes {
+                out.put_u64_le(*hash);
+            }
         }
     }
 }

@@ -38,7 +38,9 @@ impl StateMark {
             Self::Rebuilding => (REBUILDING, [0; 3]),
         };
         let mut bytes = [MAGIC.as_slice(), &[stage]].concat();
-        numbers.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+        for number in numbers {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
         let checksum = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
         bytes
