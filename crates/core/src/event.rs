@@ -141,6 +141,19 @@ pub enum Event {
     /// calls its successor; after that the server takes part in nothing any more, until it is
     /// started again from what its disk holds.
     DiskFailed,
+    /// The state machine has replied otherwise than those of a majority: what it holds is not what the
+    /// log says. The same comes of it as of [`Event::DiskFailed`].
+    Diverged {
+        /// The first entry whose reply is another one.
+        index: LogIndex,
+    },
+    /// A member has a log and no state for what that begins after. A leader sends it a snapshot.
+    StateWanted {
+        /// Who.
+        peer: NodeId,
+        /// What the snapshot has to cover: the peer's log begins after this.
+        at_least: LogIndex,
+    },
 }
 
 /// One command to append.
@@ -197,6 +210,8 @@ pub struct Restored {
     pub last_log: LogId,
     /// The end of the log, without a gap up to `last_log`: as much as should be held in memory.
     pub tail: Vec<Entry>,
-    /// What the state machine has durably applied; at least `base`, at most `last_log`.
+    /// What the state machine has durably applied; at least `base`, at most `last_log`. Or nothing at
+    /// all, with a `base` behind it: the state was lost or given up, and a snapshot is fetched before
+    /// anything is applied. Until then the server neither campaigns nor leads.
     pub applied: LogIndex,
 }

@@ -39,6 +39,12 @@ pub enum Reason {
         /// How much of it is there; `None` once it is whole.
         received_bytes: Option<u64>,
     },
+    /// Its state was emptied and its log does not begin at the beginning: a leader has to send the rest.
+    #[error("it has no state for what its log leaves out, up to {base}, and waits for a snapshot")]
+    StateMissing {
+        /// What the log begins after.
+        base: LogIndex,
+    },
     /// A majority of the voters must durably hold an entry before it is committed (§3.5).
     #[error(
         "entry {index} is not committed: durable on {}, not known to be on {}{}; a majority {}is needed",
@@ -238,6 +244,11 @@ impl Reason {
             Self::Poisoned(Poison::DiskFailed) => Some(
                 "mend its disk and start it again; what it has acknowledged is in its log".into(),
             ),
+            Self::Poisoned(Poison::Diverged { .. }) => Some(
+                "find out what its state machine goes by besides its log, and start it again with its \
+                 state rebuilt (--rebuild-state)"
+                    .into(),
+            ),
             Self::Poisoned(Poison::LogUnreadable { .. }) => {
                 Some("stop it and let `quorate wal verify` look at its log".into())
             }
@@ -265,6 +276,7 @@ impl Reason {
             | Self::NotCommitted { .. }
             | Self::OfEarlierTerm { .. }
             | Self::Installing { .. }
+            | Self::StateMissing { .. }
             | Self::NotTold { .. }
             | Self::NotThere { .. }
             | Self::NotApplied { .. }

@@ -33,6 +33,8 @@ pub(crate) struct Progress {
     pub(crate) loading: bool,
     /// It was sent a snapshot, and has not caught up since.
     pub(crate) catch_up: CatchUp,
+    /// Its log needs no snapshot, but its state does: one that covers this at least.
+    pub(crate) state_wanted: Option<LogIndex>,
 }
 
 /// What a follower that was sent a snapshot needs before its log can be released like that of others.
@@ -140,6 +142,7 @@ impl Progress {
             commit_told: LogIndex::ORIGIN,
             loading: false,
             catch_up: CatchUp::Done,
+            state_wanted: None,
         }
     }
 
@@ -152,6 +155,7 @@ impl Progress {
     /// The snapshot has arrived; `last` is what the log has grown to meanwhile.
     pub(crate) fn snapshot_arrived(&mut self, last: LogIndex) {
         self.catch_up = CatchUp::Log(last);
+        self.state_wanted = None;
         self.replicate_after_match(None);
         self.tend_catch_up();
     }
@@ -275,7 +279,7 @@ impl Progress {
     }
 
     pub(crate) fn needs_snapshot(&self, base_index: LogIndex) -> bool {
-        self.next_index <= base_index
+        self.next_index <= base_index || self.state_wanted.is_some()
     }
 
     /// See `raft/behaviour.rs`.
@@ -289,10 +293,12 @@ impl Progress {
             confirmed_round,
             commit_told,
             loading,
+            state_wanted,
             // For whoever has the log released; nothing is done by it here.
             catch_up: _,
         } = self;
         (match_index, next_index, confirmed_round, commit_told, loading).hash(state);
+        state_wanted.hash(state);
         time_left(heard_at.after(options.election_timeout), now).hash(state);
         time_left(sent_at.after(options.heartbeat_interval), now).hash(state);
         std::mem::discriminant(progress).hash(state);

@@ -108,6 +108,8 @@ impl Raft {
             Event::TransferLeadership { to } => self.handle_transfer_leadership(to),
             Event::ChangeMembership { id, command } => self.handle_change_membership(id, command),
             Event::DiskFailed => self.common.poison = Some(Poison::DiskFailed),
+            Event::Diverged { index } => self.common.poison = Some(Poison::Diverged { index }),
+            Event::StateWanted { peer, at_least } => self.handle_state_wanted(peer, at_least),
             Event::PeerGone { peer } => self.handle_peer_gone(peer),
             Event::SetOptions(options) => self.handle_options(*options),
             Event::Introduced { from, storage_id, is_proven } => {
@@ -235,16 +237,19 @@ impl Raft {
             | Event::PeerGone { .. }
             | Event::SetOptions(_)
             | Event::DiskFailed
+            | Event::Diverged { .. }
+            | Event::StateWanted { .. }
             | Event::Introduced { .. } => {}
         }
     }
 
     /// At the moment of poisoning: pending reads are refused, nothing is sent any more. A leader
-    /// whose disk failed still calls its successor: that promises nothing, and needs no disk.
+    /// whose disk or state has failed still calls its successor: that promises nothing, and needs
+    /// neither.
     fn fall_silent(&mut self) {
         self.refuse_reads(ReadRefusal::Poisoned);
         self.common.effects.retain(|effect| !matches!(effect, Effect::Send { .. }));
-        if self.common.poison == Some(Poison::DiskFailed) {
+        if let Some(Poison::DiskFailed | Poison::Diverged { .. }) = self.common.poison {
             self.call_successor();
         }
         self.role = RoleState::Follower(Follower::new(None));

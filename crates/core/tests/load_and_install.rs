@@ -211,6 +211,34 @@ fn a_leader_whose_whole_log_is_released_has_a_snapshot_taken_for_who_lacks_it() 
     assert!(effects.iter().any(asks), "{effects:?}");
 }
 
+fn takes(effects: &[Effect]) -> Vec<u64> {
+    let asked = effects.iter().filter_map(|effect| match effect {
+        Effect::TakeSnapshot { at_least } => Some(at_least.get()),
+        _ => None,
+    });
+    asked.collect()
+}
+
+#[test]
+fn a_follower_that_has_the_log_and_not_the_state_is_sent_a_snapshot_that_covers_enough() {
+    let mut raft = leader_of_a_short_log();
+    let peer = LEADER;
+    answer(&mut raft, peer, AppendOutcome::Accepted { matched: LogIndex::new(4) });
+    let wanted = |at_least| Event::StateWanted { peer, at_least: LogIndex::new(at_least) };
+    assert_eq!(takes(&step(&mut raft, wanted(99))), [0; 0], "nobody has committed that");
+    assert_eq!(takes(&step(&mut raft, wanted(4))), [4]);
+    let reads = |effects: &[Effect]| {
+        let is_read = |effect: &Effect| matches!(effect, Effect::ReadSnapshotChunk { .. });
+        effects.iter().any(is_read)
+    };
+    let ready = |last_included| Event::SnapshotReady { meta: meta(last_included) };
+    let effects = step(&mut raft, ready(id(1, 3)));
+    assert!(!reads(&effects), "that is too old for it");
+    assert_eq!(takes(&effects), [4]);
+    assert!(reads(&step(&mut raft, ready(id(2, 4)))));
+    assert!(!reads(&step(&mut raft, wanted(4))), "it is on its way");
+}
+
 #[test]
 fn entries_that_were_read_for_a_follower_are_dropped_if_it_has_them_by_now() {
     let mut raft = restarted(Options::default());

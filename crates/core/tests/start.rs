@@ -56,11 +56,19 @@ fn the_state_machine_is_at_the_base_or_at_the_end_of_the_log_or_between() {
     for applied in 5..=9 {
         assert_eq!(start(Restored { applied: index(applied), ..sound() }), None, "{applied}");
     }
-    for applied in [0, 4, 10] {
+    for applied in [1, 4, 10] {
         let (applied, base, last) = (index(applied), index(5), index(9));
         let expected = StartError::AppliedOutside { applied, base, last };
         assert_eq!(start(Restored { applied, ..sound() }), Some(expected));
     }
+}
+
+#[test]
+fn a_state_machine_that_has_nothing_may_stand_before_the_base_and_is_handed_nothing() {
+    let restored = Restored { applied: LogIndex::ORIGIN, ..sound() };
+    let raft = Raft::new(node(1), Options::default(), 7, restored, Time::ZERO).unwrap();
+    assert!(raft.lacks_state());
+    assert_eq!((raft.applied(), raft.commit_index()), (LogIndex::ORIGIN, index(5)));
 }
 
 #[test]

@@ -19,6 +19,10 @@ use quorate::{
 use std::io::Read;
 use std::sync::Arc;
 
+/// To be raised with every change of what commands are answered with: members whose numbers differ do not
+/// compare their replies, and one whose replies are others than most would end (decision 36).
+const REPLIES_VERSION: u32 = 1;
+
 /// The replicated store. Only the apply thread has it; everybody else has a [`Reader`].
 pub struct KvStateMachine {
     pub(crate) shared: Arc<Shared>,
@@ -136,6 +140,10 @@ impl StateMachine for KvStateMachine {
 
     fn finish(&mut self) -> Result<(), Fatal> {
         self.flush().map_err(|error| Fatal::caused_by("the key-value store cannot flush", error))
+    }
+
+    fn replies_version(&self) -> u32 {
+        REPLIES_VERSION
     }
 
     fn restore(&mut self, last_included: LogId, source: &mut dyn Read) -> Result<(), Fatal> {

@@ -2,6 +2,7 @@
 //! was in force there, and which commands of sessions took effect (§6.3). Used from one thread;
 //! knows nothing of threads.
 
+use crate::digest::Rolling;
 use crate::session::{SessionEntry, SessionTable, Verdict, read_section, write_section};
 use crate::{
     Applied, ApplyBatch, Checkpoint, Committed, Fatal, Fate, RemoteFate, Replies, SnapshotView,
@@ -18,6 +19,7 @@ pub struct Applier {
     sessions: SessionTable,
     applied: LogId,
     configuration: Arc<Configuration>,
+    rolling: Rolling,
 }
 
 impl std::fmt::Debug for Applier {
@@ -54,7 +56,13 @@ impl Applier {
                     Fatal::caused_by("the state machine's notes of sessions make no sense", error)
                 })?;
         }
-        Ok(Self { machine, sessions, applied, configuration })
+        Ok(Self { machine, sessions, applied, configuration, rolling: Rolling::new(0) })
+    }
+
+    /// Hashes what is replied from now on, in windows of so many entries; of none, nothing is hashed.
+    #[must_use]
+    pub fn hashing(self, window_count: u32) -> Self {
+        Self { rolling: Rolling::new(window_count), ..self }
     }
 
     /// The last applied entry.
@@ -88,6 +96,7 @@ impl Applier {
             return Err(Fatal::new(format!("expected entry {expected} to apply, found {found}")));
         }
         let fates = self.apply_entries(&batch.entries)?;
+        self.rolling.applied(&batch.entries, &fates, self.machine.as_ref());
         self.note(&batch.entries);
         Ok(self.outcome(batch, fates))
     }
@@ -188,7 +197,7 @@ impl Applier {
         }
     }
 
-    fn outcome(&self, batch: &ApplyBatch, fates: Vec<Fate>) -> Outcome {
+    fn outcome(&mut self, batch: &ApplyBatch, fates: Vec<Fate>) -> Outcome {
         let mut local = Vec::with_capacity(batch.waiters.len());
         let mut remote = Vec::new();
         let mut waiters = batch.waiters.iter().copied().peekable();
@@ -203,7 +212,8 @@ impl Applier {
         }
         let (index, durable) = (self.applied.index, self.durable());
         let session_time = self.sessions.time();
-        Outcome { applied: Applied { index, durable, session_time, remote }, local }
+        let digests = self.rolling.take_finished();
+        Outcome { applied: Applied { index, durable, session_time, remote, digests }, local }
     }
 
     /// What the state machine has durably applied.
@@ -272,6 +282,7 @@ impl Applier {
         }
         self.machine.restore(meta.last_included, source)?;
         self.sessions = sessions;
+        self.rolling.interrupt();
         self.applied = meta.last_included;
         self.configuration = Arc::clone(&meta.configuration);
         Ok(())

@@ -3,7 +3,9 @@
 
 use super::*;
 use crate::session::SessionTime;
-use crate::{Note, Notebook, QueryError, SessionId, SessionKey, SessionLimits, SessionRequest};
+use crate::{
+    Digest, Note, Notebook, QueryError, SessionId, SessionKey, SessionLimits, SessionRequest,
+};
 use proptest::prelude::*;
 use quorate_core::Term;
 use std::collections::BTreeMap;
@@ -235,4 +237,148 @@ fn an_entry_that_is_no_request_stops_the_node_and_not_the_process() {
     let entries = vec![Entry { log_id: log_id(1), payload }];
     let refused = applier.apply(&ApplyBatch { entries, waiters: Vec::new() }).unwrap_err();
     assert!(refused.to_string().contains("entry 1@1"), "{refused}");
+}
+
+/// Replies with the command and what this life of it goes by besides.
+struct Moody(&'static [u8]);
+
+impl StateMachine for Moody {
+    fn applied(&self) -> LogIndex {
+        LogIndex::ORIGIN
+    }
+    fn apply(&mut self, batch: &[Committed], replies: &mut Replies) -> Result<(), Fatal> {
+        batch.iter().for_each(|one| replies.push([one.command.as_ref(), self.0].concat()));
+        Ok(())
+    }
+    fn query(&self, _: &[u8]) -> Result<Bytes, QueryError> {
+        Ok(Bytes::new())
+    }
+    fn view(&self) -> Result<Box<dyn SnapshotView>, Fatal> {
+        Ok(Box::new(Written(Vec::new())))
+    }
+    fn digest_of_reply<'a>(&self, reply: &'a [u8]) -> &'a [u8] {
+        reply.strip_suffix(b" at home").unwrap_or(reply)
+    }
+    fn restore(&mut self, _: LogId, _: &mut dyn Read) -> Result<(), Fatal> {
+        Ok(())
+    }
+}
+
+fn plain(index: u64) -> Entry {
+    let payload = Payload::Command(Bytes::from(format!("command {index}")));
+    Entry { log_id: log_id(index), payload }
+}
+
+/// The windows of four that come of applying entries one after the other, so many at a time.
+fn windows(mood: &'static [u8], after: u64, at_a_time: usize, entries: &[Entry]) -> Vec<Digest> {
+    let applier = Applier::new(Box::new(Moody(mood)), log_id(after), Arc::default()).unwrap();
+    let mut applier = applier.hashing(4);
+    let batches = entries.chunks(at_a_time).map(<[Entry]>::to_vec);
+    let outcomes = batches.map(|entries| {
+        applier.apply(&ApplyBatch { entries, waiters: Vec::new() }).unwrap().applied.digests
+    });
+    outcomes.flatten().collect()
+}
+
+fn entries(indexes: std::ops::RangeInclusive<u64>) -> Vec<Entry> {
+    indexes.map(plain).collect()
+}
+
+fn lasts(digests: &[Digest]) -> Vec<u64> {
+    digests.iter().map(|digest| digest.last.get()).collect()
+}
+
+#[test]
+fn a_window_is_the_same_however_its_entries_are_batched() {
+    let one_by_one = windows(b"", 0, 1, &entries(1..=12));
+    assert_eq!(lasts(&one_by_one), [3, 7, 11]);
+    assert_eq!(windows(b"", 0, 5, &entries(1..=12)), one_by_one);
+    assert_eq!(windows(b"", 0, 12, &entries(1..=12)), one_by_one);
+}
+
+#[test]
+fn a_window_that_was_not_applied_from_its_beginning_is_not_spoken_of() {
+    let whole = windows(b"", 0, 1, &entries(1..=12));
+    assert_eq!(windows(b"", 1, 1, &entries(2..=12)), whole[1..]);
+    assert_eq!(windows(b"", 3, 1, &entries(4..=12)), whole[1..]);
+    assert_eq!(windows(b"", 4, 1, &entries(5..=12)), whole[2..]);
+}
+
+#[test]
+fn a_snapshot_in_the_middle_of_a_window_ends_it() {
+    let mut applier =
+        Applier::new(Box::new(Moody(b"")), log_id(0), Arc::default()).unwrap().hashing(4);
+    let apply = |applier: &mut Applier, entries| {
+        applier.apply(&ApplyBatch { entries, waiters: Vec::new() }).unwrap().applied.digests
+    };
+    assert_eq!(apply(&mut applier, entries(1..=5)).len(), 1);
+    let meta = SnapshotMeta { last_included: log_id(6), configuration: Arc::default() };
+    let mut section = Vec::new();
+    write_section(&SessionTable::default(), &mut section).unwrap();
+    applier.restore(&meta, &mut section.as_slice()).unwrap();
+    assert_eq!(lasts(&apply(&mut applier, entries(7..=11))), [11]);
+}
+
+#[test]
+fn another_command_or_another_reply_shows_in_the_window_from_there_on() {
+    let sound = windows(b"", 0, 1, &entries(1..=7));
+    let moody = windows(b"!", 0, 1, &entries(1..=7));
+    let mut other = entries(1..=7);
+    other[5] = Entry { log_id: log_id(6), ..plain(60) };
+    let other = windows(b"", 0, 1, &other);
+    assert_ne!(moody[0].list[0], sound[0].list[0]);
+    assert_eq!(other[0], sound[0]);
+    let same = sound[1].list.iter().zip(other[1].list.iter()).map(|(one, other)| one == other);
+    assert_eq!(same.collect::<Vec<_>>(), [true, true, false, false]);
+    let noop = Entry { log_id: log_id(1), payload: Payload::Noop };
+    assert_ne!(windows(b"", 0, 1, &[&[noop], &entries(2..=3)[..]].concat()), sound[..1]);
+}
+
+#[test]
+fn what_a_machine_says_is_of_its_own_node_is_left_out() {
+    let home = windows(b" at home", 0, 1, &entries(1..=7));
+    assert_eq!(home, windows(b"", 0, 1, &entries(1..=7)));
+    assert_ne!(home, windows(b" abroad", 0, 1, &entries(1..=7)));
+}
+
+#[test]
+fn a_reply_that_is_given_again_is_the_same_on_a_node_that_was_sent_its_session() {
+    let disk = Arc::new(Mutex::new(Disk::default()));
+    let entry = |index, request| of_session(index, request);
+    let key = SessionKey { id: SessionId::new(1), secret: 7 };
+    let command = |number| SessionRequest::Command {
+        session: key,
+        number,
+        first_open: 1,
+        command: Bytes::from_static(b"word"),
+    };
+    let opening = vec![entry(1, SessionRequest::Open { secret: 7 }), entry(2, command(1))];
+    let later = vec![
+        entry(3, command(2)),
+        entry(4, command(1)),
+        entry(5, command(2)),
+        entry(6, SessionRequest::KeepAlive { session: key }),
+        entry(7, SessionRequest::Close { session: key }),
+        entry(8, command(3)),
+        entry(9, command(1)),
+        plain(10),
+        plain(11),
+    ];
+    let mut first = new(Durable::on(&disk)).hashing(4);
+    apply(&mut first, opening);
+    let (meta, view) = first.view().unwrap();
+    let mut snapshot = Vec::new();
+    view.write_to(&mut snapshot).unwrap();
+    let mut sent = new(Durable::on(&Arc::default())).hashing(4);
+    sent.restore(&meta, &mut snapshot.as_slice()).unwrap();
+    first.checkpoint().unwrap();
+    let mut restarted = new(Durable::on(&disk)).hashing(4);
+    let finished = [&mut first, &mut sent, &mut restarted].map(|applier| {
+        let batch = ApplyBatch { entries: later.clone(), waiters: Vec::new() };
+        applier.apply(&batch).unwrap().applied.digests
+    });
+    let [first, sent, restarted] = finished;
+    assert_eq!((lasts(&first), lasts(&sent)), (vec![3, 7, 11], vec![7, 11]));
+    assert_eq!(first[1..], sent);
+    assert_eq!(sent, restarted);
 }

@@ -1,7 +1,7 @@
 //! What a node waits for, and what an operator may do about it, in words and as data. Finds out
 //! nothing itself: the core and the driver know.
 
-use crate::{Admission, Recovering};
+use crate::{Admission, Differing, Recovering};
 use quorate_core::{NodeId, Reason, Role, Term};
 use std::fmt;
 
@@ -30,6 +30,9 @@ pub enum Cause {
     /// The protocol has to go on first.
     #[error("{0}")]
     Core(Reason),
+    /// Its replies and another's are not the same.
+    #[error("{0}")]
+    Differs(Differing),
     /// Commands whose outcome is open: on the way to the leader, or not committed and applied yet.
     #[error("{}", counted(*count, "command waits for its outcome", "commands wait for their outcome"))]
     Commands {
@@ -51,6 +54,11 @@ impl Cause {
         match self {
             Self::Core(reason) => reason.advice(),
             Self::NotAdmitted(admission) => admission_advice(admission),
+            Self::Differs(_) => Some(
+                "one of the two is wrong, and no majority says which: find out what their state \
+                 machines go by besides the log, before clients find out"
+                    .to_owned(),
+            ),
             Self::Commands { .. } | Self::Reads { .. } => None,
         }
     }

@@ -1,7 +1,7 @@
 //! Why a node does not start, and why one that ran has stopped.
 
-use crate::Fatal;
 use crate::runtime::LogPlaceError;
+use crate::{Fatal, Input};
 use quorate_core::{LogId, LogIndex, NodeId};
 use quorate_wal::WalError;
 use std::io;
@@ -33,6 +33,24 @@ pub enum NodeFailure {
         /// What was seen.
         evidence: String,
     },
+    /// Its state machine has replied otherwise than a majority's: what it holds is not what the log says.
+    /// That is noted in its folder, and a start is refused until the state is rebuilt
+    /// ([`crate::NodeBuilder::rebuild_state`]). The log is sound; a leader has called its successor.
+    #[error(
+        "this node's state has diverged: from entry {index} on it replies otherwise than a majority \
+         of the voters (hash {own:016x}, theirs {others:016x}). Its log is sound. Find out what the \
+         state machine goes by besides the log: a clock, a map without an order, memory that fails, \
+         another version of the program. Then start it with its state rebuilt (quorate serve \
+         --rebuild-state)"
+    )]
+    Diverged {
+        /// The first entry with another reply, as far as could be found out.
+        index: LogIndex,
+        /// The hash of its window here.
+        own: u64,
+        /// The majority's.
+        others: u64,
+    },
     /// A thread of the node panicked: the state machine's code, or ours.
     #[error("the {thread} thread panicked: {message}")]
     Panicked {
@@ -53,16 +71,27 @@ impl NodeFailure {
             Self::Stopped
             | Self::StateMachine(_)
             | Self::Poisoned { .. }
+            | Self::Diverged { .. }
             | Self::Panicked { .. } => false,
         }
     }
 
-    /// Whether only the disk under the log is to blame. The rest of the node is sound then, and is
-    /// given [`crate::Input::DiskFailed`] before it ends, so that a leader can hand over.
+    /// What the driver is told before the node ends, so that a leader can hand over, if only the disk
+    /// under the log is to blame, or the state machine: the protocol is sound then.
+    #[must_use]
+    pub fn last_input(&self) -> Option<Input> {
+        if let Self::Diverged { index, .. } = self {
+            return Some(Input::Diverged { index: *index });
+        }
+        self.allows_handover().then_some(Input::DiskFailed)
+    }
+
+    /// Whether there is such an input.
     #[must_use]
     pub const fn allows_handover(&self) -> bool {
         match self {
             Self::Log(error) => is_of_the_disk(error),
+            Self::Diverged { .. } => true,
             Self::Stopped
             | Self::StateMachine(_)
             | Self::Snapshot(_)
@@ -176,6 +205,28 @@ pub enum StartError {
         applied: LogIndex,
         /// The end of the log.
         last_log: LogId,
+    },
+    /// The state was found to be another one than a majority's: nobody is served from it.
+    #[error(
+        "the state of this node was found to have diverged from a majority's, from entry {index} on \
+         (hash {own:016x}, theirs {others:016x}), and serves nobody any more. Nothing was changed. Its \
+         log is sound: start it once with --rebuild-state (in a program with the library: \
+         `NodeBuilder::rebuild_state`), which empties the state, and fetches it from the leader as far \
+         as the log does not have it. If what made it differ is still there, it will differ again"
+    )]
+    Diverged {
+        /// The first entry with another reply.
+        index: LogIndex,
+        /// The hash of its window here.
+        own: u64,
+        /// The majority's.
+        others: u64,
+    },
+    /// The state could not be emptied.
+    #[error("emptying the state machine, to rebuild it: {source}")]
+    Empty {
+        /// What it says.
+        source: Fatal,
     },
     /// There is a snapshot and no log: the term and the vote that the log kept are lost.
     #[error(

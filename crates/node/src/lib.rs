@@ -13,6 +13,7 @@
 mod applier;
 #[cfg(doctest)]
 mod book;
+mod digest;
 mod driver;
 mod explanation;
 mod failure;
@@ -30,10 +31,13 @@ pub mod wire;
 mod work;
 
 pub use applier::{Applier, Outcome};
+pub use digest::{
+    DIGEST_WINDOW_COUNT_MAX, Digest, DigestMessage, DigestNews, DigestRules, Divergence,
+};
 pub use driver::{
-    Admission, Applied, ApplyBatch, Beginning, Driver, DriverOptions, Flight, Forwarded, Input,
-    Introduction, Output, OwnDisk, PeerMessage, Proposed, Recovering, RemoteFate, Requester, Seen,
-    Ticket, Waiter,
+    Admission, Applied, ApplyBatch, Beginning, Differing, Driver, DriverOptions, Flight, Forwarded,
+    Input, Introduction, Output, OwnDisk, PeerMessage, Proposed, Recovering, RemoteFate, Requester,
+    Seen, Ticket, Waiter,
 };
 pub use explanation::{Cause, Explanation};
 pub use failure::{NodeFailure, StartError};
@@ -65,7 +69,7 @@ pub use work::{DiskRoom, Rot};
 /// The parts of a node before threads, sockets and clocks are put around them: for those who bring
 /// their own, such as the simulator.
 pub mod parts {
-    pub use crate::runtime::{OpenMachine, OpenRequest, Opened, open};
+    pub use crate::runtime::{EmptyMachine, OpenMachine, OpenRequest, Opened, open};
     pub use crate::session::{
         read_entry as read_session_entry, rewrite_entry as rewrite_session_entry,
     };

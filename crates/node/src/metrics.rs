@@ -152,6 +152,8 @@ pub struct Metrics {
     pub fsync: Histogram,
     /// Entries made durable.
     pub entries_persisted: Counter,
+    /// Members whose replies are known to be others than this node's.
+    pub differing_members: Gauge,
     /// Bytes of the log and of snapshots that were read again to see whether they are whole.
     pub scrubbed_bytes: Counter,
     /// How often all of them were read again.

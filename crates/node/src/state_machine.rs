@@ -66,6 +66,20 @@ pub trait StateMachine: Send + 'static {
         None
     }
 
+    /// The part of a reply that is the same on every node: the nodes compare a hash of it, and one whose
+    /// replies are others than a majority's ends ([`crate::NodeFailure::Diverged`]). All of it, unless
+    /// a machine has to tell its callers something of the node that they are at. It is asked only of
+    /// replies that say something.
+    fn digest_of_reply<'a>(&self, reply: &'a [u8]) -> &'a [u8] {
+        reply
+    }
+
+    /// A number that changes with the bytes of replies: of a text that was mended, say. Nodes whose
+    /// numbers differ compare nothing, so that a cluster can be upgraded one node at a time.
+    fn replies_version(&self) -> u32 {
+        0
+    }
+
     /// Replaces the whole state by a snapshot that covers the log up to `last_included`.
     /// If it fails half-way, the old state or none may remain, but never a mixture that
     /// [`StateMachine::applied`] would vouch for.

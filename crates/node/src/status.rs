@@ -1,6 +1,6 @@
 //! How a node is doing, as of the last turn of its event loop.
 
-use crate::{Admission, Rot};
+use crate::{Admission, Differing, Rot};
 use quorate_core::{
     ChangeWait, Configuration, LogId, LogIndex, Member, MemberRole, NodeId, Role, Term,
 };
@@ -44,6 +44,9 @@ pub struct NodeStatus {
     /// Whether it votes and counts, and if not, why: a node whose disk is not the one that the
     /// cluster knows it with does not.
     pub admission: Admission,
+    /// Members whose replies are others than this node's. Who is alone against a majority with its
+    /// own ends.
+    pub differing: Arc<[Differing]>,
     /// Files of the log and snapshots that were found to be damaged when they were last read again.
     pub rotten: Arc<[Rot]>,
     /// Proposals and reads whose outcome is open.
@@ -59,6 +62,13 @@ impl NodeStatus {
     #[must_use]
     pub fn is_leader(&self) -> bool {
         self.role == Role::Leader
+    }
+
+    /// Whether the state machine has nothing, and the log not all that it needs: a snapshot is fetched,
+    /// and reads wait for it.
+    #[must_use]
+    pub fn lacks_state(&self) -> bool {
+        self.applied == LogIndex::ORIGIN && self.base.index > LogIndex::ORIGIN
     }
 
     /// The leader's address and context, if one is known.

@@ -202,6 +202,7 @@ pub(crate) struct Figures {
     pub(crate) proposal_times: ProposalFigures,
     pub(crate) peers: Vec<PeerFigures>,
     pub(crate) scrub: ScrubFigures,
+    pub(crate) differing_members: u64,
     pub(crate) watch: WatchFigures,
     pub(crate) leases: usize,
     pub(crate) process: ProcessFigures,
@@ -357,6 +358,11 @@ fn render_raft(out: &mut Page, figures: &Figures) {
             histogram,
         );
     }
+    out.gauge(
+        "quorate_differing_members",
+        "How many members have replied to the same entries otherwise than this one.",
+        figures.differing_members,
+    );
     let ScrubFigures { read_bytes, rounds, damaged_files } = figures.scrub;
     out.counter(
         "quorate_scrub_read_bytes_total",

@@ -104,6 +104,16 @@ pub trait Application {
     /// has of its own may hold any beginning of that work.
     fn crashed(&mut self, _node: NodeId, _at_work: bool, _rng: &mut Rng) {}
 
+    /// Whether state machines here go by something besides their log, on purpose. Elsewhere no node may
+    /// say that its replies, or another's, are wrong.
+    fn may_diverge(&self) -> bool {
+        false
+    }
+
+    /// A node has ended, because its replies are others than a majority's from this entry on. Its next
+    /// life has its state rebuilt.
+    fn diverged(&mut self, _node: NodeId, _index: LogIndex) {}
+
     /// A node has lost its disk, and whatever storage its state machine has of its own with it. It
     /// starts with nothing.
     fn wiped(&mut self, _node: NodeId) {}

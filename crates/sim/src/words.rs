@@ -1,7 +1,7 @@
 //! Messages in a few words, for people who read a story. Decides nothing, and must not know more of a
 //! message than its fields say.
 
-use quorate::{Introduction, PeerMessage};
+use quorate::{DigestMessage, DigestNews, Introduction, PeerMessage};
 use quorate_core::{AppendEntries, AppendOutcome, Message, VotePhase};
 
 /// A message in a few words, such as `AppendEntries t3 6-8 after 5@3`.
@@ -30,6 +30,12 @@ pub(crate) fn words_of(message: &PeerMessage) -> String {
             let past = if *has_history { "a past" } else { "no past" };
             format!("{what}: disk {storage_id:x} opened {era} times, {proven}, {past}")
         }
+        PeerMessage::Digest(DigestMessage { last, news, .. }) => match news {
+            DigestNews::Hash(hash) => format!("replied {hash:016x} up to {last}"),
+            DigestNews::ListWanted => format!("asks for the replies up to {last}"),
+            DigestNews::List(hashes) => format!("{} hashes of replies up to {last}", hashes.len()),
+        },
+        PeerMessage::StateWanted { at_least } => format!("wants a state of {at_least} or later"),
     }
 }
 
@@ -51,9 +57,12 @@ pub(crate) fn is_of_the_story(message: &PeerMessage) -> bool {
             | Message::ReadIndex(_)
             | Message::ReadIndexResponse(_) => false,
         },
-        PeerMessage::ChangeMembership { .. } | PeerMessage::MembershipReply { .. } => true,
+        PeerMessage::ChangeMembership { .. }
+        | PeerMessage::MembershipReply { .. }
+        | PeerMessage::StateWanted { .. } => true,
         PeerMessage::Forward { .. }
         | PeerMessage::ForwardReplies { .. }
+        | PeerMessage::Digest(_)
         | PeerMessage::Introduce(_) => false,
     }
 }

@@ -65,5 +65,6 @@ pub use reserve::Reserve;
 pub use scrub::{Rotten, RottenFile, Scrubbed, Scrubber};
 pub use snapshot::{
     Packing, Parcel, Received, SnapshotBody, SnapshotReader, SnapshotStore, SnapshotWriter,
+    StateMark,
 };
 pub use wal::{Wal, WalOptions};

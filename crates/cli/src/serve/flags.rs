@@ -121,6 +121,18 @@ pub(crate) struct Flags {
         value_name = "BOOL"
     )]
     pub(crate) force_new_cluster: bool,
+    /// Give up this member's state, once, if its replies were found to differ from a majority's, and have
+    /// it anew: from its log, or from the leader. The old one is kept beside it, as state.diverged. Without
+    /// such a finding it does nothing
+    #[arg(
+        long,
+        action = clap::ArgAction::Set,
+        default_value_t = false,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    pub(crate) rebuild_state: bool,
     /// Where it is asked who the first members are.
     #[command(flatten)]
     pub(crate) discovery: DiscoveryFlags,

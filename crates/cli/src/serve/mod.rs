@@ -22,6 +22,7 @@ mod recorder;
 mod recover;
 mod restore;
 mod retention;
+mod state;
 mod tls;
 mod url;
 mod workshop;
@@ -43,11 +44,11 @@ use flags::{ClusterState, Settings};
 use given::{Asked, Settled};
 use initial_cluster::InitialMember;
 use quorate::{
-    Configuration, Consistency, DiskWatch, DriverOptions, Fatal, Member, MemberRole, Node,
-    NodeFailure, NodeOptions, Options, PeerTls,
+    Configuration, Consistency, DiskWatch, DriverOptions, Member, MemberRole, Node, NodeFailure,
+    NodeOptions, Options, PeerTls,
 };
-use quorate_kv::{BackgroundThread, EngineError, KvStateMachine, Patience, Reader, RedbEngine};
-use quorate_server::{MeasuredEngine, MemberContext, ServerOptions};
+use quorate_kv::Reader;
+use quorate_server::{MemberContext, ServerOptions};
 use quorate_tls::Tls;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -55,10 +56,9 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::net::TcpListener;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -314,6 +314,12 @@ async fn start_node(
     let builder = entrances.fold(builder, |builder, (url, socket)| {
         if url.is_secure() { builder.listener(socket) } else { builder.plain_listener(socket) }
     });
+    let builder = if flags.rebuild_state {
+        let path = path.clone();
+        builder.rebuild_state(move || state::set_aside(&path))
+    } else {
+        builder
+    };
     let node = builder
         .peer_tls(peers.security)
         .options(Options {
@@ -335,7 +341,7 @@ async fn start_node(
         })
         .disk_watch(disk.clone())
         .start_with(move || {
-            let (machine, reader) = open_state(&path, disk)?;
+            let (machine, reader) = state::open(&path, disk)?;
             // Who waits for it below has gone only if the start is given up.
             let _gone = reader_sender.send(reader);
             Ok(machine)
@@ -344,44 +350,6 @@ async fn start_node(
         .with_context(|| format!("starting from {}", settings.data_dir.display()))?;
     let reader = reader.await.context("the state was not opened")?;
     Ok((node, reader))
-}
-
-fn open_state(path: &Path, disk: DiskWatch) -> Result<(KvStateMachine, Reader), Fatal> {
-    let unusable = |error: EngineError| {
-        let what = if error.is_damage() {
-            damaged(path)
-        } else {
-            format!("cannot use the state in {}", path.display())
-        };
-        Fatal::caused_by(what, error)
-    };
-    let engine = RedbEngine::open_patiently(path, patience(disk)).map_err(unusable)?;
-    let engine = MeasuredEngine::new(engine);
-    let background = BackgroundThread::start()
-        .map_err(|error| Fatal::caused_by("cannot start the state's thread", error))?;
-    quorate_kv::open(Arc::new(engine), Arc::new(background)).map_err(unusable)
-}
-
-/// The state waits for room on a full disk, and says so now and then.
-fn patience(disk: DiskWatch) -> Patience {
-    const TOLD_EVERY: Duration = Duration::from_secs(10);
-    let told: Mutex<Option<Instant>> = Mutex::new(None);
-    Arc::new(move || {
-        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|at| at.elapsed() >= TOLD_EVERY) {
-            *told = Some(Instant::now());
-            tracing::error!(
-                "the state waits for room: there is no space left on its disk. Free some; it goes \
-                 on by itself"
-            );
-        }
-        disk.wait()
-    })
-}
-
-/// What somebody can do who has a state that is not to be believed.
-fn damaged(path: &Path) -> String {
-    format!("the state is damaged: {}. Move {REMEDY}", path.display())
 }
 
 /// The first configuration: the same on all members, as long as what they are told of it is.

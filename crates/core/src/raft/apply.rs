@@ -50,7 +50,8 @@ impl Common {
         let limit = self.commit_index.min(self.persistence.durable_index());
         let budget = self.options.applying_bytes_max.saturating_sub(self.applier.bytes);
         let first = self.applier.handed.next();
-        if first > limit || budget == 0 || self.applier.is_loading || self.is_restoring() {
+        let may_apply = !(self.applier.is_loading || self.is_restoring() || self.lacks_state());
+        if first > limit || budget == 0 || !may_apply {
             return;
         }
         let tail_first = self.log.tail_first();

@@ -53,6 +53,12 @@ pub enum Poison {
     /// would not be kept.
     #[error("the disk took no more")]
     DiskFailed,
+    /// The state machine is not what the log says ([`crate::Event::Diverged`]).
+    #[error("its state machine has diverged from a majority's, from entry {index} on")]
+    Diverged {
+        /// The first entry whose reply is another one.
+        index: LogIndex,
+    },
 }
 
 /// The state that outlives roles.
@@ -204,6 +210,11 @@ impl Common {
         let within = self.chance.below(u64::try_from(width.as_micros()).unwrap_or(u64::MAX));
         let slot_start = width * u32::try_from(slot).unwrap_or(0);
         self.election_timeout = timeout + slot_start + Duration::from_micros(within);
+    }
+
+    /// Whether the state machine has nothing of what the log leaves out, and is to be sent it.
+    pub(crate) fn lacks_state(&self) -> bool {
+        self.applier.applied() == LogIndex::ORIGIN && self.log.base_index() > LogIndex::ORIGIN
     }
 
     pub(crate) fn restart_election_timer(&mut self) {

@@ -62,10 +62,12 @@ impl Raft {
         }
     }
 
-    /// Learners have no vote (§4.2.1); a server that is taking in a snapshot, or whose disk hangs,
-    /// would be no use as a leader.
+    /// Learners have no vote (§4.2.1); a server that is taking in a snapshot or needs one, or whose
+    /// disk hangs, would be no use as a leader.
     pub(super) fn may_campaign(&self) -> bool {
-        self.common.is_electable() && !self.common.is_restoring() && !self.common.disk_is_stalled()
+        let common = &self.common;
+        let has_state = !common.is_restoring() && !common.lacks_state();
+        common.is_electable() && has_state && !common.disk_is_stalled()
     }
 
     /// §9.6: first asks whether it could win, so that a server that was cut off comes back without

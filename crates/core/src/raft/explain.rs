@@ -35,6 +35,9 @@ impl Raft {
             }
         }
         reasons.extend(common.installing.as_ref().map(Installing::explain));
+        let is_missing = common.installing.is_none() && common.lacks_state();
+        let base = common.log.base_index();
+        reasons.extend(is_missing.then_some(Reason::StateMissing { base }));
         let (applied, committed) = (common.applier.applied(), common.commit_index);
         if applied < committed {
             reasons.push(Reason::NotApplied { applied, committed });

@@ -65,7 +65,7 @@ impl Raft {
         if !self.recognize_leader(from) || self.common.is_restoring() {
             return;
         }
-        if self.common.covers(last_included) {
+        if self.common.covers(last_included) && !self.common.lacks_state_of(last_included) {
             self.common.commit_through(last_included.index);
             self.common.installing = None;
             return self.answer_installed(from, last_included);
@@ -107,6 +107,9 @@ impl Raft {
                 self.common.answer_snapshot(from, last_included, next_offset, false);
             }
             return;
+        }
+        if self.common.covers(last_included) && self.common.lacks_state_of(last_included) {
+            return self.common.adopt();
         }
         // Time has passed: a candidate's log must not change, and ours may have caught up.
         if !is_follower || self.common.covers(last_included) {
@@ -193,6 +196,22 @@ impl Common {
         self.persistence.reset(meta.clone(), self.commit_index);
         self.commit_index = meta.last_included.index;
         self.log.reset(meta);
+    }
+
+    /// Whether a snapshot, though the log needs it not, has the state that the log leaves out.
+    fn lacks_state_of(&self, last_included: LogId) -> bool {
+        self.lacks_state() && last_included.index >= self.log.base_index()
+    }
+
+    /// Only the state machine becomes the snapshot: the log has its end and goes on behind it, and
+    /// what it holds there may have been acknowledged.
+    fn adopt(&mut self) {
+        let Some(installing) = &mut self.installing else { return };
+        installing.stage = Stage::Draining;
+        let last_included = installing.meta.last_included;
+        // What a snapshot covers was committed.
+        self.commit_through(last_included.index);
+        self.restore_when_ready();
     }
 
     /// The new log is on the disk.

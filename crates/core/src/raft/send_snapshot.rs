@@ -30,7 +30,6 @@ impl Leader {
     /// Starts a snapshot for every follower that needs one, if one is at hand; else has one taken.
     pub(crate) fn send_snapshots(&mut self, common: &mut Common) {
         let base_index = common.log.base_index();
-        let usable = self.snapshot.clone().filter(|meta| meta.last_included.index >= base_index);
         for (peer, progress) in &mut self.progress {
             if !progress.needs_snapshot(base_index) {
                 continue;
@@ -38,17 +37,20 @@ impl Leader {
             if !matches!(progress.state, ProgressState::Snapshot(_)) {
                 progress.begin_snapshot();
             }
+            let at_least =
+                progress.state_wanted.map_or(base_index, |wanted| wanted.max(base_index));
             let ProgressState::Snapshot(sending) = &mut progress.state else { continue };
             if sending.meta.is_some() {
                 continue;
             }
-            if let Some(meta) = &usable {
+            let fits = |meta: &&SnapshotMeta| meta.last_included.index >= at_least;
+            if let Some(meta) = self.snapshot.as_ref().filter(fits) {
                 *sending = Sending { meta: Some(meta.clone()), ..Sending::default() };
                 let max_bytes = common.options.snapshot_chunk_bytes_max;
                 sending.read_chunk(&mut common.effects, *peer, max_bytes);
             } else if !self.snapshot_asked {
                 self.snapshot_asked = true;
-                common.effects.push(Effect::TakeSnapshot { at_least: base_index });
+                common.effects.push(Effect::TakeSnapshot { at_least });
             }
         }
     }
@@ -62,6 +64,15 @@ impl Leader {
 }
 
 impl Raft {
+    /// A member needs a snapshot though its log needs none. What it says it has to cover must be there.
+    pub(super) fn handle_state_wanted(&mut self, peer: NodeId, at_least: LogIndex) {
+        let Some((leader, common)) = self.leader_mut() else { return };
+        let Some(progress) = leader.progress.get_mut(&peer) else { return };
+        if at_least <= common.commit_index && progress.state_wanted.is_none() {
+            progress.state_wanted = Some(at_least);
+        }
+    }
+
     /// A snapshot is at hand; what follows from that is settled after the event.
     pub(super) fn handle_snapshot_ready(&mut self, meta: SnapshotMeta) {
         if let Some((leader, _)) = self.leader_mut() {

@@ -139,7 +139,9 @@ fn check(restored: &Restored) -> Result<(), StartError> {
     if last_log.index < base.index || (is_empty && last_log != base) {
         return Err(StartError::LastBeforeBase { last_log, base });
     }
-    if restored.applied < base.index || restored.applied > last_log.index {
+    let has_no_state = restored.applied == LogIndex::ORIGIN;
+    let is_behind = restored.applied < base.index && !has_no_state;
+    if is_behind || restored.applied > last_log.index {
         let (applied, base, last) = (restored.applied, base.index, last_log.index);
         return Err(StartError::AppliedOutside { applied, base, last });
     }

@@ -135,6 +135,18 @@ impl Raft {
         }
     }
 
+    /// Whether the state machine has nothing of what the log leaves out, and waits for a snapshot of it.
+    #[must_use]
+    pub fn lacks_state(&self) -> bool {
+        self.common.lacks_state()
+    }
+
+    /// Whether a leader is to be asked for that: nothing of it is here that is whole.
+    #[must_use]
+    pub fn wants_state(&self) -> bool {
+        self.common.lacks_state() && !self.common.is_restoring()
+    }
+
     /// What the log starts after (§5.1).
     #[must_use]
     pub fn base(&self) -> &SnapshotMeta {

@@ -94,6 +94,16 @@ impl RedbEngine {
         Self::open_through(path, cache_size_bytes, Arc::new(|| false), |file| file)
     }
 
+    /// Gives a store that is not to be used any more another name, where somebody may look at it; one of
+    /// that name is replaced. What is not there need not be moved.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says; the store may have moved then.
+    pub fn set_aside(path: &Path, to: &Path) -> io::Result<()> {
+        suspicion::set_aside(path, to)
+    }
+
     /// As [`RedbEngine::open`], for a store that outlives a full disk: a write that finds no room asks
     /// `patience` whether to go on trying. It is no failure until that says no.
     ///

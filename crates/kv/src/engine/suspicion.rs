@@ -106,6 +106,15 @@ fn marker_of(path: &Path) -> PathBuf {
     path.with_added_extension("suspect")
 }
 
+/// See [`super::RedbEngine::set_aside`]. The file goes first: without it the marker says nothing of use.
+pub(super) fn set_aside(path: &Path, to: &Path) -> io::Result<()> {
+    let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    for moved in [fs::rename(path, to), fs::remove_file(marker_of(path))] {
+        moved.or_else(|error| if is_missing(&error) { Ok(()) } else { Err(error) })?;
+    }
+    sync_folder_of(path)
+}
+
 fn mark(marker: &Path) -> io::Result<()> {
     let mut file = File::create(marker)?;
     file.write_all(WORDS.as_bytes())?;

@@ -16,6 +16,8 @@ impl Driver {
             causes.push(Cause::NotAdmitted(admission));
         }
         causes.extend(raft.explain().into_iter().map(Cause::Core));
+        let differing = self.differing().iter().copied().map(Cause::Differs);
+        causes.extend(differing);
         let count = self.proposals.count();
         causes.extend((count > 0).then_some(Cause::Commands { count }));
         let count = self.barriers.count();

@@ -2,7 +2,10 @@
 //! this; neither can do anything to a node that is not written here.
 
 use super::DriverOptions;
-use crate::{Consistency, Fate, MembershipFate, ReadError, Rot, SessionRequest, SessionTime};
+use crate::{
+    Consistency, Digest, DigestMessage, Divergence, Fate, MembershipFate, ReadError, Rot,
+    SessionRequest, SessionTime,
+};
 use bytes::Bytes;
 use quorate_core::{
     Entry, LoadRequest, LogId, LogIndex, MembershipCommand, MembershipRefusal, Message, NodeId,
@@ -59,6 +62,13 @@ pub enum PeerMessage {
     },
     /// Which disk the sender has.
     Introduce(Introduction),
+    /// What the sender's replies come to, or a question about that.
+    Digest(DigestMessage),
+    /// For the leader: the sender's state was emptied, and its log begins later than at the beginning.
+    StateWanted {
+        /// What a snapshot has to cover.
+        at_least: LogIndex,
+    },
 }
 
 /// A node says which disk it has, and what it knows of the one that it speaks to.
@@ -275,6 +285,11 @@ pub enum Input {
     /// The log takes no more: a write of it failed. What comes of this is the last that the node says;
     /// it is to be ended then.
     DiskFailed,
+    /// [`Output::NoteDivergence`] is done: as after [`Input::DiskFailed`], the node has its last word.
+    Diverged {
+        /// From which entry on.
+        index: LogIndex,
+    },
 }
 
 /// The outcome of one [`Output::Apply`].
@@ -288,6 +303,8 @@ pub struct Applied {
     pub session_time: SessionTime,
     /// The fates of requests that other nodes forwarded.
     pub remote: Vec<RemoteFate>,
+    /// The windows that this finished, if replies are hashed.
+    pub digests: Vec<Digest>,
 }
 
 /// The fate of a request that another node forwarded.
@@ -384,6 +401,9 @@ pub enum Output {
         /// Which snapshot.
         meta: SnapshotMeta,
     },
+    /// Note for good that this node's state is not what its log says, so that no start uses it. Then the
+    /// node is to be ended.
+    NoteDivergence(Divergence),
     /// Drop the log up to this base from the disk, and snapshots that only older logs needed.
     ReleasePrefix {
         /// The new base.

@@ -5,6 +5,8 @@
 mod admission;
 mod barriers;
 mod compaction;
+mod comparing;
+mod comparison;
 mod explaining;
 mod identity;
 mod io;
@@ -20,6 +22,7 @@ mod standing;
 mod tests;
 mod wishes;
 
+pub use comparison::Differing;
 pub use io::{
     Applied, ApplyBatch, Beginning, Forwarded, Input, Introduction, Output, PeerMessage, Proposed,
     RemoteFate, Requester, Seen, Ticket, Waiter,
@@ -33,6 +36,7 @@ use crate::{Consistency, Fate, ReadError, Refusal, Rot};
 use admission::Acquaintances;
 use barriers::{Answers, Barriers, Waiting};
 use compaction::{Compaction, Decision};
+use comparison::Comparison;
 use pacing::Pacing;
 use proposals::{Fates, Outstanding, Proposals, RemoteReplies};
 use quorate_core::{
@@ -72,6 +76,7 @@ pub struct Driver {
     scrubbing: Scrubbing,
     recorder: Option<Recorder>,
     pacing: Pacing,
+    comparison: Comparison,
     /// Which files are damaged, as was found last.
     rotten: Arc<[Rot]>,
     effects: Vec<Effect>,
@@ -125,6 +130,7 @@ impl Driver {
             scrubbing,
             recorder,
             pacing,
+            comparison: Comparison::default(),
             rotten: Arc::default(),
             effects: Vec::new(),
         }
@@ -173,7 +179,8 @@ impl Driver {
         let core = self.raft.next_deadline().filter(|_| self.is_admitted());
         let introduction = self.standing.as_ref().and_then(|standing| standing.next_at);
         let (scrub, pace) = (self.scrubbing.next_at, self.pacing.next_at());
-        [core, self.sweep_at, introduction, scrub, pace].into_iter().flatten().min()
+        let comparison = self.comparison.next_at;
+        [core, self.sweep_at, introduction, scrub, pace, comparison].into_iter().flatten().min()
     }
 
     /// One turn with one input; see [`Driver::turn`].
@@ -196,6 +203,7 @@ impl Driver {
         self.dispatch(now, outputs);
         self.finish(outputs);
         self.plan_introductions(now);
+        self.plan_comparison(now);
         self.scrubbing.plan(now);
         if self.sweep_at.is_none()
             && !(self.proposals.is_empty()
@@ -271,6 +279,7 @@ impl Driver {
             Input::SetOptions(options) => self.step(now, Event::SetOptions(options), outputs),
             Input::SetDriverOptions(options) => self.set_options(*options),
             Input::DiskFailed => self.step(now, Event::DiskFailed, outputs),
+            Input::Diverged { index } => self.step(now, Event::Diverged { index }, outputs),
         }
     }
 
@@ -331,6 +340,10 @@ impl Driver {
             Consistency::AtLeast(index) => Some(index),
             Consistency::Local => Some(self.applied),
         };
+        // A state that is yet to be fetched is no old one: it is none.
+        let base = self.raft.base().last_included.index;
+        let floor =
+            floor.map(|index| if self.raft.lacks_state() { index.max(base) } else { index });
         match floor {
             None => self.barriers.needs_proof(None, waiting),
             Some(index) if index > self.applied => self.barriers.needs_applied(index, waiting),
@@ -351,6 +364,10 @@ impl Driver {
             }
             PeerMessage::Introduce(introduction) => {
                 self.introduced(now, from, introduction, outputs);
+            }
+            PeerMessage::Digest(message) => self.digest_message(now, from, message, outputs),
+            PeerMessage::StateWanted { at_least } => {
+                self.step(now, Event::StateWanted { peer: from, at_least }, outputs);
             }
             PeerMessage::Forward { term, incarnation, requests } => {
                 for Forwarded { request, proposed } in requests {
@@ -402,6 +419,7 @@ impl Driver {
             outputs.push(Output::Scrub { max_bytes: STRETCH_BYTES });
         }
         outputs.extend(self.pacing.due(now));
+        self.tend_comparison(now, outputs);
         let is_due = self.raft.next_deadline().is_some_and(|deadline| deadline <= now);
         if is_due && self.is_admitted() {
             self.step(now, Event::Deadline, outputs);
@@ -426,6 +444,7 @@ impl Driver {
         self.step(now, Event::Applied { index: applied.index }, outputs);
         self.barriers.applied(self.applied, &mut self.turn.answers);
         self.compact(now, outputs);
+        self.finished_windows(now, applied.digests, outputs);
     }
 
     fn snapshot_ready(

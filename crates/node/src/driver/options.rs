@@ -39,6 +39,10 @@ pub struct DriverOptions {
     /// How many bytes of what the core was given lately are kept, so that it can be played again; 0
     /// for none.
     pub flight_recorder_bytes: usize,
+    /// The replies of so many entries at a time are hashed and compared with the other nodes'; 0 for no
+    /// comparison, and [`crate::DIGEST_WINDOW_COUNT_MAX`] at most. Only nodes that have the same
+    /// number here compare.
+    pub digest_window_count: u32,
     /// The limits of sessions that are opened while this node leads.
     pub session_limits: SessionLimits,
 }
@@ -59,6 +63,7 @@ impl Default for DriverOptions {
             snapshot_bytes_per_second: 0,
             scrub_bytes_per_second: 0,
             flight_recorder_bytes: 8 << 20,
+            digest_window_count: 1024,
             session_limits: SessionLimits::default(),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Node;
 use super::settings::{self, Settings};
-use crate::runtime::{FoundRequest, Launch, OpenRequest, Opening, found, launch};
+use crate::runtime::{EmptyMachine, FoundRequest, Launch, OpenRequest, Opening, found, launch};
 use crate::transport::{Entrance, PeerAddress};
 use crate::{DiskWatch, DriverOptions, Fatal, PeerTls, StartError, StateMachine, TransportOptions};
 use quorate_core::{Configuration, LogId, Member, MemberRole, NodeId, Options, Time};
@@ -68,6 +68,17 @@ pub struct NodeBuilder {
     seed: Option<u64>,
     disk: SomeDisk,
     disk_watch: DiskWatch,
+    rebuild: Rebuild,
+}
+
+/// How a state that is wrong is given up, if it is to be.
+#[derive(Default)]
+struct Rebuild(Option<EmptyMachine>);
+
+impl fmt::Debug for Rebuild {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Rebuild({})", self.0.is_some())
+    }
 }
 
 /// A disk, which need not have a form for people.
@@ -99,6 +110,7 @@ impl NodeBuilder {
             seed: None,
             disk: SomeDisk(Arc::new(RealDisk)),
             disk_watch: DiskWatch::new(),
+            rebuild: Rebuild::default(),
         }
     }
 
@@ -253,6 +265,20 @@ impl NodeBuilder {
         self
     }
 
+    /// For one start, after [`NodeFailure::Diverged`](crate::NodeFailure::Diverged): the node gives up its
+    /// state, which `empty` removes from wherever the state machine keeps it (a volatile one keeps it
+    /// nowhere), and has it anew, from the log, or from a snapshot of the leader's if the log does not
+    /// begin at the beginning. Until that is here the node votes and acknowledges, and neither leads nor
+    /// answers reads. A node whose state was not found to be wrong takes no notice, and `empty` is not
+    /// called.
+    pub fn rebuild_state(
+        mut self,
+        empty: impl FnOnce() -> Result<(), Fatal> + Send + 'static,
+    ) -> Self {
+        self.rebuild = Rebuild(Some(Box::new(empty)));
+        self
+    }
+
     /// Opens the folder or founds it, restores the state machine if that is needed, and starts the
     /// node. It takes part from then on; wait for a leader with [`Node::status_changes`], or just
     /// propose.
@@ -304,6 +330,7 @@ impl NodeBuilder {
                     storage_id: u128::from(entropy()) << 64 | u128::from(entropy()),
                     incarnation: entropy(),
                     now: Time::ZERO,
+                    rebuild: self.rebuild.0,
                 },
             },
             machine: Box::new(|| {

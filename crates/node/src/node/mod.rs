@@ -190,8 +190,11 @@ impl Node {
         let (sender, answer) = oneshot::channel();
         let waiting = Waiting::Query(query.into(), sender);
         match consistency {
-            Consistency::Local => self.query_now(waiting, timeout)?,
-            Consistency::Linearizable
+            Consistency::Local if !self.status().lacks_state() => {
+                self.query_now(waiting, timeout)?
+            }
+            Consistency::Local
+            | Consistency::Linearizable
             | Consistency::Lease { .. }
             | Consistency::Bounded(_)
             | Consistency::AtLeast(_) => {

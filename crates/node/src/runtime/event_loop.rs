@@ -177,6 +177,7 @@ impl EventLoop {
             | Output::TakeSnapshot { .. }
             | Output::Scrub { .. }
             | Output::ReadSnapshotChunk { .. }
+            | Output::NoteDivergence(_)
             | Output::WriteSnapshotChunk { .. } => {}
         }
     }
@@ -237,6 +238,7 @@ impl EventLoop {
             };
         }
         self.tell_admission(&status);
+        self.tell_differing(&status);
         self.transport.follow_members(self.driver.raft());
         let metrics = &self.shared.metrics;
         metrics.requests_pending.set(u64::try_from(self.shared.waiters.count()).unwrap_or(0));
@@ -297,6 +299,26 @@ impl EventLoop {
         }
     }
 
+    /// Says whose replies are others than ours, when that becomes known.
+    fn tell_differing(&self, status: &NodeStatus) {
+        let shown = self.shared.status.borrow();
+        if shown.differing == status.differing {
+            return;
+        }
+        for differing in status.differing.iter() {
+            let is_new = shown.differing.iter().all(|before| before != differing);
+            if is_new {
+                tracing::error!(
+                    node = %status.id,
+                    "{differing}. Whoever is alone against a majority with its own ends; without a \
+                     majority nobody does, and clients may see one answer or the other"
+                );
+            }
+        }
+        let count = u64::try_from(status.differing.len()).unwrap_or(u64::MAX);
+        self.shared.metrics.differing_members.set(count);
+    }
+
     fn status(&self) -> NodeStatus {
         let raft = self.driver.raft();
         let before = self.shared.status.borrow();
@@ -317,6 +339,7 @@ impl EventLoop {
             change_waits: raft.change_waits(),
             removed_at: raft.removed_at(),
             admission: self.driver.admission(),
+            differing: Arc::clone(self.driver.differing()),
             rotten: Arc::clone(self.driver.rotten()),
             pending_count: self.driver.pending_count(),
             transferring: self.transfer.under_way,
@@ -324,11 +347,12 @@ impl EventLoop {
         }
     }
 
-    /// The log takes no more: a leader calls its successor, which is the last that it says. What else
-    /// the driver wants done is left: it belongs to a node that is gone.
+    /// The log takes no more, or the state is wrong: a leader calls its successor, which is the last that
+    /// it says. What else the driver wants done is left: it belongs to a node that is gone.
     async fn hand_over(&mut self) {
         let now = self.shared.clock.now();
-        self.driver.handle(now, Input::DiskFailed, &mut self.outputs);
+        let last = self.shared.failure().and_then(|failure| failure.last_input());
+        self.driver.handle(now, last.unwrap_or(Input::DiskFailed), &mut self.outputs);
         for output in std::mem::take(&mut self.outputs) {
             if let Output::Send { to, message } = output {
                 self.transport.send(to, message);

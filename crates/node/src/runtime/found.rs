@@ -167,6 +167,7 @@ mod tests {
             storage_id: 1,
             incarnation: 1,
             now: Time::ZERO,
+            rebuild: None,
         };
         let empty = || -> Result<Box<dyn StateMachine>, Fatal> {
             Ok(Box::new(Text(LogIndex::ORIGIN, String::new())))

@@ -270,6 +270,7 @@ fn first_status(opened: &Opened, cluster_id: u64) -> NodeStatus {
         change_waits: Vec::new(),
         removed_at: raft.removed_at(),
         admission: opened.driver.admission(),
+        differing: Arc::clone(opened.driver.differing()),
         rotten: Arc::clone(opened.driver.rotten()),
         pending_count: 0,
         transferring: None,

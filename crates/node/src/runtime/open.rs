@@ -1,8 +1,11 @@
 //! Makes the log, the snapshots and the state machine agree before a node starts (§3.8, §5.1).
 //! Blocks on the disk; knows nothing of threads and connections.
 
-use super::promises;
-use crate::{Applier, Beginning, Driver, DriverOptions, Fatal, OwnDisk, StartError, StateMachine};
+use super::{promises, rebuilding};
+use crate::{
+    Applier, Beginning, DIGEST_WINDOW_COUNT_MAX, DigestRules, Driver, DriverOptions, Fatal,
+    OwnDisk, StartError, StateMachine,
+};
 use quorate_core::{
     Configuration, LogId, LogIndex, NodeId, Options, Persist, Raft, SnapshotMeta, Term, Time,
 };
@@ -41,7 +44,14 @@ pub struct OpenRequest {
     pub incarnation: u64,
     /// The time at which it begins, on the clock that its driver will be given.
     pub now: Time,
+    /// Gives up a state that was found to be wrong: empties the state machine's own files, before the
+    /// state machine is opened. Without it such a node is refused; one whose state is not known to be
+    /// wrong takes no notice.
+    pub rebuild: Option<EmptyMachine>,
 }
+
+/// See [`OpenRequest::rebuild`].
+pub type EmptyMachine = Box<dyn FnOnce() -> Result<(), Fatal> + Send>;
 
 /// Opens the state machine, once the log is known to be sound and ours.
 pub type OpenMachine = Box<dyn FnOnce() -> Result<Box<dyn StateMachine>, Fatal> + Send>;
@@ -74,20 +84,29 @@ pub fn open(request: OpenRequest, machine: OpenMachine) -> Result<Opened, StartE
 
 /// The same, with a log that may be elsewhere.
 pub(crate) fn open_at(
-    request: OpenRequest,
+    mut request: OpenRequest,
     log_dir: &Path,
     machine: OpenMachine,
 ) -> Result<Opened, StartError> {
     let disk = Arc::clone(&request.disk);
-    let store = SnapshotStore::open(Arc::clone(&disk), &request.dir.join(SNAPSHOTS_FOLDER))?;
-    let snapshots = store.list()?;
+    let mut store = SnapshotStore::open(Arc::clone(&disk), &request.dir.join(SNAPSHOTS_FOLDER))?;
+    let rebuild = request.rebuild.take();
+    let is_wrong = rebuilding::look(&store, rebuild.is_some())?;
+    let mut snapshots = store.list()?;
     let (wal, recovered) = open_log(&request, &disk, log_dir, &snapshots)?;
+    let awaits_state = rebuilding::prepare(&mut store, &recovered, is_wrong, rebuild)?;
+    if awaits_state {
+        snapshots = store.list()?;
+    }
     // Only now: opening may change a state machine's files, and a refused start changes nothing.
     let machine = machine().map_err(|source| StartError::Machine { source })?;
     let (wal, recovered) =
         finish_install(&request, log_dir, wal, recovered, machine.applied(), &snapshots)?;
     let latest = usable(&recovered, &snapshots).cloned();
-    let applier = restore(machine, &recovered, &store, latest.as_ref())?;
+    let applier = restore(machine, &recovered, &store, latest.as_ref(), awaits_state)?;
+    let window_count = request.driver_options.digest_window_count.min(DIGEST_WINDOW_COUNT_MAX);
+    let applier = applier.hashing(window_count);
+    let version = applier.machine().replies_version();
     let reached = applier.applied().index;
     let promised = promises::prepare(disk.as_ref(), &request.dir, &request.options)?;
     let Options { lease_reads, election_timeout, .. } = request.options;
@@ -111,7 +130,8 @@ pub(crate) fn open_at(
         beginning: beginning(&wal, &store),
     };
     let driver = Driver::new(raft, request.driver_options, durable, reached, incarnation);
-    let driver = driver.on_disk(own);
+    let driver = driver.on_disk(own).comparing(DigestRules { window_count, version });
+    rebuilding::finish(&store, awaits_state && !driver.raft().lacks_state())?;
     let snapshots_dir = request.dir.join(SNAPSHOTS_FOLDER);
     let scrubber = Scrubber::new(disk, log_dir.to_owned(), snapshots_dir, wal.identity());
     Ok(Opened { wal, store, applier, latest, driver, scrubber })
@@ -231,6 +251,7 @@ fn restore(
     recovered: &Recovered,
     store: &SnapshotStore,
     latest: Option<&SnapshotMeta>,
+    awaits_state: bool,
 ) -> Result<Applier, StartError> {
     let base = recovered.base.last_included;
     let own = machine.applied();
@@ -250,6 +271,8 @@ fn restore(
             Ok(applier)
         }
         None if own >= base.index => Ok(applier),
+        // A leader sends it.
+        None if awaits_state && own == LogIndex::ORIGIN => Ok(applier),
         None => Err(StartError::StateBehind { applied: own, base }),
     }
 }
@@ -333,6 +356,7 @@ mod tests {
             storage_id: 1,
             incarnation: 1,
             now: Time::ZERO,
+            rebuild: None,
         }
     }
 

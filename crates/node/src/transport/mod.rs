@@ -164,7 +164,10 @@ impl Transport {
             PeerMessage::ChangeMembership { .. } | PeerMessage::MembershipReply { .. } => {
                 put(link, true, &message)
             }
-            PeerMessage::Raft(_) | PeerMessage::Introduce(_) => put(link, false, &message),
+            PeerMessage::Raft(_)
+            | PeerMessage::Introduce(_)
+            | PeerMessage::Digest(_)
+            | PeerMessage::StateWanted { .. } => put(link, false, &message),
         };
         if flush && !self.dirty.iter().any(|dirty| Arc::ptr_eq(dirty, link)) {
             self.dirty.push(Arc::clone(link));
@@ -213,8 +216,9 @@ fn channel_of(message: &PeerMessage) -> Channel {
         PeerMessage::Forward { .. }
         | PeerMessage::ForwardReplies { .. }
         | PeerMessage::ChangeMembership { .. }
-        | PeerMessage::MembershipReply { .. } => Channel::Bulk,
-        PeerMessage::Introduce(_) => Channel::Control,
+        | PeerMessage::MembershipReply { .. }
+        | PeerMessage::Digest(_) => Channel::Bulk,
+        PeerMessage::Introduce(_) | PeerMessage::StateWanted { .. } => Channel::Control,
         PeerMessage::Raft(message) => match message {
             // Also without entries: the question whether earlier ones have arrived must not overtake
             // them, or the answer would have them sent again while they are still on their way.
@@ -242,7 +246,10 @@ fn is_owed(message: &PeerMessage) -> bool {
         | PeerMessage::ForwardReplies { .. }
         | PeerMessage::ChangeMembership { .. }
         | PeerMessage::MembershipReply { .. } => true,
-        PeerMessage::Raft(_) | PeerMessage::Introduce(_) => false,
+        PeerMessage::Raft(_)
+        | PeerMessage::Introduce(_)
+        | PeerMessage::Digest(_)
+        | PeerMessage::StateWanted { .. } => false,
     }
 }
 

@@ -61,8 +61,8 @@ use std::marker::PhantomData;
 pub trait TypedMachine: Send + 'static {
     /// What changes the state.
     type Command;
-    /// What a command comes to. It is also kept for sessions, so equal states must give replies with
-    /// equal bytes.
+    /// What a command comes to. It is also kept for sessions, and compared with what the other nodes
+    /// reply, so equal states must give replies with equal bytes: no map without an order in it.
     type Reply;
     /// A question about the state.
     type Query;
@@ -89,6 +89,11 @@ pub trait TypedMachine: Send + 'static {
 
     /// Replaces the state.
     fn restore(&mut self, snapshot: Self::Snapshot);
+
+    /// As [`StateMachine::replies_version`].
+    fn replies_version(&self) -> u32 {
+        0
+    }
 }
 
 /// A [`TypedMachine`] as a [`StateMachine`]: for [`crate::NodeBuilder::start`], or for the simulator.
@@ -144,6 +149,10 @@ impl<M: TypedMachine> StateMachine for Typed<M> {
     fn view(&self) -> Result<Box<dyn SnapshotView>, Fatal> {
         let machine = PhantomData::<fn(M)>;
         Ok(Box::new(View { snapshot: self.machine.snapshot(), machine }))
+    }
+
+    fn replies_version(&self) -> u32 {
+        self.machine.replies_version()
     }
 
     fn restore(&mut self, last_included: LogId, source: &mut dyn Read) -> Result<(), Fatal> {

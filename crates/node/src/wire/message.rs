@@ -2,6 +2,7 @@
 //! relies on is checked here, once; whether they make sense now is the core's to judge.
 
 use super::cursor::{Cursor, NUMBER_MAX, WireError};
+use super::digest::{put_digest, take_digest};
 use super::fate::{put_fate, take_fate};
 use super::members::{put_command, put_outcome, take_command, take_outcome};
 use super::{put_bytes, put_log_id};
@@ -34,6 +35,8 @@ const FORWARD_REPLIES: u8 = 0x21;
 const CHANGE_MEMBERSHIP: u8 = 0x22;
 const MEMBERSHIP_REPLY: u8 = 0x23;
 const INTRODUCE: u8 = 0x24;
+const DIGEST: u8 = 0x25;
+const STATE_WANTED: u8 = 0x26;
 /// Beside whether there is a past: what the log began with follows.
 const HAS_BEGINNING: u8 = 2;
 
@@ -83,6 +86,14 @@ pub fn encode_peer_message(message: &PeerMessage, out: &mut BytesMut) {
             put_outcome(outcome, out);
         }
         PeerMessage::Introduce(introduction) => put_introduction(introduction, out),
+        PeerMessage::Digest(message) => {
+            out.put_u8(DIGEST);
+            put_digest(message, out);
+        }
+        PeerMessage::StateWanted { at_least } => {
+            out.put_u8(STATE_WANTED);
+            out.put_u64_le(at_least.get());
+        }
     }
 }
 
@@ -109,6 +120,8 @@ pub fn decode_peer_message(body: Bytes) -> Result<PeerMessage, WireError> {
             outcome: take_outcome(&mut cursor)?,
         },
         INTRODUCE => PeerMessage::Introduce(take_introduction(&mut cursor)?),
+        DIGEST => PeerMessage::Digest(take_digest(&mut cursor)?),
+        STATE_WANTED => PeerMessage::StateWanted { at_least: cursor.index()? },
         kind => PeerMessage::Raft(take_message(kind, &mut cursor)?),
     };
     cursor.finish()?;

@@ -2,6 +2,7 @@
 //! speak it. The layout is drawn in `docs/wire-format.md`, and nowhere else.
 
 mod cursor;
+mod digest;
 mod fate;
 mod frame;
 mod hello;

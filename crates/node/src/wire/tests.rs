@@ -3,8 +3,8 @@
 use super::hello::{Hello, LinkFrame, put_link_frame, take_link_frame};
 use super::{Channel, ClusterView, Reject, WireError, decode_peer_message, encode_peer_message};
 use crate::{
-    Beginning, Doubt, Fate, Forwarded, Introduction, PeerMessage, Proposed, Refusal, Seen,
-    SessionId, SessionKey, SessionRefusal, SessionRequest,
+    Beginning, DigestMessage, DigestNews, DigestRules, Doubt, Fate, Forwarded, Introduction,
+    PeerMessage, Proposed, Refusal, Seen, SessionId, SessionKey, SessionRefusal, SessionRequest,
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
@@ -234,7 +234,23 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
                 PeerMessage::MembershipReply { incarnation, request, outcome }
             }),
         introduction().prop_map(PeerMessage::Introduce),
+        digest().prop_map(PeerMessage::Digest),
+        index().prop_map(|at_least| PeerMessage::StateWanted { at_least }),
     ]
+}
+
+fn digest() -> impl Strategy<Value = DigestMessage> {
+    let news = prop_oneof![
+        any::<u64>().prop_map(DigestNews::Hash),
+        Just(DigestNews::ListWanted),
+        prop::collection::vec(any::<u64>(), 0..5).prop_map(DigestNews::List),
+    ];
+    (any::<(u32, u32, u64)>(), index(), news).prop_map(
+        |((window_count, version, incarnation), last, news)| {
+            let rules = DigestRules { window_count, version };
+            DigestMessage { rules, incarnation, last, news }
+        },
+    )
 }
 
 fn introduction() -> impl Strategy<Value = Introduction> {

@@ -4,10 +4,10 @@
 use super::parcels::Parcels;
 use super::scrub::{Rots, ScrubDone};
 use super::{MachineJob, SharedStore};
-use crate::{Input, NodeFailure};
+use crate::{Divergence, Input, NodeFailure};
 use bytes::Bytes;
 use quorate_core::{LogId, NodeId, SnapshotMeta};
-use quorate_wal::{PrepareJob, Scrubber, WalError};
+use quorate_wal::{PrepareJob, Scrubber, StateMark, WalError};
 use std::collections::VecDeque;
 
 /// What the files' thread is asked for. How much can wait is bounded by the core, which has one
@@ -39,6 +39,8 @@ pub enum FileJob {
     RemoveOlder(LogId),
     /// Makes the log's next segment ready.
     Prepare(PrepareJob),
+    /// Notes that the state is not what the log says.
+    NoteDivergence(Divergence),
     /// Nothing but a look at how much room there is, after this.
     LookForRoom,
     /// Reads on in what is read again over and over.
@@ -124,8 +126,8 @@ impl FilesWorker {
     ///
     /// # Errors
     ///
-    /// [`NodeFailure::Snapshot`] if what arrives cannot be stored. What cannot be read, removed or
-    /// made ready is no failure of the node.
+    /// [`NodeFailure::Snapshot`] if what arrives cannot be stored, [`NodeFailure::Diverged`] once that
+    /// is noted. What cannot be read, removed or made ready is no failure of the node.
     pub fn work(&mut self) -> Result<Option<FileDone>, NodeFailure> {
         let Some(job) = self.jobs.pop_front() else { return Ok(None) };
         let mut done = FileDone::default();
@@ -158,6 +160,7 @@ impl FilesWorker {
                 }
             }
             FileJob::LookForRoom => {}
+            FileJob::NoteDivergence(divergence) => return self.diverged(divergence),
             FileJob::Scrub { max_bytes } => done = self.scrub(max_bytes),
             FileJob::Prepare(job) => {
                 if let Err(error) = job.run() {
@@ -166,6 +169,19 @@ impl FilesWorker {
             }
         }
         Ok(Some(done))
+    }
+
+    /// The node ends when this returns, with the mark on its disk: what it holds must serve nobody after
+    /// another start. Where there is no room for the mark it ends all the same.
+    fn diverged(&self, divergence: Divergence) -> Result<Option<FileDone>, NodeFailure> {
+        let Divergence { index, own, others } = divergence;
+        if let Err(error) = self.store.lock().mark(StateMark::Diverged { index, own, others }) {
+            tracing::error!(
+                "that this node's state has diverged cannot be noted: {error}; the next start would \
+                 use it, and find out again"
+            );
+        }
+        Err(NodeFailure::Diverged { index, own, others })
     }
 
     fn scrub(&mut self, max_bytes: u64) -> FileDone {

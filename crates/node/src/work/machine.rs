@@ -210,6 +210,8 @@ impl MachineWorker {
         let last_included = meta.last_included;
         let reader = self.store.lock().reader(last_included).map_err(NodeFailure::Snapshot)?;
         self.applier.restore(&meta, &mut reader.body())?;
+        // A state that was emptied is there again, and so is the snapshot that it came from.
+        self.store.lock().unmark().map_err(NodeFailure::Snapshot)?;
         self.latest = Some(meta);
         let durable = self.applier.durable();
         done.inputs.push(Input::SnapshotRestored { last_included, durable });

@@ -63,6 +63,7 @@ impl TryFrom<Output> for Job {
             Output::TakeSnapshot { at_least } => {
                 Self::Machine(MachineJob::TakeSnapshot { at_least })
             }
+            Output::NoteDivergence(divergence) => Self::File(FileJob::NoteDivergence(divergence)),
             Output::Scrub { max_bytes } => Self::File(FileJob::Scrub { max_bytes }),
             Output::ReadSnapshotChunk { peer, last_included, offset, max_bytes } => {
                 Self::File(FileJob::Read { peer, last_included, offset, max_bytes })

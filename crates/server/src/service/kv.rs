@@ -31,7 +31,9 @@ impl Service {
         let Request::Range(request) = self.validated(Request::Range(request))? else {
             return Err(Rejection::Internal);
         };
-        if !request.serializable {
+        if request.serializable {
+            self.has_some_state(deadline).await?;
+        } else {
             if self.is_learner() {
                 return Err(Rejection::Learner);
             }
@@ -87,7 +89,9 @@ impl Service {
             }
             return self.propose(CommandTag::Txn, &message, access, deadline).await;
         }
-        if !is_serializable(&request) {
+        if is_serializable(&request) {
+            self.has_some_state(deadline).await?;
+        } else {
             self.confirm(deadline).await?;
         }
         let is_small = is_small_txn(&request);

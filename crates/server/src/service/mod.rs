@@ -311,6 +311,7 @@ impl Service {
             backend_commit: self.reader.batch_times().map(Histogram::from),
             proposal_times: ProposalFigures::from(&metrics.proposal_times),
             peers: PeerFigures::all(&status, metrics),
+            differing_members: metrics.differing_members.get(),
             scrub: ScrubFigures {
                 read_bytes: metrics.scrubbed_bytes.get(),
                 rounds: metrics.scrub_rounds.get(),

@@ -53,7 +53,9 @@ impl Service {
             return Err(Rejection::StreamFiltered);
         }
         let access = self.enter(Method::RangeStream, caller, deadline).await?;
-        if !request.serializable {
+        if request.serializable {
+            self.has_some_state(deadline).await?;
+        } else {
             self.confirm(deadline).await?;
         }
         let is_small = kv::is_small(&request);

@@ -1,10 +1,12 @@
 //! What keeps this member from voting, in the words of the health page: a cluster that waits for its
 //! founders, or a disk that is not the one the cluster knows. Decides nothing.
 
-use super::Service;
+use super::{Service, time_left};
+use crate::errors::Rejection;
 use crate::member::MemberContext;
-use quorate::Admission;
 use quorate::core::{Configuration, NodeId};
+use quorate::{Admission, Consistency};
+use tokio::time::Instant;
 
 impl Service {
     /// Why this member does not vote; `None` if it does, or may.
@@ -29,12 +31,26 @@ impl Service {
 }
 
 impl Service {
-    /// What of the log and of the snapshots is damaged; `None` if nothing is known to be. This member
-    /// serves all the same, and to stop it for that would be the worst that could be done.
+    /// What of the log and of the snapshots is damaged, and whose replies are others than this member's;
+    /// `None` if nothing is known to be wrong. This member serves all the same, and to stop it for that
+    /// would be the worst that could be done.
     pub(crate) fn damage(&self) -> Option<String> {
         let status = self.node.status();
         let rotten: Vec<String> = status.rotten.iter().map(ToString::to_string).collect();
-        (!rotten.is_empty()).then(|| format!("DAMAGED: {}", rotten.join("; ")))
+        let differing: Vec<String> = status.differing.iter().map(ToString::to_string).collect();
+        let words = [("DAMAGED", rotten), ("DIVERGED", differing)];
+        let words = words.iter().filter(|(_, found)| !found.is_empty());
+        let words: Vec<String> =
+            words.map(|(what, found)| format!("{what}: {}", found.join("; "))).collect();
+        (!words.is_empty()).then(|| words.join("; "))
+    }
+
+    /// For a read that any state is good enough for: one that was emptied, and is being fetched, is none.
+    pub(super) async fn has_some_state(&self, deadline: Instant) -> Result<(), Rejection> {
+        if self.node.status().lacks_state() {
+            self.node.read_barrier(Consistency::Local, time_left(deadline)).await?;
+        }
+        Ok(())
     }
 }
 

@@ -44,9 +44,26 @@ pub(super) fn draw_limits(options: &mut ClusterOptions, rng: &mut Rng) {
     options.driver.barriers_count_max = rng.index(8) + 1;
 }
 
+/// How copies of the state are compared, made and sent. Each comes from a generator of its own: worlds of
+/// before a choice was added stay what they were but for that.
+pub(super) fn draw_copies(options: &mut ClusterOptions, seed: u64) {
+    let rng = |what: &str| Rng::new(seed).fork(what);
+    draw_digests(options, &mut rng("digests"));
+    draw_snapshots(options, &mut rng("snapshots"));
+    draw_catching_up(options, &mut rng("catching up"));
+}
+
+/// In half of the worlds the nodes compare their replies often: where no entry of a thousand comes,
+/// they would not at all.
+fn draw_digests(options: &mut ClusterOptions, rng: &mut Rng) {
+    if rng.coin() {
+        options.driver.digest_window_count = rng.pick(&[2, 4, 16, 64]).copied().unwrap_or(16);
+    }
+}
+
 /// In some worlds so little of the log is kept that whoever was away for a moment needs a snapshot,
 /// and in some a snapshot is sent in one piece.
-pub(super) fn draw_snapshots(options: &mut ClusterOptions, rng: &mut Rng) {
+fn draw_snapshots(options: &mut ClusterOptions, rng: &mut Rng) {
     if rng.below(4) == 0 {
         options.driver.compact_log_count = rng.between(6, 16);
         options.driver.retain_log_count = rng.between(4, 8);
@@ -66,7 +83,7 @@ pub(super) fn draw_snapshots(options: &mut ClusterOptions, rng: &mut Rng) {
 
 /// A snapshot travels in chunks of a few pieces each, in some worlds slowly; the log is kept for who
 /// waits for it, or is not; and in some worlds it is too long as soon as it takes a while to apply.
-pub(super) fn draw_catching_up(options: &mut ClusterOptions, rng: &mut Rng) {
+fn draw_catching_up(options: &mut ClusterOptions, rng: &mut Rng) {
     let piece_bytes = u64::try_from(options.raft.snapshot_chunk_bytes_max).unwrap_or(1 << 20);
     let hash_bytes = (piece_bytes * rng.between(1, 4) / 2).clamp(64, 4 << 10);
     options.snapshot_hash_bytes = u32::try_from(hash_bytes).unwrap_or(4 << 10);

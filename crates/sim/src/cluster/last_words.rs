@@ -1,5 +1,5 @@
-//! The last turn of a node whose log has failed: it is told, as its runtime tells it, and what it
-//! says is sent. Must not know why the log failed; how the node ends is in the room beside this one.
+//! The last turn of a node whose log or state has failed: it is told, as its runtime tells it, and what
+//! it says is sent. Must not know why that is so; how the node ends is in the room beside this one.
 
 use super::Cluster;
 use crate::application::Application;
@@ -10,7 +10,7 @@ use quorate_core::{LogId, Message, NodeId, Raft, RequestVote, Role, VotePhase};
 impl<A: Application> Cluster<A> {
     /// Lets a node say what it may. Then it hears, as no runtime lets it, what else has reached it, and
     /// is asked whether it would vote: it must have nothing to say to that.
-    pub(super) fn speak_last(&mut self, id: NodeId) -> Result<(), Breach> {
+    pub(super) fn speak_last(&mut self, id: NodeId, why: Input) -> Result<(), Breach> {
         let Some(node) = self.nodes.get(&id).filter(|node| !node.paused) else { return Ok(()) };
         let own_now = node.clock.own(self.now);
         let Some(raft) = node.running().map(|running| running.driver.raft()) else { return Ok(()) };
@@ -21,7 +21,7 @@ impl<A: Application> Cluster<A> {
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         let Some(running) = node.running_mut() else { return Ok(()) };
         let mut said = Vec::new();
-        running.driver.handle(own_now, Input::DiskFailed, &mut said);
+        running.driver.handle(own_now, why, &mut said);
         check_last_words(id, led, &said)?;
         let heard = std::mem::take(&mut running.inbox).into_iter().chain([question]);
         let mut said_later = Vec::new();

@@ -17,6 +17,10 @@ impl<A: Application> Cluster<A> {
         if self.is_troubled && self.rng.happens(self.options.faults.wrong_disk) {
             self.try_wrong_disk(id);
         }
+        if let Err(breach) = self.is_refused_if_diverged(id) {
+            self.breach = Some(breach);
+            return;
+        }
         let founders = self.first_configuration(id);
         let Some(node) = self.nodes.get_mut(&id) else { return };
         node.life += 1;
@@ -119,6 +123,7 @@ impl<A: Application> Cluster<A> {
             }
         };
         node.disk.finish(reading.task);
+        node.is_diverged = false;
         self.application.settled(id);
         let found = node::found(&reading.opened);
         let applied = reading.opened.applier.applied().index;

@@ -48,6 +48,21 @@ impl<A: Application> Cluster<A> {
         self.running(NodeId::new(node)).map(|running| running.driver.applied().get())
     }
 
+    /// Whose replies a node knows to be others than its own, and from which entry on; none if it is down.
+    #[must_use]
+    pub fn differing(&self, node: u64) -> Vec<(u64, Option<u64>)> {
+        let Some(running) = self.running(NodeId::new(node)) else { return Vec::new() };
+        let known = running.driver.differing().iter();
+        known.map(|it| (it.peer.get(), it.index.map(quorate_core::LogIndex::get))).collect()
+    }
+
+    /// What a node's log begins after, if it is up.
+    #[must_use]
+    pub fn base(&self, node: u64) -> Option<u64> {
+        let raft = self.running(NodeId::new(node))?.driver.raft();
+        Some(raft.base().last_included.index.get())
+    }
+
     /// The index of a node's last entry, if it is up.
     #[must_use]
     pub fn last_index(&self, node: u64) -> Option<u64> {

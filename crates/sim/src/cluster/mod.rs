@@ -6,6 +6,7 @@ mod arrivals;
 mod atlas;
 mod clients;
 mod clock;
+mod diverged;
 mod draw;
 mod happening;
 mod healing;
@@ -45,8 +46,8 @@ use crate::trace::Trace;
 use bytes::BytesMut;
 use clients::Clients;
 use draw::{
-    draw_catching_up, draw_changes, draw_limits, draw_members, draw_reads, draw_reserve,
-    draw_rumours, draw_settings, draw_snapshots, draw_timeouts, draw_wipes, millis,
+    draw_changes, draw_copies, draw_limits, draw_members, draw_reads, draw_reserve, draw_rumours,
+    draw_settings, draw_timeouts, draw_wipes, millis,
 };
 use happening::Happening;
 use membership::{Wishes, founders};
@@ -192,8 +193,7 @@ impl ClusterOptions {
         if options.faults.disk.full.is_some() {
             options.disk_reserve_bytes = draw_reserve(&mut Rng::new(seed).fork("reserve"));
         }
-        draw_snapshots(&mut options, &mut Rng::new(seed).fork("snapshots"));
-        draw_catching_up(&mut options, &mut Rng::new(seed).fork("catching up"));
+        draw_copies(&mut options, seed);
         options.faults.changes_every = draw_changes(&mut Rng::new(seed).fork("changes"));
         options.faults.rumours_every = draw_rumours(&mut Rng::new(seed).fork("rumours"));
         options.faults.settings_every = draw_settings(&mut Rng::new(seed).fork("settings"));

@@ -10,8 +10,8 @@ use crate::faults::Clocks;
 use crate::judge::{Asked, Found};
 use crate::rng::Rng;
 use quorate::parts::{
-    FilesWorker, LogWorker, MachineWorker, OpenRequest, Opened, RoomKeeper, SharedStore,
-    SnapshotJob,
+    EmptyMachine, FilesWorker, LogWorker, MachineWorker, OpenRequest, Opened, RoomKeeper,
+    SharedStore, SnapshotJob,
 };
 use quorate::{Applier, Driver, Input, StartError, StateMachine, Ticket};
 use quorate_core::{Configuration, LogIndex, NodeId, Options, Role, Term, Time};
@@ -48,6 +48,8 @@ pub(super) struct SimNode {
     pub(super) storage_id: u128,
     /// Its disk was replaced.
     pub(super) wiped: Option<Wiped>,
+    /// It ended because its state is wrong, and has it rebuilt when it starts.
+    pub(super) is_diverged: bool,
     /// It never starts again: the machine is gone, or the node refuses to work with what the disk
     /// holds.
     pub(super) is_lost: bool,
@@ -141,6 +143,7 @@ impl SimNode {
             is_touched: false,
             storage_id: id.get().into(),
             wiped: None,
+            is_diverged: false,
             is_lost: false,
             rng,
         }
@@ -210,6 +213,7 @@ pub(super) fn read(
         storage_id: node.storage_id,
         incarnation: node.life,
         now: node.clock.own(now),
+        rebuild: node.is_diverged.then(|| -> EmptyMachine { Box::new(|| Ok(())) }),
     };
     quorate::parts::open(request, Box::new(|| Ok(machine)))
 }

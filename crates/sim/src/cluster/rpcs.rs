@@ -46,6 +46,7 @@ impl RpcCounts {
                 None => &mut self.introductions,
                 Some(_) => return,
             },
+            PeerMessage::Digest(_) | PeerMessage::StateWanted { .. } => &mut self.others,
             PeerMessage::ForwardReplies { .. } | PeerMessage::MembershipReply { .. } => return,
             PeerMessage::Raft(message) => match message {
                 Message::RequestVote(request) => match request.phase {

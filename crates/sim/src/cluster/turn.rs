@@ -13,7 +13,7 @@ use crate::trace::{Note, What};
 use bytes::Bytes;
 use quorate::parts::{Job, LogJob, MachineJob};
 use quorate::wire::put_peer_frame;
-use quorate::{Admission, Input, Output, PeerMessage};
+use quorate::{Admission, DigestNews, Input, Output, PeerMessage};
 use quorate_core::{Message, NodeId, Persist, Role, Time};
 use std::time::Duration;
 
@@ -152,6 +152,11 @@ impl<A: Application> Cluster<A> {
         };
         let raft = running.driver.raft();
         let look = look_at(id, &running.driver);
+        if let Some(differing) = running.driver.differing().first().copied()
+            && !self.application.may_diverge()
+        {
+            return Err(Breach::Differs { node: id, differing });
+        }
         let is_streak = is_due && running.turned_at == now;
         running.deadline_streak = if is_streak { running.deadline_streak + 1 } else { 0 };
         running.turned_at = now;
@@ -234,6 +239,7 @@ impl<A: Application> Cluster<A> {
             | Output::TakeSnapshot { .. }
             | Output::Scrub { .. }
             | Output::ReadSnapshotChunk { .. }
+            | Output::NoteDivergence(_)
             | Output::WriteSnapshotChunk { .. } => {}
         }
         Ok(())
@@ -356,6 +362,7 @@ const fn write(output: &Output) -> Option<&Persist> {
         | Output::Checkpoint { .. }
         | Output::TakeSnapshot { .. }
         | Output::Scrub { .. }
+        | Output::NoteDivergence(_)
         | Output::ReadSnapshotChunk { .. }
         | Output::WriteSnapshotChunk { .. }
         | Output::ReleasePrefix { .. } => None,
@@ -388,7 +395,8 @@ const fn raft_message(input: &Input) -> Option<(NodeId, &Message)> {
         | Input::ChangeMembership { .. }
         | Input::SetOptions(_)
         | Input::SetDriverOptions(_)
-        | Input::DiskFailed => None,
+        | Input::DiskFailed
+        | Input::Diverged { .. } => None,
     }
 }
 
@@ -403,6 +411,8 @@ const fn is_answer(message: &PeerMessage) -> bool {
         PeerMessage::Forward { .. } | PeerMessage::ChangeMembership { .. } => false,
         PeerMessage::ForwardReplies { .. } | PeerMessage::MembershipReply { .. } => true,
         PeerMessage::Introduce(introduction) => introduction.answers.is_some(),
+        PeerMessage::Digest(message) => matches!(message.news, DigestNews::List(_)),
+        PeerMessage::StateWanted { .. } => false,
         PeerMessage::Raft(message) => match message {
             Message::RequestVoteResponse(_)
             | Message::AppendEntriesResponse(_)
@@ -465,6 +475,7 @@ const fn order_of(output: &Output) -> usize {
         | Output::Checkpoint { .. }
         | Output::TakeSnapshot { .. }
         | Output::Scrub { .. }
+        | Output::NoteDivergence(_)
         | Output::ReadSnapshotChunk { .. }
         | Output::WriteSnapshotChunk { .. }
         | Output::ReleasePrefix { .. } => 2,

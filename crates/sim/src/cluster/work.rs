@@ -124,6 +124,9 @@ impl<A: Application> Cluster<A> {
     /// A node whose disk fails stops, as its runtime would, after it has said its last words, and is
     /// started again by somebody. A node that fails for any other reason is broken.
     fn node_failed(&mut self, id: NodeId, failure: &NodeFailure) -> Result<(), Breach> {
+        if let NodeFailure::Diverged { index, .. } = failure {
+            return self.node_diverged(id, *index, failure);
+        }
         let reason = failure.to_string();
         if failure.is_full() {
             // Room comes back: that is no end.
@@ -134,8 +137,8 @@ impl<A: Application> Cluster<A> {
         }
         self.trace.counts.disk_failures += 1;
         self.trace.headline(self.now, Some(id), format!("stops: {reason}"));
-        if failure.allows_handover() {
-            self.speak_last(id)?;
+        if let Some(why) = failure.last_input() {
+            self.speak_last(id, why)?;
         }
         self.crash_node(id, CrashStyle::KeepAll);
         self.plan_start(id, Duration::from_secs(1));
@@ -296,7 +299,8 @@ impl<A: Application> Cluster<A> {
             | Input::ChangeMembership { .. }
             | Input::SetOptions(_)
             | Input::SetDriverOptions(_)
-            | Input::DiskFailed => return,
+            | Input::DiskFailed
+            | Input::Diverged { .. } => return,
         };
         self.trace.note(Note { at: self.now, node: Some(id), what });
     }
@@ -357,6 +361,7 @@ fn file_work(running: &mut Running) -> Result<Option<UnderWay>, NodeFailure> {
         Some(FileJob::Write { done, .. }) => *done,
         Some(
             FileJob::Read { .. }
+            | FileJob::NoteDivergence(_)
             | FileJob::Prepare(_)
             | FileJob::LookForRoom
             | FileJob::Scrub { .. },

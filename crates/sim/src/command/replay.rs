@@ -149,6 +149,8 @@ fn event_words(event: &Event) -> String {
         | Event::PeerGone { .. }
         | Event::SetOptions(_)
         | Event::ChangeMembership { .. }
-        | Event::DiskFailed => format!("{event:?}"),
+        | Event::DiskFailed
+        | Event::Diverged { .. }
+        | Event::StateWanted { .. } => format!("{event:?}"),
     }
 }

@@ -39,6 +39,7 @@ pub(crate) fn check_last_words(
             | Output::Checkpoint { .. }
             | Output::TakeSnapshot { .. }
             | Output::Scrub { .. }
+            | Output::NoteDivergence(_)
             | Output::ReadSnapshotChunk { .. }
             | Output::WriteSnapshotChunk { .. }
             | Output::RestoreSnapshot { .. }

@@ -438,6 +438,28 @@ pub enum Breach {
         /// How.
         misread: String,
     },
+    /// A node ended because its replies are others than a majority's, and by its log they are not.
+    #[error("node {node} says that its replies are wrong from entry {index} on")]
+    DivergedByItself {
+        /// Who.
+        node: NodeId,
+        /// From where on.
+        index: LogIndex,
+    },
+    /// A node says that another's replies are others than its own.
+    #[error("node {node} says: {differing}")]
+    Differs {
+        /// Who.
+        node: NodeId,
+        /// What it says.
+        differing: quorate::Differing,
+    },
+    /// A node whose state is known to be wrong uses it.
+    #[error("node {node} has noted that its state is wrong, and starts with it")]
+    WrongStateUsed {
+        /// Who.
+        node: NodeId,
+    },
     /// The state machine gave up.
     #[error("node {node} stopped: {reason}")]
     NodeFailed {

@@ -93,6 +93,14 @@ impl StateMachine for Witness {
         Ok(())
     }
 
+    fn digest_of_reply<'a>(&self, reply: &'a [u8]) -> &'a [u8] {
+        self.machine.digest_of_reply(reply)
+    }
+
+    fn replies_version(&self) -> u32 {
+        self.machine.replies_version()
+    }
+
     fn notebook(&mut self) -> Option<&mut dyn Notebook> {
         let notebook = self.machine.notebook();
         self.has_notebook = notebook.is_some();

@@ -6,10 +6,12 @@ mod incoming;
 mod manifest;
 mod parcel;
 mod reader;
+mod state_mark;
 mod writer;
 
 pub use parcel::{Packing, Parcel};
 pub use reader::{SnapshotBody, SnapshotReader};
+pub use state_mark::StateMark;
 pub use writer::SnapshotWriter;
 
 use crate::{Damage, Disk, DiskFile, WalError, folder};

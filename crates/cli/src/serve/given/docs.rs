@@ -36,6 +36,10 @@ const SHOWN_BY: &[(&[&str], &str)] = &[
         "cli/tests/force_new_cluster.rs: a_member_whose_quorum_is_lost_for_good_goes_on_alone_and_once",
     ),
     (
+        &["rebuild-state"],
+        "cli/tests/rebuild_state.rs: a_member_whose_state_is_marked_as_wrong_is_refused_and_comes_back_rebuilt",
+    ),
+    (
         &["snapshot-count"],
         "cli/tests/kill_and_pause/main.rs: no_acknowledged_write_is_lost_while_servers_are_killed_and_paused",
     ),

@@ -256,7 +256,8 @@ const NO_PROXY: &str = "there is no proxy, and this would be a member instead";
 const PROXY_DETAIL: &str = "there is no proxy";
 const NO_V2: &str = "the protocol of version 2 is not served";
 const CHECKSUMS: &str = "rows know their checksums, which are looked at whenever a row is read; \
-                         members are not compared by themselves: `quorate hashkv` does that";
+                         what members reply is compared all the time, and `quorate hashkv` compares \
+                         what they hold";
 const NOT_ROTATED: &str =
     "files of the log are not rotated by us: logrotate can, with copytruncate";
 const NO_PINGS: &str = "clients that are gone are found by TCP, within 30 seconds";
@@ -480,6 +481,7 @@ static ROWS: &[Row] = &[
     idle("proxy-read-timeout", Unsigned, &[], PROXY_DETAIL),
     // What is not safe.
     served("force-new-cluster", Bool),
+    ours("rebuild-state", Bool),
     idle("unsafe-no-fsync", Bool, &["false"], "what is acknowledged is always on the disk"),
     // Not for people.
     ours("exit-with-parent", Bool).nowhere(),
