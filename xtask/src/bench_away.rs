@@ -89,8 +89,10 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
         options.value_size,
     );
     println!("| | before | the entries written | all caught up |\n|---|---|---|---|");
-    let shown =
-        |memory: Memory| format!("{} ({})", mib(memory.now_kib << 10), mib(memory.most_kib << 10));
+    let shown = |memory: Memory| match memory {
+        Memory { most_kib: 0, .. } => "-".to_owned(),
+        Memory { now_kib, most_kib } => format!("{} ({})", mib(now_kib << 10), mib(most_kib << 10)),
+    };
     for Row { what, before, away, after } in &rows {
         println!("| {what} | {} | {} | {} |", shown(*before), shown(*away), shown(*after));
     }

@@ -437,4 +437,37 @@ mod tests {
         assert_eq!(row_count(&engine), 1);
         assert!(opens_at_once(&killed(&copy)), "killed right after the start");
     }
+
+    /// Each batch is durable before it counts: damage of the newest state has no innocent reason.
+    #[test]
+    fn a_damaged_newest_state_is_refused_and_the_one_before_it_never_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let engine = RedbEngine::open(&path).unwrap();
+        engine.write_batch((0..ROW_COUNT).map(put).collect(), Durability::Now).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        engine.write_batch((0..ROW_COUNT + 50).map(put).collect(), Durability::Now).unwrap();
+        let after = std::fs::read(&path).unwrap();
+        let differs = |place: &usize| before.get(*place) != after.get(*place);
+        // Behind the header, one bit of which says which of two states counts.
+        let places: Vec<usize> = (4096..after.len()).filter(differs).collect();
+        let mut refused_count = 0;
+        for place in places.iter().step_by(places.len() / 40) {
+            let mut damaged = after.clone();
+            *damaged.get_mut(*place).unwrap() ^= 1;
+            let copy = folder.path().join("damaged");
+            std::fs::write(&copy, damaged).unwrap();
+            match RedbEngine::open(&copy) {
+                Ok(engine) => {
+                    let expected = usize::try_from(ROW_COUNT + 50).unwrap();
+                    assert_eq!(row_count(&engine), expected, "byte {place}");
+                }
+                Err(error) => {
+                    assert!(error.is_damage(), "byte {place}: {error}");
+                    refused_count += 1;
+                }
+            }
+        }
+        assert!(refused_count > 0, "none of {} met a page in use", places.len());
+    }
 }
