@@ -12,13 +12,13 @@ impl Raft {
     }
 
     /// Settings that cannot work together change nothing: whoever gives them has checked them.
-    pub(super) fn handle_options(&mut self, options: Options) {
+    pub(super) fn handle_options(&mut self, mut options: Options) {
         if options.validate().is_err() {
             return;
         }
         // Whether promises are given is settled by what the folder remembers, at the start.
-        let lease_reads = self.common.options.lease_reads;
-        self.common.options = Options { lease_reads, ..options };
+        options.lease_reads = self.common.options.lease_reads;
+        self.common.options = options;
         self.common.draw_election_timeout();
         // Followers that were told of a shorter interval are not to wait for the rest of a long one.
         if let Some((leader, common)) = self.leader_mut() {

@@ -191,7 +191,7 @@ impl Node {
         let waiting = Waiting::Query(query.into(), sender);
         match consistency {
             Consistency::Local if !self.status().lacks_state() => {
-                self.query_now(waiting, timeout)?
+                self.query_now(waiting, timeout)?;
             }
             Consistency::Local
             | Consistency::Linearizable
