@@ -56,7 +56,6 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::net::TcpListener;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
