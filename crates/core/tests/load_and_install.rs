@@ -227,16 +227,16 @@ fn a_follower_that_has_the_log_and_not_the_state_is_sent_a_snapshot_that_covers_
     let wanted = |at_least| Event::StateWanted { peer, at_least: LogIndex::new(at_least) };
     assert_eq!(takes(&step(&mut raft, wanted(99))), [0; 0], "nobody has committed that");
     assert_eq!(takes(&step(&mut raft, wanted(4))), [4]);
-    let reads = |effects: &[Effect]| {
+    let fetches = |effects: &[Effect]| {
         let is_read = |effect: &Effect| matches!(effect, Effect::ReadSnapshotChunk { .. });
         effects.iter().any(is_read)
     };
     let ready = |last_included| Event::SnapshotReady { meta: meta(last_included) };
     let effects = step(&mut raft, ready(id(1, 3)));
-    assert!(!reads(&effects), "that is too old for it");
+    assert!(!fetches(&effects), "that is too old for it");
     assert_eq!(takes(&effects), [4]);
-    assert!(reads(&step(&mut raft, ready(id(2, 4)))));
-    assert!(!reads(&step(&mut raft, wanted(4))), "it is on its way");
+    assert!(fetches(&step(&mut raft, ready(id(2, 4)))));
+    assert!(!fetches(&step(&mut raft, wanted(4))), "it is on its way");
 }
 
 #[test]

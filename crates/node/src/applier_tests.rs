@@ -247,7 +247,9 @@ impl StateMachine for Moody {
         LogIndex::ORIGIN
     }
     fn apply(&mut self, batch: &[Committed], replies: &mut Replies) -> Result<(), Fatal> {
-        batch.iter().for_each(|one| replies.push([one.command.as_ref(), self.0].concat()));
+        for Committed { command, .. } in batch {
+            replies.push([command.as_ref(), self.0].concat());
+        }
         Ok(())
     }
     fn query(&self, _: &[u8]) -> Result<Bytes, QueryError> {

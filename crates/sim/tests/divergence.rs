@@ -221,7 +221,7 @@ fn a_minority_of_five_ends_whether_it_is_one_or_two() {
         let mut story = Story::of(5, wrong_count, 30, true);
         story.commands(4 * WINDOW);
         story.cluster.run_for(seconds(10));
-        assert_eq!(story.ended(), Vec::from_iter(1..=wrong_count));
+        assert_eq!(story.ended(), (1..=wrong_count).collect::<Vec<_>>());
         story.all_agree();
     }
 }

@@ -52,6 +52,7 @@ Started under the name `etcd`, as a link or a copy, it takes these flags without
 SIGTERM or Ctrl-C stops it cleanly; after a kill -9 it recovers from its log.";
 
 /// Runs one node of a cluster.
+#[expect(clippy::struct_excessive_bools, reason = "they are flags of a command line")]
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Flags {

@@ -31,7 +31,7 @@ impl<A: Application> Cluster<A> {
         }
         self.application.diverged(id, index);
         if let Some(node) = self.nodes.get_mut(&id) {
-            node.is_diverged = true;
+            node.diverged = Some(index);
         }
         self.crash_node(id, CrashStyle::LoseAll);
         self.plan_start(id, PAUSE);
@@ -43,13 +43,13 @@ impl<A: Application> Cluster<A> {
     pub(super) fn is_refused_if_diverged(&mut self, id: NodeId) -> Result<(), Breach> {
         let founders = self.first_configuration(id);
         let (options, now) = (&self.options, self.now);
-        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.is_diverged) else {
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.diverged.is_some()) else {
             return Ok(());
         };
-        node.is_diverged = false;
+        let diverged = node.diverged.take();
         let Machine { machine, .. } = Machine::broken("the state is not to be used");
         let opened = node::read_disk(node, options, now, founders, machine);
-        node.is_diverged = true;
+        node.diverged = diverged;
         match opened {
             Err(StartError::Diverged { .. }) => Ok(()),
             Err(error) => Err(Breach::DoesNotStart { node: id, reason: error.to_string() }),

@@ -123,7 +123,7 @@ impl<A: Application> Cluster<A> {
             }
         };
         node.disk.finish(reading.task);
-        node.is_diverged = false;
+        node.diverged = None;
         self.application.settled(id);
         let found = node::found(&reading.opened);
         let applied = reading.opened.applier.applied().index;

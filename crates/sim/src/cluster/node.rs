@@ -48,8 +48,8 @@ pub(super) struct SimNode {
     pub(super) storage_id: u128,
     /// Its disk was replaced.
     pub(super) wiped: Option<Wiped>,
-    /// It ended because its state is wrong, and has it rebuilt when it starts.
-    pub(super) is_diverged: bool,
+    /// It ended because its state is wrong from here on, and has it rebuilt when it starts.
+    pub(super) diverged: Option<LogIndex>,
     /// It never starts again: the machine is gone, or the node refuses to work with what the disk
     /// holds.
     pub(super) is_lost: bool,
@@ -143,7 +143,7 @@ impl SimNode {
             is_touched: false,
             storage_id: id.get().into(),
             wiped: None,
-            is_diverged: false,
+            diverged: None,
             is_lost: false,
             rng,
         }
@@ -213,7 +213,7 @@ pub(super) fn read(
         storage_id: node.storage_id,
         incarnation: node.life,
         now: node.clock.own(now),
-        rebuild: node.is_diverged.then(|| -> EmptyMachine { Box::new(|| Ok(())) }),
+        rebuild: node.diverged.map(|_| -> EmptyMachine { Box::new(|| Ok(())) }),
     };
     quorate::parts::open(request, Box::new(|| Ok(machine)))
 }

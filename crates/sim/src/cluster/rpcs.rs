@@ -41,12 +41,13 @@ impl RpcCounts {
     pub(super) const fn count(&mut self, message: &PeerMessage) {
         let counter = match message {
             PeerMessage::Forward { .. } => &mut self.forwards,
-            PeerMessage::ChangeMembership { .. } => &mut self.others,
+            PeerMessage::ChangeMembership { .. }
+            | PeerMessage::Digest(_)
+            | PeerMessage::StateWanted { .. } => &mut self.others,
             PeerMessage::Introduce(introduction) => match introduction.answers {
                 None => &mut self.introductions,
                 Some(_) => return,
             },
-            PeerMessage::Digest(_) | PeerMessage::StateWanted { .. } => &mut self.others,
             PeerMessage::ForwardReplies { .. } | PeerMessage::MembershipReply { .. } => return,
             PeerMessage::Raft(message) => match message {
                 Message::RequestVote(request) => match request.phase {

@@ -408,11 +408,12 @@ const fn gone(input: &Input) -> Option<NodeId> {
 /// Whether a message answers another one.
 const fn is_answer(message: &PeerMessage) -> bool {
     match message {
-        PeerMessage::Forward { .. } | PeerMessage::ChangeMembership { .. } => false,
+        PeerMessage::Forward { .. }
+        | PeerMessage::ChangeMembership { .. }
+        | PeerMessage::StateWanted { .. } => false,
         PeerMessage::ForwardReplies { .. } | PeerMessage::MembershipReply { .. } => true,
         PeerMessage::Introduce(introduction) => introduction.answers.is_some(),
         PeerMessage::Digest(message) => matches!(message.news, DigestNews::List(_)),
-        PeerMessage::StateWanted { .. } => false,
         PeerMessage::Raft(message) => match message {
             Message::RequestVoteResponse(_)
             | Message::AppendEntriesResponse(_)
