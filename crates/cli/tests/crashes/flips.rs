@@ -31,9 +31,9 @@ const KINDS: [&str; 11] = [
     "log/meta-b",
     "log/next-ahead.tmp",
 ];
-/// Those of them that are not there each time: a log in its usual place is not noted, and the next
-/// file of a log is only prepared once the present one is half full.
-const SELDOM: [&str; 2] = ["data/log-place", "log/next-ahead.tmp"];
+/// Those of them that are not there each time: a log in its usual place is not noted, and its lock is that
+/// of the data folder; the next file of a log is only prepared once the present one is half full.
+const SELDOM: [&str; 3] = ["data/LOCK", "data/log-place", "log/next-ahead.tmp"];
 /// After so many flips these have been met too.
 const ENOUGH: u64 = 300;
 

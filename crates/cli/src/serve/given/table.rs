@@ -320,8 +320,8 @@ static ROWS: &[Row] = &[
         "feature-gates",
         List,
         &[],
-        "no feature of ours hides behind a gate; as for its InitialCorruptCheck, members are not \
-         compared by themselves: `quorate hashkv` does that",
+        "no feature of ours hides behind a gate; as for its InitialCorruptCheck, what members \
+         reply is compared all the time, and `quorate hashkv` compares what they hold",
     ),
     // Clustering.
     served("initial-advertise-peer-urls", List),
