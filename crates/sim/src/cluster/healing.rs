@@ -177,7 +177,9 @@ impl<A: Application> Cluster<A> {
     /// Once the cluster has been together for a while no read is open: a node asks again until it
     /// knows.
     fn demand_answers_to_reads(&mut self) -> Result<(), Breach> {
-        let patience = self.options.raft.election_timeout * TIMEOUTS_TO_READ;
+        // A node that may read can take its time to do so.
+        let late = self.options.reads.map_or(Duration::ZERO, |kinds| kinds.late_max);
+        let patience = self.options.raft.election_timeout * TIMEOUTS_TO_READ + late;
         let until = self.now.after(self.healing_bound());
         let mut since = None;
         while self.now < until {
