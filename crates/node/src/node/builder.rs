@@ -1,7 +1,8 @@
 //! Describes a node before it starts: who it is, where its data is, who the others are.
 
 use super::Node;
-use super::settings::{self, Settings};
+use super::budget::Budget;
+use super::settings::Settings;
 use crate::runtime::{EmptyMachine, FoundRequest, Launch, OpenRequest, Opening, found, launch};
 use crate::transport::{Entrance, PeerAddress};
 use crate::{DiskWatch, DriverOptions, Fatal, PeerTls, StartError, StateMachine, TransportOptions};
@@ -65,6 +66,7 @@ pub struct NodeBuilder {
     transport_options: TransportOptions,
     peer_tls: Option<PeerTls>,
     node_options: NodeOptions,
+    budget: Option<Budget>,
     seed: Option<u64>,
     disk: SomeDisk,
     disk_watch: DiskWatch,
@@ -107,6 +109,7 @@ impl NodeBuilder {
             transport_options: TransportOptions::default(),
             peer_tls: None,
             node_options: NodeOptions::default(),
+            budget: None,
             seed: None,
             disk: SomeDisk(Arc::new(RealDisk)),
             disk_watch: DiskWatch::new(),
@@ -244,6 +247,26 @@ impl NodeBuilder {
         self
     }
 
+    /// One number instead of many limits: how many bytes the node may hold in memory, whatever happens:
+    /// a flood of proposals, a follower or a state machine that stands still, a disk that is slow.
+    /// Every limit of [`Options`], [`DriverOptions`], [`TransportOptions`] and [`NodeOptions`] on bytes
+    /// is lowered to its share, with room for six other members; what finds no room is refused with
+    /// [`Refusal::Overloaded`](crate::Refusal::Overloaded), or waits at its sender. Counted are
+    /// commands, messages, what is kept of the log, and who waits; not the state machine, nor the table
+    /// of sessions. How large a message may be follows from
+    /// [`NodeOptions::command_bytes_max`], [`Options::append_bytes_max`] and
+    /// [`Options::snapshot_chunk_bytes_max`]: they should be the same on all nodes, and small where the
+    /// budget is.
+    ///
+    /// A start whose budget has no room for the largest command is refused with
+    /// [`SettingsError::Budget`](crate::SettingsError::Budget), which says how much would do: some
+    /// 242 MiB for commands of 1 MiB, and 17 MiB where commands, messages and pieces of snapshots are of
+    /// 64 KiB. (Follower-to-leader credit is that of TCP: who is behind stops reading.)
+    pub fn memory_bytes_max(mut self, bytes: usize) -> Self {
+        self.budget = Some(Budget::new(bytes));
+        self
+    }
+
     /// What the node's chance comes from, for tests that shall repeat; the operating system's
     /// entropy unless set.
     pub fn seed(mut self, seed: u64) -> Self {
@@ -300,7 +323,7 @@ impl NodeBuilder {
         mut self,
         open: impl FnOnce() -> Result<M, Fatal> + Send + 'static,
     ) -> Result<Node, StartError> {
-        self.check_limits()?;
+        let settings = self.settings()?;
         self.check_certificate()?;
         let entrances = self.bind()?;
         let founders = self.founders();
@@ -308,12 +331,8 @@ impl NodeBuilder {
             Some(member) => member.address.clone(),
             None => self.listen.unwrap_or_default(),
         };
-        let command_bytes_max = self.node_options.command_bytes_max;
-        let settings = Settings {
-            core: self.options.clone(),
-            driver: self.driver_options.clone(),
-            frame_bytes_max: self.transport_options.frame_bytes_max,
-        };
+        let Settings { core, driver, transport, node, budget: _ } = settings.clone();
+        let command_bytes_max = node.command_bytes_max;
         let launched = launch(Launch {
             open: Opening {
                 wal_dir: self.wal_dir,
@@ -323,8 +342,8 @@ impl NodeBuilder {
                     dir: self.dir,
                     cluster_id: self.cluster_id,
                     founders: Arc::new(founders),
-                    options: self.options,
-                    driver_options: self.driver_options,
+                    options: core,
+                    driver_options: driver,
                     wal_options: self.wal_options,
                     seed: self.seed.unwrap_or_else(entropy),
                     storage_id: u128::from(entropy()) << 64 | u128::from(entropy()),
@@ -339,8 +358,8 @@ impl NodeBuilder {
             }),
             entrances,
             address,
-            options: self.node_options,
-            transport: self.transport_options,
+            options: node,
+            transport,
             security: self.peer_tls,
             disk: self.disk_watch,
         });
@@ -375,11 +394,17 @@ impl NodeBuilder {
         found(request, Box::new(machine))
     }
 
-    fn check_limits(&self) -> Result<(), StartError> {
-        let command = ("NodeOptions::command_bytes_max", self.node_options.command_bytes_max);
-        let [append, chunk] = settings::parts(&self.options);
-        let frame_bytes_max = self.transport_options.frame_bytes_max;
-        Ok(settings::check_frames(frame_bytes_max, &[command, append, chunk])?)
+    /// What counts, within the budget if there is one.
+    fn settings(&self) -> Result<Settings, StartError> {
+        let mut settings = Settings {
+            core: self.options.clone(),
+            driver: self.driver_options.clone(),
+            transport: self.transport_options.clone(),
+            node: self.node_options.clone(),
+            budget: self.budget,
+        };
+        settings.fit()?;
+        Ok(settings)
     }
 
     fn check_certificate(&self) -> Result<(), StartError> {

@@ -1,6 +1,7 @@
 //! A running node: what a program holds in its hand. Every call may come from any thread and any
 //! async runtime; the node's work happens on threads of its own.
 
+mod budget;
 mod builder;
 mod members;
 mod session;

@@ -1,9 +1,10 @@
 //! The settings of a running node: those that may change, and what they must fit into.
 
-use super::Node;
+use super::budget::{Budget, Limits};
 use super::builder::FRAME_OVERHEAD_BYTES;
+use super::{Node, NodeOptions};
 use crate::runtime::lock;
-use crate::{DriverOptions, Input, Refusal};
+use crate::{DriverOptions, Input, Refusal, TransportOptions};
 use quorate_core::{Options, OptionsError};
 
 /// Why a node's settings stay as they are.
@@ -22,6 +23,23 @@ pub enum SettingsError {
         /// How much that is.
         limit_bytes: usize,
     },
+    /// The largest command has no room in what the node may hold.
+    #[error(
+        "a memory of {bytes} bytes is too small for commands of up to {command_bytes} bytes \
+         (NodeOptions::command_bytes_max) and pieces of snapshots of {chunk_bytes} \
+         (Options::snapshot_chunk_bytes_max): expected {needed_bytes} bytes at least, or smaller \
+         commands, messages (Options::append_bytes_max) and pieces"
+    )]
+    Budget {
+        /// What was given.
+        bytes: usize,
+        /// The largest command.
+        command_bytes: usize,
+        /// The largest piece of a snapshot.
+        chunk_bytes: usize,
+        /// The least that would do.
+        needed_bytes: usize,
+    },
     /// It is settled when a node starts.
     #[error("{name} counts from the start of a node to its end; set it there")]
     Settled {
@@ -39,11 +57,30 @@ pub(super) struct Settings {
     pub(super) core: Options,
     pub(super) driver: DriverOptions,
     /// What a message may hold: both ends have it, so that it stays as it was at the start.
-    pub(super) frame_bytes_max: usize,
+    pub(super) transport: TransportOptions,
+    pub(super) node: NodeOptions,
+    pub(super) budget: Option<Budget>,
+}
+
+impl Settings {
+    /// Lowers what counts to what the node may hold.
+    ///
+    /// # Errors
+    ///
+    /// As [`Budget::lower`]; and what is put into a message has to fit into one.
+    pub(super) fn fit(&mut self) -> Result<(), SettingsError> {
+        let Self { core, driver, transport, node, budget } = self;
+        if let Some(budget) = budget {
+            budget.lower(&mut Limits { core, driver, transport, node })?;
+        }
+        let command = ("NodeOptions::command_bytes_max", self.node.command_bytes_max);
+        let [append, chunk] = parts(&self.core);
+        check_frames(self.transport.frame_bytes_max, &[command, append, chunk])
+    }
 }
 
 /// Whether what is put into messages fits. A message may hold one command beyond what it should hold.
-pub(super) fn check_frames(
+fn check_frames(
     frame_bytes_max: usize,
     parts: &[(&'static str, usize)],
 ) -> Result<(), SettingsError> {
@@ -58,7 +95,7 @@ pub(super) fn check_frames(
 }
 
 /// What `options` put into messages.
-pub(super) const fn parts(options: &Options) -> [(&'static str, usize); 2] {
+const fn parts(options: &Options) -> [(&'static str, usize); 2] {
     [
         ("Options::append_bytes_max", options.append_bytes_max),
         ("Options::snapshot_chunk_bytes_max", options.snapshot_chunk_bytes_max),
@@ -71,7 +108,9 @@ impl Node {
     /// nobody stands for election between two heartbeats, longer election timeouts go to every node
     /// before longer heartbeats do, and shorter heartbeats before shorter election timeouts; a
     /// mistake there costs availability for a moment, and never safety (§3.9). A node that promises
-    /// leases promises none that is longer than its election timeout was at its start.
+    /// leases promises none that is longer than its election timeout was at its start. Limits above
+    /// their share of [`NodeBuilder::memory_bytes_max`](crate::NodeBuilder::memory_bytes_max) are lowered
+    /// to it.
     ///
     /// ```
     /// # use quorate::{Node, Options, SettingsError};
@@ -92,24 +131,29 @@ impl Node {
         if options.lease_reads != settings.core.lease_reads {
             return Err(SettingsError::Settled { name: "Options::lease_reads" });
         }
-        check_frames(settings.frame_bytes_max, &parts(&options))?;
-        let input = Input::SetOptions(Box::new(options.clone()));
+        let mut changed = Settings { core: options, ..settings.clone() };
+        changed.fit()?;
+        let input = Input::SetOptions(Box::new(changed.core.clone()));
         self.inner.shared.mailbox.push_caller(input, 0)?;
-        settings.core = options;
+        settings.core = changed.core;
         Ok(())
     }
 
     /// Other limits, waits and rates around the core, from the next turn of the node's event loop on,
-    /// for this life of the node. Session limits count for sessions that are opened afterwards.
+    /// for this life of the node. Session limits count for sessions that are opened afterwards; limits
+    /// above their share of [`NodeBuilder::memory_bytes_max`](crate::NodeBuilder::memory_bytes_max) are
+    /// lowered to it.
     ///
     /// # Errors
     ///
     /// [`SettingsError::NotNow`]: the settings are as they were.
     pub fn set_driver_options(&self, options: DriverOptions) -> Result<(), SettingsError> {
         let mut settings = lock(&self.inner.settings);
-        let input = Input::SetDriverOptions(Box::new(options.clone()));
+        let mut changed = Settings { driver: options, ..settings.clone() };
+        changed.fit()?;
+        let input = Input::SetDriverOptions(Box::new(changed.driver.clone()));
         self.inner.shared.mailbox.push_caller(input, 0)?;
-        settings.driver = options;
+        settings.driver = changed.driver;
         Ok(())
     }
 
