@@ -67,6 +67,21 @@ async fn flags_that_are_unknown_or_make_no_sense_are_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_memory_without_room_for_a_request_is_refused_with_what_would_do() {
+    let mut cluster = Cluster::new("memory", &Options::servers(1));
+    let server = cluster.server(0);
+    server.flags.extend(["--memory-bytes-max", "1000000"].map(str::to_owned));
+    let said = server.start_in_vain().await;
+    assert_says(&said, &["1000000 bytes is too small", "commands of up to 2097152 bytes"]);
+    let words = said.split_once("expected ").map(|(_, words)| words).unwrap_or_default();
+    let would_do = words.split(' ').next().unwrap_or_default().to_owned();
+    server.set_flag("--memory-bytes-max", &would_do);
+    cluster.start_all().await;
+    cluster.client(0).put("large", "v".repeat(1 << 20)).await.unwrap();
+    cluster.finish();
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_named_and_the_process_that_has_it_is_not_disturbed() {
     let mut cluster = Cluster::started("used-port", 3).await;
     write_before_the_trouble(&cluster).await;

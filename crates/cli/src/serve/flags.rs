@@ -168,6 +168,11 @@ pub(crate) struct Flags {
     /// damage before they are needed; 0 for none
     #[arg(long, default_value_t = 256 << 10, value_name = "BYTES")]
     pub(crate) scrub_rate: u64,
+    /// How many bytes of requests, of messages and of its log it may hold in memory, whatever stands
+    /// still, beside the store: whoever finds no room is refused, or waits; some 300 MiB at least, 0 for
+    /// what its many limits make together (some 700 MiB)
+    #[arg(long, default_value_t = 0, value_name = "BYTES")]
+    pub(crate) memory_bytes_max: usize,
     /// How large the data may be, in bytes: beyond it, nothing is stored until space was freed and
     /// `quorate alarm disarm` was said; 0 for 2 GiB, negative for no limit
     #[arg(long, default_value_t = 0, value_name = "BYTES", allow_negative_numbers = true)]

@@ -74,6 +74,8 @@ const WAITING_CONNECTIONS_MAX: i32 = 65_535;
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(100);
 /// etcd gives a request this long, and two election timeouts.
 const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
+/// How much larger than its request a command is at most.
+const COMMAND_OVERHEAD_BYTES: usize = 512 << 10;
 /// After a change of the leader a renewal may wait two seconds for its fate before it is tried with
 /// the new one: no lease ends sooner, however short the election timeout is.
 const LEASE_TAKEOVER_GRACE_MIN: Duration = Duration::from_secs(3);
@@ -320,6 +322,16 @@ async fn start_node(
     } else {
         builder
     };
+    let mut node_options =
+        NodeOptions { disk_reserve_bytes: flags.disk_reserve, ..NodeOptions::default() };
+    let builder = if flags.memory_bytes_max == 0 {
+        builder
+    } else {
+        // What room there must be follows from the largest command.
+        let command_bytes_max = flags.max_request_bytes.saturating_add(COMMAND_OVERHEAD_BYTES);
+        node_options.command_bytes_max = node_options.command_bytes_max.min(command_bytes_max);
+        builder.memory_bytes_max(flags.memory_bytes_max)
+    };
     let node = builder
         .peer_tls(peers.security)
         .options(Options {
@@ -335,10 +347,7 @@ async fn start_node(
             leaderless_wait: request_timeout(settings),
             ..DriverOptions::default()
         })
-        .node_options(NodeOptions {
-            disk_reserve_bytes: flags.disk_reserve,
-            ..NodeOptions::default()
-        })
+        .node_options(node_options)
         .disk_watch(disk.clone())
         .start_with(move || {
             let (machine, reader) = state::open(&path, disk)?;

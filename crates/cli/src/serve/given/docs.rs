@@ -52,6 +52,10 @@ const SHOWN_BY: &[(&[&str], &str)] = &[
         "cli/tests/scrub.rs: a_bit_that_flips_in_a_sealed_segment_is_noticed_before_a_start_needs_it",
     ),
     (
+        &["memory-bytes-max"],
+        "cli/tests/bad_input.rs: a_memory_without_room_for_a_request_is_refused_with_what_would_do",
+    ),
+    (
         &["heartbeat-interval", "election-timeout"],
         "cli/src/serve/flags.rs: timeouts_that_cannot_work_are_refused",
     ),
