@@ -45,6 +45,18 @@ pub enum Reason {
         /// What the log begins after.
         base: LogIndex,
     },
+    /// A new leader's state machine has yet to apply what earlier leaders committed: reads, and answers
+    /// to commands, wait for that.
+    #[error(
+        "it leads, and its state machine has yet to apply {} that were there before, up to {last}",
+        entries(last.distance_from(*applied))
+    )]
+    NotReady {
+        /// How far it is.
+        applied: LogIndex,
+        /// The last of them.
+        last: LogIndex,
+    },
     /// A majority of the voters must durably hold an entry before it is committed (§3.5).
     #[error(
         "entry {index} is not committed: durable on {}, not known to be on {}{}; a majority {}is needed",
@@ -277,6 +289,7 @@ impl Reason {
             | Self::OfEarlierTerm { .. }
             | Self::Installing { .. }
             | Self::StateMissing { .. }
+            | Self::NotReady { .. }
             | Self::NotTold { .. }
             | Self::NotThere { .. }
             | Self::NotApplied { .. }

@@ -17,6 +17,9 @@ pub struct NodeStatus {
     pub storage_id: u128,
     /// What it is.
     pub role: Role,
+    /// Whether it leads and its state machine has everything that was committed before. A new leader
+    /// may have a lot to apply yet: it leads, and its answers wait for that.
+    pub is_ready: bool,
     /// The latest term it has seen.
     pub current_term: Term,
     /// The leader of that term, if known.

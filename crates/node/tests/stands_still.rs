@@ -95,3 +95,29 @@ async fn nobody_waits_for_ever_for_a_machine_that_stands_still() {
     assert_eq!(node.read("", Consistency::Local, PATIENCE).await.unwrap(), "4");
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_leader_is_ready_once_its_machine_has_what_was_there_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Gate::default();
+    gate.open();
+    let machine = Slow { count: 0, gate: gate.clone() };
+    let node = Node::builder(1, dir.path()).start(machine).await.unwrap();
+    assert!(matches!(node.propose("stand still", PATIENCE).await, Fate::Applied { .. }));
+    node.stop().await;
+
+    // What it knows is in its log, and the machine does not get past it.
+    let gate = Gate::default();
+    let machine = Slow { count: 0, gate: gate.clone() };
+    let node = Node::builder(1, dir.path()).start(machine).await.unwrap();
+    let mut changes = node.status_changes();
+    let leads = changes.wait_for(|it| it.is_leader() && it.commit_index == it.last_log.index);
+    let status = leads.await.unwrap().clone();
+    assert!(!status.is_ready, "{status:?}");
+    let said = node.explain().await.unwrap().to_string();
+    gate.open();
+    let ready = changes.wait_for(|status| status.is_ready).await.unwrap().clone();
+    assert!(ready.applied >= status.commit_index, "{ready:?}");
+    assert!(said.contains("its state machine has yet to apply"), "{said}");
+    node.stop().await;
+}

@@ -118,6 +118,7 @@ impl Leader {
     fn explain(&self, common: &Common) -> Vec<Reason> {
         let last = common.log.last().index;
         let first_open = common.commit_index.next();
+        let not_ready = self.not_ready(common);
         let commit = (first_open <= last).then(|| self.explain_commit(common, first_open));
         let handover = self.transfer.as_ref().map(|transfer| {
             let behind_count = self.behind(common, transfer.to);
@@ -129,7 +130,14 @@ impl Leader {
         });
         let changes = self.change_waits(common).into_iter().map(Reason::Change);
         let reads = self.explain_reads(common);
-        commit.into_iter().chain(handover).chain(changes).chain(reads).chain(peers).collect()
+        let gravest = commit.into_iter().chain(not_ready);
+        gravest.chain(handover).chain(changes).chain(reads).chain(peers).collect()
+    }
+
+    fn not_ready(&self, common: &Common) -> Option<Reason> {
+        let applied = common.applier.applied();
+        let last = self.term_start.previous().filter(|last| applied < *last)?;
+        (common.commit_index >= last).then_some(Reason::NotReady { applied, last })
     }
 
     fn explain_commit(&self, common: &Common, index: LogIndex) -> Reason {

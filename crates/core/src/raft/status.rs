@@ -159,6 +159,17 @@ impl Raft {
         self.common.applier.applied()
     }
 
+    /// Whether this server leads and its state machine has everything that was committed before: what is
+    /// proposed and read from now on waits for nothing old. A leader that is not ready leads all the
+    /// same, and answers nothing wrong.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        match &self.role {
+            RoleState::Leader(leader) => self.applied() >= leader.term_start,
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => false,
+        }
+    }
+
     /// The first index of each run of entries with one term, in order: the shape of the log after
     /// its base.
     #[must_use]

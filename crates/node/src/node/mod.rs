@@ -4,6 +4,8 @@
 mod budget;
 mod builder;
 mod members;
+#[cfg(test)]
+mod poisoned_tests;
 mod session;
 mod settings;
 

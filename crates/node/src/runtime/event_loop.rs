@@ -327,6 +327,7 @@ impl EventLoop {
             cluster_id: before.cluster_id,
             storage_id: before.storage_id,
             role: raft.role(),
+            is_ready: raft.is_ready(),
             current_term: raft.current_term(),
             leader: raft.leader(),
             commit_index: raft.commit_index(),

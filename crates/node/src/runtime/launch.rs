@@ -258,6 +258,7 @@ fn first_status(opened: &Opened, cluster_id: u64) -> NodeStatus {
         cluster_id,
         storage_id: opened.wal.identity().storage_id,
         role: raft.role(),
+        is_ready: raft.is_ready(),
         current_term: raft.current_term(),
         leader: None,
         commit_index: raft.commit_index(),
