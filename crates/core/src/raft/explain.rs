@@ -129,7 +129,9 @@ impl Leader {
         });
         let changes = self.change_waits(common).into_iter().map(Reason::Change);
         let reads = self.explain_reads(common);
-        commit.into_iter().chain(handover).chain(changes).chain(reads).chain(peers).collect()
+        let version = self.explain_version(common);
+        let first = commit.into_iter().chain(handover).chain(changes).chain(reads);
+        first.chain(peers).chain(version).collect()
     }
 
     fn explain_commit(&self, common: &Common, index: LogIndex) -> Reason {

@@ -124,12 +124,18 @@ struct Queues {
 fn assemble(launch: Launch) -> Result<Assembled, StartError> {
     let Launch { open, machine, entrances, address, options, transport, security, disk } = launch;
     let cluster_id = open.request.cluster_id;
+    let newest = open.request.driver_options.protocol_version;
     let black_box = BlackBox::new(&open.request.dir);
     let Parts { opened, keeper, hold } =
         open_parts(open, machine, options.disk_reserve_bytes, &disk)?;
     let status = first_status(&opened, cluster_id);
-    let identity =
-        LocalIdentity { cluster_id, node_id: status.id, storage_id: status.storage_id, address };
+    let identity = LocalIdentity {
+        cluster_id,
+        node_id: status.id,
+        storage_id: status.storage_id,
+        address,
+        newest,
+    };
     disk.begin();
     let shared = Arc::new(Shared::new(SharedParts {
         mailbox: mailbox(&options),
@@ -257,6 +263,7 @@ fn first_status(opened: &Opened, cluster_id: u64) -> NodeStatus {
         id: raft.id(),
         cluster_id,
         storage_id: opened.wal.identity().storage_id,
+        protocol_version: opened.driver.protocol_version(),
         role: raft.role(),
         current_term: raft.current_term(),
         leader: None,

@@ -52,6 +52,10 @@ const SHOWN_BY: &[(&[&str], &str)] = &[
         "cli/tests/scrub.rs: a_bit_that_flips_in_a_sealed_segment_is_noticed_before_a_start_needs_it",
     ),
     (
+        &["protocol-version-max"],
+        "cli/tests/rolling_upgrade.rs: a_cluster_is_upgraded_one_by_one_under_writes_and_does_not_go_back",
+    ),
+    (
         &["heartbeat-interval", "election-timeout"],
         "cli/src/serve/flags.rs: timeouts_that_cannot_work_are_refused",
     ),

@@ -283,6 +283,7 @@ static ROWS: &[Row] = &[
     served("snapshot-count", Count),
     ours("snapshot-rate", Count),
     ours("scrub-rate", Count),
+    ours("protocol-version-max", Count),
     served("heartbeat-interval", Count),
     served("election-timeout", Count),
     idle(
