@@ -114,6 +114,7 @@ const fn is_of_the_disk(error: &WalError) -> bool {
         | WalError::Missing { .. }
         | WalError::AlreadyExists { .. }
         | WalError::UnsupportedVersion { .. }
+        | WalError::NewerProtocol { .. }
         | WalError::OutOfOrder { .. }
         | WalError::TooLarge { .. }
         | WalError::NoSnapshot { .. } => false,
@@ -141,6 +142,7 @@ const fn what_to_do(error: &WalError) -> &'static str {
         | WalError::Missing { .. }
         | WalError::AlreadyExists { .. }
         | WalError::UnsupportedVersion { .. }
+        | WalError::NewerProtocol { .. }
         | WalError::OutOfOrder { .. }
         | WalError::TooLarge { .. }
         | WalError::NoSnapshot { .. } => "",

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use common::fault_disk::FaultDisk;
 use common::watched_disk::WatchedDisk;
 use common::{base, commands, create, id, index};
-use quorate_core::NodeId;
+use quorate_core::{NodeId, ProtocolVersion};
 use quorate_wal::codec::{self, DecodeError};
 use quorate_wal::{Damage, Identity, WalError};
 use std::io;
@@ -125,6 +125,15 @@ fn every_other_failure_names_its_place_and_the_way_out() {
             WalError::UnsupportedVersion { path: path.clone(), found: 9, supported: 1 },
             "/data/log has format version 9, this program knows versions up to 1; start a newer \
              release",
+        ),
+        (
+            WalError::NewerProtocol {
+                path: path.clone(),
+                found: ProtocolVersion::new(8),
+                newest: ProtocolVersion::new(6),
+            },
+            "/data/log is of a cluster that speaks protocol version 8, this program knows versions up \
+             to 6; start the program that the other members run",
         ),
         (
             WalError::DiskFull { op: "append to", path: path.clone() },
