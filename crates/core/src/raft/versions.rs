@@ -34,10 +34,13 @@ impl Leader {
         common: &Common,
         configuration: &Configuration,
     ) -> Option<ProtocolVersion> {
-        let members = configuration.members.keys();
-        let versions: Option<Vec<ProtocolVersion>> =
-            members.map(|id| self.heard_version(common, *id)).collect();
-        let version = versions?.into_iter().min()?;
+        let mut version = *common.speaks.get(&common.id)?;
+        if version <= configuration.cluster_version {
+            return None;
+        }
+        for id in configuration.members.keys() {
+            version = version.min(self.heard_version(common, *id)?);
+        }
         (version > configuration.cluster_version).then_some(version)
     }
 

@@ -180,7 +180,9 @@ impl<A: Application> Cluster<A> {
     /// Once the cluster has been together for a while no read is open: a node asks again until it
     /// knows.
     fn demand_answers_to_reads(&mut self) -> Result<(), Breach> {
-        let patience = self.options.raft.election_timeout * TIMEOUTS_TO_READ;
+        // A state machine that came late to a read just before may come so late as it could.
+        let late_max = self.options.reads.map_or(Duration::ZERO, |reads| reads.late_max);
+        let patience = self.options.raft.election_timeout * TIMEOUTS_TO_READ + late_max;
         let until = self.now.after(self.healing_bound());
         let mut since = None;
         while self.now < until {
