@@ -209,9 +209,10 @@ pub fn decode_entry(input: &mut Bytes) -> Result<Entry, DecodeError> {
 /// Appends a configuration.
 pub fn encode_configuration(configuration: &Configuration, out: &mut impl BufMut) {
     let is_recorded = configuration.cluster_version != ProtocolVersion::UNRECORDED;
-    out.put_u8(match is_recorded {
-        true => CONFIGURATION_WITH_PROTOCOL,
-        false => CONFIGURATION_WITHOUT_PROTOCOL,
+    out.put_u8(if is_recorded {
+        CONFIGURATION_WITH_PROTOCOL
+    } else {
+        CONFIGURATION_WITHOUT_PROTOCOL
     });
     encode_varint(configuration.version, out);
     encode_members(&configuration.members, out);
