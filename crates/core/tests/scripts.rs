@@ -45,6 +45,13 @@ fn parse_log_id(text: &str) -> LogId {
     log_id(number(index), number(term))
 }
 
+/// `3=6`: node 3 speaks version 6.
+fn speaks(text: &str) -> Event {
+    let (from, version) = text.split_once('=').unwrap();
+    let version = ProtocolVersion::new(u16::try_from(number(version)).unwrap());
+    Event::Speaks { from: node(number(from)), version }
+}
+
 /// `1->2`
 fn link(text: &str) -> (NodeId, NodeId) {
     let (from, to) = text.split_once("->").unwrap();
@@ -294,12 +301,7 @@ impl Stage {
                 self.cluster.step(node(id()), event);
             }
             // speaks 1 3=6
-            "speaks" => {
-                let (from, version) = words[2].split_once('=').unwrap();
-                let version = ProtocolVersion::new(u16::try_from(number(version)).unwrap());
-                let event = Event::Speaks { from: node(number(from)), version };
-                self.cluster.step(node(id()), event);
-            }
+            "speaks" => self.cluster.step(node(id()), speaks(words[2])),
             "cancel" => self.cluster.change(id(), MembershipCommand::Cancel),
             "compact" => {
                 let through = index(number(words[2]));

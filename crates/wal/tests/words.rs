@@ -127,15 +127,6 @@ fn every_other_failure_names_its_place_and_the_way_out() {
              release",
         ),
         (
-            WalError::NewerProtocol {
-                path: path.clone(),
-                found: ProtocolVersion::new(8),
-                newest: ProtocolVersion::new(6),
-            },
-            "/data/log is of a cluster that speaks protocol version 8, this program knows versions up \
-             to 6; start the program that the other members run",
-        ),
-        (
             WalError::DiskFull { op: "append to", path: path.clone() },
             "/data/log: no space left to append to; free space on this disk",
         ),
@@ -215,4 +206,14 @@ fn bytes_that_do_not_decode_are_described() {
     assert_eq!(codec::expect_end(&Bytes::new(), what), Ok(()));
     let trailing = codec::expect_end(&Bytes::from_static(b"abc"), what);
     assert_eq!(trailing, Err(DecodeError::Trailing { what, count: 3 }));
+}
+
+#[test]
+fn a_log_of_a_later_protocol_is_named_with_both_versions_and_what_to_start() {
+    let (found, newest) = (ProtocolVersion::new(8), ProtocolVersion::new(6));
+    assert_eq!(
+        WalError::NewerProtocol { path: path(), found, newest }.to_string(),
+        "/data/log is of a cluster that speaks protocol version 8, this program knows versions up to 6; \
+         start the program that the other members run"
+    );
 }

@@ -124,18 +124,11 @@ struct Queues {
 fn assemble(launch: Launch) -> Result<Assembled, StartError> {
     let Launch { open, machine, entrances, address, options, transport, security, disk } = launch;
     let cluster_id = open.request.cluster_id;
-    let newest = open.request.driver_options.protocol_version;
     let black_box = BlackBox::new(&open.request.dir);
     let Parts { opened, keeper, hold } =
         open_parts(open, machine, options.disk_reserve_bytes, &disk)?;
     let status = first_status(&opened, cluster_id);
-    let identity = LocalIdentity {
-        cluster_id,
-        node_id: status.id,
-        storage_id: status.storage_id,
-        address,
-        newest,
-    };
+    let identity = identity(&status, address);
     disk.begin();
     let shared = Arc::new(Shared::new(SharedParts {
         mailbox: mailbox(&options),
@@ -197,6 +190,16 @@ fn assemble(launch: Launch) -> Result<Assembled, StartError> {
         admission_told: None,
     };
     Ok(Assembled { shared, runtime, event_loop, workers, hold })
+}
+
+fn identity(status: &NodeStatus, address: String) -> LocalIdentity {
+    LocalIdentity {
+        cluster_id: status.cluster_id,
+        node_id: status.id,
+        storage_id: status.storage_id,
+        address,
+        newest: status.protocol_version,
+    }
 }
 
 fn mailbox(options: &NodeOptions) -> Mailbox {

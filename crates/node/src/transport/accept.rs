@@ -140,10 +140,10 @@ async fn admit(hub: &Arc<Hub>, caller: Caller) -> Result<Option<Inbound>, LinkEr
         Ok(peer) => peer,
         Err(reject) => {
             reply(&write, &LinkFrame::Reject(told(reject.clone(), hello.version))).await?;
-            return Err(match reject {
-                Reject::Version { .. } => LinkError::OtherVersion { peer: hello.from, reject },
-                other => other.into(),
-            });
+            if let Reject::Version { .. } = reject {
+                return Err(LinkError::OtherVersion { peer: hello.from, reject });
+            }
+            return Err(reject.into());
         }
     };
     reader.admit(&hub.options, Arc::clone(&peer.control.metrics));
@@ -157,12 +157,12 @@ async fn admit(hub: &Arc<Hub>, caller: Caller) -> Result<Option<Inbound>, LinkEr
 
 /// A reject as this caller can read it: one of a program that does not negotiate knows no range.
 fn told(reject: Reject, to: ProtocolVersion) -> Reject {
-    match reject {
-        Reject::Version { expected, got, .. } if to < NEGOTIATED_SINCE => {
-            Reject::Version { expected, got, range: None }
-        }
-        other => other,
+    if let Reject::Version { expected, got, .. } = reject
+        && to < NEGOTIATED_SINCE
+    {
+        return Reject::Version { expected, got, range: None };
     }
+    reject
 }
 
 /// What a caller may begin with.
