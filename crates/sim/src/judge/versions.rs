@@ -27,14 +27,12 @@ pub(crate) fn check_known(
     }
     let is_kind = KINDS_OF_5.iter().any(|kinds| kinds.contains(&kind));
     let is_known = |configuration: &Configuration| configuration.cluster_version <= FIVE;
-    let is_readable = match message {
-        PeerMessage::Raft(Message::AppendEntries(append)) => {
-            append.entries.iter().filter_map(configuration_of).all(is_known)
-        }
-        PeerMessage::Raft(Message::InstallSnapshot(install)) => {
-            is_known(&install.meta.configuration)
-        }
-        _ => true,
+    let is_readable = if let PeerMessage::Raft(Message::AppendEntries(append)) = message {
+        append.entries.iter().filter_map(configuration_of).all(is_known)
+    } else if let PeerMessage::Raft(Message::InstallSnapshot(install)) = message {
+        is_known(&install.meta.configuration)
+    } else {
+        true
     };
     if is_kind && is_readable {
         return Ok(());
