@@ -15,18 +15,30 @@ struct Stated {
     constant: &'static str,
 }
 
-const STATED: [Stated; 2] = [
+const STATED: [Stated; 4] = [
     Stated {
         document: "docs/wire-format.md",
-        after: "Protocol version: **",
-        source: "crates/node/src/wire/hello.rs",
-        constant: "const PROTOCOL_VERSION: u16 = ",
+        after: "Protocol versions: **",
+        source: "crates/core/src/version.rs",
+        constant: "const OLDEST: Self = Self(",
+    },
+    Stated {
+        document: "docs/wire-format.md",
+        after: "up to **",
+        source: "crates/core/src/version.rs",
+        constant: "const NEWEST: Self = Self(",
     },
     Stated {
         document: "docs/wal-format.md",
         after: "configuration: version of this encoding `u8` = ",
         source: "crates/wal/src/codec.rs",
-        constant: "const CONFIGURATION_VERSION: u8 = ",
+        constant: "const CONFIGURATION_WITHOUT_PROTOCOL: u8 = ",
+    },
+    Stated {
+        document: "docs/wal-format.md",
+        after: "where a protocol is recorded `u8` = ",
+        source: "crates/wal/src/codec.rs",
+        constant: "const CONFIGURATION_WITH_PROTOCOL: u8 = ",
     },
 ];
 
@@ -72,9 +84,9 @@ mod tests {
     #[test]
     fn a_document_that_states_another_version_or_none_is_reported_with_both() {
         let stated = &STATED[0];
-        let code = "pub(crate) const PROTOCOL_VERSION: u16 = 31;";
-        assert_eq!(difference(stated, "Protocol version: **31**.", code), None);
-        let differs = difference(stated, "Protocol version: **3**.", code).unwrap();
+        let code = "    pub const OLDEST: Self = Self(31);";
+        assert_eq!(difference(stated, "Protocol versions: **31**.", code), None);
+        let differs = difference(stated, "Protocol versions: **3**.", code).unwrap();
         assert!(differs.contains("31; found 3"), "{differs}");
         assert!(difference(stated, "", code).unwrap().contains("found nothing"));
         assert!(difference(stated, "", "").is_some(), "nobody states one any more");

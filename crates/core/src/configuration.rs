@@ -2,7 +2,7 @@
 //! settings are [`crate::Options`].
 
 use crate::membership::Change;
-use crate::{LogIndex, NodeId, quorum};
+use crate::{LogIndex, NodeId, ProtocolVersion, quorum};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,6 +29,8 @@ pub struct Configuration {
     /// The disk that each member has, as far as it is known. Of a member with another disk than
     /// this no vote and no acknowledgement counts: what it had promised is on the one recorded.
     pub storages: BTreeMap<NodeId, u128>,
+    /// Which protocol the cluster speaks: one that every member knows. Whoever does not is none.
+    pub cluster_version: ProtocolVersion,
 }
 
 /// One member: what it may do and where it is.
@@ -123,6 +125,11 @@ impl Configuration {
         let mut next = Self { version: self.version + 1, ..self.clone() };
         next.storages.extend(of);
         next
+    }
+
+    /// The same members, who speak this version from now on.
+    pub(crate) fn with_version(&self, cluster_version: ProtocolVersion) -> Self {
+        Self { cluster_version, ..self.clone() }
     }
 
     /// What is recorded of those who are among these members.

@@ -3,7 +3,7 @@
 use crate::recording::payload;
 use crate::{
     ChangeId, Drift, Entry, HardState, LoadRequest, LogId, LogIndex, MembershipCommand, Message,
-    NodeId, Options, Payload, PersistSeq, ProposalId, ReadId, SnapshotMeta, Term,
+    NodeId, Options, Payload, PersistSeq, ProposalId, ProtocolVersion, ReadId, SnapshotMeta, Term,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -120,6 +120,14 @@ pub enum Event {
         /// Whether the disk is known to hold all that this node has ever promised. One that is not
         /// is recorded only for a learner, which has promised nothing that counts.
         is_proven: bool,
+    },
+    /// A node says which protocol it speaks at most, this server itself among them; it may be another
+    /// program each time that it starts. A leader has the highest that all know recorded.
+    Speaks {
+        /// Who.
+        from: NodeId,
+        /// The newest version.
+        version: ProtocolVersion,
     },
     /// A node's process has ended, as it seems: its connection broke, and nobody listens at its
     /// address. May be said at any moment and be wrong; a follower of that node asks early whether it

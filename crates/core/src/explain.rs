@@ -2,7 +2,7 @@
 //! what an operator may do about it. Knows nothing of how the reasons are found.
 
 use crate::membership::list;
-use crate::{ChangeWait, LogId, LogIndex, NodeId, Poison, Term};
+use crate::{ChangeWait, LogId, LogIndex, NodeId, Poison, ProtocolVersion, Term};
 use std::time::Duration;
 
 /// One thing that a server waits for ([`crate::Raft::explain`]). The text is one line for people.
@@ -127,6 +127,23 @@ pub enum Reason {
     /// A change of the members is not finished.
     #[error("the change of the members is not finished: {0}")]
     Change(ChangeWait),
+    /// The cluster speaks an older protocol than this leader could ([`crate::ProtocolVersion`]).
+    #[error(
+        "the cluster speaks protocol version {spoken}: for {own} every member has to know it and to be \
+         there; older are {}, not heard of are {}",
+        list(older),
+        list(silent)
+    )]
+    OldVersion {
+        /// What the cluster speaks.
+        spoken: ProtocolVersion,
+        /// What this server could.
+        own: ProtocolVersion,
+        /// Members whose programs are older than this server's.
+        older: Vec<NodeId>,
+        /// Members of which nothing is known, or that do not answer.
+        silent: Vec<NodeId>,
+    },
     /// A leader takes no proposals while it hands over (§3.10).
     #[error("leadership is being handed over to node {to}, which lacks {}", entries(*behind_count))]
     Handover {
@@ -284,6 +301,11 @@ impl Reason {
                 Some(format!("{}; if it is lost, remove it and add another", reach(&[*peer])))
             }
             Self::Change(wait) => change_advice(wait),
+            Self::OldVersion { .. } => Some(
+                "start the older members with the newer program, one by one; none can go back once the \
+                 cluster speaks the newer version"
+                    .into(),
+            ),
             Self::NoLeader(_)
             | Self::NotCommitted { .. }
             | Self::OfEarlierTerm { .. }

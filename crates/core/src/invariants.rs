@@ -101,6 +101,16 @@ pub enum Violation {
         /// The later one.
         after: Arc<Configuration>,
     },
+    /// What a cluster speaks never falls: whoever joined since may know nothing older.
+    #[error("{id}: the configuration {after} speaks an older version than {before} before it")]
+    VersionFell {
+        /// Whose log.
+        id: NodeId,
+        /// The earlier configuration.
+        before: Arc<Configuration>,
+        /// The later one.
+        after: Arc<Configuration>,
+    },
     /// §4.3: a leader leaves a joint configuration forwards only when that is committed. Until then
     /// a majority of the old voters may not know of the change, and would elect on their own.
     #[error("{id}: {after} follows {joint}, which is not committed")]

@@ -27,6 +27,7 @@ mod quorum;
 mod raft;
 pub mod recording;
 mod types;
+mod version;
 
 pub use configuration::{Configuration, Member, MemberRole};
 pub use effect::{Effect, LoadFor, LoadRequest, Persist, ProposalRefusal, ReadRefusal};
@@ -48,3 +49,4 @@ pub use types::{
     ChangeId, Drift, HardState, LogId, LogIndex, NodeId, PersistSeq, ProposalId, ReadId, Role,
     Term, Time,
 };
+pub use version::ProtocolVersion;

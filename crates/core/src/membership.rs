@@ -296,6 +296,7 @@ impl Configuration {
             change: Some(Box::new(change)),
             removed: self.removed.clone(),
             storages: self.storages.clone(),
+            cluster_version: self.cluster_version,
         }
     }
 
@@ -328,7 +329,8 @@ impl Configuration {
     fn settled(&self, members: &Members, removed: Vec<NodeId>) -> Self {
         let storages = self.storages_of(members);
         let (version, members) = (self.version + 1, members.clone());
-        Self { version, members, change: None, removed, storages }
+        let cluster_version = self.cluster_version;
+        Self { version, members, change: None, removed, storages, cluster_version }
     }
 
     /// The ids that must not come back, if only these members stay; the oldest are forgotten.

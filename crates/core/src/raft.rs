@@ -23,6 +23,7 @@ mod start;
 mod status;
 mod storages;
 mod transfer;
+mod versions;
 
 use crate::{
     Configuration, Effect, Event, LogId, LogIndex, MembershipRefusal, Message, NodeId, PersistSeq,
@@ -112,6 +113,9 @@ impl Raft {
             Event::StateWanted { peer, at_least } => self.handle_state_wanted(peer, at_least),
             Event::PeerGone { peer } => self.handle_peer_gone(peer),
             Event::SetOptions(options) => self.handle_options(*options),
+            Event::Speaks { from, version } => {
+                self.common.speaks.insert(from, version);
+            }
             Event::Introduced { from, storage_id, is_proven } => {
                 self.common.introduced.insert(from, Introduction { storage_id, is_proven });
             }
@@ -239,6 +243,7 @@ impl Raft {
             | Event::DiskFailed
             | Event::Diverged { .. }
             | Event::StateWanted { .. }
+            | Event::Speaks { .. }
             | Event::Introduced { .. } => {}
         }
     }

@@ -10,7 +10,7 @@ mod harness;
 use harness::{Cluster, Disk, Envelope, configuration, member, node};
 use quorate_core::{
     Configuration, Event, LogIndex, MemberRole, Members, MembershipCommand, NodeId, Options,
-    ReadId, Role,
+    ProtocolVersion, ReadId, Role,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -99,7 +99,11 @@ fn happen(cluster: &mut Cluster, dice: &mut Dice, weather: Weather) {
         // Whether it is so or not.
         98..100 => {
             let peer = any_server(cluster, dice);
-            cluster.step(id, Event::PeerGone { peer });
+            if dice.roll(3) == 0 {
+                return cluster.step(id, Event::PeerGone { peer });
+            }
+            let version = ProtocolVersion::new(u16::try_from(4 + dice.roll(4)).unwrap());
+            cluster.step(id, Event::Speaks { from: peer, version });
         }
         _ => {}
     }

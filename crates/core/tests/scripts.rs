@@ -12,8 +12,8 @@ mod harness;
 use harness::{Cluster, Disk, command, configuration, describe, index, log_id, node};
 use quorate_core::{
     AppendEntries, Configuration, Drift, Entry, Event, InstallSnapshot, LogId, LogIndex,
-    MemberRole, MembershipCommand, Message, NodeId, Options, Payload, PeerState, Raft, ReadId,
-    Role, SnapshotMeta, Status, Term,
+    MemberRole, MembershipCommand, Message, NodeId, Options, Payload, PeerState, ProtocolVersion,
+    Raft, ReadId, Role, SnapshotMeta, Status, Term,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -43,6 +43,13 @@ fn millis(text: &str) -> Duration {
 fn parse_log_id(text: &str) -> LogId {
     let (index, term) = text.split_once('@').unwrap();
     log_id(number(index), number(term))
+}
+
+/// `3=6`: node 3 speaks version 6.
+fn speaks(text: &str) -> Event {
+    let (from, version) = text.split_once('=').unwrap();
+    let version = ProtocolVersion::new(u16::try_from(number(version)).unwrap());
+    Event::Speaks { from: node(number(from)), version }
 }
 
 /// `1->2`
@@ -293,6 +300,8 @@ impl Stage {
                 let event = Event::Introduced { from, storage_id, is_proven };
                 self.cluster.step(node(id()), event);
             }
+            // speaks 1 3=6
+            "speaks" => self.cluster.step(node(id()), speaks(words[2])),
             "cancel" => self.cluster.change(id(), MembershipCommand::Cancel),
             "compact" => {
                 let through = index(number(words[2]));
@@ -394,6 +403,9 @@ fn draw_server(raft: &Raft) -> String {
         let disks: Vec<String> =
             configuration.storages.iter().map(|(id, disk)| format!("{id}:{disk}")).collect();
         write!(picture, " disks={{{}}}", disks.join(" ")).unwrap();
+    }
+    if configuration.cluster_version != ProtocolVersion::UNRECORDED {
+        write!(picture, " speaks={}", configuration.cluster_version).unwrap();
     }
     if let Some(version) = status.removed_at {
         write!(picture, " removed at v{version}").unwrap();

@@ -56,6 +56,7 @@ impl Applier {
                     Fatal::caused_by("the state machine's notes of sessions make no sense", error)
                 })?;
         }
+        machine.cluster_version(configuration.cluster_version);
         Ok(Self { machine, sessions, applied, configuration, rolling: Rolling::new(0) })
     }
 
@@ -105,13 +106,23 @@ impl Applier {
     /// as there are, those of sessions one by one.
     fn apply_entries(&mut self, entries: &[Entry]) -> Result<Vec<Fate>, Fatal> {
         let mut fates = Vec::with_capacity(entries.len());
-        for run in entries.chunk_by(|one, next| !(is_of_session(one) || is_of_session(next))) {
+        let are_alike = |one: &Entry, next: &Entry| {
+            !(is_of_session(one) || is_of_session(next) || configuration_of(one).is_some())
+        };
+        let mut spoken = self.configuration.cluster_version;
+        for run in entries.chunk_by(are_alike) {
             match run.first().map(|entry| (entry.log_id, &entry.payload)) {
                 Some((log_id, Payload::Session(request))) => {
                     fates.push(self.apply_session(log_id, request.clone())?);
                 }
                 Some((_, Payload::Noop | Payload::Command(_) | Payload::Configuration(_)))
                 | None => self.apply_plain(run, &mut fates)?,
+            }
+            if let Some(configuration) = run.last().and_then(configuration_of)
+                && configuration.cluster_version > spoken
+            {
+                spoken = configuration.cluster_version;
+                self.machine.cluster_version(spoken);
             }
         }
         Ok(fates)
@@ -285,6 +296,7 @@ impl Applier {
         self.rolling.interrupt();
         self.applied = meta.last_included;
         self.configuration = Arc::clone(&meta.configuration);
+        self.machine.cluster_version(meta.configuration.cluster_version);
         Ok(())
     }
 }
@@ -299,6 +311,13 @@ impl SnapshotView for View {
     fn write_to(self: Box<Self>, target: &mut dyn Write) -> std::io::Result<()> {
         write_section(&self.sessions, target)?;
         self.machine.write_to(target)
+    }
+}
+
+fn configuration_of(entry: &Entry) -> Option<&Arc<Configuration>> {
+    match &entry.payload {
+        Payload::Configuration(configuration) => Some(configuration),
+        Payload::Noop | Payload::Command(_) | Payload::Session(_) => None,
     }
 }
 

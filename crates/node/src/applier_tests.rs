@@ -7,7 +7,7 @@ use crate::{
     Digest, Note, Notebook, QueryError, SessionId, SessionKey, SessionLimits, SessionRequest,
 };
 use proptest::prelude::*;
-use quorate_core::Term;
+use quorate_core::{ProtocolVersion, Term};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -383,4 +383,62 @@ fn a_reply_that_is_given_again_is_the_same_on_a_node_that_was_sent_its_session()
     assert_eq!((lasts(&first), lasts(&sent)), (vec![3, 7, 11], vec![7, 11]));
     assert_eq!(first[1..], sent);
     assert_eq!(sent, restarted);
+}
+
+/// Notes between which commands it was told what the cluster speaks.
+#[derive(Default)]
+struct Listener(Arc<Mutex<Vec<String>>>);
+
+impl StateMachine for Listener {
+    fn applied(&self) -> LogIndex {
+        LogIndex::ORIGIN
+    }
+    fn apply(&mut self, batch: &[Committed], replies: &mut Replies) -> Result<(), Fatal> {
+        for committed in batch {
+            self.0.lock().unwrap().push(committed.log_id.index.to_string());
+            replies.push("");
+        }
+        Ok(())
+    }
+    fn query(&self, _: &[u8]) -> Result<Bytes, QueryError> {
+        Ok(Bytes::new())
+    }
+    fn view(&self) -> Result<Box<dyn SnapshotView>, Fatal> {
+        Ok(Box::new(Written(Vec::new())))
+    }
+    fn cluster_version(&mut self, version: ProtocolVersion) {
+        self.0.lock().unwrap().push(format!("v{version}"));
+    }
+    fn restore(&mut self, _: LogId, _: &mut dyn Read) -> Result<(), Fatal> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_machine_is_told_what_the_cluster_speaks_at_the_same_place_however_entries_are_batched() {
+    let speaking = |version| {
+        let cluster_version = ProtocolVersion::new(version);
+        Arc::new(Configuration { cluster_version, ..Configuration::default() })
+    };
+    let configuration = |index, version| Entry {
+        log_id: log_id(index),
+        payload: Payload::Configuration(speaking(version)),
+    };
+    let entries =
+        || vec![plain(1), configuration(2, 5), plain(3), configuration(4, 6), plain(5), plain(6)];
+    for at_a_time in 1..=6 {
+        let heard = Arc::default();
+        let machine = Box::new(Listener(Arc::clone(&heard)));
+        let mut applier = Applier::new(machine, LogId::ORIGIN, speaking(5)).unwrap();
+        for batch in entries().chunks(at_a_time) {
+            apply(&mut applier, batch.to_vec());
+        }
+        assert_eq!(*heard.lock().unwrap(), ["v5", "1", "3", "v6", "5", "6"], "{at_a_time}");
+        let (meta, view) = applier.view().unwrap();
+        let mut written = Vec::new();
+        view.write_to(&mut written).unwrap();
+        heard.lock().unwrap().clear();
+        applier.restore(&meta, &mut written.as_slice()).unwrap();
+        assert_eq!(*heard.lock().unwrap(), ["v6"]);
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::runtime::LogPlaceError;
 use crate::{Fatal, Input};
-use quorate_core::{LogId, LogIndex, NodeId};
+use quorate_core::{LogId, LogIndex, NodeId, ProtocolVersion};
 use quorate_wal::WalError;
 use std::io;
 use std::path::PathBuf;
@@ -114,6 +114,7 @@ const fn is_of_the_disk(error: &WalError) -> bool {
         | WalError::Missing { .. }
         | WalError::AlreadyExists { .. }
         | WalError::UnsupportedVersion { .. }
+        | WalError::NewerProtocol { .. }
         | WalError::OutOfOrder { .. }
         | WalError::TooLarge { .. }
         | WalError::NoSnapshot { .. } => false,
@@ -141,6 +142,7 @@ const fn what_to_do(error: &WalError) -> &'static str {
         | WalError::Missing { .. }
         | WalError::AlreadyExists { .. }
         | WalError::UnsupportedVersion { .. }
+        | WalError::NewerProtocol { .. }
         | WalError::OutOfOrder { .. }
         | WalError::TooLarge { .. }
         | WalError::NoSnapshot { .. } => "",
@@ -165,6 +167,19 @@ pub enum StartError {
         id: NodeId,
         /// How many members were given.
         member_count: usize,
+    },
+    /// The cluster speaks a later protocol than this program, or than it was told to speak: it does not
+    /// go back.
+    #[error(
+        "this node's cluster speaks protocol version {cluster_version}, and this program is to speak none \
+         after {newest}: start the program that the other members run{}",
+        if newest < &ProtocolVersion::NEWEST { ", without --protocol-version-max" } else { "" }
+    )]
+    ProtocolTooOld {
+        /// What the cluster speaks, by this node's log or snapshots.
+        cluster_version: ProtocolVersion,
+        /// The newest that this program is to speak.
+        newest: ProtocolVersion,
     },
     /// A node that joins can only be added where it listens.
     #[error("a node that joins a cluster needs an address to listen on")]

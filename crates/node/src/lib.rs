@@ -84,7 +84,7 @@ pub use quorate_core as core;
 pub use quorate_core::{
     Change, ChangeWait, Configuration, Drift, LeaderWait, LogId, LogIndex, Member, MemberRole,
     Members, MembershipCommand, MembershipRefusal, NodeId, Options, OptionsError, PeerWait,
-    ReadWait, Reason, Role, Term,
+    ProtocolVersion, ReadWait, Reason, Role, Term,
 };
 pub use quorate_wal as wal;
 pub use quorate_wal::WalOptions;

@@ -2,7 +2,7 @@
 //! beyond "this entry is committed".
 
 use bytes::Bytes;
-use quorate_core::{LogId, LogIndex};
+use quorate_core::{LogId, LogIndex, ProtocolVersion};
 use std::io::{Read, Write};
 
 /// A deterministic state machine: the same commands in the same order give the same state and the
@@ -78,6 +78,16 @@ pub trait StateMachine: Send + 'static {
     /// numbers differ compare nothing, so that a cluster can be upgraded one node at a time.
     fn replies_version(&self) -> u32 {
         0
+    }
+
+    /// Which protocol the cluster speaks as of the commands that follow: every member's program speaks it
+    /// or a later one, and none will join that does not. It is told before the first command, after each
+    /// [`StateMachine::restore`], and whenever it has risen, at the same place between two commands on
+    /// every node; so what commands mean, and what snapshots hold, may depend on it. A program whose new
+    /// version knows new commands proposes them once [`crate::NodeStatus::cluster_version`] is the one
+    /// that came with them.
+    fn cluster_version(&mut self, version: ProtocolVersion) {
+        let _ = version;
     }
 
     /// Replaces the whole state by a snapshot that covers the log up to `last_included`.

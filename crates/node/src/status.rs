@@ -2,7 +2,8 @@
 
 use crate::{Admission, Differing, Rot};
 use quorate_core::{
-    ChangeWait, Configuration, LogId, LogIndex, Member, MemberRole, NodeId, Role, Term,
+    ChangeWait, Configuration, LogId, LogIndex, Member, MemberRole, NodeId, ProtocolVersion, Role,
+    Term,
 };
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ pub struct NodeStatus {
     pub cluster_id: u64,
     /// The identity of its disk.
     pub storage_id: u128,
+    /// The newest protocol that it speaks.
+    pub protocol_version: ProtocolVersion,
     /// What it is.
     pub role: Role,
     /// Whether it leads and its state machine has everything that was committed before. A new leader
@@ -65,6 +68,13 @@ impl NodeStatus {
     #[must_use]
     pub fn is_leader(&self) -> bool {
         self.role == Role::Leader
+    }
+
+    /// Which protocol the cluster speaks, by the latest configuration that is known to be committed: a
+    /// member that does not is none. It never falls.
+    #[must_use]
+    pub fn cluster_version(&self) -> ProtocolVersion {
+        self.committed_configuration.cluster_version
     }
 
     /// Whether the state machine has nothing, and the log not all that it needs: a snapshot is fetched,

@@ -203,9 +203,18 @@ pub(crate) struct Figures {
     pub(crate) peers: Vec<PeerFigures>,
     pub(crate) scrub: ScrubFigures,
     pub(crate) differing_members: u64,
+    pub(crate) protocol: ProtocolFigures,
     pub(crate) watch: WatchFigures,
     pub(crate) leases: usize,
     pub(crate) process: ProcessFigures,
+}
+
+/// Which protocol is spoken between members.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ProtocolFigures {
+    /// The newest that this one speaks.
+    pub(crate) own: u16,
+    pub(crate) cluster: u16,
 }
 
 /// What came of reading the log and the snapshots again.
@@ -362,6 +371,17 @@ fn render_raft(out: &mut Page, figures: &Figures) {
         "quorate_differing_members",
         "How many members have replied to the same entries otherwise than this one.",
         figures.differing_members,
+    );
+    let ProtocolFigures { own, cluster } = figures.protocol;
+    out.gauge(
+        "quorate_protocol_version",
+        "The newest protocol that this member speaks with the others.",
+        own,
+    );
+    out.gauge(
+        "quorate_cluster_protocol_version",
+        "The protocol that the cluster speaks: every member knows it. It never falls.",
+        cluster,
     );
     let ScrubFigures { read_bytes, rounds, damaged_files } = figures.scrub;
     out.counter(

@@ -82,6 +82,10 @@ counters! {
             rumours,
             /// Settings that were given to nodes while they ran.
             settings_changes,
+            /// Machines that were given the new program.
+            upgrades,
+            /// Machines that were given the old program again.
+            downgrades,
             /// Disks that finished nothing for a while.
             disk_hangs,
             /// Syncs that took much longer than usual.
@@ -132,6 +136,10 @@ counters! {
             alarms,
         }
         figures {
+            /// Old programs that did not start, because the cluster speaks the new version.
+            downgrades_refused,
+            /// Messages that were not sent, because the other program does not know them.
+            unsaid,
             /// How often a write found no room, and was tried again later.
             waits_for_room,
             /// How often the reserve of a disk was given up.

@@ -35,6 +35,9 @@ pub struct Faults {
     pub rumours_every: Option<Duration>,
     /// How often a node is given other settings while it runs, if any is.
     pub settings_every: Option<Duration>,
+    /// How often a machine is given the new program, or the old one again, if machines begin with an old
+    /// one at all.
+    pub upgrades_every: Option<Duration>,
     /// How long a node's loop takes to notice what arrived, at most.
     pub reaction_max: Duration,
     /// How long the state machine takes for a batch, at most.
@@ -194,6 +197,7 @@ impl Faults {
             changes_every: None,
             rumours_every: None,
             settings_every: None,
+            upgrades_every: None,
             reaction_max: Duration::from_micros(50),
             apply_max: Duration::from_micros(200),
             shuffled_outputs: Chance::NEVER,
@@ -238,6 +242,7 @@ impl Faults {
             changes_every: None,
             rumours_every: None,
             settings_every: None,
+            upgrades_every: None,
             reaction_max: *rng.pick(&[micros(50), micros(500), millis(5)]).unwrap_or(&micros(50)),
             apply_max: *rng.pick(&[micros(200), millis(2), millis(50)]).unwrap_or(&millis(2)),
             shuffled_outputs: level(rng, 50),

@@ -108,6 +108,9 @@ pub const FAULT_KINDS: &[FaultKind] = &[
     FaultKind::new("settings", "nodes are given other settings while they run", |options| {
         options.faults.settings_every = None;
     }),
+    FaultKind::new("versions", "nodes begin with an old program and get the new one", |options| {
+        options.faults.upgrades_every = None;
+    }),
     FaultKind::new("loss", "messages never arrive", |options| {
         options.faults.network.loss = Chance::NEVER;
     }),

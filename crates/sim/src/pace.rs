@@ -67,6 +67,7 @@ impl Faults {
             changes_every: self.changes_every.map(|every| pace.stretch(every)),
             rumours_every: self.rumours_every.map(|every| pace.stretch(every)),
             settings_every: self.settings_every.map(|every| pace.stretch(every)),
+            upgrades_every: self.upgrades_every.map(|every| pace.stretch(every)),
             reaction_max: pace.stretch(self.reaction_max),
             apply_max: pace.stretch(self.apply_max),
             ..self

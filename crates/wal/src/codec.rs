@@ -4,13 +4,16 @@
 use bytes::{Buf, BufMut, Bytes};
 use quorate_core::{
     Change, Configuration, Entry, LogId, LogIndex, Member, MemberRole, Members, NodeId, Payload,
-    SnapshotMeta, Term,
+    ProtocolVersion, SnapshotMeta, Term,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The version of the configuration encoding, its first byte.
-const CONFIGURATION_VERSION: u8 = 3;
+/// The version of the configuration encoding, its first byte; written as long as no version of the
+/// protocol is recorded, so that programs that record none can read it.
+const CONFIGURATION_WITHOUT_PROTOCOL: u8 = 3;
+/// The same, and at the end which protocol the cluster speaks.
+const CONFIGURATION_WITH_PROTOCOL: u8 = 4;
 /// The one before it, which says nothing of disks; it is still read.
 const CONFIGURATION_WITHOUT_STORAGES: u8 = 2;
 
@@ -51,6 +54,17 @@ pub enum DecodeError {
     NotUtf8 {
         /// Which value.
         what: &'static str,
+    },
+    /// A cluster that speaks a later protocol than this program does.
+    #[error(
+        "the cluster speaks protocol version {found}, this program up to {newest}: start the program \
+         that the other members run"
+    )]
+    NewerProtocol {
+        /// What the cluster speaks.
+        found: ProtocolVersion,
+        /// The newest that this program speaks.
+        newest: ProtocolVersion,
     },
     /// Members that are not in ascending order.
     #[error("member {found} is listed after member {after}")]
@@ -194,7 +208,12 @@ pub fn decode_entry(input: &mut Bytes) -> Result<Entry, DecodeError> {
 
 /// Appends a configuration.
 pub fn encode_configuration(configuration: &Configuration, out: &mut impl BufMut) {
-    out.put_u8(CONFIGURATION_VERSION);
+    let is_recorded = configuration.cluster_version != ProtocolVersion::UNRECORDED;
+    out.put_u8(if is_recorded {
+        CONFIGURATION_WITH_PROTOCOL
+    } else {
+        CONFIGURATION_WITHOUT_PROTOCOL
+    });
     encode_varint(configuration.version, out);
     encode_members(&configuration.members, out);
     out.put_u8(configuration.change.is_some().into());
@@ -211,6 +230,9 @@ pub fn encode_configuration(configuration: &Configuration, out: &mut impl BufMut
         encode_varint(id.get(), out);
         out.put_u128_le(*storage_id);
     }
+    if is_recorded {
+        encode_varint(configuration.cluster_version.get().into(), out);
+    }
 }
 
 /// Takes a configuration off the front of `input`; contexts share the input's buffer.
@@ -220,7 +242,13 @@ pub fn encode_configuration(configuration: &Configuration, out: &mut impl BufMut
 /// Any [`DecodeError`] but `Trailing`.
 pub fn decode_configuration(input: &mut Bytes) -> Result<Configuration, DecodeError> {
     let tag = decode_u8(input, "configuration")?;
-    if !matches!(tag, CONFIGURATION_VERSION | CONFIGURATION_WITHOUT_STORAGES) {
+    let is_known = matches!(
+        tag,
+        CONFIGURATION_WITHOUT_STORAGES
+            | CONFIGURATION_WITHOUT_PROTOCOL
+            | CONFIGURATION_WITH_PROTOCOL
+    );
+    if !is_known {
         return Err(DecodeError::UnknownTag { what: "configuration", found: tag });
     }
     let version = decode_varint(input, "configuration version")?;
@@ -243,7 +271,27 @@ pub fn decode_configuration(input: &mut Bytes) -> Result<Configuration, DecodeEr
         CONFIGURATION_WITHOUT_STORAGES => BTreeMap::new(),
         _ => decode_storages(input)?,
     };
-    Ok(Configuration { version, members, change, removed, storages })
+    let cluster_version = match tag {
+        CONFIGURATION_WITH_PROTOCOL => decode_protocol(input)?,
+        _ => ProtocolVersion::UNRECORDED,
+    };
+    Ok(Configuration { version, members, change, removed, storages, cluster_version })
+}
+
+/// What the cluster speaks: later than what is not recorded, and nothing that this program does not.
+fn decode_protocol(input: &mut Bytes) -> Result<ProtocolVersion, DecodeError> {
+    const WHAT: &str = "protocol version";
+    let number = decode_varint(input, WHAT)?;
+    let number = u16::try_from(number).map_err(|_| DecodeError::OutOfRange { what: WHAT })?;
+    let version = ProtocolVersion::new(number);
+    if version <= ProtocolVersion::UNRECORDED {
+        return Err(DecodeError::OutOfRange { what: WHAT });
+    }
+    if version > ProtocolVersion::NEWEST {
+        let newest = ProtocolVersion::NEWEST;
+        return Err(DecodeError::NewerProtocol { found: version, newest });
+    }
+    Ok(version)
 }
 
 /// Who has which disk, in ascending order of the ids.

@@ -2,7 +2,7 @@
 //! Must not know how anything is stored.
 
 use crate::Identity;
-use quorate_core::{LogId, LogIndex, NodeId};
+use quorate_core::{LogId, LogIndex, NodeId, ProtocolVersion};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -86,6 +86,20 @@ pub enum WalError {
         found: u32,
         /// The newest version that this program knows.
         supported: u32,
+    },
+    /// The log has what only a later protocol knows: the cluster speaks that.
+    #[error(
+        "{path} is of a cluster that speaks protocol version {found}, this program knows versions up to \
+         {newest}; start the program that the other members run",
+        path = path.display()
+    )]
+    NewerProtocol {
+        /// The file that says so.
+        path: PathBuf,
+        /// What the cluster speaks.
+        found: ProtocolVersion,
+        /// The newest that this program speaks.
+        newest: ProtocolVersion,
     },
     /// The disk, or the quota on it, is full. A log that is not poisoned afterwards has not begun what
     /// was asked for: it may be asked again.
@@ -257,6 +271,7 @@ impl WalError {
             | Self::AlreadyExists { .. }
             | Self::Damaged { .. }
             | Self::UnsupportedVersion { .. }
+            | Self::NewerProtocol { .. }
             | Self::NoSnapshot { .. } => ("read back", io::ErrorKind::InvalidData),
         }
     }

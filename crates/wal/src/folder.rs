@@ -61,6 +61,7 @@ pub(crate) fn create(
         synced_bytes: RECORDS_START,
         standing: Standing::Unproven,
         horizon: LogId::ORIGIN,
+        protocol: initial.configuration.cluster_version,
         base: initial,
     };
     let watermark = Watermark {

@@ -10,12 +10,14 @@ use crate::disk::read_full;
 use crate::prefix::{Kind, PREFIX_SIZE};
 use crate::{Damage, Disk, DiskFile, WalError, codec};
 use bytes::{Buf, BufMut, Bytes};
-use quorate_core::{HardState, LogId, LogIndex, NodeId, SnapshotMeta, Term};
+use quorate_core::{HardState, LogId, LogIndex, NodeId, ProtocolVersion, SnapshotMeta, Term};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const KIND: Kind = Kind { magic: *b"QUOR-MET", version: 2 };
+const KIND: Kind = Kind { magic: *b"QUOR-MET", version: 3 };
+/// What is written as long as the log has nothing that an older program could not read.
+const WITHOUT_PROTOCOL: Kind = Kind { version: 2, ..KIND };
 
 /// The file names of the two copies.
 pub(crate) const COPY_NAMES: [&str; 2] = ["meta-a", "meta-b"];
@@ -67,11 +69,17 @@ pub(crate) struct Meta {
     pub(crate) horizon: LogId,
     /// What the log starts after.
     pub(crate) base: SnapshotMeta,
+    /// The protocol that a program has to know to read the log and its base. It never falls.
+    pub(crate) protocol: ProtocolVersion,
 }
 
 impl Meta {
     fn encode(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(256);
+        let is_recorded = self.protocol > ProtocolVersion::UNRECORDED;
+        if is_recorded {
+            body.put_u16_le(self.protocol.get());
+        }
         body.put_u64_le(self.generation);
         body.put_u64_le(self.identity.cluster_id);
         body.put_u64_le(self.identity.node_id.get());
@@ -88,7 +96,7 @@ impl Meta {
         body.put_u64_le(self.horizon.index.get());
         codec::encode_snapshot_meta(&self.base, &mut body);
         let mut file = Vec::with_capacity(BLOCK_BYTES);
-        KIND.encode(&mut file);
+        if is_recorded { KIND } else { WITHOUT_PROTOCOL }.encode(&mut file);
         file.put_u32_le(crc32c::crc32c(&body));
         file.put_u32_le(u32::try_from(body.len()).unwrap_or(u32::MAX));
         file.put_slice(&body);
@@ -107,12 +115,17 @@ impl Meta {
         if crc32c::crc32c(&file) != checksum {
             return Err(damaged());
         }
-        Self::decode_body(file, version)
+        let protocol = decode_protocol(&mut file, version).ok_or_else(damaged)?;
+        if protocol > ProtocolVersion::NEWEST {
+            let (path, found, newest) = (path.to_owned(), protocol, ProtocolVersion::NEWEST);
+            return Err(WalError::NewerProtocol { path, found, newest });
+        }
+        Self::decode_body(file, version, protocol)
             .map(|meta| (meta, version))
             .ok_or_else(|| WalError::damaged(path, PREFIX_SIZE as u64, Damage::Content))
     }
 
-    fn decode_body(mut body: Bytes, version: u32) -> Option<Self> {
+    fn decode_body(mut body: Bytes, version: u32, protocol: ProtocolVersion) -> Option<Self> {
         let generation = body.try_get_u64_le().ok()?;
         let identity = Identity {
             cluster_id: body.try_get_u64_le().ok()?,
@@ -142,8 +155,17 @@ impl Meta {
             standing,
             horizon,
             base,
+            protocol,
         };
         (first_segment <= last_segment).then_some(meta)
+    }
+}
+
+/// At the front: what follows may be said in words of that protocol.
+fn decode_protocol(body: &mut Bytes, version: u32) -> Option<ProtocolVersion> {
+    match version {
+        1 | 2 => Some(ProtocolVersion::UNRECORDED),
+        _ => body.try_get_u16_le().ok().map(ProtocolVersion::new),
     }
 }
 
@@ -244,6 +266,10 @@ impl MetaFiles {
             if let Err(WalError::UnsupportedVersion { path, found, supported }) = &read.meta {
                 let (path, found, supported) = (path.clone(), *found, *supported);
                 return Err(WalError::UnsupportedVersion { path, found, supported });
+            }
+            if let Err(WalError::NewerProtocol { path, found, newest }) = &read.meta {
+                let (path, found, newest) = (path.clone(), *found, *newest);
+                return Err(WalError::NewerProtocol { path, found, newest });
             }
         }
         // The copy to be written first is the one that is worth less.

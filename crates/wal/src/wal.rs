@@ -148,6 +148,7 @@ impl Wal {
                 (None, Some(next)) => wal.go_on_in(next)?,
                 (_, None) => {}
             }
+            wal.note_protocol(live)?;
             wal.append(live)?;
             match batch.iter().rev().find_map(|write| write.hard_state) {
                 Some(hard_state) => wal.store_hard_state(hard_state),
@@ -297,6 +298,23 @@ impl Wal {
         result
     }
 
+    /// Before a configuration is written that says that the cluster speaks a later protocol, both copies
+    /// of the hard state say so: a program that does not know it is told, rather than taking the record
+    /// for a damaged one.
+    fn note_protocol(&mut self, batch: &[Persist]) -> Result<(), WalError> {
+        let entries = batch.iter().flat_map(|write| &write.entries);
+        let spoken = entries.filter_map(|entry| match &entry.payload {
+            Payload::Configuration(configuration) => Some(configuration.cluster_version),
+            Payload::Noop | Payload::Command(_) | Payload::Session(_) => None,
+        });
+        match spoken.max() {
+            Some(protocol) if protocol > self.meta.meta().protocol => {
+                self.store_meta(|meta| meta.protocol = protocol)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Writes the batch's records where there is room for them.
     fn append(&mut self, batch: &[Persist]) -> Result<(), WalError> {
         self.encode(batch)?;
@@ -371,6 +389,7 @@ impl Wal {
         self.sealed.push(old);
         self.map = LogMap::new(base.last_included);
         self.store_meta(|meta| {
+            meta.protocol = meta.protocol.max(base.configuration.cluster_version);
             meta.base = base.clone();
             meta.first_segment = number;
             meta.last_segment = number;

@@ -10,7 +10,7 @@ use common::model::Model;
 use common::{Rng, create, index, initial, open, read_all};
 use proptest::prelude::*;
 use quorate_core::{Change, Configuration, Entry, LogId, LogIndex, Member, MemberRole, NodeId};
-use quorate_core::{Payload, SnapshotMeta, Term};
+use quorate_core::{Payload, ProtocolVersion, SnapshotMeta, Term};
 use quorate_wal::{WalError, codec};
 use std::path::Path;
 use std::sync::Arc;
@@ -165,13 +165,15 @@ fn configurations() -> impl Strategy<Value = Configuration> {
     let removed = prop::collection::vec(any::<u64>().prop_map(NodeId::new), 0..6);
     let storages =
         prop::collection::btree_map(any::<u64>().prop_map(NodeId::new), any::<u128>(), 0..6);
-    (any::<u64>(), members, prop::option::of(change), removed, storages).prop_map(
-        |(version, members, change, removed, storages)| Configuration {
+    let spoken = prop_oneof![Just(ProtocolVersion::UNRECORDED), Just(ProtocolVersion::NEWEST)];
+    (any::<u64>(), members, prop::option::of(change), removed, (storages, spoken)).prop_map(
+        |(version, members, change, removed, (storages, cluster_version))| Configuration {
             version,
             members,
             change,
             removed,
             storages,
+            cluster_version,
         },
     )
 }
@@ -186,6 +188,40 @@ fn a_configuration_of_encoding_2_is_read_as_one_that_knows_no_disks() {
     bytes.truncate(bytes.len() - 1);
     bytes[0] = 2;
     assert_eq!(codec::decode_configuration(&mut bytes.freeze()).as_ref(), Ok(known.as_ref()));
+}
+
+/// Encoding 4 is encoding 3 with the protocol at its end, and is written only where one is recorded: a
+/// program that records none goes on reading the logs of a cluster that speaks none later.
+#[test]
+fn a_configuration_says_which_protocol_the_cluster_speaks_only_if_one_is_recorded() {
+    let known = common::configuration(4).as_ref().clone();
+    let encoded = |known: &Configuration| {
+        let mut bytes = bytes::BytesMut::new();
+        codec::encode_configuration(known, &mut bytes);
+        bytes
+    };
+    let older = encoded(&known);
+    let newer = encoded(&Configuration { cluster_version: ProtocolVersion::new(6), ..known });
+    assert_eq!((older[0], newer[0]), (3, 4));
+    assert_eq!((&newer[1..older.len()], &newer[older.len()..]), (&older[1..], &[6][..]));
+}
+
+#[test]
+fn a_protocol_that_this_program_does_not_speak_is_refused_by_name() {
+    let next = ProtocolVersion::new(ProtocolVersion::NEWEST.get() + 1);
+    let decoded = |cluster_version| {
+        let mut bytes = bytes::BytesMut::new();
+        let known = common::configuration(4).as_ref().clone();
+        codec::encode_configuration(&Configuration { cluster_version, ..known }, &mut bytes);
+        codec::decode_configuration(&mut bytes.freeze()).map_err(|error| error.to_string())
+    };
+    let expected = format!(
+        "the cluster speaks protocol version {next}, this program up to {}: start the program that the \
+         other members run",
+        ProtocolVersion::NEWEST
+    );
+    assert_eq!(decoded(next), Err(expected));
+    assert!(decoded(ProtocolVersion::new(4)).is_err(), "nobody has recorded that");
 }
 
 #[test]

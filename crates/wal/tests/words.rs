@@ -7,7 +7,7 @@ use bytes::Bytes;
 use common::fault_disk::FaultDisk;
 use common::watched_disk::WatchedDisk;
 use common::{base, commands, create, id, index};
-use quorate_core::NodeId;
+use quorate_core::{NodeId, ProtocolVersion};
 use quorate_wal::codec::{self, DecodeError};
 use quorate_wal::{Damage, Identity, WalError};
 use std::io;
@@ -206,4 +206,14 @@ fn bytes_that_do_not_decode_are_described() {
     assert_eq!(codec::expect_end(&Bytes::new(), what), Ok(()));
     let trailing = codec::expect_end(&Bytes::from_static(b"abc"), what);
     assert_eq!(trailing, Err(DecodeError::Trailing { what, count: 3 }));
+}
+
+#[test]
+fn a_log_of_a_later_protocol_is_named_with_both_versions_and_what_to_start() {
+    let (found, newest) = (ProtocolVersion::new(8), ProtocolVersion::new(6));
+    assert_eq!(
+        WalError::NewerProtocol { path: path(), found, newest }.to_string(),
+        "/data/log is of a cluster that speaks protocol version 8, this program knows versions up to 6; \
+         start the program that the other members run"
+    );
 }

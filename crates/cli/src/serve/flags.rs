@@ -12,6 +12,7 @@ use super::retention::{CompactionMode, RetentionError, auto_compaction};
 use super::tls::TlsFlags;
 use super::url::HttpUrl;
 use clap::ValueEnum;
+use quorate::ProtocolVersion;
 use quorate_server::{AuthTokens, AutoCompaction};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -173,6 +174,17 @@ pub(crate) struct Flags {
     /// what its many limits make together (some 700 MiB)
     #[arg(long, default_value_t = 0, value_name = "BYTES")]
     pub(crate) memory_bytes_max: usize,
+    /// The newest protocol that it speaks with the other members, as if its program were no newer: to
+    /// rehearse an upgrade. Once the cluster speaks a newer one, a member that does not is refused
+    #[arg(
+        long,
+        default_value_t = ProtocolVersion::NEWEST.get(),
+        value_name = "VERSION",
+        value_parser = clap::value_parser!(u16).range(
+            i64::from(ProtocolVersion::OLDEST.get())..=i64::from(ProtocolVersion::NEWEST.get())
+        )
+    )]
+    pub(crate) protocol_version_max: u16,
     /// How large the data may be, in bytes: beyond it, nothing is stored until space was freed and
     /// `quorate alarm disarm` was said; 0 for 2 GiB, negative for no limit
     #[arg(long, default_value_t = 0, value_name = "BYTES", allow_negative_numbers = true)]

@@ -45,7 +45,7 @@ use given::{Asked, Settled};
 use initial_cluster::InitialMember;
 use quorate::{
     Configuration, Consistency, DiskWatch, DriverOptions, Member, MemberRole, Node, NodeFailure,
-    NodeOptions, Options, PeerTls,
+    NodeOptions, Options, PeerTls, ProtocolVersion,
 };
 use quorate_kv::Reader;
 use quorate_server::{MemberContext, ServerOptions};
@@ -343,6 +343,7 @@ async fn start_node(
             compact_log_count: flags.snapshot_count.unwrap_or(u64::MAX),
             snapshot_bytes_per_second: flags.snapshot_rate,
             scrub_bytes_per_second: flags.scrub_rate,
+            protocol_version: ProtocolVersion::new(flags.protocol_version_max),
             // As in etcd: who asks while a leader is elected waits for as long as for anything else.
             leaderless_wait: request_timeout(settings),
             ..DriverOptions::default()

@@ -10,7 +10,8 @@ use std::sync::Arc;
 ///
 /// # Errors
 ///
-/// [`Violation::ConfigurationLeap`] if one does not.
+/// [`Violation::ConfigurationLeap`] if one does not, [`Violation::VersionFell`] if the cluster speaks an
+/// older version by it.
 pub fn check_configurations(raft: &Raft) -> Result<(), Violation> {
     let mut later: Option<&Arc<Configuration>> = None;
     for configuration in raft.configurations() {
@@ -19,6 +20,12 @@ pub fn check_configurations(raft: &Raft) -> Result<(), Violation> {
         {
             let (before, after) = (Arc::clone(configuration), Arc::clone(after));
             return Err(Violation::ConfigurationLeap { id: raft.id(), before, after });
+        }
+        if let Some(after) = later
+            && after.cluster_version < configuration.cluster_version
+        {
+            let (before, after) = (Arc::clone(configuration), Arc::clone(after));
+            return Err(Violation::VersionFell { id: raft.id(), before, after });
         }
         later = Some(configuration);
     }

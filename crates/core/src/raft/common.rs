@@ -9,7 +9,7 @@ use crate::log::Log;
 use crate::persistence::Persistence;
 use crate::{
     Effect, Entry, HardState, LogId, LogIndex, Message, NodeId, Options, ProposalId,
-    ProposalRefusal, ReadId, ReadRefusal, SnapshotMeta, Term, Time,
+    ProposalRefusal, ProtocolVersion, ReadId, ReadRefusal, SnapshotMeta, Term, Time,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -103,6 +103,8 @@ pub(crate) struct Common {
     pub(crate) dismissed_by: Option<Dismissal>,
     /// Which disks nodes say that they have. Those of strangers go at the next change of members.
     pub(crate) introduced: BTreeMap<NodeId, Introduction>,
+    /// The newest protocol that nodes say they speak.
+    pub(crate) speaks: BTreeMap<NodeId, ProtocolVersion>,
 }
 
 /// Which disk a node says that it has.

@@ -130,8 +130,10 @@ impl Leader {
         });
         let changes = self.change_waits(common).into_iter().map(Reason::Change);
         let reads = self.explain_reads(common);
+        let version = self.explain_version(common);
         let gravest = commit.into_iter().chain(not_ready);
-        gravest.chain(handover).chain(changes).chain(reads).chain(peers).collect()
+        let first = gravest.chain(handover).chain(changes).chain(reads);
+        first.chain(peers).chain(version).collect()
     }
 
     fn not_ready(&self, common: &Common) -> Option<Reason> {

@@ -328,7 +328,7 @@ impl Leader {
     /// Goes on with the change that the log says is under way, if the next step is safe.
     pub(crate) fn tend_membership(&mut self, common: &mut Common) {
         self.let_go_of_departed(common);
-        self.record_storages(common);
+        self.record_members(common);
         let configuration = Arc::clone(common.log.configuration());
         let Some(change) = &configuration.change else { return };
         if !configuration.is_joint() {

@@ -120,6 +120,7 @@ impl Raft {
             poison: None,
             dismissed_by: None,
             introduced: std::collections::BTreeMap::new(),
+            speaks: std::collections::BTreeMap::new(),
             log,
             options,
         };

@@ -57,11 +57,12 @@ impl Common {
 }
 
 impl Leader {
-    /// Has the disks recorded that are not, all that are known in one entry, if nothing is on its
-    /// way.
-    pub(crate) fn record_storages(&mut self, common: &mut Common) {
+    /// Has recorded what is not: the disks, all that are known in one entry, and which protocol the
+    /// cluster speaks; if nothing is on its way.
+    pub(crate) fn record_members(&mut self, common: &mut Common) {
         let is_settled = common.commit_index >= self.configuration_index.max(self.term_start);
-        if !is_settled || self.transfer.is_some() || common.introduced.is_empty() {
+        let knows_nothing = common.introduced.is_empty() && common.speaks.is_empty();
+        if !is_settled || self.transfer.is_some() || knows_nothing {
             return;
         }
         let configuration = std::sync::Arc::clone(common.log.configuration());
@@ -74,8 +75,10 @@ impl Leader {
             Some((*id, storage_id))
         });
         let due: Vec<(NodeId, u128)> = due.collect();
-        if !due.is_empty() {
-            let next = configuration.with_storages(due);
+        let raised = self.raised_version(common, &configuration);
+        if !due.is_empty() || raised.is_some() {
+            let version = raised.unwrap_or(configuration.cluster_version);
+            let next = configuration.with_storages(due).with_version(version);
             self.membership.storages.note_record(configuration.version);
             self.membership.storages.recorded_at =
                 Some(self.append_configuration(common, next).index);

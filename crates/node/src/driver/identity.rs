@@ -5,7 +5,7 @@ use super::admission::{admits, is_promise, is_vote};
 use super::io::Introduction;
 use super::standing::{Admission, OwnDisk, Recovering, Standing, Verdict};
 use super::{Driver, Output, PeerMessage};
-use quorate_core::{Event, LogId, LogIndex, Message, NodeId, NotAMember, Time};
+use quorate_core::{Event, LogId, LogIndex, Message, NodeId, NotAMember, ProtocolVersion, Time};
 use std::collections::BTreeSet;
 
 impl Driver {
@@ -14,6 +14,12 @@ impl Driver {
     pub fn on_disk(mut self, own: OwnDisk) -> Self {
         self.standing = Some(Standing::new(own));
         self
+    }
+
+    /// The newest protocol that this node speaks.
+    #[must_use]
+    pub const fn protocol_version(&self) -> ProtocolVersion {
+        self.options.protocol_version
     }
 
     /// Whether this node votes and counts, and if not, why.
@@ -120,6 +126,19 @@ impl Driver {
         !is_vote(message) || self.is_admitted()
     }
 
+    /// A node speaks this protocol at most; the core is told what is news.
+    pub(super) fn note_version(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        version: ProtocolVersion,
+        outputs: &mut Vec<Output>,
+    ) {
+        if self.standing.is_some() && self.raft.version_of(from) != Some(version) {
+            self.step(now, Event::Speaks { from, version }, outputs);
+        }
+    }
+
     /// Another node says which disk it has.
     pub(super) fn introduced(
         &mut self,
@@ -187,6 +206,7 @@ impl Driver {
         if is_first {
             let from = self.raft.id();
             self.step(now, Event::Introduced { from, storage_id, is_proven }, outputs);
+            self.note_version(now, from, self.options.protocol_version, outputs);
         }
         for to in self.strangers(is_first) {
             self.introduce_to(to, None, outputs);
@@ -337,7 +357,9 @@ mod tests {
             round: 0,
             promise: Duration::ZERO,
         });
-        let says = |storage_id, message| Input::Peer { from: learner, storage_id, message };
+        let version = ProtocolVersion::OLDEST;
+        let says =
+            |storage_id, message| Input::Peer { from: learner, storage_id, version, message };
         let heard = |driver: &mut Driver, storage_id| {
             let outputs = turn(driver, now, says(storage_id, PeerMessage::Raft(response.clone())));
             outputs.into_iter().any(|output| {

@@ -9,7 +9,7 @@ use crate::{
 use bytes::Bytes;
 use quorate_core::{
     Entry, LoadRequest, LogId, LogIndex, MembershipCommand, MembershipRefusal, Message, NodeId,
-    Options, Persist, PersistSeq, SnapshotMeta, Term, Time,
+    Options, Persist, PersistSeq, ProtocolVersion, SnapshotMeta, Term, Time,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,6 +146,8 @@ pub enum Input {
         from: NodeId,
         /// The identity of the sender's disk, as its connection was opened with.
         storage_id: u128,
+        /// The newest protocol that the sender speaks, as its connection was opened with.
+        version: ProtocolVersion,
         /// What.
         message: PeerMessage,
     },

@@ -216,14 +216,18 @@ impl Driver {
 
     fn input(&mut self, now: Time, input: Input, outputs: &mut Vec<Output>) {
         match input {
-            Input::Peer { from, storage_id, message: PeerMessage::Raft(message) } => {
+            Input::Peer { from, storage_id, version, message: PeerMessage::Raft(message) } => {
+                self.note_version(now, from, version, outputs);
                 if self.lets_in(from, storage_id, &message) {
                     self.step(now, Event::Message { from, message }, outputs);
                 } else {
                     self.ask_for_disk(from, storage_id, outputs);
                 }
             }
-            Input::Peer { from, message, .. } => self.peer_message(now, from, message, outputs),
+            Input::Peer { from, version, message, .. } => {
+                self.note_version(now, from, version, outputs);
+                self.peer_message(now, from, message, outputs);
+            }
             Input::Disconnected { peer } => {
                 self.proposals.disconnected(peer, &mut self.turn.fates);
                 self.wishes.disconnected(peer);
@@ -314,7 +318,8 @@ impl Driver {
     }
 
     /// A lower limit refuses what is new, and drops nothing.
-    fn set_options(&mut self, options: DriverOptions) {
+    fn set_options(&mut self, mut options: DriverOptions) {
+        options.protocol_version = self.options.protocol_version;
         self.pacing.set_rate(options.snapshot_bytes_per_second);
         self.scrubbing.set_rate(options.scrub_bytes_per_second);
         if options.flight_recorder_bytes != self.options.flight_recorder_bytes {

@@ -1,6 +1,7 @@
 //! The settings of a driver: every limit it has, by name.
 
 use crate::SessionLimits;
+use quorate_core::ProtocolVersion;
 use std::time::Duration;
 
 /// Settings; [`DriverOptions::default`] suits a server.
@@ -43,6 +44,9 @@ pub struct DriverOptions {
     /// comparison, and [`crate::DIGEST_WINDOW_COUNT_MAX`] at most. Only nodes that have the same
     /// number here compare.
     pub digest_window_count: u32,
+    /// The newest protocol that this node speaks, as if its program were no newer: for upgrades that are
+    /// rehearsed. It stays what it was at the start.
+    pub protocol_version: ProtocolVersion,
     /// The limits of sessions that are opened while this node leads.
     pub session_limits: SessionLimits,
 }
@@ -64,6 +68,7 @@ impl Default for DriverOptions {
             scrub_bytes_per_second: 0,
             flight_recorder_bytes: 8 << 20,
             digest_window_count: 1024,
+            protocol_version: ProtocolVersion::NEWEST,
             session_limits: SessionLimits::default(),
         }
     }

@@ -4,7 +4,8 @@ use super::*;
 use crate::{Applier, Committed, Doubt, Fatal, QueryError, Replies, SnapshotView, StateMachine};
 use bytes::Bytes;
 use quorate_core::{
-    Configuration, HardState, Member, MemberRole, Options, PersistSeq, Restored, Role, SnapshotMeta,
+    Configuration, HardState, Member, MemberRole, Options, PersistSeq, ProtocolVersion, Restored,
+    Role, SnapshotMeta,
 };
 use std::collections::VecDeque;
 use std::io::Read;
@@ -36,6 +37,8 @@ impl StateMachine for Journal {
         Err(Fatal::new("no snapshots here"))
     }
 }
+
+const OLDEST: ProtocolVersion = ProtocolVersion::OLDEST;
 
 struct World {
     now: Time,
@@ -147,7 +150,10 @@ impl World {
 
     fn deliver_all(&mut self) {
         while let Some((from, to, message)) = self.network.pop_front() {
-            self.input(to, Input::Peer { from: id(from), storage_id: disk(from), message });
+            self.input(
+                to,
+                Input::Peer { from: id(from), storage_id: disk(from), version: OLDEST, message },
+            );
         }
     }
 
@@ -263,13 +269,19 @@ fn a_copy_that_reaches_a_former_leader_is_not_called_unappended_while_the_first_
     world.propose(others[0], 1, "once");
     let forward = world.network.pop_front().expect("the command was forwarded");
     let (from, to, message) = forward.clone();
-    world.input(to, Input::Peer { from: id(from), storage_id: disk(from), message });
+    world.input(
+        to,
+        Input::Peer { from: id(from), storage_id: disk(from), version: OLDEST, message },
+    );
     // The first copy is in the log, and its answer is lost with the old leader's office.
     let is_reply =
         |item: &(usize, usize, PeerMessage)| matches!(item.2, PeerMessage::ForwardReplies { .. });
     while let Some((from, to, message)) = world.network.pop_front() {
         if !is_reply(&(from, to, message.clone())) {
-            world.input(to, Input::Peer { from: id(from), storage_id: disk(from), message });
+            world.input(
+                to,
+                Input::Peer { from: id(from), storage_id: disk(from), version: OLDEST, message },
+            );
         }
     }
     world.input(old, Input::TransferLeadership { to: Some(id(others[1])) });
@@ -449,7 +461,10 @@ fn etcd_20418_what_arrives_for_an_earlier_read_proves_nothing_for_a_later_one() 
         if to == old {
             answers.push((from, message));
         } else {
-            world.input(to, Input::Peer { from: id(from), storage_id: disk(from), message });
+            world.input(
+                to,
+                Input::Peer { from: id(from), storage_id: disk(from), version: OLDEST, message },
+            );
         }
     }
     assert_eq!(answers.len(), 2, "both followers confirm that it leads");
@@ -463,7 +478,10 @@ fn etcd_20418_what_arrives_for_an_earlier_read_proves_nothing_for_a_later_one() 
     let awake = std::mem::replace(&mut world.now, asleep_since);
     world.read(old, 3);
     for (from, message) in answers {
-        world.input(old, Input::Peer { from: id(from), storage_id: disk(from), message });
+        world.input(
+            old,
+            Input::Peer { from: id(from), storage_id: disk(from), version: OLDEST, message },
+        );
     }
     assert!(matches!(world.barriers[..], [(Ticket(1), Ok(_))]), "{:?}", world.barriers);
     world.now = awake;

@@ -326,6 +326,7 @@ impl EventLoop {
             id: before.id,
             cluster_id: before.cluster_id,
             storage_id: before.storage_id,
+            protocol_version: before.protocol_version,
             role: raft.role(),
             is_ready: raft.is_ready(),
             current_term: raft.current_term(),

@@ -128,8 +128,7 @@ fn assemble(launch: Launch) -> Result<Assembled, StartError> {
     let Parts { opened, keeper, hold } =
         open_parts(open, machine, options.disk_reserve_bytes, &disk)?;
     let status = first_status(&opened, cluster_id);
-    let identity =
-        LocalIdentity { cluster_id, node_id: status.id, storage_id: status.storage_id, address };
+    let identity = identity(&status, address);
     disk.begin();
     let shared = Arc::new(Shared::new(SharedParts {
         mailbox: mailbox(&options),
@@ -191,6 +190,16 @@ fn assemble(launch: Launch) -> Result<Assembled, StartError> {
         admission_told: None,
     };
     Ok(Assembled { shared, runtime, event_loop, workers, hold })
+}
+
+fn identity(status: &NodeStatus, address: String) -> LocalIdentity {
+    LocalIdentity {
+        cluster_id: status.cluster_id,
+        node_id: status.id,
+        storage_id: status.storage_id,
+        address,
+        newest: status.protocol_version,
+    }
 }
 
 fn mailbox(options: &NodeOptions) -> Mailbox {
@@ -257,6 +266,7 @@ fn first_status(opened: &Opened, cluster_id: u64) -> NodeStatus {
         id: raft.id(),
         cluster_id,
         storage_id: opened.wal.identity().storage_id,
+        protocol_version: opened.driver.protocol_version(),
         role: raft.role(),
         is_ready: raft.is_ready(),
         current_term: raft.current_term(),

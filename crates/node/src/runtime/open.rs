@@ -94,6 +94,7 @@ pub(crate) fn open_at(
     let is_wrong = rebuilding::look(&store, rebuild.is_some())?;
     let mut snapshots = store.list()?;
     let (wal, recovered) = open_log(&request, &disk, log_dir, &snapshots)?;
+    check_version(&request, &recovered, &snapshots)?;
     let awaits_state = rebuilding::prepare(&mut store, &recovered, is_wrong, rebuild)?;
     if awaits_state {
         snapshots = store.list()?;
@@ -135,6 +136,23 @@ pub(crate) fn open_at(
     let snapshots_dir = request.dir.join(SNAPSHOTS_FOLDER);
     let scrubber = Scrubber::new(disk, log_dir.to_owned(), snapshots_dir, wal.identity());
     Ok(Opened { wal, store, applier, latest, driver, scrubber })
+}
+
+/// What the cluster speaks does not fall: who speaks only older versions cannot go on from this folder.
+fn check_version(
+    request: &OpenRequest,
+    recovered: &Recovered,
+    snapshots: &[SnapshotMeta],
+) -> Result<(), StartError> {
+    let in_log = recovered.configurations.iter().map(|(_, configuration)| configuration);
+    let bases = snapshots.iter().chain([&recovered.base]).map(|meta| &meta.configuration);
+    let spoken = in_log.chain(bases).map(|configuration| configuration.cluster_version);
+    let cluster_version = spoken.max().unwrap_or_default();
+    let newest = request.driver_options.protocol_version;
+    if cluster_version > newest {
+        return Err(StartError::ProtocolTooOld { cluster_version, newest });
+    }
+    Ok(())
 }
 
 /// The state that the folder was made with, as long as the log still starts there.

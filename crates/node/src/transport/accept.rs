@@ -9,11 +9,11 @@ use super::security::PeerTls;
 use super::stream::{self, Writing};
 use super::unfinished::Place;
 use crate::wire::{
-    Channel, FrameError, HELLO_BYTES_MAX, Hello, LinkFrame, PROTOCOL_VERSION, Reject, is_link_kind,
-    put_frame, put_link_frame, take_link_frame,
+    Channel, FrameError, HELLO_BYTES_MAX, Hello, LinkFrame, NEGOTIATED_SINCE, Reject, Spoken,
+    is_link_kind, put_frame, put_link_frame, take_link_frame,
 };
 use bytes::BytesMut;
-use quorate_core::NodeId;
+use quorate_core::{NodeId, ProtocolVersion};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -81,10 +81,10 @@ async fn receive(hub: Arc<Hub>, caller: Caller, place: Place) {
     match admitted {
         Ok(None) => tracing::debug!(%node, %from, "a caller was told which cluster this is"),
         Ok(Some(inbound)) => {
-            let (peer, channel) = (inbound.from, inbound.channel);
+            let (peer, channel, version) = (inbound.from, inbound.channel, inbound.version);
             // A task of its own, so that a newer connection can end it.
             let task = tokio::spawn(serve(Arc::clone(&hub), inbound));
-            hub.inbound_opened(peer, channel, task.abort_handle());
+            hub.inbound_opened(peer, channel, version, task.abort_handle());
             if let Ok(error) = task.await {
                 if error.is_goodbye() {
                     tracing::debug!(%node, %peer, %channel, "the peer hung up: {error}");
@@ -116,6 +116,8 @@ struct Inbound {
     /// The disk that it has.
     storage_id: u128,
     channel: Channel,
+    /// The newest protocol that it speaks.
+    version: ProtocolVersion,
     reader: FrameReader,
     write: Writing,
 }
@@ -137,20 +139,36 @@ async fn admit(hub: &Arc<Hub>, caller: Caller) -> Result<Option<Inbound>, LinkEr
     let peer: Arc<Peer> = match hub.judge(&hello) {
         Ok(peer) => peer,
         Err(reject) => {
-            reply(&write, &LinkFrame::Reject(reject.clone())).await?;
+            reply(&write, &LinkFrame::Reject(told(reject.clone(), hello.version))).await?;
+            if let Reject::Version { .. } = reject {
+                return Err(LinkError::OtherVersion { peer: hello.from, reject });
+            }
             return Err(reject.into());
         }
     };
     reader.admit(&hub.options, Arc::clone(&peer.control.metrics));
-    reply(&write, &LinkFrame::Welcome { storage_id: hub.identity.storage_id }).await?;
-    let Hello { from, storage_id, channel, .. } = hello;
-    Ok(Some(Inbound { from, storage_id, channel, reader, write }))
+    let Hello { from, storage_id, channel, version, .. } = hello;
+    let newest = hub.identity.newest;
+    let spoken = (version.min(newest) >= NEGOTIATED_SINCE)
+        .then_some(Spoken { version: version.min(newest), newest });
+    reply(&write, &LinkFrame::Welcome { storage_id: hub.identity.storage_id, spoken }).await?;
+    Ok(Some(Inbound { from, storage_id, channel, version, reader, write }))
+}
+
+/// A reject as this caller can read it: one of a program that does not negotiate knows no range.
+fn told(reject: Reject, to: ProtocolVersion) -> Reject {
+    if let Reject::Version { expected, got, .. } = reject
+        && to < NEGOTIATED_SINCE
+    {
+        return Reject::Version { expected, got, range: None };
+    }
+    reject
 }
 
 /// What a caller may begin with.
 enum First {
     Hello(Hello),
-    Ask { version: u16 },
+    Ask { version: ProtocolVersion },
 }
 
 async fn take_first(reader: &mut FrameReader) -> Result<First, LinkError> {
@@ -178,11 +196,10 @@ fn recognise(error: LinkError) -> LinkError {
     error
 }
 
-async fn answer(hub: &Hub, write: &Writing, version: u16) -> Result<(), LinkError> {
-    let frame = if version == PROTOCOL_VERSION {
-        LinkFrame::View(Box::new(hub.view()))
-    } else {
-        LinkFrame::Reject(Reject::Version { expected: PROTOCOL_VERSION, got: version })
+async fn answer(hub: &Hub, write: &Writing, version: ProtocolVersion) -> Result<(), LinkError> {
+    let frame = match hub.check_version(version) {
+        Ok(()) => LinkFrame::View(Box::new(hub.view())),
+        Err(reject) => LinkFrame::Reject(told(reject, version)),
     };
     reply(write, &frame).await
 }
@@ -208,7 +225,7 @@ async fn step(hub: &Hub, inbound: &mut Inbound) -> Result<(), LinkError> {
     let body = inbound.reader.next().await?;
     let kind = body.first().copied().unwrap_or_default();
     if !is_link_kind(kind) {
-        return hub.received(inbound.from, inbound.storage_id, body);
+        return hub.received(inbound.from, inbound.storage_id, inbound.version, body);
     }
     match take_link_frame(body)? {
         LinkFrame::Ping { token } => reply(&inbound.write, &LinkFrame::Pong { token }).await,

@@ -6,10 +6,9 @@ use super::dial::{first_answer, open};
 use super::frames::FrameReader;
 use super::handshake;
 use super::link::LinkError;
-use crate::wire::{
-    ClusterView, LinkFrame, PROTOCOL_VERSION, put_frame, put_link_frame, take_link_frame,
-};
+use crate::wire::{ClusterView, LinkFrame, Reject, put_frame, put_link_frame, take_link_frame};
 use bytes::BytesMut;
+use quorate_core::ProtocolVersion;
 use quorate_tls::Tls;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,11 +56,29 @@ pub async fn ask_cluster(
     Err(AskError { address: address.to_owned(), reason })
 }
 
+/// Asks in the newest version that this program speaks, and again in another one if the node knows no
+/// other.
 async fn ask(address: PeerAddress<'_>, tls: Option<&Arc<Tls>>) -> Result<ClusterView, LinkError> {
+    let newest = ProtocolVersion::NEWEST;
+    match ask_in(newest, address, tls).await {
+        Err(LinkError::Rejected(Reject::Version { expected: theirs, .. }))
+            if theirs.is_spoken() && theirs < newest =>
+        {
+            ask_in(theirs, address, tls).await
+        }
+        outcome => outcome,
+    }
+}
+
+async fn ask_in(
+    version: ProtocolVersion,
+    address: PeerAddress<'_>,
+    tls: Option<&Arc<Tls>>,
+) -> Result<ClusterView, LinkError> {
     let stream = open(address.authority).await?;
     let (read, write) = handshake::call(tls, stream, address).await?;
     let mut out = BytesMut::new();
-    let question = LinkFrame::Ask { version: PROTOCOL_VERSION };
+    let question = LinkFrame::Ask { version };
     put_frame(&mut out, |out| put_link_frame(&question, out));
     write.write_all(&out).await?;
     let mut reader = FrameReader::for_stranger(read, VIEW_BYTES_MAX);

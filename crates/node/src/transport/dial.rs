@@ -10,10 +10,11 @@ use super::hub::Hub;
 use super::link::{Link, LinkError, of_each};
 use super::stream::Writing;
 use crate::wire::{
-    ADDRESS_BYTES_MAX, Channel, HELLO_BYTES_MAX, LinkFrame, put_frame, put_link_frame,
-    take_link_frame,
+    ADDRESS_BYTES_MAX, Channel, HELLO_BYTES_MAX, LinkFrame, NEGOTIATED_SINCE, Reject, Spoken,
+    WireError, put_frame, put_link_frame, take_link_frame,
 };
 use bytes::{Bytes, BytesMut};
+use quorate_core::ProtocolVersion;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,14 +30,14 @@ pub(super) async fn keep_connected(hub: Arc<Hub>, link: Arc<Link>) {
     let mut absence = Absence::default();
     loop {
         let error = match connect(&hub, &link, &mut address).await {
-            Ok((reader, write)) => {
+            Ok(connected) => {
                 backoff.reset();
                 complaint.clear();
-                let (node, is_secure) = (hub.identity.node_id, write.is_secure());
-                let (peer, channel) = (link.peer, link.channel);
-                tracing::info!(%node, %peer, %channel, address, is_secure, "connected");
+                let (node, is_secure) = (hub.identity.node_id, connected.write.is_secure());
+                let (peer, channel, version) = (link.peer, link.channel, connected.spoken);
+                tracing::info!(%node, %peer, %channel, %version, address, is_secure, "connected");
                 let began = Instant::now();
-                let error = serve(&hub, &link, reader, write).await;
+                let error = serve(&hub, &link, connected).await;
                 absence = Absence::after(began.elapsed(), options.reconnect_delay_min);
                 error
             }
@@ -79,12 +80,16 @@ fn complain(hub: &Hub, link: &Link, error: &LinkError, last: &mut String) {
     *last = complaint;
 }
 
+/// A connection to a peer that has let us in.
+struct Connected {
+    reader: FrameReader,
+    write: Writing,
+    /// What is spoken on it.
+    spoken: ProtocolVersion,
+}
+
 /// Calls the peer at its addresses, from `last` on, until it answers at one; that is `last` then.
-async fn connect(
-    hub: &Hub,
-    link: &Link,
-    last: &mut String,
-) -> Result<(FrameReader, Writing), LinkError> {
+async fn connect(hub: &Hub, link: &Link, last: &mut String) -> Result<Connected, LinkError> {
     let addresses = hub.address_of(link.peer).unwrap_or_default();
     let mut failures = Vec::new();
     for address in PeerAddress::in_turn(&addresses, last) {
@@ -113,18 +118,38 @@ fn tell_of_others(hub: &Hub, link: &Link, failures: &[(String, LinkError)]) {
     }
 }
 
+/// Calls with the newest version that we speak, and again with another one if the peer knows no other:
+/// one that does not negotiate names its own when it turns us away.
 async fn connect_to(
     hub: &Hub,
     link: &Link,
     address: PeerAddress<'_>,
-) -> Result<(FrameReader, Writing), LinkError> {
+) -> Result<Connected, LinkError> {
+    let (oldest, newest) = (hub.oldest(), hub.identity.newest);
+    match connect_in(hub, link, address, newest).await {
+        Err(LinkError::Rejected(Reject::Version { expected: theirs, .. })) if theirs < newest => {
+            if theirs < oldest {
+                return Err(LinkError::TooOld { theirs, ours: oldest });
+            }
+            connect_in(hub, link, address, theirs).await
+        }
+        outcome => outcome,
+    }
+}
+
+async fn connect_in(
+    hub: &Hub,
+    link: &Link,
+    address: PeerAddress<'_>,
+    version: ProtocolVersion,
+) -> Result<Connected, LinkError> {
     let limit = hub.options.connect_timeout;
     let stream = match timeout(limit, open(address.authority)).await {
         Ok(stream) => stream?,
         Err(_) => return Err(LinkError::ConnectTimeout(limit)),
     };
     let limit = hub.options.handshake_timeout;
-    match timeout(limit, introduce(hub, link, stream, address)).await {
+    match timeout(limit, introduce(hub, link, stream, address, version)).await {
         Ok(introduced) => introduced,
         Err(_) => Err(LinkError::HandshakeTimeout(limit)),
     }
@@ -145,9 +170,10 @@ async fn introduce(
     link: &Link,
     stream: TcpStream,
     address: PeerAddress<'_>,
-) -> Result<(FrameReader, Writing), LinkError> {
+    version: ProtocolVersion,
+) -> Result<Connected, LinkError> {
     let (read, write) = handshake::call(hub.tls(), stream, address).await?;
-    let mut hello = hub.hello(link.peer, link.channel);
+    let mut hello = hub.hello(link.peer, link.channel, version);
     if hello.address.len() > ADDRESS_BYTES_MAX {
         hello.address.clear();
     }
@@ -158,11 +184,12 @@ async fn introduce(
     let body = first_answer(&mut reader, address).await?;
     let kind = body.first().copied().unwrap_or_default();
     match take_link_frame(body)? {
-        LinkFrame::Welcome { storage_id } => {
+        LinkFrame::Welcome { storage_id, spoken } => {
+            let spoken = agreed(version, spoken)?;
             if let Some(peer) = hub.peer(link.peer) {
                 hub.note_storage(link.peer, &peer, storage_id);
             }
-            Ok((reader, write))
+            Ok(Connected { reader, write, spoken })
         }
         LinkFrame::Reject(reject) => Err(reject.into()),
         LinkFrame::Hello(_)
@@ -171,6 +198,20 @@ async fn introduce(
         | LinkFrame::Ask { .. }
         | LinkFrame::View(_) => Err(LinkError::OutOfPlace { kind }),
     }
+}
+
+/// What is spoken: what we have called with, or something older that the other side names.
+fn agreed(called: ProtocolVersion, spoken: Option<Spoken>) -> Result<ProtocolVersion, LinkError> {
+    let named = match spoken {
+        None if called < NEGOTIATED_SINCE => return Ok(called),
+        None => ProtocolVersion::UNRECORDED,
+        Some(Spoken { version, .. }) => version,
+    };
+    if named < NEGOTIATED_SINCE || named > called {
+        let got = u64::from(named.get());
+        return Err(WireError::Meaningless { field: "the version that is spoken", got }.into());
+    }
+    Ok(named)
 }
 
 /// The first that the other side says. If it says nothing, that is how those end who are not let in.
@@ -185,14 +226,20 @@ pub(super) async fn first_answer(
 }
 
 /// Runs the connection until it breaks.
-async fn serve(hub: &Hub, link: &Link, reader: FrameReader, write: Writing) -> LinkError {
+async fn serve(hub: &Hub, link: &Link, connected: Connected) -> LinkError {
+    let Connected { reader, write, spoken } = connected;
+    let newest = hub.identity.newest;
+    if hub.peer(link.peer).is_some_and(|peer| peer.has_named_later(spoken, newest)) {
+        return LinkError::VersionChanged;
+    }
     let write = Arc::new(write);
-    link.up(Arc::clone(&write));
+    link.up(Arc::clone(&write), spoken);
     let error = tokio::select! {
         error = listen(link, reader) => error,
         error = link.keep_writing(&write) => error,
         error = keep_asking(hub, link) => error,
         () = link.hang_up.notified() => LinkError::ControlSilent,
+        () = link.redial.notified() => LinkError::VersionChanged,
     };
     // A network that swallowed the one has swallowed the other; its retransmissions would come
     // late when the network is back.

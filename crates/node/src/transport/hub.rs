@@ -7,10 +7,12 @@ use super::unfinished::Unfinished;
 use super::{PeerTls, TransportOptions, dial};
 use crate::metrics::Metrics;
 use crate::runtime::{Mailbox, lock};
-use crate::wire::{Channel, ClusterView, Hello, PROTOCOL_VERSION, Reject, decode_peer_message};
+use crate::wire::{
+    Channel, ClusterView, Hello, NEGOTIATED_SINCE, Reject, SpokenRange, decode_peer_message,
+};
 use crate::{Input, PeerMessage};
 use bytes::Bytes;
-use quorate_core::{Configuration, LogId, Message, NodeId, NotAMember, Term};
+use quorate_core::{Configuration, LogId, Message, NodeId, NotAMember, ProtocolVersion, Term};
 use quorate_tls::Tls;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -24,6 +26,8 @@ pub(crate) struct LocalIdentity {
     pub(crate) storage_id: u128,
     /// Where we listen, as others should know it.
     pub(crate) address: String,
+    /// The newest protocol that we speak.
+    pub(crate) newest: ProtocolVersion,
 }
 
 /// Who belongs to us, as our core has it.
@@ -53,7 +57,7 @@ pub(crate) struct Hub {
     pub(crate) metrics: Arc<Metrics>,
     membership: Mutex<Membership>,
     peers: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
-    inbound: Mutex<BTreeMap<(NodeId, Channel), AbortHandle>>,
+    inbound: Mutex<BTreeMap<(NodeId, Channel), (ProtocolVersion, AbortHandle)>>,
 }
 
 /// Another node.
@@ -66,6 +70,8 @@ pub(crate) struct Peer {
     /// For a caller that our configuration does not have: the version of the newer one that it
     /// says it belongs to.
     guest_of: Option<u64>,
+    /// The newest protocol that it has named when it called, unless that was taken into account.
+    named: Mutex<Option<ProtocolVersion>>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -84,6 +90,26 @@ impl Peer {
             self.control.kick.notify_one();
             self.bulk.kick.notify_one();
         }
+    }
+
+    /// It has called, and speaks this at most: connections on which we speak less although we could
+    /// speak more were made when it was another program, or while it was being replaced.
+    fn names(&self, version: ProtocolVersion, newest: ProtocolVersion) {
+        *lock(&self.named) = Some(version);
+        let both_know = version.min(newest);
+        self.control.wants_spoken(both_know);
+        self.bulk.wants_spoken(both_know);
+    }
+
+    /// Whether it has named a later version than is spoken on a connection that was just made; only
+    /// once for each time that it does.
+    pub(super) fn has_named_later(&self, spoken: ProtocolVersion, newest: ProtocolVersion) -> bool {
+        let mut named = lock(&self.named);
+        let is_later = named.is_some_and(|named| named.min(newest) > spoken);
+        if is_later {
+            *named = None;
+        }
+        is_later
     }
 
     pub(super) fn link(&self, channel: Channel) -> &Arc<Link> {
@@ -147,6 +173,7 @@ impl Hub {
     /// The members are these from now on: connects to the new ones and forgets the others.
     pub(super) fn set_membership(self: &Arc<Self>, membership: &Membership) {
         *lock(&self.membership) = membership.clone();
+        let oldest = self.oldest();
         let Membership { configuration, departing, is_removed, .. } = membership;
         for (&id, member) in configuration.members.iter().filter(|_| !is_removed) {
             if id != self.identity.node_id {
@@ -159,8 +186,12 @@ impl Hub {
             is_newer || (is_member && !is_removed)
         });
         let peers = lock(&self.peers);
-        lock(&self.inbound).retain(|(id, _), task| {
-            let is_known = peers.contains_key(id);
+        for peer in peers.values() {
+            peer.control.wants_spoken(oldest);
+            peer.bulk.wants_spoken(oldest);
+        }
+        lock(&self.inbound).retain(|(id, _), (version, task)| {
+            let is_known = peers.contains_key(id) && *version >= oldest;
             if !is_known {
                 task.abort();
             }
@@ -189,15 +220,21 @@ impl Hub {
             address: Mutex::new(address.to_owned()),
             storage_id: Mutex::default(),
             guest_of,
+            named: Mutex::default(),
             tasks: tasks.into(),
         };
         peers.insert(id, Arc::new(peer));
     }
 
-    /// How we introduce ourselves to `to`.
-    pub(super) fn hello(&self, to: NodeId, channel: Channel) -> Hello {
+    /// The oldest protocol that we speak: nothing older than what the cluster speaks for good.
+    pub(super) fn oldest(&self) -> ProtocolVersion {
+        lock(&self.membership).committed.cluster_version.max(ProtocolVersion::OLDEST)
+    }
+
+    /// How we introduce ourselves to `to`, in this version.
+    pub(super) fn hello(&self, to: NodeId, channel: Channel, version: ProtocolVersion) -> Hello {
         Hello {
-            version: PROTOCOL_VERSION,
+            version,
             cluster_id: self.identity.cluster_id,
             from: self.identity.node_id,
             to,
@@ -221,10 +258,8 @@ impl Hub {
     /// added while we were away, and may even lead (§4.1). One that is not in ours and has none
     /// newer was removed, or never belonged.
     pub(super) fn judge(self: &Arc<Self>, hello: &Hello) -> Result<Arc<Peer>, Reject> {
-        let LocalIdentity { cluster_id, node_id, .. } = self.identity;
-        if hello.version != PROTOCOL_VERSION {
-            return Err(Reject::Version { expected: PROTOCOL_VERSION, got: hello.version });
-        }
+        let LocalIdentity { cluster_id, node_id, newest, .. } = self.identity;
+        self.check_version(hello.version)?;
         if hello.cluster_id != cluster_id {
             return Err(Reject::Cluster { expected: cluster_id, got: hello.cluster_id });
         }
@@ -242,7 +277,33 @@ impl Hub {
         }
         let peer = self.peer(hello.from).ok_or_else(|| membership.turn_away(hello))?;
         self.note_storage(hello.from, &peer, hello.storage_id);
+        peer.names(hello.version, newest);
         Ok(peer)
+    }
+
+    /// Whether we speak what a caller does, or something older that it knows. A program from before
+    /// versions were negotiated, or one that behaves as such, speaks one.
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::Version`].
+    pub(super) fn check_version(&self, got: ProtocolVersion) -> Result<(), Reject> {
+        let newest = self.identity.newest;
+        if newest < NEGOTIATED_SINCE {
+            let is_same = got == newest;
+            return is_same.then_some(()).ok_or(Reject::Version {
+                expected: newest,
+                got,
+                range: None,
+            });
+        }
+        let expected = self.oldest();
+        let is_cluster = expected > ProtocolVersion::OLDEST;
+        if got < expected {
+            let range = Some(SpokenRange { newest, is_cluster });
+            return Err(Reject::Version { expected, got, range });
+        }
+        Ok(())
     }
 
     /// Looks whether a peer still has the disk that it had.
@@ -264,13 +325,20 @@ impl Hub {
         let notice = NotAMember { term: Term::default(), version, position };
         let message = PeerMessage::Raft(Message::NotAMember(notice));
         // Not a promise: it is heard from whatever disk.
-        self.mailbox.push(Input::Peer { from: by, storage_id: 0, message });
+        let version = ProtocolVersion::OLDEST;
+        self.mailbox.push(Input::Peer { from: by, storage_id: 0, version, message });
     }
 
     /// A connection from a peer is open. It takes the place of an older one, whose end nobody may
     /// have noticed.
-    pub(super) fn inbound_opened(&self, id: NodeId, channel: Channel, task: AbortHandle) {
-        if let Some(older) = lock(&self.inbound).insert((id, channel), task) {
+    pub(super) fn inbound_opened(
+        &self,
+        id: NodeId,
+        channel: Channel,
+        version: ProtocolVersion,
+        task: AbortHandle,
+    ) {
+        if let Some((_, older)) = lock(&self.inbound).insert((id, channel), (version, task)) {
             older.abort();
         }
         if let Some(peer) = self.peer(id) {
@@ -301,10 +369,11 @@ impl Hub {
         &self,
         from: NodeId,
         storage_id: u128,
+        version: ProtocolVersion,
         body: Bytes,
     ) -> Result<(), LinkError> {
-        let message = decode_peer_message(body)?;
-        self.mailbox.push(Input::Peer { from, storage_id, message });
+        let message = decode_peer_message(body, version.min(self.identity.newest))?;
+        self.mailbox.push(Input::Peer { from, storage_id, version, message });
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use crate::metrics::PeerMetrics;
 use crate::runtime::lock;
 use crate::wire::{Channel, FrameError, Reject, WireError};
 use bytes::{Buf, BytesMut};
-use quorate_core::NodeId;
+use quorate_core::{NodeId, ProtocolVersion};
 use quorate_tls::{Stranger, TlsError};
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -41,6 +41,15 @@ pub(crate) enum LinkError {
     OutOfPlace { kind: u8 },
     #[error("refused: {0}")]
     Rejected(#[from] Reject),
+    #[error("node {peer} was turned away: {reject}")]
+    OtherVersion { peer: NodeId, reject: Reject },
+    #[error(
+        "its program speaks protocol version {theirs}, and this cluster {ours}: start it with the \
+         program that the other members run"
+    )]
+    TooOld { theirs: ProtocolVersion, ours: ProtocolVersion },
+    #[error("the other side speaks another protocol version by now: it is called again")]
+    VersionChanged,
     #[error("{waiting_bytes} bytes wait to be sent, and a forwarded request may not be dropped")]
     QueueFull { waiting_bytes: usize },
     #[error(
@@ -108,7 +117,7 @@ impl LinkError {
         if let Self::Nowhere(failures) = self {
             return failures.iter().all(|(_, error)| error.is_rejected());
         }
-        matches!(self, Self::Rejected(_))
+        matches!(self, Self::Rejected(_) | Self::TooOld { .. })
     }
 
     /// Whether nobody listens wherever we called.
@@ -141,12 +150,16 @@ pub(crate) struct Link {
     pub(crate) kick: Notify,
     /// The connection is to be given up.
     pub(crate) hang_up: Notify,
+    /// The connection is to be made anew: what is spoken on it is not what could be.
+    pub(crate) redial: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     waiting: BytesMut,
     write: Option<Arc<Writing>>,
+    /// What is spoken on it; without one, what everybody knows.
+    spoken: ProtocolVersion,
     /// Something on its way may not be lost silently: the driver is told if the connection breaks.
     owes: bool,
     ping: Option<(u64, Instant)>,
@@ -186,6 +199,7 @@ impl Link {
             more: Notify::new(),
             kick: Notify::new(),
             hang_up: Notify::new(),
+            redial: Notify::new(),
         }
     }
 
@@ -314,9 +328,25 @@ impl Link {
         lock(&self.state).failure.take()
     }
 
-    /// The connection is up; what waited for it is sent.
-    pub(super) fn up(&self, write: Arc<Writing>) {
-        lock(&self.state).write = Some(write);
+    /// What can be said on the connection; if there is none, whatever comes will know it.
+    pub(super) fn spoken(&self) -> ProtocolVersion {
+        lock(&self.state).spoken
+    }
+
+    /// Has a connection made anew on which less than this is spoken.
+    pub(super) fn wants_spoken(&self, version: ProtocolVersion) {
+        let state = lock(&self.state);
+        if state.write.is_some() && state.spoken < version {
+            self.redial.notify_waiters();
+        }
+    }
+
+    /// The connection is up, and this is spoken on it; what waited for it is sent.
+    pub(super) fn up(&self, write: Arc<Writing>, spoken: ProtocolVersion) {
+        {
+            let mut state = lock(&self.state);
+            (state.write, state.spoken) = (Some(write), spoken);
+        }
         self.metrics.connects.add(1);
         self.show_connected(true);
     }

@@ -32,7 +32,7 @@ pub use security::{PEER_PROTOCOL, PeerTls};
 
 use crate::metrics::Metrics;
 use crate::runtime::Mailbox;
-use crate::wire::{Channel, put_peer_frame};
+use crate::wire::{Channel, WireError, check_said_in, put_frame, put_peer_message};
 use crate::{Forwarded, PeerMessage};
 use bytes::BytesMut;
 use hub::{Hub, Membership};
@@ -141,6 +141,10 @@ impl Transport {
             return;
         };
         let link = peer.link(channel_of(&message));
+        if let Err(error) = check_said_in(&message, link.spoken()) {
+            self.leave_unsaid(to, &message, &error);
+            return;
+        }
         let flush = match message {
             PeerMessage::Raft(Message::AppendEntries(append)) if !append.entries.is_empty() => {
                 self.encoded.encode(append);
@@ -174,6 +178,16 @@ impl Transport {
         }
     }
 
+    /// The other side would not understand this: as if the network had lost it.
+    fn leave_unsaid(&self, to: NodeId, message: &PeerMessage, error: &WireError) {
+        let node = self.hub.identity.node_id;
+        tracing::debug!(%node, peer = %to, "not sent: {error}");
+        self.hub.metrics.peer(to).dropped_messages.add(1);
+        if is_owed(message) {
+            self.hub.lost(to, Channel::Bulk);
+        }
+    }
+
     /// As [`Transport::flush`], but waits until the kernel has taken everything.
     pub(crate) async fn drain(&mut self) {
         for link in std::mem::take(&mut self.dirty) {
@@ -200,14 +214,14 @@ impl EncodedAppend {
         if self.key != key {
             let message = PeerMessage::Raft(Message::AppendEntries(append));
             self.frame.clear();
-            put_peer_frame(&message, &mut self.frame);
+            put_frame(&mut self.frame, |out| put_peer_message(&message, out));
             self.key = key;
         }
     }
 }
 
 fn put(link: &Link, owes: bool, message: &PeerMessage) -> bool {
-    link.put(owes, |out| put_peer_frame(message, out))
+    link.put(owes, |out| put_frame(out, |out| put_peer_message(message, out)))
 }
 
 /// What may be large, or is only of use to callers, must not delay what keeps the cluster together.

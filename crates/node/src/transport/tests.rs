@@ -3,17 +3,19 @@
 
 mod addresses;
 mod tls;
+mod versions;
 
 use super::*;
 use crate::runtime::CallerLimit;
 use crate::wire::{
-    FrameBuffer, Hello, LinkFrame, PROTOCOL_VERSION, Reject, encode_peer_message, put_frame,
-    put_link_frame, take_link_frame,
+    FrameBuffer, Hello, LinkFrame, Reject, Spoken, encode_peer_message, put_frame, put_link_frame,
+    take_link_frame,
 };
 use crate::{Fate, Input, Proposed};
 use bytes::{Buf, Bytes};
 use quorate_core::{
-    Configuration, Entry, Heartbeat, Member, MemberRole, NotAMember, Payload, TimeoutNow,
+    Configuration, Entry, Heartbeat, Member, MemberRole, NotAMember, Payload, ProtocolVersion,
+    TimeoutNow,
 };
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -26,6 +28,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const CLUSTER: u64 = 42;
 const US: NodeId = NodeId::new(1);
 const PEER: NodeId = NodeId::new(2);
+const NEWEST: ProtocolVersion = ProtocolVersion::NEWEST;
+/// What is said to a peer who speaks what we do.
+const SPOKEN: Option<Spoken> = Some(Spoken { version: NEWEST, newest: NEWEST });
 
 /// Our transport, and the listener of a peer that the test plays.
 struct World {
@@ -67,6 +72,16 @@ async fn world_with(options: TransportOptions) -> World {
 
 /// One whose peer is at an address that begins with `scheme`.
 async fn world_behind(options: TransportOptions, security: Option<PeerTls>, scheme: &str) -> World {
+    world_of_version(options, security, scheme, NEWEST).await
+}
+
+/// One whose program speaks nothing newer than this.
+async fn world_of_version(
+    options: TransportOptions,
+    security: Option<PeerTls>,
+    scheme: &str,
+    newest: ProtocolVersion,
+) -> World {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peer = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -74,8 +89,14 @@ async fn world_behind(options: TransportOptions, security: Option<PeerTls>, sche
         [&listener, &plain].map(|socket| socket.local_addr().unwrap().to_string());
     let limit = CallerLimit { count_max: 10, bytes_max: 10 };
     let mailbox = Arc::new(Mailbox::new(limit));
-    let identity =
-        LocalIdentity { cluster_id: CLUSTER, node_id: US, storage_id: 7, address: address.clone() };
+    let address_told = address.clone();
+    let identity = LocalIdentity {
+        cluster_id: CLUSTER,
+        node_id: US,
+        storage_id: 7,
+        address: address_told,
+        newest,
+    };
     let metrics = Arc::new(Metrics::default());
     let entrances = vec![
         Entrance { socket: listener, is_plain: false },
@@ -117,7 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     async fn send_message(&mut self, message: &PeerMessage) {
-        self.send(|out| encode_peer_message(message, out)).await;
+        self.send(|out| encode_peer_message(message, NEWEST, out).unwrap()).await;
     }
 
     /// The next frame's body; `None` at the end of the connection.
@@ -146,14 +167,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 self.send_link(LinkFrame::Pong { token }).await;
                 continue;
             }
-            return Some(crate::wire::decode_peer_message(body).unwrap());
+            return Some(crate::wire::decode_peer_message(body, NEWEST).unwrap());
         }
     }
 }
 
 fn hello(channel: Channel) -> Hello {
     Hello {
-        version: PROTOCOL_VERSION,
+        version: NEWEST,
         cluster_id: CLUSTER,
         from: PEER,
         to: US,
@@ -175,7 +196,7 @@ impl World {
     /// A connection from the peer to us.
     async fn call_in(&self, channel: Channel) -> Wire {
         let (wire, answer) = self.call(hello(channel)).await;
-        assert_eq!(answer, LinkFrame::Welcome { storage_id: 7 });
+        assert_eq!(answer, LinkFrame::Welcome { storage_id: 7, spoken: SPOKEN });
         wire
     }
 
@@ -186,7 +207,7 @@ impl World {
             let mut wire = Wire::new(accepted.unwrap().0);
             let LinkFrame::Hello(hello) = wire.next_link().await else { panic!("not a hello") };
             assert_eq!((hello.from, hello.to, hello.cluster_id), (US, PEER, CLUSTER));
-            wire.send_link(LinkFrame::Welcome { storage_id: 8 }).await;
+            wire.send_link(LinkFrame::Welcome { storage_id: 8, spoken: SPOKEN }).await;
             if hello.channel == channel {
                 return wire;
             }
@@ -304,12 +325,12 @@ async fn the_call_to_succeed_is_sent_behind_the_entries_and_the_last_words_are_w
 async fn who_does_not_belong_is_told_why() {
     let world = world().await;
     let good = hello(Channel::Control);
-    let version = PROTOCOL_VERSION + 1;
+    let version = ProtocolVersion::new(ProtocolVersion::OLDEST.get() - 1);
     let stranger = NodeId::new(9);
     let cases = [
         (
             Hello { version, ..good.clone() },
-            Reject::Version { expected: PROTOCOL_VERSION, got: version },
+            Reject::Version { expected: ProtocolVersion::OLDEST, got: version, range: None },
         ),
         (Hello { cluster_id: 1, ..good.clone() }, Reject::Cluster { expected: CLUSTER, got: 1 }),
         (Hello { to: stranger, ..good.clone() }, Reject::Target { expected: US, got: stranger }),
@@ -338,7 +359,7 @@ async fn a_member_of_a_newer_configuration_is_let_in_and_answered_where_it_liste
         ..hello(Channel::Control)
     };
     let (_wire, answer) = world.call(hello).await;
-    assert_eq!(answer, LinkFrame::Welcome { storage_id: 7 });
+    assert_eq!(answer, LinkFrame::Welcome { storage_id: 7, spoken: SPOKEN });
     let accepted = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
     let LinkFrame::Hello(back) = Wire::new(accepted.0).next_link().await else { panic!() };
     assert_eq!(back.to, newcomer);
@@ -365,7 +386,11 @@ async fn a_caller_that_is_removed_by_a_committed_configuration_is_told_where_it_
         assert_eq!(answer, LinkFrame::Reject(Reject::Removed { from, version, position }));
     }
     let (_, answer) = world.call(asked(6)).await;
-    assert_eq!(answer, LinkFrame::Welcome { storage_id: 7 }, "it may have been added since");
+    assert_eq!(
+        answer,
+        LinkFrame::Welcome { storage_id: 7, spoken: SPOKEN },
+        "it may have been added since"
+    );
 }
 
 #[tokio::test]
@@ -567,7 +592,7 @@ async fn equal_entries_for_several_peers_are_encoded_once_and_unequal_ones_are_n
             encoded.encode(append);
             let mut frame = encoded.frame.clone();
             frame.advance(8);
-            let decoded = crate::wire::decode_peer_message(frame.freeze()).unwrap();
+            let decoded = crate::wire::decode_peer_message(frame.freeze(), NEWEST).unwrap();
             assert_eq!(decoded, PeerMessage::Raft(Message::AppendEntries(message)));
             frames.push(encoded.frame.clone());
         }

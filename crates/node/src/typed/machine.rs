@@ -3,7 +3,10 @@
 
 use super::coded::{decode, encode};
 use super::{Codec, CodecError};
-use crate::{Committed, Fatal, LogId, LogIndex, QueryError, Replies, SnapshotView, StateMachine};
+use crate::{
+    Committed, Fatal, LogId, LogIndex, ProtocolVersion, QueryError, Replies, SnapshotView,
+    StateMachine,
+};
 use bytes::Bytes;
 use std::fmt;
 use std::io::{Read, Write};
@@ -94,6 +97,11 @@ pub trait TypedMachine: Send + 'static {
     fn replies_version(&self) -> u32 {
         0
     }
+
+    /// As [`StateMachine::cluster_version`].
+    fn cluster_version(&mut self, version: ProtocolVersion) {
+        let _ = version;
+    }
 }
 
 /// A [`TypedMachine`] as a [`StateMachine`]: for [`crate::NodeBuilder::start`], or for the simulator.
@@ -153,6 +161,10 @@ impl<M: TypedMachine> StateMachine for Typed<M> {
 
     fn replies_version(&self) -> u32 {
         self.machine.replies_version()
+    }
+
+    fn cluster_version(&mut self, version: ProtocolVersion) {
+        self.machine.cluster_version(version);
     }
 
     fn restore(&mut self, last_included: LogId, source: &mut dyn Read) -> Result<(), Fatal> {

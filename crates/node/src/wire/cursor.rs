@@ -2,7 +2,7 @@
 //! Knows nothing of messages; a value that the protocol could not survive never leaves here.
 
 use bytes::{Buf, Bytes};
-use quorate_core::{LogId, LogIndex, NodeId, Term};
+use quorate_core::{LogId, LogIndex, NodeId, ProtocolVersion, Term};
 use quorate_wal::codec::DecodeError;
 
 /// A body that does not say what its kind promises. The connection that brought it is closed.
@@ -69,6 +69,14 @@ pub enum WireError {
         term: Term,
         /// The entry's.
         got: Term,
+    },
+    /// The message is of a later version of the protocol than is spoken on its connection.
+    #[error("a message of protocol version {since} where version {spoken} is spoken")]
+    NotInVersion {
+        /// The version that has brought it.
+        since: ProtocolVersion,
+        /// What is spoken.
+        spoken: ProtocolVersion,
     },
     /// An entry or a configuration inside cannot be decoded.
     #[error("an entry or configuration cannot be decoded: {0}")]
@@ -172,12 +180,21 @@ impl Cursor {
         Ok(self.rest.split_to(length))
     }
 
+    pub(crate) fn protocol(&mut self, field: &'static str) -> Result<ProtocolVersion, WireError> {
+        self.u16(field).map(ProtocolVersion::new)
+    }
+
     pub(crate) fn text(&mut self, field: &'static str) -> Result<String, WireError> {
         let bytes = self.bytes(field)?;
         match std::str::from_utf8(&bytes) {
             Ok(text) => Ok(text.to_owned()),
             Err(_) => Err(WireError::NotText { field }),
         }
+    }
+
+    /// Whatever a later version has added at the end means nothing here.
+    pub(crate) fn ignore_rest(&mut self) {
+        self.rest.clear();
     }
 
     /// Checks that nothing is left.

@@ -3,13 +3,14 @@
 
 use super::cursor::{Cursor, WireError};
 use bytes::{BufMut, Bytes, BytesMut};
-use quorate_core::{Configuration, LogId, NodeId};
+use quorate_core::{Configuration, LogId, NodeId, ProtocolVersion};
 use quorate_wal::codec::{decode_configuration, encode_configuration};
 
 /// The first bytes that a caller sends, so that a stranger's are known at once.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"QUORATE\n");
-/// The protocol that this build speaks. A build that speaks several offers a range.
-pub(crate) const PROTOCOL_VERSION: u16 = 5;
+/// Since this version the sides of a connection find one that both know. Before it each turned away
+/// whoever spoke another.
+pub(crate) const NEGOTIATED_SINCE: ProtocolVersion = ProtocolVersion::new(6);
 /// A handshake frame is never larger: a stranger cannot make us set memory aside.
 pub(crate) const HELLO_BYTES_MAX: usize = 1024;
 /// An address in a handshake, or several of one node, is never longer. One that is, is not told to those
@@ -45,7 +46,8 @@ impl std::fmt::Display for Channel {
 /// A caller introduces itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
-    pub(crate) version: u16,
+    /// The newest that the caller speaks; or, once it was turned away with another, that one.
+    pub(crate) version: ProtocolVersion,
     pub(crate) cluster_id: u64,
     pub(crate) from: NodeId,
     /// Whom the caller believes to reach.
@@ -64,12 +66,14 @@ pub(crate) struct Hello {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reject {
     /// It speaks another protocol.
-    #[error("protocol version {expected} expected, got {got}")]
+    #[error("{}", words_on_version(*expected, *got, *range))]
     Version {
-        /// The acceptor's.
-        expected: u16,
+        /// The oldest that the acceptor would speak.
+        expected: ProtocolVersion,
         /// The caller's.
-        got: u16,
+        got: ProtocolVersion,
+        /// What else the acceptor says, to a caller who understands it.
+        range: Option<SpokenRange>,
     },
     /// It belongs to another cluster.
     #[error(
@@ -122,6 +126,54 @@ pub enum Reject {
     },
 }
 
+/// What an acceptor would speak, beside the oldest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpokenRange {
+    /// The newest that its program speaks.
+    pub newest: ProtocolVersion,
+    /// The oldest is what the cluster speaks; the program could speak an older one.
+    pub is_cluster: bool,
+}
+
+/// Which versions meet, and what to do about it.
+fn words_on_version(
+    expected: ProtocolVersion,
+    got: ProtocolVersion,
+    range: Option<SpokenRange>,
+) -> String {
+    let Some(SpokenRange { newest, is_cluster }) = range else {
+        return format!(
+            "protocol version {expected} expected, got {got}: the node with the older program has to be \
+             upgraded"
+        );
+    };
+    if got > newest {
+        return format!(
+            "protocol versions {expected} to {newest} expected, got {got}: the acceptor's program is too \
+             old for the caller; upgrade the acceptor, one version at a time"
+        );
+    }
+    if is_cluster {
+        return format!(
+            "this cluster speaks protocol version {expected}, and the caller's program up to {got}: a \
+             cluster does not go back. Start the caller with the program that the other members run"
+        );
+    }
+    format!(
+        "protocol versions {expected} to {newest} expected, got {got}: the caller's program is too old \
+         for the acceptor; upgrade the caller, one version at a time"
+    )
+}
+
+/// What an acceptor says of versions to a caller who negotiates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spoken {
+    /// What is spoken on this connection.
+    pub(crate) version: ProtocolVersion,
+    /// The newest that the acceptor speaks.
+    pub(crate) newest: ProtocolVersion,
+}
+
 /// What a node says of its cluster to whoever asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterView {
@@ -138,9 +190,11 @@ pub struct ClusterView {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LinkFrame {
     Hello(Hello),
-    /// The acceptor is content; it says which disk it has.
+    /// The acceptor is content; it says which disk it has, and, to a caller who negotiates, what is
+    /// spoken.
     Welcome {
         storage_id: u128,
+        spoken: Option<Spoken>,
     },
     Reject(Reject),
     /// "Are you there?"
@@ -153,7 +207,7 @@ pub(crate) enum LinkFrame {
     },
     /// "Which cluster is this, and who are its members?" from somebody who does not know.
     Ask {
-        version: u16,
+        version: ProtocolVersion,
     },
     /// The answer; nothing follows it.
     View(Box<ClusterView>),
@@ -167,9 +221,13 @@ pub(crate) const fn is_link_kind(kind: u8) -> bool {
 pub(crate) fn put_link_frame(frame: &LinkFrame, out: &mut BytesMut) {
     match frame {
         LinkFrame::Hello(hello) => put_hello(hello, out),
-        LinkFrame::Welcome { storage_id } => {
+        LinkFrame::Welcome { storage_id, spoken } => {
             out.put_u8(WELCOME);
             out.put_u128_le(*storage_id);
+            if let Some(Spoken { version, newest }) = spoken {
+                out.put_u16_le(version.get());
+                out.put_u16_le(newest.get());
+            }
         }
         LinkFrame::Reject(reject) => put_reject(reject, out),
         LinkFrame::Ping { token } => {
@@ -183,7 +241,7 @@ pub(crate) fn put_link_frame(frame: &LinkFrame, out: &mut BytesMut) {
         LinkFrame::Ask { version } => {
             out.put_u8(ASK);
             out.put_u64_le(MAGIC);
-            out.put_u16_le(*version);
+            out.put_u16_le(version.get());
         }
         LinkFrame::View(view) => {
             out.put_u8(VIEW);
@@ -197,7 +255,7 @@ pub(crate) fn put_link_frame(frame: &LinkFrame, out: &mut BytesMut) {
 fn put_hello(hello: &Hello, out: &mut BytesMut) {
     out.put_u8(HELLO);
     out.put_u64_le(MAGIC);
-    out.put_u16_le(hello.version);
+    out.put_u16_le(hello.version.get());
     out.put_u64_le(hello.cluster_id);
     out.put_u64_le(hello.from.get());
     out.put_u64_le(hello.to.get());
@@ -212,7 +270,9 @@ fn put_hello(hello: &Hello, out: &mut BytesMut) {
 
 fn put_reject(reject: &Reject, out: &mut BytesMut) {
     let (number, expected, got) = match reject {
-        Reject::Version { expected, got } => (0, u64::from(*expected), u64::from(*got)),
+        Reject::Version { expected, got, .. } => {
+            (0, u64::from(expected.get()), u64::from(got.get()))
+        }
         Reject::Cluster { expected, got } => (1, *expected, *got),
         Reject::Target { expected, got } => (2, expected.get(), got.get()),
         Reject::Sender { from, configuration_version } => (3, from.get(), *configuration_version),
@@ -226,19 +286,26 @@ fn put_reject(reject: &Reject, out: &mut BytesMut) {
     if let Reject::Removed { position, .. } = reject {
         super::put_log_id(*position, out);
     }
+    if let Reject::Version { range: Some(SpokenRange { newest, is_cluster }), .. } = reject {
+        out.put_u16_le(newest.get());
+        out.put_u8((*is_cluster).into());
+    }
 }
 
 pub(crate) fn take_link_frame(body: Bytes) -> Result<LinkFrame, WireError> {
     let mut cursor = Cursor::new(body);
     let frame = match cursor.u8("kind")? {
         HELLO => LinkFrame::Hello(take_hello(&mut cursor)?),
-        WELCOME => LinkFrame::Welcome { storage_id: cursor.u128("storage id")? },
+        WELCOME => LinkFrame::Welcome {
+            storage_id: cursor.u128("storage id")?,
+            spoken: take_spoken(&mut cursor)?,
+        },
         REJECT => LinkFrame::Reject(take_reject(&mut cursor)?),
         PING => LinkFrame::Ping { token: cursor.u64("token")? },
         PONG => LinkFrame::Pong { token: cursor.u64("token")? },
         ASK => {
             take_magic(&mut cursor)?;
-            LinkFrame::Ask { version: cursor.u16("protocol version")? }
+            LinkFrame::Ask { version: cursor.protocol("protocol version")? }
         }
         VIEW => LinkFrame::View(Box::new(ClusterView {
             cluster_id: cursor.u64("cluster id")?,
@@ -251,6 +318,32 @@ pub(crate) fn take_link_frame(body: Bytes) -> Result<LinkFrame, WireError> {
     Ok(frame)
 }
 
+/// Absent to a caller who does not negotiate.
+fn take_spoken(cursor: &mut Cursor) -> Result<Option<Spoken>, WireError> {
+    if cursor.left_bytes() == 0 {
+        return Ok(None);
+    }
+    let version = cursor.protocol("protocol version")?;
+    let newest = cursor.protocol("newest version")?;
+    if newest > ProtocolVersion::NEWEST {
+        cursor.ignore_rest();
+    }
+    Ok(Some(Spoken { version, newest }))
+}
+
+/// As above.
+fn take_range(cursor: &mut Cursor) -> Result<Option<SpokenRange>, WireError> {
+    if cursor.left_bytes() == 0 {
+        return Ok(None);
+    }
+    let newest = cursor.protocol("newest version")?;
+    let is_cluster = cursor.flag("is the cluster's")?;
+    if newest > ProtocolVersion::NEWEST {
+        cursor.ignore_rest();
+    }
+    Ok(Some(SpokenRange { newest, is_cluster }))
+}
+
 fn take_magic(cursor: &mut Cursor) -> Result<(), WireError> {
     match cursor.u64("magic")? {
         MAGIC => Ok(()),
@@ -260,7 +353,7 @@ fn take_magic(cursor: &mut Cursor) -> Result<(), WireError> {
 
 fn take_hello(cursor: &mut Cursor) -> Result<Hello, WireError> {
     take_magic(cursor)?;
-    let version = cursor.u16("protocol version")?;
+    let version = cursor.protocol("protocol version")?;
     let cluster_id = cursor.u64("cluster id")?;
     let from = cursor.node_id()?;
     let to = cursor.node_id()?;
@@ -272,6 +365,9 @@ fn take_hello(cursor: &mut Cursor) -> Result<Hello, WireError> {
     };
     let configuration_version = cursor.u64("configuration version")?;
     let address = cursor.text("address")?;
+    if version > ProtocolVersion::NEWEST {
+        cursor.ignore_rest();
+    }
     let hello = Hello {
         version,
         cluster_id,
@@ -290,12 +386,16 @@ fn take_reject(cursor: &mut Cursor) -> Result<Reject, WireError> {
     let expected = cursor.u64("expected")?;
     let got = cursor.u64("got")?;
     let small = |field, value| {
-        u16::try_from(value).map_err(|_| WireError::Meaningless { field, got: value })
+        let number = u16::try_from(value);
+        let number = number.map_err(|_| WireError::Meaningless { field, got: value });
+        number.map(ProtocolVersion::new)
     };
     match reason {
-        0 => {
-            Ok(Reject::Version { expected: small("expected", expected)?, got: small("got", got)? })
-        }
+        0 => Ok(Reject::Version {
+            expected: small("expected", expected)?,
+            got: small("got", got)?,
+            range: take_range(cursor)?,
+        }),
         1 => Ok(Reject::Cluster { expected, got }),
         2 => Ok(Reject::Target { expected: NodeId::new(expected), got: NodeId::new(got) }),
         3 => Ok(Reject::Sender { from: NodeId::new(expected), configuration_version: got }),

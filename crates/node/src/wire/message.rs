@@ -50,8 +50,8 @@ const SESSION_HEAD_BYTES: usize = 48;
 /// set aside.
 const ITEM_BYTES_MIN: usize = 3;
 
-/// Appends a message: its kind, then its fields.
-pub fn encode_peer_message(message: &PeerMessage, out: &mut BytesMut) {
+/// Appends a message: its kind, then its fields. Whether the other side knows it was asked before.
+pub(crate) fn put_peer_message(message: &PeerMessage, out: &mut BytesMut) {
     match message {
         PeerMessage::Raft(message) => put_message(message, out),
         PeerMessage::Forward { term, incarnation, requests } => {
@@ -97,13 +97,13 @@ pub fn encode_peer_message(message: &PeerMessage, out: &mut BytesMut) {
     }
 }
 
-/// Reads what [`encode_peer_message`] wrote; commands and chunks share `body`'s buffer.
+/// Reads what [`put_peer_message`] wrote; commands and chunks share `body`'s buffer.
 ///
 /// # Errors
 ///
 /// [`WireError`] if the body is not exactly one well-formed message: then its sender is broken, or
 /// is no node at all.
-pub fn decode_peer_message(body: Bytes) -> Result<PeerMessage, WireError> {
+pub(super) fn take_peer_message(body: Bytes) -> Result<PeerMessage, WireError> {
     let mut cursor = Cursor::new(body);
     let message = match cursor.u8("kind")? {
         FORWARD => take_forward(&mut cursor)?,

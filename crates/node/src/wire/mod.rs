@@ -9,21 +9,28 @@ mod hello;
 mod members;
 mod message;
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod tests;
+mod version;
+#[cfg(test)]
+mod version_tests;
 
 pub use cursor::WireError;
 pub use frame::{FrameBuffer, FrameError};
 pub(crate) use frame::{Taken, put_frame};
-pub use hello::{ADDRESS_BYTES_MAX, Channel, ClusterView, Reject};
+pub use hello::{ADDRESS_BYTES_MAX, Channel, ClusterView, Reject, SpokenRange};
 pub(crate) use hello::{
-    HELLO_BYTES_MAX, Hello, LinkFrame, PROTOCOL_VERSION, is_link_kind, put_link_frame,
+    HELLO_BYTES_MAX, Hello, LinkFrame, NEGOTIATED_SINCE, Spoken, is_link_kind, put_link_frame,
     take_link_frame,
 };
-pub use message::{decode_peer_message, encode_peer_message};
+pub(crate) use message::put_peer_message;
+pub(crate) use version::check_said_in;
+pub use version::{decode_peer_message, encode_peer_message, since};
 
 use crate::PeerMessage;
 use bytes::{BufMut, Bytes, BytesMut};
-use quorate_core::LogId;
+use quorate_core::{LogId, ProtocolVersion};
 
 /// A frame around any body: length, checksum, body.
 #[must_use]
@@ -33,9 +40,20 @@ pub fn frame_of(body: &[u8]) -> Bytes {
     out.freeze()
 }
 
-/// Appends a message as it goes over a connection: [`encode_peer_message`] in a frame.
-pub fn put_peer_frame(message: &PeerMessage, out: &mut BytesMut) {
-    put_frame(out, |out| encode_peer_message(message, out));
+/// Appends a message as it goes over a connection on which `spoken` is spoken:
+/// [`encode_peer_message`] in a frame.
+///
+/// # Errors
+///
+/// [`WireError::NotInVersion`] if that version does not know the message; nothing is appended then.
+pub fn put_peer_frame(
+    message: &PeerMessage,
+    spoken: ProtocolVersion,
+    out: &mut BytesMut,
+) -> Result<(), WireError> {
+    check_said_in(message, spoken)?;
+    put_frame(out, |out| put_peer_message(message, out));
+    Ok(())
 }
 
 /// Reads what arrived on a connection as far as it makes sense, and says how many frames that were:
@@ -47,8 +65,11 @@ pub fn read_frames(received: &[u8], max_bytes: usize) -> usize {
     let mut count = 0;
     while let Ok(Some(body)) = buffer.next_body() {
         let is_link = body.first().is_some_and(|kind| is_link_kind(*kind));
-        let is_sound =
-            if is_link { take_link_frame(body).is_ok() } else { decode_peer_message(body).is_ok() };
+        let is_sound = if is_link {
+            take_link_frame(body).is_ok()
+        } else {
+            decode_peer_message(body, ProtocolVersion::NEWEST).is_ok()
+        };
         if !is_sound {
             break;
         }

@@ -39,7 +39,8 @@ use crate::caller::Caller;
 use crate::errors::Rejection;
 use crate::method::Method;
 use crate::metrics::{
-    Figures, Histogram, Metrics, PeerFigures, ProcessFigures, ProposalFigures, ScrubFigures,
+    Figures, Histogram, Metrics, PeerFigures, ProcessFigures, ProposalFigures, ProtocolFigures,
+    ScrubFigures,
 };
 use crate::options::ServerOptions;
 use crate::unread::Unread;
@@ -312,6 +313,10 @@ impl Service {
             proposal_times: ProposalFigures::from(&metrics.proposal_times),
             peers: PeerFigures::all(&status, metrics),
             differing_members: metrics.differing_members.get(),
+            protocol: ProtocolFigures {
+                own: status.protocol_version.get(),
+                cluster: status.cluster_version().get(),
+            },
             scrub: ScrubFigures {
                 read_bytes: metrics.scrubbed_bytes.get(),
                 rounds: metrics.scrub_rounds.get(),

@@ -3,14 +3,14 @@
 
 use super::Cluster;
 use crate::application::Application;
-use crate::judge::Breach;
+use crate::judge::{Breach, check_known};
 use crate::network::{Piece, read_alone, read_garbled};
 use crate::rng::Rng;
 use crate::trace::{Note, What, kind_of};
 use bytes::Bytes;
 use quorate::wire::decode_peer_message;
 use quorate::{Input, PeerMessage};
-use quorate_core::NodeId;
+use quorate_core::{NodeId, ProtocolVersion};
 
 impl<A: Application> Cluster<A> {
     /// A frame or a piece of one reaches a node, if its connection still exists.
@@ -72,7 +72,13 @@ impl<A: Application> Cluster<A> {
             return Ok(());
         }
         self.trace.counts.delivered += 1;
-        let message = decode_peer_message(body)
+        // Who lets the other not in hears nothing of it.
+        let Some(spoken) = self.spoken_between(from, to) else { return Ok(()) };
+        let kind = body.first().copied().unwrap_or_default();
+        if let Ok(message) = decode_peer_message(body.clone(), ProtocolVersion::NEWEST) {
+            check_known(from, spoken, kind, &message)?;
+        }
+        let message = decode_peer_message(body, spoken)
             .map_err(|error| Breach::WireBroken { from, reason: error.to_string() })?;
         self.rpcs.entry(to).or_default().count(&message);
         if let PeerMessage::Raft(message) = &message {
@@ -81,7 +87,8 @@ impl<A: Application> Cluster<A> {
         }
         self.tell_received(from, to, &message);
         let storage_id = self.nodes.get(&from).map_or(0, |node| node.storage_id);
-        self.tell(to, Input::Peer { from, storage_id, message });
+        let version = self.nodes.get(&from).map_or(spoken, |node| node.program);
+        self.tell(to, Input::Peer { from, storage_id, version, message });
         Ok(())
     }
 
@@ -95,7 +102,7 @@ impl<A: Application> Cluster<A> {
             return Err(Breach::Misread { from, misread });
         }
         if let Ok(Some(body)) = read_alone(frame) {
-            drop(decode_peer_message(garbled(&body, &mut self.rng)));
+            drop(decode_peer_message(garbled(&body, &mut self.rng), ProtocolVersion::NEWEST));
         }
         Ok(())
     }

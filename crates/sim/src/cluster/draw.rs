@@ -139,6 +139,15 @@ pub(super) fn draw_settings(rng: &mut Rng) -> Option<Duration> {
     }
 }
 
+/// In a quarter of the worlds nodes begin with an old program, and get the new one, one by one.
+pub(super) fn draw_upgrades(rng: &mut Rng) -> Option<Duration> {
+    match rng.below(8) {
+        0 => Some(rng.duration(millis(200), millis(2_000))),
+        1 => Some(rng.duration(millis(2_000), millis(15_000))),
+        _ => None,
+    }
+}
+
 /// In a third of the worlds clients read in more ways; in these members promise leaders to wait.
 pub(super) fn draw_reads(options: &mut ClusterOptions, rng: &mut Rng) {
     let clocks = options.faults.clocks.map_or(0, |clocks| clocks.drift_ppm_max);

@@ -78,11 +78,12 @@ pub(super) enum Trouble {
     Wipe,
     Rumour,
     Settings,
+    Upgrade,
 }
 
 impl Trouble {
     /// All of them.
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Crash,
         Self::Partition,
         Self::Swizzle,
@@ -99,6 +100,7 @@ impl Trouble {
         Self::Wipe,
         Self::Rumour,
         Self::Settings,
+        Self::Upgrade,
     ];
 }
 

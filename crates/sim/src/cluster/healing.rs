@@ -11,7 +11,7 @@ use crate::disk::CrashStyle;
 use crate::faults::Faults;
 use crate::judge::{Breach, bounds};
 use quorate::Input;
-use quorate_core::{NodeId, Role, Time};
+use quorate_core::{NodeId, ProtocolVersion, Role, Time};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -99,6 +99,7 @@ impl<A: Application> Cluster<A> {
         self.set_disk_faults(id);
         self.set_capacity(id, None);
         self.take_settings_back(id);
+        self.give_program(id, ProtocolVersion::NEWEST);
         let now = self.now;
         let Some(node) = self.nodes.get_mut(&id) else { return };
         node.hang = None;
@@ -154,6 +155,8 @@ impl<A: Application> Cluster<A> {
         self.wait_for("no common leader and log", Self::is_converged)?;
         self.wait_for("a machine with a new disk is not taken back", Self::wiped_are_back)?;
         self.wait_for("the disk of a member is not recorded", Self::disks_are_known)?;
+        let what = "the cluster does not speak what all members know";
+        self.wait_for(what, Self::speaks_what_all_know)?;
         if self.options.disk_reserve_bytes > 0 {
             let what = "a disk that has room is held to be full, or its reserve is not made again";
             self.wait_for(what, Self::has_room_again)?;

@@ -5,7 +5,7 @@ use super::Cluster;
 use crate::application::Application;
 use crate::judge::{Breach, check_last_words};
 use quorate::{Input, Output, PeerMessage};
-use quorate_core::{LogId, Message, NodeId, Raft, RequestVote, Role, VotePhase};
+use quorate_core::{LogId, Message, NodeId, ProtocolVersion, Raft, RequestVote, Role, VotePhase};
 
 impl<A: Application> Cluster<A> {
     /// Lets a node say what it may. Then it hears, as no runtime lets it, what else has reached it, and
@@ -17,7 +17,8 @@ impl<A: Application> Cluster<A> {
         let led = (raft.role() == Role::Leader).then(|| raft.current_term());
         let (from, message) = would_you_vote(raft);
         let storage_id = self.nodes.get(&from).map_or(0, |node| node.storage_id);
-        let question = Input::Peer { from, storage_id, message };
+        let version = ProtocolVersion::OLDEST;
+        let question = Input::Peer { from, storage_id, version, message };
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         let Some(running) = node.running_mut() else { return Ok(()) };
         let mut said = Vec::new();

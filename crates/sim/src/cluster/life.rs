@@ -28,6 +28,8 @@ impl<A: Application> Cluster<A> {
         node.jumped = Duration::ZERO;
         self.network.sender_started(id, self.now);
         let life = node.life;
+        let image = self.image_for_old(id);
+        let Some(node) = self.nodes.get_mut(&id) else { return };
         let (disk, options, now) = (node.disk.clone(), &self.options, self.now);
         let engine_fails = self.options.faults.engine_fails;
         let home = Home::new(id, disk.clone(), !node.is_touched, engine_fails);
@@ -43,11 +45,15 @@ impl<A: Application> Cluster<A> {
                 // What the disk failed in was not worth failing for. A store whose engine has failed
                 // is another matter: it has been opened, and says so when it is to apply something.
                 let _forgiven = disk.take_failure();
+                if let Some(image) = image {
+                    self.try_old(id, image, &opened);
+                }
                 let Some(node) = self.nodes.get_mut(&id) else { return };
                 node.state = State::Starting(Box::new(Reading { task, opened, digest }));
                 let done = self.disk_time(work.sync_count + 1);
                 self.queue.push(done, Happening::Started { node: id, life });
             }
+            Err(error) if self.is_too_old(id, &error) => {}
             Err(error) if self.is_simulated_failure(id) => {
                 self.trace.headline(self.now, Some(id), format!("does not start: {error}"));
                 self.crash_node(id, CrashStyle::KeepAll);

@@ -54,7 +54,9 @@ impl<A: Application> Cluster<A> {
     pub fn add_machine(&mut self) -> u64 {
         let last = self.nodes.keys().next_back().map_or(0, |id| id.get());
         let id = NodeId::new(last + 1);
-        let node = SimNode::new(id, self.options.faults.clocks, self.rng.fork("machine"));
+        let mut node = SimNode::new(id, &self.options.faults, self.rng.fork("machine"));
+        node.program = self.first_program();
+        node.spoke = node.program;
         self.nodes.insert(id, node);
         self.trace.headline(self.now, Some(id), "a new machine".to_owned());
         self.trace.counts.machines_added += 1;

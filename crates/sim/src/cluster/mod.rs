@@ -28,6 +28,7 @@ mod story;
 mod telling;
 mod trouble;
 mod turn;
+mod upgrades;
 mod watches;
 mod wipes;
 mod wires;
@@ -47,7 +48,7 @@ use bytes::BytesMut;
 use clients::Clients;
 use draw::{
     draw_changes, draw_copies, draw_limits, draw_members, draw_reads, draw_reserve, draw_rumours,
-    draw_settings, draw_timeouts, draw_wipes, millis,
+    draw_settings, draw_timeouts, draw_upgrades, draw_wipes, millis,
 };
 use happening::Happening;
 use membership::{Wishes, founders};
@@ -197,6 +198,7 @@ impl ClusterOptions {
         options.faults.changes_every = draw_changes(&mut Rng::new(seed).fork("changes"));
         options.faults.rumours_every = draw_rumours(&mut Rng::new(seed).fork("rumours"));
         options.faults.settings_every = draw_settings(&mut Rng::new(seed).fork("settings"));
+        options.faults.upgrades_every = draw_upgrades(&mut Rng::new(seed).fork("upgrades"));
         draw_reads(&mut options, &mut Rng::new(seed).fork("kinds of reads"));
         options.at(Pace::draw(&mut rng.fork("pace")))
     }
@@ -261,7 +263,8 @@ impl<A: Application> Cluster<A> {
         let ids: Vec<NodeId> = (1..=options.member_count()).map(NodeId::new).collect();
         let network = Network::new(options.faults.network, rng.fork("network"));
         let clients = Clients::new(rng.fork("clients"));
-        let node = |id: &NodeId| (*id, SimNode::new(*id, options.faults.clocks, rng.fork("node")));
+        let faults = &options.faults;
+        let node = |id: &NodeId| (*id, SimNode::new(*id, faults, rng.fork("node")));
         let nodes = ids.iter().map(node).collect();
         let founders = Arc::new(founders(&options));
         let (safety, seed) = (Safety::founded(&founders), options.seed);

@@ -6,15 +6,15 @@ use super::clock::Clock;
 use super::lanes::{Lane, UnderWay};
 use super::wipes::Wiped;
 use crate::disk::SimDisk;
-use crate::faults::Clocks;
+use crate::faults::Faults;
 use crate::judge::{Asked, Found};
 use crate::rng::Rng;
 use quorate::parts::{
     EmptyMachine, FilesWorker, LogWorker, MachineWorker, OpenRequest, Opened, RoomKeeper,
     SharedStore, SnapshotJob,
 };
-use quorate::{Applier, Driver, Input, StartError, StateMachine, Ticket};
-use quorate_core::{Configuration, LogIndex, NodeId, Options, Role, Term, Time};
+use quorate::{Applier, Driver, DriverOptions, Input, StartError, StateMachine, Ticket};
+use quorate_core::{Configuration, LogIndex, NodeId, Options, ProtocolVersion, Role, Term, Time};
 use quorate_wal::{Wal, WalOptions};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -30,6 +30,10 @@ const DATA_DIR: &str = "/data";
 /// A machine.
 pub(super) struct SimNode {
     pub(super) id: NodeId,
+    /// The protocol that its program speaks.
+    pub(super) program: ProtocolVersion,
+    /// The latest that a program of it has spoken.
+    pub(super) spoke: ProtocolVersion,
     pub(super) disk: SimDisk,
     pub(super) clock: Clock,
     /// Counts crashes and starts; what is due for an earlier life is void.
@@ -127,11 +131,17 @@ pub(super) enum Caller {
 }
 
 impl SimNode {
-    pub(super) fn new(id: NodeId, clocks: Option<Clocks>, mut rng: Rng) -> Self {
+    pub(super) fn new(id: NodeId, faults: &Faults, mut rng: Rng) -> Self {
         let disk = SimDisk::new(rng.fork("disk"));
-        let clock = Clock::draw(clocks, &mut rng.fork("clock"));
+        let clock = Clock::draw(faults.clocks, &mut rng.fork("clock"));
+        let program = match faults.upgrades_every {
+            Some(_) => ProtocolVersion::OLDEST,
+            None => ProtocolVersion::NEWEST,
+        };
         Self {
             id,
+            program,
+            spoke: program,
             disk,
             clock,
             life: 0,
@@ -207,7 +217,7 @@ pub(super) fn read(
         cluster_id: CLUSTER_ID,
         founders,
         options: raft_options(options),
-        driver_options: options.driver.clone(),
+        driver_options: DriverOptions { protocol_version: node.program, ..options.driver.clone() },
         wal_options: WalOptions { kept_free_bytes, ..options.wal },
         seed: node.rng.word(),
         storage_id: node.storage_id,

@@ -73,6 +73,7 @@ impl<A: Application> Cluster<A> {
             Trouble::Wipe => faults.disk.wipes_every,
             Trouble::Rumour => faults.rumours_every,
             Trouble::Settings => faults.settings_every,
+            Trouble::Upgrade => faults.upgrades_every,
         };
         if let Some(every) = every {
             let delay = self.troubles.rhythm(trouble).wait(every);
@@ -117,6 +118,7 @@ impl<A: Application> Cluster<A> {
             Trouble::Wipe => self.wipe_a_disk(),
             Trouble::Rumour => self.spread_a_rumour(),
             Trouble::Settings => self.give_other_settings(),
+            Trouble::Upgrade => self.upgrade_somebody(),
         }
     }
 

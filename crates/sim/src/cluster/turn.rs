@@ -247,6 +247,9 @@ impl<A: Application> Cluster<A> {
 
     /// Work for one of a node's threads, as its runtime hands it on.
     fn hand_on(&mut self, id: NodeId, job: Job) -> Result<(), Breach> {
+        if let Job::Log(LogJob::Persist(persist)) = &job {
+            self.check_rises(id, persist)?;
+        }
         let Some(running) = self.nodes.get_mut(&id).and_then(|node| node.running_mut()) else {
             return Ok(());
         };
@@ -293,8 +296,12 @@ impl<A: Application> Cluster<A> {
             let election_timeout = self.options.raft.election_timeout;
             self.safety.sends(to, message, raft, own_now, election_timeout)?;
         }
+        let Some(spoken) = self.spoken_between(from, to) else { return Ok(()) };
         self.scratch.reserve(MESSAGE_BYTES);
-        put_peer_frame(message, &mut self.scratch);
+        if put_peer_frame(message, spoken, &mut self.scratch).is_err() {
+            self.trace.counts.unsaid += 1;
+            return Ok(());
+        }
         let frame = self.scratch.split().freeze();
         if self.rng.happens(self.options.faults.garbled) {
             self.receive_garbled(from, &frame)?;

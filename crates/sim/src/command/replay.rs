@@ -146,6 +146,7 @@ fn event_words(event: &Event) -> String {
         | Event::SnapshotRestored { .. }
         | Event::TransferLeadership { .. }
         | Event::Introduced { .. }
+        | Event::Speaks { .. }
         | Event::PeerGone { .. }
         | Event::SetOptions(_)
         | Event::ChangeMembership { .. }

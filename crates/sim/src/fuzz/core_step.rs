@@ -8,9 +8,9 @@ use quorate_core::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, ChangeId, Configuration, ConflictHint,
     Drift, Effect, Entry, Event, HardState, Heartbeat, HeartbeatResponse, InstallSnapshot,
     InstallSnapshotResponse, LoadRequest, LogId, LogIndex, Member, MemberRole, MembershipCommand,
-    Message, NodeId, NotAMember, Options, Payload, Persist, Proposal, ProposalId, Raft, ReadId,
-    ReadIndex, ReadIndexResponse, RequestVote, RequestVoteResponse, Restored, Role, SnapshotMeta,
-    Term, Time, TimeoutNow, VotePhase,
+    Message, NodeId, NotAMember, Options, Payload, Persist, Proposal, ProposalId, ProtocolVersion,
+    Raft, ReadId, ReadIndex, ReadIndexResponse, RequestVote, RequestVoteResponse, Restored, Role,
+    SnapshotMeta, Term, Time, TimeoutNow, VotePhase,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -142,6 +142,11 @@ impl Bench {
                 self.give(Event::ChangeMembership { id, command });
             }
             12 => self.give(Event::PeerGone { peer: NodeId::new(u64::from(input.below(6))) }),
+            13 => {
+                let from = NodeId::new(u64::from(input.below(6)));
+                let version = ProtocolVersion::new(input.byte().into());
+                self.give(Event::Speaks { from, version });
+            }
             _ => {
                 let from = NodeId::new(u64::from(input.below(6)));
                 let message = self.message(input);

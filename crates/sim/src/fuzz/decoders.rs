@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use quorate::wire::{
     decode_peer_message, encode_peer_message, frame_of, read_frames, rewrite_link_frame,
 };
+use quorate_core::ProtocolVersion;
 use quorate_wal::codec::{
     decode_configuration, decode_entry, decode_snapshot_meta, encode_configuration, encode_entry,
     encode_snapshot_meta,
@@ -13,10 +14,12 @@ use quorate_wal::codec::{
 
 /// A message between nodes.
 pub(super) fn wire_message(data: &[u8]) {
-    let Ok(message) = decode_peer_message(Bytes::copy_from_slice(data)) else { return };
+    let newest = ProtocolVersion::NEWEST;
+    let Ok(message) = decode_peer_message(Bytes::copy_from_slice(data), newest) else { return };
     let mut encoded = BytesMut::new();
-    encode_peer_message(&message, &mut encoded);
-    let again = decode_peer_message(encoded.freeze());
+    let said = encode_peer_message(&message, newest, &mut encoded);
+    assert_eq!(said, Ok(()), "what was understood can be said");
+    let again = decode_peer_message(encoded.freeze(), newest);
     assert_eq!(again.as_ref(), Ok(&message), "a message survives being encoded");
 }
 

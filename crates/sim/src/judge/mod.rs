@@ -14,15 +14,17 @@ pub mod linearizable;
 mod members;
 mod promises;
 mod safety;
+mod versions;
 pub mod watch;
 
 pub(crate) use conduct::{Heard, check_office};
 pub(crate) use durable::Found;
 pub(crate) use last_words::check_last_words;
 pub(crate) use safety::{Asked, Look, Safety};
+pub(crate) use versions::check_known;
 
 use crate::application::Complaint;
-use quorate_core::{HardState, LogId, LogIndex, NodeId, Role, Term, Time};
+use quorate_core::{HardState, LogId, LogIndex, NodeId, ProtocolVersion, Role, Term, Time};
 use std::time::Duration;
 
 /// A broken promise, with its evidence.
@@ -429,6 +431,30 @@ pub enum Breach {
         from: NodeId,
         /// What the decoder says.
         reason: String,
+    },
+    /// A node was sent what its program does not know.
+    #[error("node {from} says something of kind {kind:#04x} where version {spoken} is spoken")]
+    UnknownToPeer {
+        /// The sender.
+        from: NodeId,
+        /// What both programs know.
+        spoken: ProtocolVersion,
+        /// The message's kind.
+        kind: u8,
+    },
+    /// It was recorded that the cluster speaks what a member does not.
+    #[error("the cluster speaks version {version}, and node {member} never did")]
+    RisenTooEarly {
+        /// What was recorded.
+        version: ProtocolVersion,
+        /// Whose program is older.
+        member: NodeId,
+    },
+    /// A node started with a program that is older than what its cluster speaks.
+    #[error("node {node} starts with a program that is older than what its log says")]
+    DowngradeAccepted {
+        /// Who.
+        node: NodeId,
     },
     /// A connection was read otherwise than it was written.
     #[error("a connection from node {from} is misread: {misread}")]

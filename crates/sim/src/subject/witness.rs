@@ -9,7 +9,7 @@ use bytes::Bytes;
 use quorate::{
     Checkpoint, Committed, Fatal, Notebook, QueryError, Replies, SnapshotView, StateMachine,
 };
-use quorate_core::{LogId, LogIndex, NodeId};
+use quorate_core::{LogId, LogIndex, NodeId, ProtocolVersion};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -99,6 +99,10 @@ impl StateMachine for Witness {
 
     fn replies_version(&self) -> u32 {
         self.machine.replies_version()
+    }
+
+    fn cluster_version(&mut self, version: ProtocolVersion) {
+        self.machine.cluster_version(version);
     }
 
     fn notebook(&mut self) -> Option<&mut dyn Notebook> {

@@ -56,6 +56,10 @@ const SHOWN_BY: &[(&[&str], &str)] = &[
         "cli/tests/bad_input.rs: a_memory_without_room_for_a_request_is_refused_with_what_would_do",
     ),
     (
+        &["protocol-version-max"],
+        "cli/tests/rolling_upgrade.rs: a_cluster_is_upgraded_one_by_one_under_writes_and_does_not_go_back",
+    ),
+    (
         &["heartbeat-interval", "election-timeout"],
         "cli/src/serve/flags.rs: timeouts_that_cannot_work_are_refused",
     ),

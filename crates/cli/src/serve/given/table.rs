@@ -284,6 +284,7 @@ static ROWS: &[Row] = &[
     ours("snapshot-rate", Count),
     ours("scrub-rate", Count),
     ours("memory-bytes-max", Count),
+    ours("protocol-version-max", Count),
     served("heartbeat-interval", Count),
     served("election-timeout", Count),
     idle(

@@ -53,7 +53,7 @@ impl World {
             let mut wire = Wire::new(accepted.unwrap().0);
             let LinkFrame::Hello(hello) = wire.next_link().await else { panic!("not a hello") };
             assert!(wires.iter().all(|(channel, _)| *channel != hello.channel));
-            wire.send_link(LinkFrame::Welcome { storage_id: 8 }).await;
+            wire.send_link(LinkFrame::Welcome { storage_id: 8, spoken: SPOKEN }).await;
             wires.push((hello.channel, wire));
         }
         wires.into_iter().map(|(_, wire)| wire).collect()
@@ -141,7 +141,7 @@ async fn callers_are_let_in_at_every_address() {
     for address in [&world.address, &world.plain_address] {
         let mut wire = Wire::new(TcpStream::connect(address).await.unwrap());
         wire.send_link(LinkFrame::Hello(hello(Channel::Control))).await;
-        assert_eq!(wire.next_link().await, LinkFrame::Welcome { storage_id: 7 });
+        assert_eq!(wire.next_link().await, LinkFrame::Welcome { storage_id: 7, spoken: SPOKEN });
     }
 }
 

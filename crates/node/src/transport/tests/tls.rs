@@ -94,7 +94,7 @@ impl World {
         let _cut = wire.stream.write_all(&out).await;
         let _cut = wire.stream.flush().await;
         let answer = take_link_frame(wire.next().await?).unwrap();
-        assert_eq!(answer, LinkFrame::Welcome { storage_id: 7 });
+        assert_eq!(answer, LinkFrame::Welcome { storage_id: 7, spoken: SPOKEN });
         Some(wire)
     }
 
@@ -110,7 +110,7 @@ impl World {
         loop {
             let mut wire = self.meets(end).await.unwrap();
             let LinkFrame::Hello(hello) = wire.next_link().await else { panic!("not a hello") };
-            wire.send_link(LinkFrame::Welcome { storage_id: 8 }).await;
+            wire.send_link(LinkFrame::Welcome { storage_id: 8, spoken: SPOKEN }).await;
             if hello.channel == channel {
                 return wire;
             }
@@ -144,7 +144,7 @@ async fn at_a_plain_address_beside_one_with_tls_callers_speak_without_it() {
     assert!(world.welcomes(&friend, Channel::Control).await.is_some());
     let mut wire = Wire::new(TcpStream::connect(&world.plain_address).await.unwrap());
     wire.send_link(LinkFrame::Hello(hello(Channel::Bulk))).await;
-    assert_eq!(wire.next_link().await, LinkFrame::Welcome { storage_id: 7 });
+    assert_eq!(wire.next_link().await, LinkFrame::Welcome { storage_id: 7, spoken: SPOKEN });
     let stream = TcpStream::connect(&world.plain_address).await.unwrap();
     assert!(shake_hands(stream, &friend).await.is_err(), "and nobody is there who speaks it");
 }
@@ -211,7 +211,7 @@ async fn a_connection_whose_bytes_come_one_by_one_is_understood() {
     });
     let mut wire = shake_hands(TcpStream::connect(near).await.unwrap(), &friend).await.unwrap();
     wire.send_link(LinkFrame::Hello(hello(Channel::Bulk))).await;
-    assert_eq!(wire.next_link().await, LinkFrame::Welcome { storage_id: 7 });
+    assert_eq!(wire.next_link().await, LinkFrame::Welcome { storage_id: 7, spoken: SPOKEN });
     for message in [append(1), append(3000), forward(1)] {
         wire.send_message(&message).await;
         let input = world.input().await;
