@@ -214,4 +214,7 @@ pub struct Restored {
     /// all, with a `base` behind it: the state was lost or given up, and a snapshot is fetched before
     /// anything is applied. Until then the server neither campaigns nor leads.
     pub applied: LogIndex,
+    /// The last entry that the log is known to have held durably, if entries behind `last_log` were
+    /// lost: whatever this server can have acknowledged is not beyond it. `None` for a sound log.
+    pub lost: Option<LogId>,
 }

@@ -242,6 +242,7 @@ fn build(
         tail,
         torn_tail,
         is_mark_lost,
+        lost: None,
     };
     Ok((wal, recovered))
 }

@@ -133,6 +133,7 @@ impl Disk {
             last_log: self.last_log(),
             tail: self.entries[skip..].to_vec(),
             applied: applied.max(self.base.last_included.index),
+            lost: None,
         }
     }
 }

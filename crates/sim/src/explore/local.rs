@@ -107,6 +107,7 @@ impl Setup {
             last_log: disk.entries.last().map_or(origin, |entry| entry.log_id),
             tail: disk.entries.clone(),
             applied: origin.index,
+            lost: None,
         };
         let raft = Raft::new(id, self.options.clone(), 0, restored, clock)?;
         let view = View::of(&raft);

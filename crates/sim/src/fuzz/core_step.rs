@@ -445,5 +445,6 @@ fn restored(
         last_log: entries.last().map_or(base.last_included, |entry| entry.log_id),
         tail: tail.to_vec(),
         applied,
+        lost: None,
     }
 }
