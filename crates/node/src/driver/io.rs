@@ -220,6 +220,13 @@ pub enum Input {
         /// The entries; none if the log does not hold the first one any more.
         entries: Vec<Entry>,
     },
+    /// The answer to [`Output::LoadSpares`].
+    SparesLoaded {
+        /// For whom.
+        peer: NodeId,
+        /// The entries, without a gap; none if there is nothing.
+        entries: Vec<Entry>,
+    },
     /// The state machine has applied a batch, or restored a snapshot.
     Applied(Applied),
     /// The answer to [`Output::TakeSnapshot`].
@@ -334,6 +341,15 @@ pub enum Output {
     Prove,
     /// Read from the log.
     Load(LoadRequest),
+    /// Read what stands whole behind the damage of the log.
+    LoadSpares {
+        /// For whom.
+        peer: NodeId,
+        /// From where on.
+        first: LogIndex,
+        /// Stop after the entry that exceeds this many bytes.
+        max_bytes: usize,
+    },
     /// Apply committed entries and answer those who wait for them.
     Apply(ApplyBatch),
     /// The fate of a local proposal that will not be answered by an [`ApplyBatch`].

@@ -248,6 +248,9 @@ impl Driver {
             Input::Loaded { request, entries } => {
                 self.step(now, Event::Loaded { request, entries }, outputs);
             }
+            Input::SparesLoaded { peer, entries } => {
+                self.step(now, Event::SparesLoaded { peer, entries }, outputs);
+            }
             Input::Applied(applied) => self.applied_batch(now, applied, outputs),
             Input::SnapshotReady { meta, size_bytes } => {
                 self.snapshot_ready(now, meta, size_bytes, outputs);
@@ -575,6 +578,9 @@ impl Driver {
             Effect::MembershipAppended { id, log_id } => self.core_decided(id, Ok(log_id), outputs),
             Effect::MembershipRefused { id, reason } => self.core_decided(id, Err(reason), outputs),
             Effect::Load(request) => outputs.push(Output::Load(request)),
+            Effect::LoadSpares { peer, first, max_bytes } => {
+                outputs.push(Output::LoadSpares { peer, first, max_bytes });
+            }
             Effect::TakeSnapshot { at_least } => outputs.push(Output::TakeSnapshot { at_least }),
             Effect::ReadSnapshotChunk { peer, last_included, offset, max_bytes } => {
                 let read = Output::ReadSnapshotChunk { peer, last_included, offset, max_bytes };

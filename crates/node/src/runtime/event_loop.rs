@@ -170,6 +170,7 @@ impl EventLoop {
             | Output::Persist(_)
             | Output::Prove
             | Output::Load(_)
+            | Output::LoadSpares { .. }
             | Output::ReleasePrefix { .. }
             | Output::Apply(_)
             | Output::RestoreSnapshot { .. }

@@ -223,7 +223,9 @@ impl Local {
             | Message::InstallSnapshot(_)
             | Message::TimeoutNow(_)
             | Message::ReadIndex(_)
-            | Message::NotAMember(_) => false,
+            | Message::NotAMember(_)
+            | Message::LostEntries(_)
+            | Message::LostEntriesResponse(_) => false,
         }
     }
 
@@ -376,6 +378,7 @@ impl Stepping<'_> {
             | Effect::MembershipAppended { .. }
             | Effect::MembershipRefused { .. } => Ok(None),
             Effect::Load(_)
+            | Effect::LoadSpares { .. }
             | Effect::TakeSnapshot { .. }
             | Effect::ReadSnapshotChunk { .. }
             | Effect::WriteSnapshotChunk { .. }
