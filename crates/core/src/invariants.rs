@@ -1,5 +1,6 @@
 //! What must hold of every server and every cluster (Figure 3.2 and a little more), for simulators
 //! and tests, in release builds too. Knows the servers only from outside, through [`View`].
+//! It is long because each property has its name, its words and its evidence here.
 
 mod contents;
 mod members;

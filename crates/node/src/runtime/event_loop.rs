@@ -342,6 +342,7 @@ impl EventLoop {
             admission: self.driver.admission(),
             differing: Arc::clone(self.driver.differing()),
             rotten: Arc::clone(self.driver.rotten()),
+            lost: raft.lost(),
             pending_count: self.driver.pending_count(),
             transferring: self.transfer.under_way,
             transfers_ended: self.transfer.ended,

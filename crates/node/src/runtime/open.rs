@@ -194,6 +194,12 @@ fn reopen_log(
              and that nobody was told of, unless the disk damaged it afterwards"
         );
     }
+    if let Some(lost) = &opened.1.lost {
+        tracing::error!(
+            node = %id,
+            "{lost}: this node votes as if it had what is lost, and fetches it from the other members"
+        );
+    }
     if opened.1.is_mark_lost {
         tracing::warn!(
             node = %id,

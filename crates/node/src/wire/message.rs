@@ -1,5 +1,6 @@
 //! The messages of the drivers, to bytes and back. Every rule about their *form* that the core
-//! relies on is checked here, once; whether they make sense now is the core's to judge.
+//! relies on is checked here, once; whether they make sense now is the core's to judge. It is long because each kind of message stands
+//! in it, to bytes and back.
 
 use super::cursor::{Cursor, NUMBER_MAX, WireError};
 use super::digest::{put_digest, take_digest};

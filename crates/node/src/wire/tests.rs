@@ -10,10 +10,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
 use quorate_core::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Change, Configuration, ConflictHint,
-    Drift, Entry, Heartbeat, HeartbeatResponse, InstallSnapshot, InstallSnapshotResponse, LogId,
-    LogIndex, Member, MemberRole, Members, MembershipCommand, MembershipRefusal, Message, NodeId,
-    NotAMember, Payload, ReadId, ReadIndex, ReadIndexResponse, RequestVote, RequestVoteResponse,
-    SnapshotMeta, Term, TimeoutNow, VotePhase,
+    Drift, Entry, Heartbeat, HeartbeatResponse, InstallSnapshot, InstallSnapshotResponse, Lent,
+    LogId, LogIndex, LostEntries, LostEntriesResponse, Member, MemberRole, Members,
+    MembershipCommand, MembershipRefusal, Message, NodeId, NotAMember, Payload, ReadId, ReadIndex,
+    ReadIndexResponse, RequestVote, RequestVoteResponse, SnapshotMeta, Term, TimeoutNow, VotePhase,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,7 +158,26 @@ fn small_message() -> impl Strategy<Value = Message> {
         (term(), NUMBERS, log_id()).prop_map(|(term, version, position)| {
             Message::NotAMember(NotAMember { term, version, position })
         }),
+        (term(), log_id(), log_id()).prop_map(|(term, after, known)| Message::LostEntries(
+            LostEntries { term, after, known }
+        )),
+        (term(), log_id(), prop::option::of(lent())).prop_map(|(term, after, lent)| {
+            Message::LostEntriesResponse(LostEntriesResponse { term, after, lent })
+        }),
     ]
+}
+
+/// One entry, behind the one before it or behind one that is not known.
+fn lent() -> impl Strategy<Value = Lent> {
+    (1..u64::from(u32::MAX), 0..u64::from(u32::MAX), any::<bool>(), any::<bool>()).prop_map(
+        |(term, index, is_known, has_entry)| {
+            let at = |index| LogId::new(Term::new(term), LogIndex::new(index));
+            let entry = Entry { log_id: at(index + 1), payload: Payload::Noop };
+            let previous = is_known.then_some(at(index));
+            let entries = has_entry.then_some(entry).into_iter().collect();
+            Lent { previous, entries, reaches: at(index + 2) }
+        },
+    )
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
@@ -480,4 +499,23 @@ fn view() -> ClusterView {
         node_id: NodeId::new(1),
         configuration: Configuration::new(3, members),
     }
+}
+
+#[test]
+fn what_is_lent_with_a_gap_or_from_a_later_term_than_it_leads_to_is_no_message() {
+    let at = |term, index| LogId::new(Term::new(term), LogIndex::new(index));
+    let entry = |log_id| Entry { log_id, payload: Payload::Noop };
+    let decoded = |entries: Vec<Entry>| {
+        let lent = Some(Lent { previous: Some(at(1, 4)), entries, reaches: at(2, 9) });
+        let response = LostEntriesResponse { term: Term::new(3), after: at(1, 4), lent };
+        let message = PeerMessage::Raft(Message::LostEntriesResponse(response));
+        let mut out = BytesMut::new();
+        encode_peer_message(&message, &mut out);
+        decode_peer_message(out.freeze())
+    };
+    assert!(decoded(vec![entry(at(1, 5)), entry(at(2, 6))]).is_ok());
+    let gap = decoded(vec![entry(at(1, 6))]);
+    assert!(matches!(gap, Err(WireError::Gap { .. })), "{gap:?}");
+    let future = decoded(vec![entry(at(3, 5))]);
+    assert!(matches!(future, Err(WireError::EntryFromTheFuture { .. })), "{future:?}");
 }
