@@ -8,8 +8,8 @@ use crate::{
 };
 use bytes::Bytes;
 use quorate_core::{
-    Entry, LoadRequest, LogId, LogIndex, MembershipCommand, MembershipRefusal, Message, NodeId,
-    Options, Persist, PersistSeq, SnapshotMeta, Term, Time,
+    Configuration, Entry, LoadRequest, LogId, LogIndex, MembershipCommand, MembershipRefusal,
+    Message, NodeId, Options, Persist, PersistSeq, SnapshotMeta, Term, Time,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -434,6 +434,9 @@ pub struct ApplyBatch {
     pub entries: Vec<Entry>,
     /// Who waits for which entry: positions in `entries`, rising.
     pub waiters: Vec<(usize, Waiter)>,
+    /// What the entry before these is, and the configuration in force there, for a state machine that
+    /// was ahead of its log when that was damaged, and could not look it up.
+    pub place: Option<(LogId, Arc<Configuration>)>,
 }
 
 /// Who waits for the fate of a proposal.
