@@ -376,8 +376,7 @@ fn message_raises_term(message: &Message) -> bool {
         | Message::ReadIndex(_)
         | Message::ReadIndexResponse(_) => true,
         // It speaks of a configuration, not of an election; the receiver takes part in none.
-        Message::NotAMember(_) => false,
-        // They speak of what was, and decide nothing.
-        Message::LostEntries(_) | Message::LostEntriesResponse(_) => false,
+        // Nor do those that speak of what was: they decide nothing.
+        Message::NotAMember(_) | Message::LostEntries(_) | Message::LostEntriesResponse(_) => false,
     }
 }

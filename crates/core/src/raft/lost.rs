@@ -145,12 +145,12 @@ impl Common {
 
     /// Our log has moved on, or back: what others said of its end is of the past.
     fn note_progress(&mut self) {
-        let last = self.log.last();
+        let own = self.log.last();
         let Some(lost) = &mut self.lost else { return };
         lost.empty_handed.clear();
-        lost.nearest = lost.nearest.filter(|nearest| *nearest > last);
+        lost.nearest = lost.nearest.filter(|nearest| *nearest > own);
         if self.lacks_entries() {
-            self.look_for_spares(last.index);
+            self.look_for_spares(own.index);
         }
     }
 
@@ -159,7 +159,7 @@ impl Common {
         let lost = self.lacking()?;
         let first = self.log.last().index.next();
         let before_nearest = lost.nearest.and_then(|nearest| nearest.index.previous());
-        let last = before_nearest.unwrap_or(lost.horizon.index).max(first);
+        let through = before_nearest.unwrap_or(lost.horizon.index).max(first);
         let others = self.log.configuration().members.keys().filter(|id| **id != self.id);
         let (without, asked): (Vec<_>, Vec<_>) =
             others.copied().partition(|id| lost.empty_handed.contains(id));
@@ -168,7 +168,7 @@ impl Common {
             None if asked.is_empty() && !without.is_empty() => LostWait::Nobody { without },
             None => LostWait::Others { asked, without },
         };
-        Some(Reason::Lost { first, last, wait })
+        Some(Reason::Lost { first, last: through, wait })
     }
 }
 
@@ -197,7 +197,9 @@ impl Raft {
         self.common.look_for_spares(self.common.log.last().index);
         let members = &self.common.log.configuration().members;
         let others: Vec<NodeId> = members.keys().copied().filter(|id| *id != self.id()).collect();
-        others.into_iter().for_each(|peer| self.common.ask_for_lost(peer));
+        for peer in others {
+            self.common.ask_for_lost(peer);
+        }
         if let Some(lost) = &mut self.common.lost {
             lost.round_count = lost.round_count.wrapping_add(1);
         }

@@ -355,7 +355,15 @@ proptest! {
     fn a_message_cut_short_is_refused(message in peer_message(), at in any::<prop::sample::Index>()) {
         let whole = encoded(&message);
         let part = whole.slice(..at.index(whole.len()));
-        prop_assert!(decode_peer_message(part).is_err(), "a part passed for the whole");
+        // What stands at their end may be left out, and then it is another message.
+        let may_end_earlier = match &message {
+            PeerMessage::Raft(Message::HeartbeatResponse(response)) => !response.promise.is_zero(),
+            PeerMessage::Raft(Message::ReadIndex(request)) => request.max_drift.is_some(),
+            _ => false,
+        };
+        let got = decode_peer_message(part);
+        let is_other = got.as_ref().is_ok_and(|got| may_end_earlier && *got != message);
+        prop_assert!(got.is_err() || is_other, "a part passed for the whole");
     }
 
     #[test]
