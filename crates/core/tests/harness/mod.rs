@@ -453,8 +453,12 @@ impl Cluster {
             Effect::MembershipRefused { id: change, reason } => {
                 self.answers.push(format!("n{id} change {change} refused: {reason}"));
             }
+            Effect::LoadSpares { peer, first, max_bytes } => {
+                let server = self.servers.get_mut(&id).unwrap();
+                let entries = server.disk.load_spares(first, max_bytes);
+                server.completions.push_back(Event::SparesLoaded { peer, entries });
+            }
             Effect::Load(_)
-            | Effect::LoadSpares { .. }
             | Effect::TakeSnapshot { .. }
             | Effect::ReadSnapshotChunk { .. }
             | Effect::WriteSnapshotChunk { .. }
@@ -469,10 +473,6 @@ impl Cluster {
         let completion = match effect {
             Effect::Load(request) => {
                 Some(Event::Loaded { request, entries: server.disk.load(request) })
-            }
-            Effect::LoadSpares { peer, first, max_bytes } => {
-                let entries = server.disk.load_spares(first, max_bytes);
-                Some(Event::SparesLoaded { peer, entries })
             }
             Effect::TakeSnapshot { at_least } => {
                 assert!(server.machine.index() >= at_least, "the base of a log is applied");
@@ -526,6 +526,7 @@ impl Cluster {
             }
             Effect::Send { .. }
             | Effect::Persist(_)
+            | Effect::LoadSpares { .. }
             | Effect::Apply { .. }
             | Effect::ProposalAppended { .. }
             | Effect::ProposalRefused { .. }
