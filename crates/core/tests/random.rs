@@ -293,18 +293,17 @@ fn restart_all(cluster: &mut Cluster) {
 
 /// What each server waits for.
 fn explanations(cluster: &Cluster) -> String {
-    let mut said = String::new();
+    let mut lines = Vec::new();
     for (id, server) in &cluster.servers {
         let Some(raft) = &server.raft else { continue };
-        let (status, lost) = (raft.status(), raft.lost());
-        let (last, base, members) = (status.last_log, status.base, &status.configuration.members);
-        let members: Vec<_> = members.iter().map(|(id, member)| (id, member.role)).collect();
-        let disk = (&server.disk.damaged, server.disk.spares.iter().map(|spare| spare.log_id));
-        let disk = (disk.0, disk.1.collect::<Vec<_>>());
-        said += &format!("n{id} base={base} last={last} lost={lost:?} {members:?} {disk:?}\n");
-        raft.explain().iter().for_each(|reason| said += &format!("  {reason}\n"));
+        let (status, horizon, disk) = (raft.status(), raft.lost(), &server.disk);
+        let (base, end) = (status.base, status.last_log);
+        let members = status.configuration.members.keys().collect::<Vec<_>>();
+        let damaged = &disk.damaged;
+        lines.push(format!("n{id} {base}..{end} of {horizon:?}, {members:?}, damaged {damaged:?}"));
+        lines.extend(raft.explain().iter().map(|reason| format!("  {reason}")));
     }
-    said
+    lines.join("\n")
 }
 
 /// After the faults: everything heals, and the cluster must elect, commit and agree.
