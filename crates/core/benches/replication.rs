@@ -46,6 +46,7 @@ impl Trio {
             last_log: LogId::ORIGIN,
             tail: Vec::new(),
             applied: LogIndex::ORIGIN,
+            lost: None,
         };
         let start = |id| {
             let id = NodeId::new(id);

@@ -73,6 +73,16 @@ pub enum Effect {
     },
     /// Read entries that memory no longer holds, then report [`crate::Event::Loaded`].
     Load(LoadRequest),
+    /// Read what stands whole on the disk behind the damage of the log: the stretch without a gap that
+    /// begins at the smallest index not below `first`. Then report [`crate::Event::SparesLoaded`].
+    LoadSpares {
+        /// For whom; for this server itself if it is its own id.
+        peer: NodeId,
+        /// From where on.
+        first: LogIndex,
+        /// Stop after the entry that exceeds this many bytes.
+        max_bytes: usize,
+    },
     /// Make a snapshot of the state machine that covers at least `at_least`, keep it readable, and
     /// report [`crate::Event::SnapshotReady`].
     TakeSnapshot {
@@ -139,6 +149,8 @@ pub enum LoadFor {
     Peer(NodeId),
     /// The state machine, after a restart.
     Apply,
+    /// A server whose log was damaged, and that has no leader.
+    Mending(NodeId),
 }
 
 /// A wish for entries `first..=last`.

@@ -60,6 +60,13 @@ pub enum Event {
         /// The entries.
         entries: Vec<Entry>,
     },
+    /// The answer to [`crate::Effect::LoadSpares`].
+    SparesLoaded {
+        /// For whom they were read.
+        peer: NodeId,
+        /// What was found: entries without a gap; empty if there is nothing.
+        entries: Vec<Entry>,
+    },
     /// The state machine's durable state covers the log up to `through`, which may be released.
     Compact {
         /// The last entry that is no longer needed here.
@@ -218,8 +225,12 @@ pub struct Restored {
     pub last_log: LogId,
     /// The end of the log, without a gap up to `last_log`: as much as should be held in memory.
     pub tail: Vec<Entry>,
-    /// What the state machine has durably applied; at least `base`, at most `last_log`. Or nothing at
+    /// What the state machine has durably applied; at least `base`, at most `last_log` or
+    /// what was lost behind it. Or nothing at
     /// all, with a `base` behind it: the state was lost or given up, and a snapshot is fetched before
     /// anything is applied. Until then the server neither campaigns nor leads.
     pub applied: LogIndex,
+    /// The last entry that the log is known to have held durably, if entries behind `last_log` were
+    /// lost: whatever this server can have acknowledged is not beyond it. `None` for a sound log.
+    pub lost: Option<LogId>,
 }

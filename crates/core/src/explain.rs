@@ -17,6 +17,16 @@ pub enum Reason {
         /// That version.
         version: u64,
     },
+    /// Its log was damaged where entries may be committed, and they are not there again.
+    #[error("its log was damaged and has lost {}: {wait}", range(*first, *last))]
+    Lost {
+        /// The first.
+        first: LogIndex,
+        /// The last, as far as is known.
+        last: LogIndex,
+        /// What may bring them back.
+        wait: LostWait,
+    },
     /// It knows of no leader of its term.
     #[error("no leader is known: {0}")]
     NoLeader(LeaderWait),
@@ -162,6 +172,35 @@ pub enum Reason {
     },
 }
 
+/// What may bring entries back that a log has lost.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LostWait {
+    /// A leader has them, or decides otherwise.
+    #[error("node {leader} leads, and sends what is lacking")]
+    Leader {
+        /// Who leads.
+        leader: NodeId,
+    },
+    /// Nobody leads.
+    #[error(
+        "nobody leads, and it asks {} for them{}",
+        list(asked),
+        if without.is_empty() { String::new() } else { format!("; not there: {}", list(without)) }
+    )]
+    Others {
+        /// Members that may have them.
+        asked: Vec<NodeId>,
+        /// Members that say that they have not what comes first.
+        without: Vec<NodeId>,
+    },
+    /// No member has what comes first.
+    #[error("nobody leads, and none of {} has the first of them", list(without))]
+    Nobody {
+        /// The other members; all of them have answered.
+        without: Vec<NodeId>,
+    },
+}
+
 /// What has to happen before a server knows of a leader.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaderWait {
@@ -297,6 +336,13 @@ impl Reason {
                 Some(reach(missing))
             }
             Self::NoLeader(LeaderWait::Others { voters }) => Some(reach(voters)),
+            Self::Lost { wait: LostWait::Others { asked, .. }, .. } if !asked.is_empty() => {
+                Some(reach(asked))
+            }
+            Self::Lost { wait: LostWait::Nobody { .. }, .. } => Some(
+                "bring back a member that has them, or begin anew with what is left (`quorate recover`)"
+                    .into(),
+            ),
             Self::Peer { peer, wait: PeerWait::Silent { .. }, .. } => {
                 Some(format!("{}; if it is lost, remove it and add another", reach(&[*peer])))
             }
@@ -307,6 +353,7 @@ impl Reason {
                     .into(),
             ),
             Self::NoLeader(_)
+            | Self::Lost { .. }
             | Self::NotCommitted { .. }
             | Self::OfEarlierTerm { .. }
             | Self::Installing { .. }
@@ -343,6 +390,10 @@ fn reach(members: &[NodeId]) -> String {
         [one] => format!("see that node {one} runs and can be reached"),
         _ => format!("see that {} run and can be reached", list(members)),
     }
+}
+
+fn range(first: LogIndex, last: LogIndex) -> String {
+    if first == last { format!("entry {first}") } else { format!("entries {first} to {last}") }
 }
 
 fn entries(count: u64) -> String {

@@ -1,5 +1,6 @@
 //! What must hold of every server and every cluster (Figure 3.2 and a little more), for simulators
 //! and tests, in release builds too. Knows the servers only from outside, through [`View`].
+//! It is long because each property has its name, its words and its evidence here.
 
 mod contents;
 mod members;
@@ -154,6 +155,28 @@ pub enum Violation {
         /// The number that should be high.
         high: u64,
     },
+    /// A server that has lost what it may have acknowledged asks for votes, or leads (decision 43).
+    #[error("{id} is {role} with {last_log}, and may have acknowledged {horizon}, which it lost")]
+    LeadsWithoutLost {
+        /// The server.
+        id: NodeId,
+        /// What it is.
+        role: Role,
+        /// The last entry that it has.
+        last_log: LogId,
+        /// The last entry that it is known to have had.
+        horizon: LogId,
+    },
+    /// A server takes its damaged log for whole, and it is not (decision 43).
+    #[error("{id} takes its log, durable up to {got:?}, for whole: it has held {horizon}")]
+    MendedEarly {
+        /// The server.
+        id: NodeId,
+        /// The last entry that it has durably.
+        got: Option<LogId>,
+        /// The last entry that it is known to have had.
+        horizon: LogId,
+    },
     /// Entries reached the state machine with a gap, or twice.
     #[error("{id} applied {got} where {expected} was due")]
     AppliedOutOfOrder {
@@ -170,17 +193,25 @@ pub enum Violation {
 ///
 /// # Errors
 ///
-/// [`Violation::OutOfOrder`] if its indexes or terms contradict each other.
+/// [`Violation::OutOfOrder`] if its indexes or terms contradict each other;
+/// [`Violation::LeadsWithoutLost`] if it campaigns or leads without what it may have acknowledged.
 pub fn check_state(view: &View) -> Result<(), Violation> {
+    let View { id, role, last_log, .. } = *view;
+    if let Some(horizon) = view.lost.filter(|horizon| *horizon > last_log && role != Role::Follower)
+    {
+        return Err(Violation::LeadsWithoutLost { id, role, last_log, horizon });
+    }
+    // A state may be ahead of a log that was damaged.
+    let applied = if view.lost.is_some() { LogIndex::ORIGIN } else { view.applied };
     let rules = [
         ("the base is committed", view.base.index.get(), view.commit_index.get()),
         ("what is committed is in the log", view.commit_index.get(), view.last_log.index.get()),
-        ("only committed entries are applied", view.applied.get(), view.commit_index.get()),
+        ("only committed entries are applied", applied.get(), view.commit_index.get()),
         ("only the log is durable", view.durable_index.get(), view.last_log.index.get()),
         ("no entry is of a future term", view.last_log.term.get(), view.current_term.get()),
     ];
     match rules.into_iter().find(|(_, low, high)| low > high) {
-        Some((what, low, high)) => Err(Violation::OutOfOrder { id: view.id, what, low, high }),
+        Some((what, low, high)) => Err(Violation::OutOfOrder { id, what, low, high }),
         None => Ok(()),
     }
 }
@@ -191,7 +222,8 @@ pub fn check_state(view: &View) -> Result<(), Violation> {
 ///
 /// [`Violation::WentBack`] if term, commit index or applied index fell;
 /// [`Violation::LeaderOverwrote`] if a leader changed its log other than by appending;
-/// [`Violation::CommittedByCounting`] if it committed up to an entry of an earlier term.
+/// [`Violation::CommittedByCounting`] if it committed up to an entry of an earlier term;
+/// [`Violation::MendedEarly`] if it takes a damaged log for whole.
 pub fn check_transition(before: &View, after: &View) -> Result<(), Violation> {
     Outline::of(before).check_transition(after)
 }
@@ -205,6 +237,7 @@ struct Outline {
     applied: LogIndex,
     base: LogIndex,
     last_log: LogId,
+    lost: Option<LogId>,
 }
 
 impl Outline {
@@ -216,6 +249,7 @@ impl Outline {
             applied: view.applied,
             base: view.base.index,
             last_log: view.last_log,
+            lost: view.lost,
         }
     }
 
@@ -229,6 +263,13 @@ impl Outline {
         ];
         if let Some((what, before, after)) = rules.into_iter().find(|(_, low, high)| low > high) {
             return Err(Violation::WentBack { id, what, before, after });
+        }
+        let durable = after.durable_index;
+        let got = after.term_at(durable).map(|term| LogId::new(term, durable));
+        if let Some(horizon) = self.lost.filter(|_| after.lost.is_none())
+            && got.is_none_or(|got| got < horizon)
+        {
+            return Err(Violation::MendedEarly { id, got, horizon });
         }
         let is_one_office = self.role == Role::Leader
             && after.role == Role::Leader
@@ -321,6 +362,12 @@ impl ClusterChecker {
     pub fn wiped(&mut self, id: NodeId) {
         self.crashed(id);
         self.lost.extend(self.views.remove(&id));
+    }
+
+    /// A server crashed, and durable entries of its log were lost. They counted.
+    pub fn wounded(&mut self, id: NodeId) {
+        self.crashed(id);
+        self.lost.extend(self.views.get(&id).cloned());
     }
 
     /// Looks at a server after a step, or after its start.

@@ -33,15 +33,16 @@ pub use configuration::{Configuration, Member, MemberRole};
 pub use effect::{Effect, LoadFor, LoadRequest, Persist, ProposalRefusal, ReadRefusal};
 pub use entry::{Entry, Payload};
 pub use event::{CommandKind, Event, Proposal, Restored};
-pub use explain::{LeaderWait, PeerWait, ReadWait, Reason};
+pub use explain::{LeaderWait, LostWait, PeerWait, ReadWait, Reason};
 pub use membership::{
     Change, ChangeWait, MEMBER_BYTES_MAX, MEMBERS_COUNT_MAX, Members, MembershipCommand,
     MembershipRefusal,
 };
 pub use message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, ConflictHint, Heartbeat,
-    HeartbeatResponse, InstallSnapshot, InstallSnapshotResponse, Message, NotAMember, ReadIndex,
-    ReadIndexResponse, RequestVote, RequestVoteResponse, SnapshotMeta, TimeoutNow, VotePhase,
+    HeartbeatResponse, InstallSnapshot, InstallSnapshotResponse, Lent, LostEntries,
+    LostEntriesResponse, Message, NotAMember, ReadIndex, ReadIndexResponse, RequestVote,
+    RequestVoteResponse, SnapshotMeta, TimeoutNow, VotePhase,
 };
 pub use options::{Options, OptionsError};
 pub use raft::{PeerState, Poison, ProgressStatus, Raft, StartError, Status};

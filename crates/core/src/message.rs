@@ -35,6 +35,10 @@ pub enum Message {
     ReadIndexResponse(ReadIndexResponse),
     /// The answer to a candidate that was removed and does not know it (§4.2.3).
     NotAMember(NotAMember),
+    /// A server whose log was damaged asks for what it lost (decision 43).
+    LostEntries(LostEntries),
+    /// The answer.
+    LostEntriesResponse(LostEntriesResponse),
 }
 
 /// Which election a vote is for.
@@ -223,6 +227,40 @@ pub struct NotAMember {
     pub position: LogId,
 }
 
+/// See [`Message::LostEntries`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LostEntries {
+    /// The sender's current term. It moves nobody to that term.
+    pub term: Term,
+    /// The last entry that the sender holds; it asks for what follows.
+    pub after: LogId,
+    /// A later entry that its log is known to have held.
+    pub known: LogId,
+}
+
+/// See [`Message::LostEntriesResponse`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LostEntriesResponse {
+    /// The sender's current term. It moves nobody to that term.
+    pub term: Term,
+    /// The last entry that the asker held when it asked.
+    pub after: LogId,
+    /// What can be lent; `None` if the sender has nothing of it.
+    pub lent: Option<Lent>,
+}
+
+/// A stretch of some server's log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Lent {
+    /// The entry right before `entries` in that log; `None` if that was lost too.
+    pub previous: Option<LogId>,
+    /// Entries without a gap.
+    pub entries: Vec<Entry>,
+    /// That log goes on from there without a gap up to this entry at least, which the asker held if it
+    /// is of the term of what it is known to have held, and not behind it.
+    pub reaches: LogId,
+}
+
 impl Message {
     /// The term that the message carries.
     #[must_use]
@@ -240,6 +278,8 @@ impl Message {
             Self::ReadIndex(message) => message.term,
             Self::ReadIndexResponse(message) => message.term,
             Self::NotAMember(message) => message.term,
+            Self::LostEntries(message) => message.term,
+            Self::LostEntriesResponse(message) => message.term,
         }
     }
 }

@@ -192,6 +192,13 @@ impl Progress {
         self.state = ProgressState::Probe { sent: None };
     }
 
+    /// The follower has lost entries that it held, and may have nothing that matches behind `agreed`.
+    pub(crate) fn lost_entries(&mut self, agreed: LogIndex) {
+        self.match_index = LogIndex::ORIGIN;
+        self.commit_told = LogIndex::ORIGIN;
+        self.probe_from(agreed.next());
+    }
+
     /// The follower durably matches up to `matched`.
     pub(crate) fn accept(&mut self, matched: LogIndex) {
         self.match_index = self.match_index.max(matched);

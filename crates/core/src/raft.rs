@@ -15,6 +15,8 @@ mod heartbeat;
 mod install;
 mod leader;
 mod lease;
+mod lend;
+mod lost;
 mod membership;
 mod read;
 mod replicate;
@@ -92,6 +94,7 @@ impl Raft {
             Event::Persisted { seq } => self.handle_persisted(seq),
             Event::Applied { index } => self.common.handle_applied(index),
             Event::Loaded { request, entries } => self.handle_loaded(request, entries),
+            Event::SparesLoaded { peer, entries } => self.handle_spares_loaded(peer, entries),
             Event::Compact { through } => self.common.compact(through),
             Event::SnapshotReady { meta } => self.handle_snapshot_ready(meta),
             Event::SnapshotChunk { peer, last_included, offset, chunk, done } => {
@@ -128,6 +131,8 @@ impl Raft {
         if self.common.poison.is_some() {
             return self.fall_silent();
         }
+        self.settle_needless_restore();
+        self.settle_lost();
         self.settle_candidate();
         self.settle_leader();
         self.common.flush_persist();
@@ -172,6 +177,10 @@ impl Raft {
             Message::ReadIndex(request) => self.handle_read_index_request(from, request),
             Message::ReadIndexResponse(response) => self.handle_read_index_response(from, response),
             Message::NotAMember(message) => self.handle_not_a_member(message),
+            Message::LostEntries(question) => self.handle_lost_entries_request(from, question),
+            Message::LostEntriesResponse(response) => {
+                self.handle_lost_entries_response(from, response);
+            }
         }
     }
 
@@ -231,6 +240,7 @@ impl Raft {
             | Event::Persisted { .. }
             | Event::Applied { .. }
             | Event::Loaded { .. }
+            | Event::SparesLoaded { .. }
             | Event::Compact { .. }
             | Event::SnapshotReady { .. }
             | Event::SnapshotChunk { .. }
@@ -339,6 +349,13 @@ impl Raft {
         self.common.log.term_at(index)
     }
 
+    /// The last entry that the log is known to have held, if its end was lost and is not there again;
+    /// until then the server votes as if it had it, and does not campaign.
+    #[must_use]
+    pub fn lost(&self) -> Option<LogId> {
+        self.common.lost_horizon()
+    }
+
     /// Whether it has seen proof of a broken protocol, or has lost its log, and takes part in nothing
     /// any more.
     #[must_use]
@@ -364,6 +381,7 @@ fn message_raises_term(message: &Message) -> bool {
         | Message::ReadIndex(_)
         | Message::ReadIndexResponse(_) => true,
         // It speaks of a configuration, not of an election; the receiver takes part in none.
-        Message::NotAMember(_) => false,
+        // Nor do those that speak of what was: they decide nothing.
+        Message::NotAMember(_) | Message::LostEntries(_) | Message::LostEntriesResponse(_) => false,
     }
 }

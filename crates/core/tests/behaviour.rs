@@ -45,6 +45,7 @@ fn server(start: Time, term: u64, log: &[Entry]) -> Raft {
         last_log: log.last().map_or(LogId::ORIGIN, |entry| entry.log_id),
         tail: log.to_vec(),
         applied: LogIndex::ORIGIN,
+        lost: None,
     };
     Raft::new(node(1), options(), 7, restored, start).unwrap()
 }

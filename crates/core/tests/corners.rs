@@ -34,6 +34,7 @@ fn server(base: u64, last: u64, holds: bool, options: Options) -> Raft {
         last_log: log_id(last, 1),
         tail: (base + 1..=last).filter(|_| holds).map(|at| noop(at, 1)).collect(),
         applied: index(base),
+        lost: None,
     };
     Raft::new(node(1), options, 7, restored, Time::ZERO).unwrap()
 }

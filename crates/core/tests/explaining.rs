@@ -24,6 +24,7 @@ fn server(options: Options) -> Raft {
         last_log: LogId::ORIGIN,
         tail: Vec::new(),
         applied: LogId::ORIGIN.index,
+        lost: None,
     };
     Raft::new(node(1), options, 7, restored, Time::ZERO).unwrap()
 }

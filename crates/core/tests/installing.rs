@@ -30,6 +30,7 @@ fn server() -> Raft {
         last_log: log_id(3, 1),
         tail: (1..=3).map(|at| noop(at, 1)).collect(),
         applied: LogIndex::ORIGIN,
+        lost: None,
     };
     Raft::new(node(1), Options::default(), 7, restored, Time::ZERO).unwrap()
 }

@@ -42,6 +42,7 @@ fn server(id: u64, voter_count: u64, term: u64, base: LogId, log: &[u64]) -> Raf
         last_log: tail.last().map_or(base, |entry| entry.log_id),
         tail,
         applied: base.index,
+        lost: None,
     };
     Raft::new(node(id), Options::default(), 7, restored, Time::ZERO).unwrap()
 }

@@ -56,6 +56,7 @@ impl Office {
             last_log: log_id(3, 1),
             tail: Vec::new(),
             applied: index(base),
+            lost: None,
         };
         let raft = Raft::new(node(1), options, 7, restored, Time::ZERO).unwrap();
         let now = raft.next_deadline().unwrap();

@@ -61,6 +61,7 @@ fn leader(voter_count: u64) -> (Raft, Time) {
         last_log: LogId::ORIGIN,
         tail: Vec::new(),
         applied: LogIndex::ORIGIN,
+        lost: None,
     };
     let mut raft = Raft::new(NodeId::new(1), Options::default(), 7, restored, Time::ZERO).unwrap();
     let now = raft.next_deadline().unwrap();

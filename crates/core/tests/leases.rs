@@ -40,6 +40,7 @@ fn server_of(voter_count: u64, lease_reads: bool) -> Raft {
         last_log: LogId::ORIGIN,
         tail: Vec::new(),
         applied: LogIndex::ORIGIN,
+        lost: None,
     };
     let options = Options { lease_reads, election_timeout: TIMEOUT, ..Options::default() };
     Raft::new(NodeId::new(1), options, 7, restored, Time::ZERO).unwrap()

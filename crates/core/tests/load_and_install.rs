@@ -36,6 +36,7 @@ fn restarted(options: Options) -> Raft {
         last_log: id(1, 3),
         tail: Vec::new(),
         applied: LogIndex::ORIGIN,
+        lost: None,
     };
     Raft::new(NodeId::new(1), options, 7, restored, Time::ZERO).unwrap()
 }
@@ -156,6 +157,7 @@ fn leader_of_a_short_log() -> Raft {
         last_log: id(1, 3),
         tail: Vec::new(),
         applied: LogIndex::new(3),
+        lost: None,
     };
     let mut raft = Raft::new(NodeId::new(1), Options::default(), 7, restored, Time::ZERO).unwrap();
     elect(&mut raft);

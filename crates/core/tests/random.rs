@@ -9,8 +9,8 @@ mod harness;
 
 use harness::{Cluster, Disk, Envelope, configuration, member, node};
 use quorate_core::{
-    Configuration, Event, LogIndex, MemberRole, Members, MembershipCommand, NodeId, Options,
-    ProtocolVersion, ReadId, Role,
+    Configuration, Entry, Event, LogId, LogIndex, MemberRole, Members, MembershipCommand, NodeId,
+    Options, Payload, ProtocolVersion, ReadId, Role,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -175,12 +175,16 @@ fn time(cluster: &mut Cluster, dice: &mut Dice, id: NodeId, weather: Weather) {
 
 fn compact(cluster: &mut Cluster, dice: &mut Dice, id: NodeId) {
     let Some(raft) = &cluster.servers[&id].raft else { return };
+    // Without a leader only logs are lent, and no snapshots.
+    if cluster.servers.values().any(|server| server.disk.lost.is_some()) {
+        return;
+    }
     let through = LogIndex::new(raft.applied().get().saturating_sub(dice.roll(6)));
     cluster.step(id, Event::Compact { through });
 }
 
 fn fault(cluster: &mut Cluster, dice: &mut Dice, id: NodeId) {
-    match dice.roll(8) {
+    match dice.roll(9) {
         0 | 1 => crash(cluster, dice, id),
         2 => cluster.server(id.get()).disk_held = true,
         3 => {
@@ -190,6 +194,7 @@ fn fault(cluster: &mut Cluster, dice: &mut Dice, id: NodeId) {
         4 => cluster.isolate(id.get()),
         5 => cluster.heal(),
         6 => cluster.servers.values_mut().for_each(|server| server.disk_held = false),
+        7 => wound(cluster, dice, id),
         _ => restart_all(cluster),
     }
 }
@@ -229,6 +234,46 @@ fn crash(cluster: &mut Cluster, dice: &mut Dice, id: NodeId) {
     }
 }
 
+/// A few durable entries of a server that crashes are damaged, each of which some sound log has, with
+/// the entry before it: the cluster can mend that.
+fn wound(cluster: &mut Cluster, dice: &mut Dice, id: NodeId) {
+    crash(cluster, dice, id);
+    if cluster.servers[&id].raft.is_some() {
+        return;
+    }
+    let disk = &cluster.servers[&id].disk;
+    let count = u64::try_from(disk.entries.len()).unwrap();
+    if count == 0 {
+        return;
+    }
+    let first = disk.entries[usize::try_from(dice.roll(count)).unwrap()].log_id.index;
+    let last = LogIndex::new(first.get() + dice.roll(4));
+    // Who has lost the configuration may not know whom to ask, and nobody but a leader asks by itself.
+    let behind = disk.entries.iter().filter(|entry| entry.log_id.index >= first);
+    let is_alone = disk.configuration_at(first).member_count() < 2;
+    let is_told = |entry: &Entry| matches!(entry.payload, Payload::Configuration(_));
+    if is_alone || behind.into_iter().any(is_told) {
+        return;
+    }
+    let is_sound = |other: NodeId| other != id && cluster.servers[&other].disk.lost.is_none();
+    // Those that it knows of.
+    let has = |asker: &Disk, pair: &(LogId, LogId)| {
+        let known = asker.configuration_at(first);
+        let mut sound = known.members.keys().copied().filter(|other| is_sound(*other));
+        sound.any(|other| {
+            let whole = (LogIndex::ORIGIN, LogIndex::new(u64::MAX));
+            cluster.servers[&other].disk.pairs(whole.0, whole.1).contains(pair)
+        })
+    };
+    let mut is_mendable = disk.pairs(first, last).iter().all(|pair| has(disk, pair));
+    for server in cluster.servers.values() {
+        is_mendable &= server.disk.damaged.iter().all(|pair| has(&server.disk, pair));
+    }
+    if is_mendable {
+        cluster.wound(id, first, last);
+    }
+}
+
 /// The disk takes no more, and what is under way to the server still reaches it.
 fn fail_disk(cluster: &mut Cluster, id: NodeId) {
     cluster.fail_disk(id);
@@ -250,13 +295,30 @@ fn restart_all(cluster: &mut Cluster) {
     }
 }
 
+/// What each server waits for.
+fn explanations(cluster: &Cluster) -> String {
+    let mut lines = Vec::new();
+    for (id, server) in &cluster.servers {
+        let Some(raft) = &server.raft else { continue };
+        let (status, horizon, disk) = (raft.status(), raft.lost(), &server.disk);
+        let (base, end) = (status.base, status.last_log);
+        let members = status.configuration.members.keys().collect::<Vec<_>>();
+        let damaged = &disk.damaged;
+        lines.push(format!("n{id} {base}..{end} of {horizon:?}, {members:?}, damaged {damaged:?}"));
+        lines.extend(raft.explain().iter().map(|reason| format!("  {reason}")));
+    }
+    lines.join("\n")
+}
+
 /// After the faults: everything heals, and the cluster must elect, commit and agree.
 fn converge(cluster: &mut Cluster, seed: u64) {
     cluster.heal();
     restart_all(cluster);
     cluster.servers.values_mut().for_each(|server| server.disk_held = false);
     cluster.advance(Duration::from_secs(30));
-    let leader = cluster.leader().unwrap_or_else(|| panic!("seed {seed}: nobody leads"));
+    let leader = cluster
+        .leader()
+        .unwrap_or_else(|| panic!("seed {seed}: nobody leads\n{}", explanations(cluster)));
     cluster.propose(leader.get(), &["the last word"]);
     cluster.advance(Duration::from_secs(5));
     let leader = cluster.leader().unwrap();
@@ -296,6 +358,9 @@ fn run(seed: u64, steps: u32) {
         for id in first..first + SPARES_COUNT {
             cluster.add(node(id), Disk::new(Configuration::default()));
         }
+    }
+    if dice.roll(2) == 0 {
+        cluster.servers.values_mut().for_each(|server| server.machine_is_durable = true);
     }
     let recorded_from = u32::try_from(Dice(seed).roll(u64::from(steps))).unwrap();
     for step in 0..steps {

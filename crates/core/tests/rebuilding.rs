@@ -34,6 +34,7 @@ fn server(applied: u64) -> Raft {
         last_log: log_id(9, 1),
         tail: (6..=9).map(noop).collect(),
         applied: index(applied),
+        lost: None,
     };
     Raft::new(node(1), Options::default(), 7, restored, Time::ZERO).unwrap()
 }

@@ -155,7 +155,7 @@ impl Stage {
             "show" => self.drawn.clear(),
             "timeout" | "stabilize" | "until-joint" | "deliver" | "advance" | "drop"
             | "duplicate" | "isolate" | "cut" | "uncut" | "heal" => self.run_surroundings(&words),
-            "disk" | "machine" | "crash" | "start" | "join" => self.run_server(&words),
+            "disk" | "machine" | "crash" | "start" | "join" | "wound" => self.run_server(&words),
             _ => self.run_event(&words),
         }
         self.cluster.violation.take().iter().for_each(|violation| {
@@ -221,6 +221,15 @@ impl Stage {
             ("disk", Some("fail")) => self.cluster.fail_disk(node(id)),
             ("machine", Some("hold")) => self.cluster.server(id).machine_held = true,
             ("machine", Some("go")) => self.cluster.server(id).machine_held = false,
+            ("machine", Some("durable")) => self.cluster.server(id).machine_is_durable = true,
+            // wound 2 4..6: those entries of server 2, which is down, are damaged
+            ("wound", Some(range)) => {
+                let (first, last) = range.split_once("..").unwrap();
+                self.cluster.wound(node(id), index(number(first)), index(number(last)));
+                // Entries that were overwritten by what is damaged now: relic=2@1
+                let relics = settings.get("relic").map(|word| forged_entry(word));
+                self.cluster.server(id).disk.entries.extend(relics);
+            }
             ("crash", _) => {
                 self.cluster.crash(node(id), settings.get("written").map_or(0, |n| size(n)));
             }
@@ -392,6 +401,9 @@ fn draw_server(raft: &Raft) -> String {
     write!(picture, " last={}", status.last_log).unwrap();
     if status.durable_index != status.last_log.index {
         write!(picture, " durable={}", status.durable_index).unwrap();
+    }
+    if let Some(horizon) = raft.lost() {
+        write!(picture, " lost={horizon}").unwrap();
     }
     write!(picture, " commit={} applied={}", status.commit_index, status.applied).unwrap();
     let configuration = &status.configuration;

@@ -22,6 +22,7 @@ fn sound() -> Restored {
         last_log: log_id(9, 4),
         tail: Vec::new(),
         applied: index(5),
+        lost: None,
     }
 }
 

@@ -14,6 +14,7 @@ const OPTIONS: WalOptions = WalOptions {
     first_segment_size_bytes: 5 << 10,
     tail_bytes_max: 1 << 20,
     kept_free_bytes: 0,
+    mends: false,
 };
 
 /// The log of `quorate-wal`.

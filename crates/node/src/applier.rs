@@ -20,6 +20,8 @@ pub struct Applier {
     applied: LogId,
     configuration: Arc<Configuration>,
     rolling: Rolling,
+    /// Which entry was applied last, and the configuration there, are certain.
+    is_placed: bool,
 }
 
 impl std::fmt::Debug for Applier {
@@ -57,13 +59,27 @@ impl Applier {
                 })?;
         }
         machine.cluster_version(configuration.cluster_version);
-        Ok(Self { machine, sessions, applied, configuration, rolling: Rolling::new(0) })
+        let rolling = Rolling::new(0);
+        Ok(Self { machine, sessions, applied, configuration, rolling, is_placed: true })
     }
 
     /// Hashes what is replied from now on, in windows of so many entries; of none, nothing is hashed.
     #[must_use]
     pub fn hashing(self, window_count: u32) -> Self {
         Self { rolling: Rolling::new(window_count), ..self }
+    }
+
+    /// The log was damaged, and may not be what was applied: of the last applied entry only the index is
+    /// certain, until a batch says the rest ([`ApplyBatch::place`]) or a snapshot is restored.
+    #[must_use]
+    pub fn displaced(self) -> Self {
+        Self { is_placed: false, ..self }
+    }
+
+    /// Whether a snapshot of the state could say of which entry it is.
+    #[must_use]
+    pub const fn is_placed(&self) -> bool {
+        self.is_placed
     }
 
     /// The last applied entry.
@@ -95,6 +111,12 @@ impl Applier {
         let found = batch.entries.first().map_or(expected, |entry| entry.log_id.index);
         if found != expected {
             return Err(Fatal::new(format!("expected entry {expected} to apply, found {found}")));
+        }
+        if let Some((log_id, configuration)) = &batch.place
+            && log_id.index == self.applied.index
+        {
+            (self.applied, self.configuration) = (*log_id, Arc::clone(configuration));
+            self.is_placed = true;
         }
         let fates = self.apply_entries(&batch.entries)?;
         self.rolling.applied(&batch.entries, &fates, self.machine.as_ref());
@@ -297,6 +319,7 @@ impl Applier {
         self.applied = meta.last_included;
         self.configuration = Arc::clone(&meta.configuration);
         self.machine.cluster_version(meta.configuration.cluster_version);
+        self.is_placed = true;
         Ok(())
     }
 }

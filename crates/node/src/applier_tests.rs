@@ -7,7 +7,7 @@ use crate::{
     Digest, Note, Notebook, QueryError, SessionId, SessionKey, SessionLimits, SessionRequest,
 };
 use proptest::prelude::*;
-use quorate_core::{ProtocolVersion, Term};
+use quorate_core::{Configuration, ProtocolVersion, Term};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -121,7 +121,7 @@ fn new(machine: Durable) -> Applier {
 
 fn apply(applier: &mut Applier, entries: Vec<Entry>) -> Vec<Fate> {
     let waiters = (0..entries.len()).map(|at| (at, Waiter::Local(Ticket(at as u64)))).collect();
-    let outcome = applier.apply(&ApplyBatch { entries, waiters }).unwrap();
+    let outcome = applier.apply(&ApplyBatch { entries, waiters, place: None }).unwrap();
     outcome.local.into_iter().map(|(_, fate)| fate).collect()
 }
 
@@ -225,7 +225,7 @@ fn a_durable_machine_without_a_notebook_stops_before_a_session_could_be_forgotte
     apply(&mut applier, vec![entry(1, 4, 0, 0), entry(2, 9, 1, 1)]);
     applier.checkpoint().unwrap();
     assert!(!applier.keeps_sessions());
-    let batch = ApplyBatch { entries: vec![entry(3, 9, 1, 1)], waiters: Vec::new() };
+    let batch = ApplyBatch { entries: vec![entry(3, 9, 1, 1)], waiters: Vec::new(), place: None };
     let refused = applier.apply(&batch).unwrap_err();
     assert!(refused.to_string().contains("notebook"), "{refused}");
 }
@@ -235,7 +235,8 @@ fn an_entry_that_is_no_request_stops_the_node_and_not_the_process() {
     let mut applier = new(Durable::on(&Arc::default()));
     let payload = Payload::Session(Bytes::from_static(b"\xff"));
     let entries = vec![Entry { log_id: log_id(1), payload }];
-    let refused = applier.apply(&ApplyBatch { entries, waiters: Vec::new() }).unwrap_err();
+    let refused =
+        applier.apply(&ApplyBatch { entries, waiters: Vec::new(), place: None }).unwrap_err();
     assert!(refused.to_string().contains("entry 1@1"), "{refused}");
 }
 
@@ -277,7 +278,11 @@ fn windows(mood: &'static [u8], after: u64, at_a_time: usize, entries: &[Entry])
     let mut applier = applier.hashing(4);
     let batches = entries.chunks(at_a_time).map(<[Entry]>::to_vec);
     let outcomes = batches.map(|entries| {
-        applier.apply(&ApplyBatch { entries, waiters: Vec::new() }).unwrap().applied.digests
+        applier
+            .apply(&ApplyBatch { entries, waiters: Vec::new(), place: None })
+            .unwrap()
+            .applied
+            .digests
     });
     outcomes.flatten().collect()
 }
@@ -311,7 +316,11 @@ fn a_snapshot_in_the_middle_of_a_window_ends_it() {
     let mut applier =
         Applier::new(Box::new(Moody(b"")), log_id(0), Arc::default()).unwrap().hashing(4);
     let apply = |applier: &mut Applier, entries| {
-        applier.apply(&ApplyBatch { entries, waiters: Vec::new() }).unwrap().applied.digests
+        applier
+            .apply(&ApplyBatch { entries, waiters: Vec::new(), place: None })
+            .unwrap()
+            .applied
+            .digests
     };
     assert_eq!(apply(&mut applier, entries(1..=5)).len(), 1);
     let meta = SnapshotMeta { last_included: log_id(6), configuration: Arc::default() };
@@ -376,7 +385,7 @@ fn a_reply_that_is_given_again_is_the_same_on_a_node_that_was_sent_its_session()
     first.checkpoint().unwrap();
     let mut restarted = new(Durable::on(&disk)).hashing(4);
     let finished = [&mut first, &mut sent, &mut restarted].map(|applier| {
-        let batch = ApplyBatch { entries: later.clone(), waiters: Vec::new() };
+        let batch = ApplyBatch { entries: later.clone(), waiters: Vec::new(), place: None };
         applier.apply(&batch).unwrap().applied.digests
     });
     let [first, sent, restarted] = finished;
@@ -441,4 +450,19 @@ fn a_machine_is_told_what_the_cluster_speaks_at_the_same_place_however_entries_a
         applier.restore(&meta, &mut written.as_slice()).unwrap();
         assert_eq!(*heard.lock().unwrap(), ["v6"]);
     }
+}
+
+#[test]
+fn a_state_that_was_ahead_of_a_damaged_log_learns_which_entry_it_ends_with() {
+    let applier = Applier::new(Box::new(Moody(b"")), log_id(4), Arc::default()).unwrap();
+    let mut applier = applier.displaced();
+    assert!(!applier.is_placed());
+    let place = LogId::new(Term::new(7), LogIndex::new(4));
+    let configuration = Arc::new(Configuration { version: 3, ..Configuration::default() });
+    let place = Some((place, Arc::clone(&configuration)));
+    let batch = ApplyBatch { entries: Vec::new(), waiters: Vec::new(), place };
+    applier.apply(&batch).unwrap();
+    assert!(applier.is_placed());
+    assert_eq!(applier.applied().term, Term::new(7));
+    assert_eq!(applier.configuration, configuration);
 }

@@ -55,6 +55,9 @@ pub struct NodeStatus {
     pub differing: Arc<[Differing]>,
     /// Files of the log and snapshots that were found to be damaged when they were last read again.
     pub rotten: Arc<[Rot]>,
+    /// The last entry that the log is known to have held, if its end was lost to damage and is not there
+    /// again. Until then this node votes as if it had it, and is mended by the others.
+    pub lost: Option<LogId>,
     /// Proposals and reads whose outcome is open.
     pub pending_count: usize,
     /// On a leader that is handing over, to whom.
@@ -64,6 +67,17 @@ pub struct NodeStatus {
 }
 
 impl NodeStatus {
+    /// What of the log is lost, in words; `None` if nothing is.
+    #[must_use]
+    pub fn lost_text(&self) -> Option<String> {
+        let horizon = self.lost?;
+        let last = self.last_log;
+        Some(format!(
+            "the log was damaged; it holds up to {last} of {horizon}, and the rest is fetched from the \
+             other members"
+        ))
+    }
+
     /// Whether this node leads.
     #[must_use]
     pub fn is_leader(&self) -> bool {

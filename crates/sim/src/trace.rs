@@ -149,5 +149,7 @@ pub(crate) fn kind_of(message: &Message) -> &'static str {
         Message::ReadIndex(_) => "ReadIndex",
         Message::ReadIndexResponse(_) => "ReadIndexResponse",
         Message::NotAMember(_) => "NotAMember",
+        Message::LostEntries(_) => "LostEntries",
+        Message::LostEntriesResponse(_) => "LostEntriesResponse",
     }
 }

@@ -48,6 +48,8 @@ pub(crate) fn is_of_the_story(message: &PeerMessage) -> bool {
             | Message::RequestVoteResponse(_)
             | Message::InstallSnapshot(_)
             | Message::NotAMember(_)
+            | Message::LostEntries(_)
+            | Message::LostEntriesResponse(_)
             | Message::TimeoutNow(_) => true,
             Message::AppendEntries(_)
             | Message::AppendEntriesResponse(_)
@@ -98,6 +100,13 @@ fn raft(message: &Message) -> String {
         Message::TimeoutNow(_) => format!("TimeoutNow t{term}"),
         Message::ReadIndex(_) => format!("ReadIndex t{term}"),
         Message::NotAMember(notice) => format!("not a member in version {}", notice.version),
+        Message::LostEntries(question) => {
+            format!("has lost what follows {}, up to {}", question.after, question.known)
+        }
+        Message::LostEntriesResponse(response) => match &response.lent {
+            Some(lent) => format!("lends {} entries after {}", lent.entries.len(), response.after),
+            None => format!("has not what follows {}", response.after),
+        },
         Message::ReadIndexResponse(response) => match response.index {
             Some(index) => format!("ReadIndexResponse {index} t{term}"),
             None => format!("ReadIndexResponse refused t{term}"),

@@ -243,6 +243,7 @@ fn build(
         tail,
         torn_tail,
         is_mark_lost,
+        lost: None,
     };
     Ok((wal, recovered))
 }

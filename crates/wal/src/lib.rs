@@ -60,7 +60,7 @@ pub use inspect::{
 pub use meta::{Identity, Standing};
 pub use prepare::PrepareJob;
 pub use real_disk::{ReadOnlyDisk, RealDisk};
-pub use recovery::{Recovered, TornTail};
+pub use recovery::{Lost, Recovered, TornTail};
 pub use reserve::Reserve;
 pub use scrub::{Rotten, RottenFile, Scrubbed, Scrubber};
 pub use snapshot::{

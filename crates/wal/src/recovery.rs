@@ -13,6 +13,7 @@ use bytes::Bytes;
 use quorate_core::{
     Configuration, Entry, HardState, LogId, LogIndex, Payload, Restored, SnapshotMeta, Term,
 };
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +39,35 @@ pub struct Recovered {
     /// The file that says how far the log is durable was gone, or not whole, and was made anew: if
     /// the last batch was damaged as well, that cannot be told from a torn write.
     pub is_mark_lost: bool,
+    /// Durable entries that the log held behind its last one, and does not hold any more.
+    pub lost: Option<Lost>,
+}
+
+/// What a wounded log has lost: entries that were durable, of which it is known how far they reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The last entry before the wound.
+    pub after: LogId,
+    /// The last entry that the log is known to have held: nothing that this node can have acknowledged
+    /// is beyond it.
+    pub horizon: LogId,
+    /// The file in which the log stops.
+    pub path: PathBuf,
+    /// At which byte of it.
+    pub offset_bytes: u64,
+    /// What is wrong there; `None` if an earlier start found it and cut the log there.
+    pub damage: Option<Damage>,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { after, horizon, path, offset_bytes, damage } = self;
+        write!(f, "{} is damaged at byte {offset_bytes}", path.display())?;
+        if let Some(damage) = damage {
+            write!(f, ": {damage}")?;
+        }
+        write!(f, "; the log ends with {after}, and is known to have held {horizon}")
+    }
 }
 
 /// Where an unfinished write was cut off.
@@ -63,6 +93,7 @@ impl Recovered {
             last_log: self.last_log,
             tail: self.tail,
             applied,
+            lost: self.lost.map(|lost| lost.horizon),
         }
     }
 }

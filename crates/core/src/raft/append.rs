@@ -37,6 +37,8 @@ impl Raft {
         if !self.common.log.contains(request.prev_log) {
             let hint = self.common.conflict_hint(request.prev_log);
             let prev_index = request.prev_log.index;
+            // A leader never looks behind what this server once acknowledged, unless it is told to.
+            self.common.ask_for_lost(from);
             return self.answer_append(from, AppendOutcome::Rejected { prev_index, hint });
         }
         let last_new = request.last_index();

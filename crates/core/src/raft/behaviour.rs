@@ -76,9 +76,13 @@ impl Common {
             dismissed_by,
             introduced,
             speaks,
+            lost,
+            applied_at_start,
+            questions,
         } = self;
         (id, current_term, voted_for, log, commit_index, applier).hash(state);
         (installing, is_writing_chunk, poison, dismissed_by, introduced, speaks).hash(state);
+        (lost, applied_at_start, questions).hash(state);
         persistence.hash_behaviour(*now, options.disk_stall_timeout, state);
         // Whether a leader was heard of late, or whenever, is one (§4.2.3).
         let leader_is_fresh =

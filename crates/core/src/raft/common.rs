@@ -4,11 +4,12 @@
 use super::apply::Applier;
 use super::gone::Haste;
 use super::install::Installing;
+use super::lost::Lost;
 use crate::chance::Chance;
 use crate::log::Log;
 use crate::persistence::Persistence;
 use crate::{
-    Effect, Entry, HardState, LogId, LogIndex, Message, NodeId, Options, ProposalId,
+    Effect, Entry, HardState, LogId, LogIndex, LostEntries, Message, NodeId, Options, ProposalId,
     ProposalRefusal, ProtocolVersion, ReadId, ReadRefusal, SnapshotMeta, Term, Time,
 };
 use serde::{Deserialize, Serialize};
@@ -101,6 +102,12 @@ pub(crate) struct Common {
     pub(crate) poison: Option<Poison>,
     /// The highest version of a configuration by which others say that this server is no member.
     pub(crate) dismissed_by: Option<Dismissal>,
+    /// What of the log was lost to damage, until it is there again.
+    pub(crate) lost: Option<Lost>,
+    /// What the state machine had applied at the start.
+    pub(crate) applied_at_start: LogIndex,
+    /// What others have asked for that lost entries, while it is being read from the disk.
+    pub(crate) questions: BTreeMap<NodeId, LostEntries>,
     /// Which disks nodes say that they have. Those of strangers go at the next change of members.
     pub(crate) introduced: BTreeMap<NodeId, Introduction>,
     /// The newest protocol that nodes say they speak.
@@ -226,6 +233,8 @@ impl Common {
     /// The log up to `through` is covered by the state machine's durable state (§5.1).
     pub(crate) fn compact(&mut self, through: LogIndex) {
         let through = through.min(self.applier.applied()).min(self.persistence.durable_index());
+        // The state may be ahead of what is left of a damaged log.
+        let through = through.min(self.commit_index);
         if through <= self.log.base_index() {
             return;
         }
@@ -253,7 +262,10 @@ impl Common {
         let last = self.log.last();
         assert!(self.commit_index <= last.index, "what is committed is in the log");
         assert!(self.log.base_index() <= self.commit_index, "the base is committed");
-        assert!(self.applier.handed() <= self.commit_index, "only committed entries are applied");
+        // What was applied before the log was damaged was committed.
+        let before = if self.lost.is_some() { self.applied_at_start } else { LogIndex::ORIGIN };
+        let committed = self.commit_index.max(before);
+        assert!(self.applier.handed() <= committed, "only committed entries are applied");
         assert!(last.term <= self.current_term, "no entry comes from a future term");
     }
 }

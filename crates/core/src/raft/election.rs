@@ -59,15 +59,16 @@ impl Raft {
             self.become_pre_candidate();
         } else {
             self.common.draw_election_timeout();
+            self.seek_lost();
         }
     }
 
     /// Learners have no vote (§4.2.1); a server that is taking in a snapshot or needs one, or whose
-    /// disk hangs, would be no use as a leader.
+    /// disk hangs, would be no use as a leader. One that lost entries would not vote for itself.
     pub(super) fn may_campaign(&self) -> bool {
         let common = &self.common;
         let has_state = !common.is_restoring() && !common.lacks_state();
-        common.is_electable() && has_state && !common.disk_is_stalled()
+        common.is_electable() && has_state && !common.disk_is_stalled() && !common.lacks_entries()
     }
 
     /// §9.6: first asks whether it could win, so that a server that was cut off comes back without
@@ -92,6 +93,10 @@ impl Raft {
     fn become_leader(&mut self) {
         assert!(self.role() == Role::Candidate, "only a candidate becomes leader");
         assert!(self.common.vote_is_durable(), "a leader's own vote is durable");
+        assert!(
+            !self.common.lacks_entries(),
+            "who lacks what it may have acknowledged never leads"
+        );
         self.common.forget_old_introductions();
         self.common.haste = None;
         self.role = RoleState::Leader(Box::new(Leader::new(&mut self.common)));
@@ -183,9 +188,10 @@ impl Raft {
     /// §9.6: a promise of nothing: it changes no term, no vote and no timer.
     fn handle_pre_vote_request(&mut self, from: NodeId, request: RequestVote) {
         // §3.6.1
-        let is_up_to_date = request.last_log >= self.common.log.last();
+        let is_up_to_date = request.last_log >= self.common.last_promised();
         if request.term <= self.common.current_term || !is_up_to_date {
-            return self.refuse_vote(from, request.phase);
+            self.refuse_vote(from, request.phase);
+            return self.ask_candidate_for_lost(from);
         }
         let (term, phase) = (request.term, request.phase);
         let response = RequestVoteResponse { term, phase, granted: true };
@@ -198,9 +204,10 @@ impl Raft {
         // Figure 3.1, RequestVote rule 2: one vote a term, first come first served (§3.4) ...
         let is_free = self.common.voted_for.is_none_or(|given| given == from);
         // ... and only for a log at least as up-to-date as ours (§3.6.1).
-        let is_up_to_date = request.last_log >= self.common.log.last();
+        let is_up_to_date = request.last_log >= self.common.last_promised();
         if is_stale || !is_free || !is_up_to_date {
-            return self.refuse_vote(from, request.phase);
+            self.refuse_vote(from, request.phase);
+            return self.ask_candidate_for_lost(from);
         }
         // A candidate and a leader have voted for themselves: only a pre-candidate gives way here.
         if self.role() == Role::PreCandidate {
@@ -212,6 +219,13 @@ impl Raft {
         // §3.4: granting a vote restarts the timer.
         self.common.take_time();
         self.common.restart_election_timer();
+    }
+
+    /// Who asks for votes is up and has no leader either, and may have some of what is lost here.
+    fn ask_candidate_for_lost(&mut self, candidate: NodeId) {
+        if self.leader().is_none() {
+            self.common.ask_for_lost(candidate);
+        }
     }
 
     fn refuse_vote(&mut self, to: NodeId, phase: VotePhase) {

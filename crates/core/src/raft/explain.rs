@@ -24,6 +24,7 @@ impl Raft {
         let mut reasons: Vec<Reason> =
             common.removed_at().map(|version| Reason::Removed { version }).into_iter().collect();
         reasons.extend(common.stalled().map(|since| Reason::DiskStalled { since }));
+        reasons.extend(common.explain_lost(self.leader()));
         match &self.role {
             RoleState::Leader(leader) => reasons.extend(leader.explain(common)),
             RoleState::Follower(follower) => reasons.extend(self.explain_follower(follower)),

@@ -1,9 +1,9 @@
 //! Heartbeats (§3.4, §3.5): they keep followers quiet, prove leadership to readers (§6.4), and
 //! discover lost messages. They never carry entries, so that bulk data cannot delay them.
 
-use super::Raft;
 use super::common::Common;
 use super::leader::Leader;
+use super::{Raft, RoleState};
 use crate::progress::{Progress, ProgressState};
 use crate::{AppendEntries, Heartbeat, HeartbeatResponse, LogId, LogIndex, Message, NodeId, Time};
 use std::time::Duration;
@@ -42,8 +42,7 @@ impl Raft {
             if !self.recognize_leader(from) {
                 return;
             }
-            // The leader caps this at what it knows to match, which is durable here.
-            self.common.commit_through(request.leader_commit);
+            self.commit_by_heartbeat(from, request.leader_commit);
         }
         // A leader of the past learns the term from the answer (§3.3). It may lead again by then,
         // and must not take its old round for a new one of the same number.
@@ -52,6 +51,20 @@ impl Raft {
             let promise = if is_current { self.common.promise() } else { Duration::ZERO };
             let response = HeartbeatResponse { term: self.common.current_term, round, promise };
             self.common.send(from, Message::HeartbeatResponse(response));
+        }
+    }
+
+    /// The leader caps this at what it knows to match, which is durable here. It may go by what this
+    /// server has lost since: then only what it has sent in this life counts, and it is told.
+    fn commit_by_heartbeat(&mut self, leader: NodeId, leader_commit: LogIndex) {
+        let RoleState::Follower(follower) = &self.role else { return };
+        let matched = follower.matched;
+        if self.common.lost_horizon().is_none() {
+            return self.common.commit_through(leader_commit);
+        }
+        self.common.commit_through(leader_commit.min(matched));
+        if matched == LogIndex::ORIGIN {
+            self.common.ask_for_lost(leader);
         }
     }
 

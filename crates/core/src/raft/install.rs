@@ -124,6 +124,23 @@ impl Raft {
         }
     }
 
+    /// The log starts behind the snapshot now, and the state machine is beyond it already: it was ahead
+    /// of a log that was damaged. It is not taken back.
+    pub(super) fn settle_needless_restore(&mut self) {
+        let common = &mut self.common;
+        let is_due = |installing: &Installing| {
+            let is_ahead = common.applier.applied() >= installing.meta.last_included.index;
+            installing.stage == Stage::Draining && common.applier.is_idle() && is_ahead
+        };
+        if !common.installing.as_ref().is_some_and(is_due) {
+            return;
+        }
+        let Some(installing) = common.installing.take() else { return };
+        if self.leader() == Some(installing.from) {
+            self.answer_installed(installing.from, installing.meta.last_included);
+        }
+    }
+
     /// The state machine is the snapshot now.
     pub(super) fn handle_snapshot_restored(&mut self, last_included: LogId) {
         let is_due = |installing: &Installing| {
@@ -229,8 +246,10 @@ impl Common {
         if !self.applier.is_idle() {
             return;
         }
+        let applied = self.applier.applied();
         if let Some(installing) = &mut self.installing
             && installing.stage == Stage::Draining
+            && installing.meta.last_included.index > applied
         {
             installing.stage = Stage::Restoring;
             let meta = installing.meta.clone();

@@ -51,6 +51,7 @@ impl Raft {
     pub(super) fn handle_loaded(&mut self, request: LoadRequest, entries: Vec<Entry>) {
         match request.purpose {
             LoadFor::Apply => self.common.handle_loaded_for_apply(request, entries),
+            LoadFor::Mending(peer) => self.common.handle_loaded_for_mending(peer, entries),
             LoadFor::Peer(peer) => {
                 let Some((leader, common)) = self.leader_mut() else { return };
                 let Some(progress) = leader.progress.get_mut(&peer) else { return };

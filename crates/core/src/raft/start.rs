@@ -4,6 +4,7 @@
 use super::apply::Applier;
 use super::common::Common;
 use super::follower::Follower;
+use super::lost::Lost;
 use super::{Raft, RoleState};
 use crate::chance::Chance;
 use crate::configuration::VERSION_MAX;
@@ -96,6 +97,10 @@ impl Raft {
         }
         chance.mix(restored.hard_state.current_term.get());
         let log = Log::restored(&mut restored);
+        let lost = restored.lost.filter(|horizon| *horizon > restored.last_log);
+        // Figure 3.1 starts at 0; what the state machine has applied was committed. If entries are
+        // lost, they may have been what the log was committed with: it is not what was applied then.
+        let applied = if lost.is_some() { LogIndex::ORIGIN } else { restored.applied };
         let mut common = Common {
             id,
             now,
@@ -105,8 +110,7 @@ impl Raft {
             current_term: restored.hard_state.current_term,
             voted_for: restored.hard_state.voted_for,
             persistence: Persistence::new(restored.last_log.index, restored.hard_state),
-            // Figure 3.1 starts at 0; what the state machine has applied was committed.
-            commit_index: restored.applied.max(log.base_index()),
+            commit_index: applied.max(log.base_index()),
             applier: Applier::new(restored.applied),
             installing: None,
             is_writing_chunk: false,
@@ -121,13 +125,17 @@ impl Raft {
             dismissed_by: None,
             introduced: std::collections::BTreeMap::new(),
             speaks: std::collections::BTreeMap::new(),
+            lost: lost.map(Lost::new),
+            applied_at_start: restored.applied,
+            questions: std::collections::BTreeMap::new(),
             log,
             options,
         };
-        if restored.last_log.term > common.current_term {
+        let last_term = restored.last_log.max(lost.unwrap_or_default()).term;
+        if last_term > common.current_term {
             // A crash between the parts of one write: the entries arrived, the term did not.
             // Nothing was acknowledged in that term, and no vote of it can have been given.
-            common.set_term(restored.last_log.term);
+            common.set_term(last_term);
         }
         common.draw_election_timeout();
         Ok(Self { common, role: RoleState::Follower(Follower::new(None)) })
@@ -142,8 +150,9 @@ fn check(restored: &Restored) -> Result<(), StartError> {
     }
     let has_no_state = restored.applied == LogIndex::ORIGIN;
     let is_behind = restored.applied < base.index && !has_no_state;
-    if is_behind || restored.applied > last_log.index {
-        let (applied, base, last) = (restored.applied, base.index, last_log.index);
+    let last = restored.lost.map_or(last_log.index, |lost| lost.index.max(last_log.index));
+    if is_behind || restored.applied > last {
+        let (applied, base) = (restored.applied, base.index);
         return Err(StartError::AppliedOutside { applied, base, last });
     }
     check_term_runs(restored)?;

@@ -58,6 +58,12 @@ pub(crate) struct Disk {
     /// Snapshots by what they cover, and the piece-wise one being received.
     pub(crate) snapshots: BTreeMap<LogId, (SnapshotMeta, Bytes)>,
     pub(crate) received: Vec<u8>,
+    /// The last entry that the log held, while entries of it are lost.
+    pub(crate) lost: Option<LogId>,
+    /// What stands whole behind the damage.
+    pub(crate) spares: Vec<Entry>,
+    /// Each entry that was damaged, and the one before it.
+    pub(crate) damaged: Vec<(LogId, LogId)>,
 }
 
 impl Disk {
@@ -70,6 +76,9 @@ impl Disk {
             entries: Vec::new(),
             snapshots: BTreeMap::new(),
             received: Vec::new(),
+            lost: None,
+            spares: Vec::new(),
+            damaged: Vec::new(),
         }
     }
 
@@ -91,6 +100,66 @@ impl Disk {
             self.entries.push(entry.clone());
         }
         self.hard_state = persist.hard_state.unwrap_or(self.hard_state);
+        if self.lost.is_some_and(|horizon| self.last_log() >= horizon) {
+            self.lost = None;
+            self.spares.clear();
+            self.damaged.clear();
+        }
+    }
+
+    /// The entries `first..=last` are damaged; the log ends before them.
+    pub(crate) fn wound(&mut self, first: LogIndex, last: LogIndex) {
+        let horizon = self.lost.unwrap_or_else(|| self.last_log());
+        self.damaged.append(&mut self.pairs(first, last));
+        let place = self.entries.partition_point(|entry| entry.log_id.index < first);
+        let mut behind = self.entries.split_off(place);
+        behind.retain(|entry| entry.log_id.index > last);
+        // What an earlier damage left is behind this one.
+        behind.append(&mut self.spares);
+        self.spares = behind;
+        self.lost = Some(horizon).filter(|horizon| *horizon > self.last_log());
+    }
+
+    /// The entries `first..=last`, each with the one before it.
+    pub(crate) fn pairs(&self, first: LogIndex, last: LogIndex) -> Vec<(LogId, LogId)> {
+        let mut before = self.base.last_included;
+        let mut pairs = Vec::new();
+        for entry in &self.entries {
+            if entry.log_id.index >= first && entry.log_id.index <= last {
+                pairs.push((before, entry.log_id));
+            }
+            before = entry.log_id;
+        }
+        pairs
+    }
+
+    pub(crate) fn configuration_at(&self, index: LogIndex) -> Arc<Configuration> {
+        let below = self.entries.iter().filter(|entry| entry.log_id.index <= index);
+        let configurations = below.filter_map(|entry| match &entry.payload {
+            Payload::Configuration(configuration) => Some(Arc::clone(configuration)),
+            Payload::Noop | Payload::Command(_) | Payload::Session(_) => None,
+        });
+        configurations.last().unwrap_or_else(|| Arc::clone(&self.base.configuration))
+    }
+
+    pub(crate) fn load_spares(&self, first: LogIndex, max_bytes: usize) -> Vec<Entry> {
+        let mut spares: Vec<&Entry> =
+            self.spares.iter().filter(|entry| entry.log_id.index >= first).collect();
+        spares.sort_by_key(|entry| entry.log_id.index);
+        let mut found: Vec<Entry> = Vec::new();
+        let mut bytes = 0;
+        for entry in spares {
+            let before = found.last().map(|before| before.log_id);
+            let follows = before.is_none_or(|before| {
+                entry.log_id.index == before.index.next() && entry.log_id.term >= before.term
+            });
+            if !follows || bytes > max_bytes {
+                break;
+            }
+            bytes += entry.size_bytes();
+            found.push(entry.clone());
+        }
+        found
     }
 
     pub(crate) fn load(&self, request: LoadRequest) -> Vec<Entry> {
@@ -133,6 +202,7 @@ impl Disk {
             last_log: self.last_log(),
             tail: self.entries[skip..].to_vec(),
             applied: applied.max(self.base.last_included.index),
+            lost: self.lost,
         }
     }
 }
@@ -178,6 +248,8 @@ pub(crate) struct Server {
     pub(crate) completions: VecDeque<Event>,
     pub(crate) disk_held: bool,
     pub(crate) machine_held: bool,
+    /// The state machine survives a crash.
+    pub(crate) machine_is_durable: bool,
     /// How many entries a restart holds in memory.
     pub(crate) tail_count: usize,
     pub(crate) next_proposal: u64,
@@ -245,6 +317,7 @@ impl Cluster {
             completions: VecDeque::new(),
             disk_held: false,
             machine_held: false,
+            machine_is_durable: false,
             tail_count: usize::MAX,
             next_proposal: 0,
             recording: None,
@@ -285,10 +358,21 @@ impl Cluster {
         server.writes.clear();
         server.batches.clear();
         server.completions.clear();
+        if server.machine_is_durable
+            && server.machine.index() >= server.disk.base.last_included.index
+        {
+            return;
+        }
         // The state machine is volatile below its last snapshot: the log replays the rest.
         let base = server.disk.base.last_included;
         let snapshot = server.disk.snapshots.get(&base).map(|(_, bytes)| Machine::decode(bytes));
         server.machine = snapshot.unwrap_or_default();
+    }
+
+    /// Durable entries of a server that is down are damaged.
+    pub(crate) fn wound(&mut self, id: NodeId, first: LogIndex, last: LogIndex) {
+        self.checker.wounded(id);
+        self.server(id.get()).disk.wound(first, last);
     }
 
     /// The disk finishes nothing any more, and the server is told.
@@ -369,6 +453,11 @@ impl Cluster {
             Effect::MembershipRefused { id: change, reason } => {
                 self.answers.push(format!("n{id} change {change} refused: {reason}"));
             }
+            Effect::LoadSpares { peer, first, max_bytes } => {
+                let server = self.servers.get_mut(&id).unwrap();
+                let entries = server.disk.load_spares(first, max_bytes);
+                server.completions.push_back(Event::SparesLoaded { peer, entries });
+            }
             Effect::Load(_)
             | Effect::TakeSnapshot { .. }
             | Effect::ReadSnapshotChunk { .. }
@@ -388,7 +477,7 @@ impl Cluster {
             Effect::TakeSnapshot { at_least } => {
                 assert!(server.machine.index() >= at_least, "the base of a log is applied");
                 let last_included = *server.machine.applied.last().unwrap();
-                let configuration = configuration_at(&server.disk, last_included.index);
+                let configuration = server.disk.configuration_at(last_included.index);
                 let meta = SnapshotMeta { last_included, configuration };
                 let snapshot = (meta.clone(), server.machine.encode());
                 server.disk.snapshots.insert(last_included, snapshot);
@@ -437,6 +526,7 @@ impl Cluster {
             }
             Effect::Send { .. }
             | Effect::Persist(_)
+            | Effect::LoadSpares { .. }
             | Effect::Apply { .. }
             | Effect::ProposalAppended { .. }
             | Effect::ProposalRefused { .. }
@@ -592,15 +682,6 @@ impl Cluster {
     }
 }
 
-fn configuration_at(disk: &Disk, index: LogIndex) -> Arc<Configuration> {
-    let below = disk.entries.iter().filter(|entry| entry.log_id.index <= index);
-    let configurations = below.filter_map(|entry| match &entry.payload {
-        Payload::Configuration(configuration) => Some(Arc::clone(configuration)),
-        Payload::Noop | Payload::Command(_) | Payload::Session(_) => None,
-    });
-    configurations.last().unwrap_or_else(|| Arc::clone(&disk.base.configuration))
-}
-
 /// A message in one line.
 pub(crate) fn describe(message: &Message) -> String {
     let term = message.term();
@@ -650,6 +731,19 @@ pub(crate) fn describe(message: &Message) -> String {
             None => format!("ReadIndex term={term}"),
         },
         Message::NotAMember(m) => format!("NotAMember version={}", m.version),
+        Message::LostEntries(m) => format!("LostEntries after={} known={}", m.after, m.known),
+        Message::LostEntriesResponse(m) => match &m.lent {
+            None => format!("LostEntriesResponse after={} nothing", m.after),
+            Some(lent) => {
+                let ids: Vec<String> = lent.entries.iter().map(|e| e.log_id.to_string()).collect();
+                let previous = lent.previous.map_or("?".to_owned(), |id| id.to_string());
+                let (after, entries, reaches) = (m.after, ids.join(","), lent.reaches);
+                format!(
+                    "LostEntriesResponse after={after} prev={previous} entries=[{entries}] \
+                     reaches={reaches}"
+                )
+            }
+        },
         Message::ReadIndexResponse(m) => match m.index {
             Some(index) => format!("ReadIndexResponse term={term} index={index}"),
             None => format!("ReadIndexResponse term={term} refused"),

@@ -63,7 +63,9 @@ pub(super) const fn is_promise(message: &Message) -> bool {
         | Message::TimeoutNow(_)
         | Message::ReadIndex(_)
         | Message::ReadIndexResponse(_)
-        | Message::NotAMember(_) => false,
+        | Message::NotAMember(_)
+        | Message::LostEntries(_)
+        | Message::LostEntriesResponse(_) => false,
     }
 }
 

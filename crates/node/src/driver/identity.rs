@@ -301,6 +301,7 @@ mod tests {
             last_log: LogId::new(term, last),
             tail: Vec::new(),
             applied: LogIndex::ORIGIN,
+            lost: None,
         };
         let raft = Raft::new(NodeId::new(1), Options::default(), 7, restored, Time::ZERO).unwrap();
         let origin = LogIndex::ORIGIN;

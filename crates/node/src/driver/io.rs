@@ -8,8 +8,8 @@ use crate::{
 };
 use bytes::Bytes;
 use quorate_core::{
-    Entry, LoadRequest, LogId, LogIndex, MembershipCommand, MembershipRefusal, Message, NodeId,
-    Options, Persist, PersistSeq, ProtocolVersion, SnapshotMeta, Term, Time,
+    Configuration, Entry, LoadRequest, LogId, LogIndex, MembershipCommand, MembershipRefusal,
+    Message, NodeId, Options, Persist, PersistSeq, ProtocolVersion, SnapshotMeta, Term, Time,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -222,6 +222,13 @@ pub enum Input {
         /// The entries; none if the log does not hold the first one any more.
         entries: Vec<Entry>,
     },
+    /// The answer to [`Output::LoadSpares`].
+    SparesLoaded {
+        /// For whom.
+        peer: NodeId,
+        /// The entries, without a gap; none if there is nothing.
+        entries: Vec<Entry>,
+    },
     /// The state machine has applied a batch, or restored a snapshot.
     Applied(Applied),
     /// The answer to [`Output::TakeSnapshot`].
@@ -336,6 +343,15 @@ pub enum Output {
     Prove,
     /// Read from the log.
     Load(LoadRequest),
+    /// Read what stands whole behind the damage of the log.
+    LoadSpares {
+        /// For whom.
+        peer: NodeId,
+        /// From where on.
+        first: LogIndex,
+        /// Stop after the entry that exceeds this many bytes.
+        max_bytes: usize,
+    },
     /// Apply committed entries and answer those who wait for them.
     Apply(ApplyBatch),
     /// The fate of a local proposal that will not be answered by an [`ApplyBatch`].
@@ -420,6 +436,9 @@ pub struct ApplyBatch {
     pub entries: Vec<Entry>,
     /// Who waits for which entry: positions in `entries`, rising.
     pub waiters: Vec<(usize, Waiter)>,
+    /// What the entry before these is, and the configuration in force there, for a state machine that
+    /// was ahead of its log when that was damaged, and could not look it up.
+    pub place: Option<(LogId, Arc<Configuration>)>,
 }
 
 /// Who waits for the fate of a proposal.

@@ -40,8 +40,8 @@ use comparison::Comparison;
 use pacing::Pacing;
 use proposals::{Fates, Outstanding, Proposals, RemoteReplies};
 use quorate_core::{
-    CommandKind, Effect, Entry, Event, LogId, LogIndex, Message, NodeId, Proposal, ProposalId,
-    ProposalRefusal, Raft, ReadId, ReadRefusal, SnapshotMeta, Term, Time,
+    CommandKind, Configuration, Effect, Entry, Event, LogId, LogIndex, Message, NodeId, Proposal,
+    ProposalId, ProposalRefusal, Raft, ReadId, ReadRefusal, SnapshotMeta, Term, Time,
 };
 use recorder::Recorder;
 use scrubbing::{STRETCH_BYTES, Scrubbing};
@@ -79,6 +79,9 @@ pub struct Driver {
     comparison: Comparison,
     /// Which files are damaged, as was found last.
     rotten: Arc<[Rot]>,
+    /// The log was damaged when this node started, and the state machine has not been told since which
+    /// entry it applied last.
+    is_displaced: bool,
     effects: Vec<Effect>,
 }
 
@@ -108,6 +111,7 @@ impl Driver {
         incarnation: u64,
     ) -> Self {
         let base = raft.base().last_included.index;
+        let is_displaced = raft.lost().is_some();
         let proposals = Proposals::new(incarnation, raft.current_term());
         let scrubbing = Scrubbing::new(options.scrub_bytes_per_second);
         let recorder = Recorder::new(options.flight_recorder_bytes);
@@ -132,6 +136,7 @@ impl Driver {
             pacing,
             comparison: Comparison::default(),
             rotten: Arc::default(),
+            is_displaced,
             effects: Vec::new(),
         }
     }
@@ -251,6 +256,9 @@ impl Driver {
             Input::Proved => self.proved(now),
             Input::Loaded { request, entries } => {
                 self.step(now, Event::Loaded { request, entries }, outputs);
+            }
+            Input::SparesLoaded { peer, entries } => {
+                self.step(now, Event::SparesLoaded { peer, entries }, outputs);
             }
             Input::Applied(applied) => self.applied_batch(now, applied, outputs),
             Input::SnapshotReady { meta, size_bytes } => {
@@ -580,6 +588,9 @@ impl Driver {
             Effect::MembershipAppended { id, log_id } => self.core_decided(id, Ok(log_id), outputs),
             Effect::MembershipRefused { id, reason } => self.core_decided(id, Err(reason), outputs),
             Effect::Load(request) => outputs.push(Output::Load(request)),
+            Effect::LoadSpares { peer, first, max_bytes } => {
+                outputs.push(Output::LoadSpares { peer, first, max_bytes });
+            }
             Effect::TakeSnapshot { at_least } => outputs.push(Output::TakeSnapshot { at_least }),
             Effect::ReadSnapshotChunk { peer, last_included, offset, max_bytes } => {
                 let read = Output::ReadSnapshotChunk { peer, last_included, offset, max_bytes };
@@ -592,6 +603,8 @@ impl Driver {
                 let through = meta.last_included.index;
                 self.proposals.superseded(through, &mut self.turn.fates);
                 self.handed = through;
+                // A snapshot says itself where it stands.
+                self.is_displaced = false;
                 let (wishes, fates) = (&mut self.wishes, &mut self.turn.membership_fates);
                 wishes.superseded(through, &meta.configuration, fates);
                 outputs.push(Output::RestoreSnapshot { meta });
@@ -605,8 +618,20 @@ impl Driver {
         self.handed = entries.last().map_or(self.handed, |entry| entry.log_id.index);
         let size_bytes = entries.iter().map(Entry::size_bytes).sum();
         self.compaction.applying(now, self.handed, size_bytes);
-        let batch = self.proposals.attach(entries, &mut self.turn.fates);
+        let first = entries.first().map(|entry| entry.log_id.index);
+        let mut batch = self.proposals.attach(entries, &mut self.turn.fates);
+        if self.is_displaced {
+            batch.place = first.and_then(|first| self.place_before(first));
+            self.is_displaced = batch.place.is_none();
+        }
         outputs.push(Output::Apply(batch));
+    }
+
+    /// The entry before `first`, which is committed, and the configuration there.
+    fn place_before(&self, first: LogIndex) -> Option<(LogId, Arc<Configuration>)> {
+        let index = first.previous()?;
+        let log_id = LogId::new(self.raft.term_at(index)?, index);
+        Some((log_id, Arc::clone(self.raft.configuration_as_of(index))))
     }
 
     /// A refused proposal entered no log. If only the leader is missing, ours wait for one.

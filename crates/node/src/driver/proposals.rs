@@ -194,7 +194,7 @@ impl Proposals {
                 fates.push((waiting.waiter, Fate::Lost { log_id: waiting.log_id }));
             }
         }
-        ApplyBatch { entries, waiters }
+        ApplyBatch { entries, waiters, place: None }
     }
 
     /// A snapshot replaced the log up to `through`: what stood there can't be told any more.

@@ -128,6 +128,7 @@ mod tests {
                 term_runs: Vec::new(),
                 configurations: Vec::new(),
                 tail: Vec::new(),
+                lost: None,
             };
             let raft = Raft::new(id, Options::default(), 7, restored, Time::ZERO).unwrap();
             let recorder = Recorder::new(bytes_max).unwrap();

@@ -87,6 +87,7 @@ impl World {
                 last_log: LogId::ORIGIN,
                 tail: Vec::new(),
                 applied: LogIndex::ORIGIN,
+                lost: None,
             };
             let raft = Raft::new(id(node), Options::default(), 7, restored, Time::ZERO).unwrap();
             let origin = LogIndex::ORIGIN;

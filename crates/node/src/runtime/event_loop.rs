@@ -170,6 +170,7 @@ impl EventLoop {
             | Output::Persist(_)
             | Output::Prove
             | Output::Load(_)
+            | Output::LoadSpares { .. }
             | Output::ReleasePrefix { .. }
             | Output::Apply(_)
             | Output::RestoreSnapshot { .. }
@@ -343,6 +344,7 @@ impl EventLoop {
             admission: self.driver.admission(),
             differing: Arc::clone(self.driver.differing()),
             rotten: Arc::clone(self.driver.rotten()),
+            lost: raft.lost(),
             pending_count: self.driver.pending_count(),
             transferring: self.transfer.under_way,
             transfers_ended: self.transfer.ended,

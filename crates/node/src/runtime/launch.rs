@@ -283,6 +283,7 @@ fn first_status(opened: &Opened, cluster_id: u64) -> NodeStatus {
         admission: opened.driver.admission(),
         differing: Arc::clone(opened.driver.differing()),
         rotten: Arc::clone(opened.driver.rotten()),
+        lost: raft.lost(),
         pending_count: 0,
         transferring: None,
         transfers_ended: 0,

@@ -9,7 +9,9 @@ use crate::{
 use quorate_core::{
     Configuration, LogId, LogIndex, NodeId, Options, Persist, Raft, SnapshotMeta, Term, Time,
 };
-use quorate_wal::{Disk, Identity, Recovered, Scrubber, SnapshotStore, Standing, Wal, WalOptions};
+use quorate_wal::{
+    Disk, Identity, Lost, Recovered, Scrubber, SnapshotStore, Standing, Wal, WalOptions,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -212,6 +214,12 @@ fn reopen_log(
              and that nobody was told of, unless the disk damaged it afterwards"
         );
     }
+    if let Some(lost) = &opened.1.lost {
+        tracing::error!(
+            node = %id,
+            "{lost}: this node votes as if it had what is lost, and fetches it from the other members"
+        );
+    }
     if opened.1.is_mark_lost {
         tracing::warn!(
             node = %id,
@@ -234,7 +242,9 @@ fn finish_install(
     snapshots: &[SnapshotMeta],
 ) -> Result<(Wal, Recovered), StartError> {
     let last_log = recovered.last_log;
-    if applied <= last_log.index {
+    // What was applied of what the log has lost is not applied again.
+    let is_ahead = |lost: &Lost| applied <= lost.horizon.index;
+    if applied <= last_log.index || recovered.lost.as_ref().is_some_and(is_ahead) {
         return Ok((wal, recovered));
     }
     let installed = snapshots.iter().find(|meta| meta.last_included.index == applied);
@@ -277,6 +287,7 @@ fn restore(
     let mut applier = Applier::new(machine, LogId { index: own, ..at }, configuration)
         .map_err(|source| StartError::Machine { source })?;
     if own >= base.index && own > LogIndex::ORIGIN {
+        let applier = if recovered.lost.is_some() { applier.displaced() } else { applier };
         return Ok(applier);
     }
     match latest {

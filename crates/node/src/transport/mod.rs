@@ -238,9 +238,10 @@ fn channel_of(message: &PeerMessage) -> Channel {
             // them, or the answer would have them sent again while they are still on their way.
             // Nor must the call to campaign: a candidate that lacks what others have in the meantime
             // is refused by them, and nobody leads until an election timeout has passed.
-            Message::AppendEntries(_) | Message::InstallSnapshot(_) | Message::TimeoutNow(_) => {
-                Channel::Bulk
-            }
+            Message::AppendEntries(_)
+            | Message::InstallSnapshot(_)
+            | Message::TimeoutNow(_)
+            | Message::LostEntriesResponse(_) => Channel::Bulk,
             Message::RequestVote(_)
             | Message::RequestVoteResponse(_)
             | Message::AppendEntriesResponse(_)
@@ -249,6 +250,7 @@ fn channel_of(message: &PeerMessage) -> Channel {
             | Message::InstallSnapshotResponse(_)
             | Message::ReadIndex(_)
             | Message::NotAMember(_)
+            | Message::LostEntries(_)
             | Message::ReadIndexResponse(_) => Channel::Control,
         },
     }

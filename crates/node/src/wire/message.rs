@@ -1,9 +1,11 @@
 //! The messages of the drivers, to bytes and back. Every rule about their *form* that the core
-//! relies on is checked here, once; whether they make sense now is the core's to judge.
+//! relies on is checked here, once; whether they make sense now is the core's to judge. It is long because each kind of message stands
+//! in it, to bytes and back.
 
 use super::cursor::{Cursor, NUMBER_MAX, WireError};
 use super::digest::{put_digest, take_digest};
 use super::fate::{put_fate, take_fate};
+use super::lost::{put_lost, put_lost_response, take_lost, take_lost_response};
 use super::members::{put_command, put_outcome, take_command, take_outcome};
 use super::{put_bytes, put_log_id};
 use crate::session::{decode_request, encode_request};
@@ -37,6 +39,8 @@ const MEMBERSHIP_REPLY: u8 = 0x23;
 const INTRODUCE: u8 = 0x24;
 const DIGEST: u8 = 0x25;
 const STATE_WANTED: u8 = 0x26;
+const LOST_ENTRIES: u8 = 0x27;
+const LOST_ENTRIES_RESPONSE: u8 = 0x28;
 /// Beside whether there is a past: what the log began with follows.
 const HAS_BEGINNING: u8 = 2;
 
@@ -48,7 +52,7 @@ const SESSION_HEAD_BYTES: usize = 48;
 
 /// The least that an entry, a forwarded command or a reply takes: bounds what a count can make us
 /// set aside.
-const ITEM_BYTES_MIN: usize = 3;
+pub(super) const ITEM_BYTES_MIN: usize = 3;
 
 /// Appends a message: its kind, then its fields. Whether the other side knows it was asked before.
 pub(crate) fn put_peer_message(message: &PeerMessage, out: &mut BytesMut) {
@@ -178,6 +182,14 @@ fn put_message(message: &Message, out: &mut BytesMut) {
             out.put_u64_le(message.version);
             put_log_id(message.position, out);
         }
+        Message::LostEntries(message) => {
+            put_head(LOST_ENTRIES, message.term, out);
+            put_lost(message, out);
+        }
+        Message::LostEntriesResponse(message) => {
+            put_head(LOST_ENTRIES_RESPONSE, message.term, out);
+            put_lost_response(message, out);
+        }
     }
 }
 
@@ -186,7 +198,7 @@ fn put_head(kind: u8, term: Term, out: &mut BytesMut) {
     out.put_u64_le(term.get());
 }
 
-fn put_count(count: usize, out: &mut BytesMut) {
+pub(super) fn put_count(count: usize, out: &mut BytesMut) {
     out.put_u32_le(u32::try_from(count).unwrap_or(u32::MAX));
 }
 
@@ -297,6 +309,8 @@ fn take_message(kind: u8, cursor: &mut Cursor) -> Result<Message, WireError> {
             version: cursor.number("configuration version")?,
             position: cursor.log_id()?,
         }),
+        LOST_ENTRIES => Message::LostEntries(take_lost(term?, cursor)?),
+        LOST_ENTRIES_RESPONSE => Message::LostEntriesResponse(take_lost_response(term?, cursor)?),
         kind => return Err(WireError::UnknownKind { kind }),
     })
 }
@@ -445,7 +459,7 @@ fn take_introduction(cursor: &mut Cursor) -> Result<Introduction, WireError> {
 
 // ---- Forwarding ------------------------------------------------------------------------------
 
-fn take_count(cursor: &mut Cursor) -> Result<usize, WireError> {
+pub(super) fn take_count(cursor: &mut Cursor) -> Result<usize, WireError> {
     cursor.u32("count").map(|count| count as usize)
 }
 

@@ -6,6 +6,7 @@ mod digest;
 mod fate;
 mod frame;
 mod hello;
+mod lost;
 mod members;
 mod message;
 #[cfg(test)]

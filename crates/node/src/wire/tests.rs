@@ -12,10 +12,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
 use quorate_core::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Change, Configuration, ConflictHint,
-    Drift, Entry, Heartbeat, HeartbeatResponse, InstallSnapshot, InstallSnapshotResponse, LogId,
-    LogIndex, Member, MemberRole, Members, MembershipCommand, MembershipRefusal, Message, NodeId,
-    NotAMember, Payload, ProtocolVersion, ReadId, ReadIndex, ReadIndexResponse, RequestVote,
-    RequestVoteResponse, SnapshotMeta, Term, TimeoutNow, VotePhase,
+    Drift, Entry, Heartbeat, HeartbeatResponse, InstallSnapshot, InstallSnapshotResponse, Lent,
+    LogId, LogIndex, LostEntries, LostEntriesResponse, Member, MemberRole, Members,
+    MembershipCommand, MembershipRefusal, Message, NodeId, NotAMember, Payload, ProtocolVersion,
+    ReadId, ReadIndex, ReadIndexResponse, RequestVote, RequestVoteResponse, SnapshotMeta, Term,
+    TimeoutNow, VotePhase,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -166,7 +167,26 @@ fn small_message() -> impl Strategy<Value = Message> {
         (term(), NUMBERS, log_id()).prop_map(|(term, version, position)| {
             Message::NotAMember(NotAMember { term, version, position })
         }),
+        (term(), log_id(), log_id()).prop_map(|(term, after, known)| Message::LostEntries(
+            LostEntries { term, after, known }
+        )),
+        (term(), log_id(), prop::option::of(lent())).prop_map(|(term, after, lent)| {
+            Message::LostEntriesResponse(LostEntriesResponse { term, after, lent })
+        }),
     ]
+}
+
+/// One entry, behind the one before it or behind one that is not known.
+fn lent() -> impl Strategy<Value = Lent> {
+    (1..u64::from(u32::MAX), 0..u64::from(u32::MAX), any::<bool>(), any::<bool>()).prop_map(
+        |(term, index, is_known, has_entry)| {
+            let at = |index| LogId::new(Term::new(term), LogIndex::new(index));
+            let entry = Entry { log_id: at(index + 1), payload: Payload::Noop };
+            let previous = is_known.then_some(at(index));
+            let entries = has_entry.then_some(entry).into_iter().collect();
+            Lent { previous, entries, reaches: at(index + 2) }
+        },
+    )
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
@@ -344,12 +364,15 @@ proptest! {
     fn a_message_cut_short_is_refused(message in peer_message(), at in any::<prop::sample::Index>()) {
         let whole = encoded(&message);
         let part = whole.slice(..at.index(whole.len()));
-        // What a message may end with or not: without it the message is another one, and whole.
-        let may_end_early = matches!(
-            &message,
-            PeerMessage::Raft(Message::HeartbeatResponse(_) | Message::ReadIndex(_))
-        );
-        prop_assert!(decoded(part).is_err() || may_end_early, "a part passed for the whole");
+        // What stands at their end may be left out, and then it is another message.
+        let may_end_earlier = match &message {
+            PeerMessage::Raft(Message::HeartbeatResponse(response)) => !response.promise.is_zero(),
+            PeerMessage::Raft(Message::ReadIndex(request)) => request.max_drift.is_some(),
+            _ => false,
+        };
+        let got = decoded(part);
+        let is_other = got.as_ref().is_ok_and(|got| may_end_earlier && *got != message);
+        prop_assert!(got.is_err() || is_other, "a part passed for the whole");
     }
 
     #[test]
@@ -497,4 +520,23 @@ fn view() -> ClusterView {
         node_id: NodeId::new(1),
         configuration: Configuration::new(3, members),
     }
+}
+
+#[test]
+fn what_is_lent_with_a_gap_or_from_a_later_term_than_it_leads_to_is_no_message() {
+    let at = |term, index| LogId::new(Term::new(term), LogIndex::new(index));
+    let entry = |log_id| Entry { log_id, payload: Payload::Noop };
+    let decoded = |entries: Vec<Entry>| {
+        let lent = Some(Lent { previous: Some(at(1, 4)), entries, reaches: at(2, 9) });
+        let response = LostEntriesResponse { term: Term::new(3), after: at(1, 4), lent };
+        let message = PeerMessage::Raft(Message::LostEntriesResponse(response));
+        let mut out = BytesMut::new();
+        encode_peer_message(&message, &mut out);
+        decode_peer_message(out.freeze())
+    };
+    assert!(decoded(vec![entry(at(1, 5)), entry(at(2, 6))]).is_ok());
+    let gap = decoded(vec![entry(at(1, 6))]);
+    assert!(matches!(gap, Err(WireError::Gap { .. })), "{gap:?}");
+    let future = decoded(vec![entry(at(3, 5))]);
+    assert!(matches!(future, Err(WireError::EntryFromTheFuture { .. })), "{future:?}");
 }

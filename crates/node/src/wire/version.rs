@@ -68,6 +68,7 @@ fn since_of_raft(message: &Message) -> ProtocolVersion {
         | Message::ReadIndex(_)
         | Message::ReadIndexResponse(_)
         | Message::NotAMember(_) => ProtocolVersion::OLDEST,
+        Message::LostEntries(_) | Message::LostEntriesResponse(_) => ProtocolVersion::new(6),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::FileJob;
 use crate::{Input, NodeFailure};
-use quorate_core::{Entry, LoadRequest, Persist, SnapshotMeta};
+use quorate_core::{Entry, LoadRequest, LogIndex, NodeId, Persist, SnapshotMeta};
 use quorate_wal::{Wal, WalError};
 use std::collections::VecDeque;
 
@@ -18,6 +18,15 @@ pub enum LogJob {
     Prove,
     /// Reads entries back.
     Load(LoadRequest),
+    /// Reads what stands whole behind the damage.
+    Spares {
+        /// For whom.
+        peer: NodeId,
+        /// From where on.
+        first: LogIndex,
+        /// Stop after the entry that exceeds this many bytes.
+        max_bytes: usize,
+    },
     /// Forgets the entries up to a snapshot, and then the snapshots before it.
     Release(SnapshotMeta),
 }
@@ -29,7 +38,7 @@ impl LogJob {
         OVERHEAD_BYTES
             + match self {
                 Self::Persist(persist) => persist.entries.iter().map(Entry::size_bytes).sum(),
-                Self::Prove | Self::Load(_) | Self::Release(_) => 0,
+                Self::Prove | Self::Load(_) | Self::Spares { .. } | Self::Release(_) => 0,
             }
     }
 }
@@ -95,7 +104,9 @@ impl LogWorker {
     pub fn add(&mut self, job: LogJob) {
         match job {
             LogJob::Persist(persist) => self.persists.push(persist),
-            LogJob::Prove | LogJob::Load(_) | LogJob::Release(_) => self.later.push_back(job),
+            LogJob::Prove | LogJob::Load(_) | LogJob::Spares { .. } | LogJob::Release(_) => {
+                self.later.push_back(job);
+            }
         }
     }
 
@@ -214,6 +225,11 @@ impl LogWorker {
                 let LoadRequest { first, last, max_bytes, .. } = request;
                 let entries = self.wal.read(first, last, max_bytes).map_err(NodeFailure::Log)?;
                 let input = Some(Input::Loaded { request, entries });
+                Ok(LogDone { input, ..LogDone::default() })
+            }
+            LogJob::Spares { peer, first, max_bytes } => {
+                let entries = self.wal.spares(first, None, max_bytes).map_err(NodeFailure::Log)?;
+                let input = Some(Input::SparesLoaded { peer, entries });
                 Ok(LogDone { input, ..LogDone::default() })
             }
             LogJob::Release(base) => {

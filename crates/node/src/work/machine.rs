@@ -222,7 +222,8 @@ impl MachineWorker {
     /// is at hand.
     fn take_snapshot_if_wanted(&mut self, done: &mut MachineDone) -> Result<(), NodeFailure> {
         let Some(at_least) = self.wanted else { return Ok(()) };
-        if self.is_writing || at_least > self.applier.applied().index {
+        let is_due = at_least <= self.applier.applied().index && self.applier.is_placed();
+        if self.is_writing || !is_due {
             return Ok(());
         }
         self.wanted = None;

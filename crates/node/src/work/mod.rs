@@ -56,6 +56,9 @@ impl TryFrom<Output> for Job {
             Output::Persist(persist) => Self::Log(LogJob::Persist(persist)),
             Output::Prove => Self::Log(LogJob::Prove),
             Output::Load(request) => Self::Log(LogJob::Load(request)),
+            Output::LoadSpares { peer, first, max_bytes } => {
+                Self::Log(LogJob::Spares { peer, first, max_bytes })
+            }
             Output::ReleasePrefix { base } => Self::Log(LogJob::Release(base)),
             Output::Apply(batch) => Self::Machine(MachineJob::Batch(batch)),
             Output::RestoreSnapshot { meta } => Self::Machine(MachineJob::Restore(meta)),

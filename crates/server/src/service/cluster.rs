@@ -19,6 +19,7 @@ impl Service {
         errors.extend(self.waits_for_room());
         errors.extend(self.reader.alarms(AlarmKind::None).into_iter().map(alarm_text));
         errors.extend(status.rotten.iter().map(ToString::to_string));
+        errors.extend(status.lost_text());
         errors.extend(status.differing.iter().map(ToString::to_string));
         let response = pb::StatusResponse {
             header: Some(self.header(self.reader.revision().to_wire())),

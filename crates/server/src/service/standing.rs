@@ -31,14 +31,15 @@ impl Service {
 }
 
 impl Service {
-    /// What of the log and of the snapshots is damaged, and whose replies are others than this member's;
+    /// What of the log and of the snapshots is damaged or was lost, and whose replies are others than this member's;
     /// `None` if nothing is known to be wrong. This member serves all the same, and to stop it for that
     /// would be the worst that could be done.
     pub(crate) fn damage(&self) -> Option<String> {
         let status = self.node.status();
         let rotten: Vec<String> = status.rotten.iter().map(ToString::to_string).collect();
         let differing: Vec<String> = status.differing.iter().map(ToString::to_string).collect();
-        let words = [("DAMAGED", rotten), ("DIVERGED", differing)];
+        let lost: Vec<String> = status.lost_text().into_iter().collect();
+        let words = [("DAMAGED", rotten), ("MENDING", lost), ("DIVERGED", differing)];
         let words = words.iter().filter(|(_, found)| !found.is_empty());
         let words: Vec<String> =
             words.map(|(what, found)| format!("{what}: {}", found.join("; "))).collect();

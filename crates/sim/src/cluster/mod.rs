@@ -143,6 +143,7 @@ impl ClusterOptions {
                 first_segment_size_bytes: 8 << 10,
                 tail_bytes_max: 16 << 10,
                 kept_free_bytes: 0,
+                mends: false,
             },
             disk_reserve_bytes: 0,
             snapshot_hash_bytes: 4 << 10,

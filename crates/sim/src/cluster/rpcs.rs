@@ -60,13 +60,16 @@ impl RpcCounts {
                 }
                 Message::Heartbeat(_) => &mut self.heartbeats,
                 Message::InstallSnapshot(_) => &mut self.snapshots,
-                Message::TimeoutNow(_) | Message::ReadIndex(_) => &mut self.others,
+                Message::TimeoutNow(_) | Message::ReadIndex(_) | Message::LostEntries(_) => {
+                    &mut self.others
+                }
                 Message::RequestVoteResponse(_)
                 | Message::AppendEntriesResponse(_)
                 | Message::HeartbeatResponse(_)
                 | Message::InstallSnapshotResponse(_)
                 | Message::ReadIndexResponse(_)
-                | Message::NotAMember(_) => return,
+                | Message::NotAMember(_)
+                | Message::LostEntriesResponse(_) => return,
             },
         };
         *counter += 1;

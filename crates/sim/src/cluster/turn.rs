@@ -232,6 +232,7 @@ impl<A: Application> Cluster<A> {
             | Output::Persist(_)
             | Output::Prove
             | Output::Load(_)
+            | Output::LoadSpares { .. }
             | Output::ReleasePrefix { .. }
             | Output::Apply(_)
             | Output::RestoreSnapshot { .. }
@@ -363,6 +364,7 @@ const fn write(output: &Output) -> Option<&Persist> {
         | Output::RestoreSnapshot { .. }
         | Output::Prove
         | Output::Load(_)
+        | Output::LoadSpares { .. }
         | Output::Answer { .. }
         | Output::Barrier { .. }
         | Output::MembershipAnswer { .. }
@@ -392,6 +394,7 @@ const fn raft_message(input: &Input) -> Option<(NodeId, &Message)> {
         | Input::Proved
         | Input::Applied(_)
         | Input::Loaded { .. }
+        | Input::SparesLoaded { .. }
         | Input::SnapshotReady { .. }
         | Input::SnapshotChunk { .. }
         | Input::SnapshotGone { .. }
@@ -427,12 +430,14 @@ const fn is_answer(message: &PeerMessage) -> bool {
             | Message::HeartbeatResponse(_)
             | Message::InstallSnapshotResponse(_)
             | Message::ReadIndexResponse(_)
+            | Message::LostEntriesResponse(_)
             | Message::NotAMember(_) => true,
             Message::RequestVote(_)
             | Message::AppendEntries(_)
             | Message::Heartbeat(_)
             | Message::InstallSnapshot(_)
             | Message::TimeoutNow(_)
+            | Message::LostEntries(_)
             | Message::ReadIndex(_) => false,
         },
     }
@@ -477,6 +482,7 @@ const fn order_of(output: &Output) -> usize {
         Output::Send { .. }
         | Output::Prove
         | Output::Load(_)
+        | Output::LoadSpares { .. }
         | Output::Answer { .. }
         | Output::Barrier { .. }
         | Output::MembershipAnswer { .. }

@@ -289,6 +289,7 @@ impl<A: Application> Cluster<A> {
             | Input::ClockJumped { .. }
             | Input::Proved
             | Input::Loaded { .. }
+            | Input::SparesLoaded { .. }
             | Input::SnapshotReady { .. }
             | Input::SnapshotChunk { .. }
             | Input::SnapshotGone { .. }

@@ -141,6 +141,7 @@ fn event_words(event: &Event) -> String {
         | Event::Applied { .. }
         | Event::Compact { .. }
         | Event::SnapshotReady { .. }
+        | Event::SparesLoaded { .. }
         | Event::SnapshotGone { .. }
         | Event::SnapshotWritten { .. }
         | Event::SnapshotRestored { .. }

@@ -107,6 +107,7 @@ impl Setup {
             last_log: disk.entries.last().map_or(origin, |entry| entry.log_id),
             tail: disk.entries.clone(),
             applied: origin.index,
+            lost: None,
         };
         let raft = Raft::new(id, self.options.clone(), 0, restored, clock)?;
         let view = View::of(&raft);
@@ -222,7 +223,9 @@ impl Local {
             | Message::InstallSnapshot(_)
             | Message::TimeoutNow(_)
             | Message::ReadIndex(_)
-            | Message::NotAMember(_) => false,
+            | Message::NotAMember(_)
+            | Message::LostEntries(_)
+            | Message::LostEntriesResponse(_) => false,
         }
     }
 
@@ -375,6 +378,7 @@ impl Stepping<'_> {
             | Effect::MembershipAppended { .. }
             | Effect::MembershipRefused { .. } => Ok(None),
             Effect::Load(_)
+            | Effect::LoadSpares { .. }
             | Effect::TakeSnapshot { .. }
             | Effect::ReadSnapshotChunk { .. }
             | Effect::WriteSnapshotChunk { .. }

@@ -120,5 +120,7 @@ fn describe(message: &Message) -> String {
         Message::ReadIndex(_) => format!("ReadIndex term={term}"),
         Message::ReadIndexResponse(_) => format!("ReadIndexResponse term={term}"),
         Message::NotAMember(m) => format!("NotAMember version={}", m.version),
+        Message::LostEntries(m) => format!("LostEntries after={} known={}", m.after, m.known),
+        Message::LostEntriesResponse(m) => format!("LostEntriesResponse after={}", m.after),
     }
 }

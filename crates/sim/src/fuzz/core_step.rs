@@ -181,6 +181,9 @@ impl Bench {
                 let entries = self.load(request);
                 self.due.push_back(Event::Loaded { request, entries });
             }
+            Effect::LoadSpares { peer, .. } => {
+                self.due.push_back(Event::SparesLoaded { peer, entries: Vec::new() });
+            }
             Effect::TakeSnapshot { at_least } => {
                 assert!(self.applied >= at_least, "a snapshot is of what is applied");
                 let term = self.raft.term_at(self.applied).unwrap_or_default();
@@ -450,5 +453,6 @@ fn restored(
         last_log: entries.last().map_or(base.last_included, |entry| entry.log_id),
         tail: tail.to_vec(),
         applied,
+        lost: None,
     }
 }

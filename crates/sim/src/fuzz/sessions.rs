@@ -120,7 +120,7 @@ impl Bench {
         let log_id = LogId::new(Term::new(1), self.next);
         let entries = vec![Entry { log_id, payload: Payload::Session(bytes) }];
         let waiters = vec![(0, Waiter::Local(Ticket(1)))];
-        let outcome = self.applier.apply(&ApplyBatch { entries, waiters });
+        let outcome = self.applier.apply(&ApplyBatch { entries, waiters, place: None });
         assert_eq!(outcome.is_ok(), is_sound, "an entry that makes no sense stops the node");
         let Ok(outcome) = outcome else { return false };
         self.next = self.next.next();

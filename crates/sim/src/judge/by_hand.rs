@@ -77,6 +77,7 @@ pub(super) fn follower(
         last_log: log.last().map_or(last_included, |entry| entry.log_id),
         tail: log.to_vec(),
         applied: LogIndex::ORIGIN,
+        lost: None,
     };
     Raft::new(node(id), Options::default(), 7, restored, Time::ZERO).unwrap()
 }

@@ -108,7 +108,10 @@ impl Heard {
                     self.encouraged.push((from, response.term));
                 }
             }
-            Message::RequestVote(_) | Message::NotAMember(_) => {}
+            Message::RequestVote(_)
+            | Message::NotAMember(_)
+            | Message::LostEntries(_)
+            | Message::LostEntriesResponse(_) => {}
             Message::AppendEntriesResponse(_)
             | Message::HeartbeatResponse(_)
             | Message::InstallSnapshotResponse(_) => {

@@ -32,6 +32,7 @@ pub(crate) fn check_last_words(
             Output::Persist(_) | Output::Prove => "asks for a write".to_owned(),
             Output::Send { .. }
             | Output::Load(_)
+            | Output::LoadSpares { .. }
             | Output::Apply(_)
             | Output::Answer { .. }
             | Output::MembershipAnswer { .. }

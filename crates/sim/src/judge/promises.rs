@@ -65,7 +65,9 @@ pub(super) fn check_sent(
         | Message::TimeoutNow(_)
         | Message::ReadIndex(_)
         | Message::ReadIndexResponse(_)
-        | Message::NotAMember(_) => Ok(()),
+        | Message::NotAMember(_)
+        | Message::LostEntries(_)
+        | Message::LostEntriesResponse(_) => Ok(()),
     }
 }
 
@@ -83,7 +85,9 @@ pub(super) const fn is_vote(message: &Message) -> bool {
         | Message::TimeoutNow(_)
         | Message::ReadIndex(_)
         | Message::ReadIndexResponse(_)
-        | Message::NotAMember(_) => false,
+        | Message::NotAMember(_)
+        | Message::LostEntries(_)
+        | Message::LostEntriesResponse(_) => false,
     }
 }
 

@@ -30,6 +30,7 @@ pub const SMALL: WalOptions = WalOptions {
     first_segment_size_bytes: 5 << 10,
     tail_bytes_max: 1 << 20,
     kept_free_bytes: 0,
+    mends: false,
 };
 
 /// Where the log of a test is.

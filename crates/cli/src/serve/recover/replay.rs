@@ -32,7 +32,7 @@ pub(super) fn replay(
     let mut count = 0_u64;
     read_entries(folder, reach.from, reach.end, &mut |entries| {
         count += entries.len() as u64;
-        let batch = ApplyBatch { entries, waiters: Vec::new() };
+        let batch = ApplyBatch { entries, waiters: Vec::new(), place: None };
         applier.apply(&batch).context("applying the log's entries")?;
         Ok(())
     })?;

@@ -21,6 +21,7 @@ fn server() -> Raft {
         last_log: log_id(5),
         tail: Vec::new(),
         applied: LogIndex::new(4),
+        lost: None,
     };
     Raft::new(NodeId::new(1), Options::default(), 7, restored, Time::ZERO).unwrap()
 }
