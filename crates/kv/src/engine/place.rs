@@ -29,9 +29,6 @@ pub(super) trait Place: Send + Sync {
     /// How large a file is.
     fn size_bytes(&self, name: Name) -> io::Result<u64>;
 
-    /// Makes durable what is in the next file.
-    fn sync_next(&self) -> io::Result<()>;
-
     /// Gives the next file the name of the one that counts, which has none from then on: whichever of
     /// them a crash leaves there is whole.
     fn promote(&self) -> io::Result<()>;
@@ -79,10 +76,6 @@ impl Place for Folder {
 
     fn size_bytes(&self, name: Name) -> io::Result<u64> {
         Ok(fs::metadata(self.path(name))?.len())
-    }
-
-    fn sync_next(&self) -> io::Result<()> {
-        File::open(&self.next)?.sync_all()
     }
 
     fn promote(&self) -> io::Result<()> {

@@ -269,7 +269,7 @@ impl RedbEngine {
         let opening = Opening { cache_size_bytes, is_checked: false, is_draft: false };
         let next = Arc::new(self.open_next(place, opening)?);
         self.compare(&next)?;
-        place.sync_next()?;
+        // Its opening ended with a batch, which is durable, and with it everything before.
         self.promote(place)?;
         // From here on it is the store's, whatever happens: of the other one nobody finds the name.
         let before = {

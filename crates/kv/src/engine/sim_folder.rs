@@ -218,15 +218,6 @@ impl Place for SimFolder {
         Ok(self.disk().file(name)?.now.len() as u64)
     }
 
-    fn sync_next(&self) -> io::Result<()> {
-        self.begin(Doing::Sync(Side::Next))?;
-        let mut disk = self.disk();
-        let content = disk.file(Name::Next)?;
-        content.durable = content.now.clone();
-        content.pending.clear();
-        Ok(())
-    }
-
     fn promote(&self) -> io::Result<()> {
         self.begin(Doing::Rename)?;
         let mut disk = self.disk();
