@@ -33,6 +33,7 @@ fn a_store_is_read_and_written_as_ever_while_its_file_is_made_anew_again_and_aga
     let (mut model, of_model) = open(Arc::new(MemoryEngine::new()), Arc::new(Inline)).unwrap();
     replay(&mut model, 0, LAST);
     let expected = of_model.hash(None).unwrap();
+    let key_count = of_model.range(&everything()).unwrap().kvs.len();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
     let engine = Arc::new(RedbEngine::open_with_cache(&path, 1 << 20).unwrap());
@@ -54,7 +55,7 @@ fn a_store_is_read_and_written_as_ever_while_its_file_is_made_anew_again_and_aga
             while !is_over.load(Ordering::Relaxed) {
                 let all = reader.range(&everything()).unwrap();
                 let revision = all.header.unwrap().revision;
-                assert!(revision >= seen && all.kvs.len() == 100, "{revision} after {seen}");
+                assert!(revision >= seen && all.kvs.len() == key_count, "{revision} after {seen}");
                 seen = revision;
                 // Every row is found by the index, and is what it was.
                 reader.hash(None).unwrap();

@@ -225,6 +225,7 @@ impl RedbEngine {
             let before_bytes = self.size_bytes();
             let fresh_bytes = self.finish(place, draft)?;
             renewing.fresh_percent = percent(fresh_bytes, in_use_bytes);
+            renewing.has_failed = false;
             self.steward.has_ended(before_bytes, fresh_bytes);
             return Ok(Renewal::Done);
         }
@@ -315,7 +316,11 @@ impl RedbEngine {
 
     /// There will be no next file for now.
     fn give_up(&self, renewing: &mut Renewing, refusal: &Refusal) {
-        let had_begun = renewing.next.take().is_some();
+        let next = renewing.next.take();
+        let had_begun = next.is_some();
+        if let Some(draft) = next {
+            draft.file.standing().set(Stands::Retired);
+        }
         let removed = self.place.as_ref().map(|place| place.remove_next());
         if let Some(Err(error)) = removed {
             self.steward.has_given_up(&Refusal::Failed { reason: error.to_string() });
@@ -384,6 +389,12 @@ impl Engine for RedbEngine {
 
     fn write_batch(&self, batch: Vec<Write>, durability: Durability) -> Result<(), EngineError> {
         let mut renewing = self.renewing();
+        if renewing.next.is_some()
+            && let Err(RenewalError::Next(refusal)) = self.check_room(PART_BYTES as u64)
+        {
+            // The batch may need it, and would wait for it.
+            self.give_up(&mut renewing, &refusal);
+        }
         self.current().write(&batch, durability)?;
         let Some(draft) = &renewing.next else { return Ok(()) };
         let behind = batch.iter().filter(|write| draft.copying.has_passed(write));

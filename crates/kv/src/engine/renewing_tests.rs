@@ -277,14 +277,14 @@ fn a_renewed_file_is_small_and_who_reads_the_old_one_goes_on() {
 /// Says what room there is, and remembers what it was told.
 #[derive(Default)]
 struct Told {
-    room_bytes: u64,
+    room_bytes: AtomicU64,
     refused: Mutex<Vec<Refusal>>,
     begun: AtomicU64,
 }
 
 impl Steward for Told {
     fn room_bytes(&self) -> Option<u64> {
-        Some(self.room_bytes)
+        Some(self.room_bytes.load(Ordering::Relaxed))
     }
     fn pace(&self, _: u64) {}
     fn has_begun(&self, _: u64, _: u64) {
@@ -301,7 +301,7 @@ fn without_room_for_two_files_nothing_is_begun_and_it_is_said_why() {
     let dir = tempfile::tempdir().unwrap();
     let folder = SimFolder::default();
     let mut engine = engine_at(&folder, &dir.path().join("state")).unwrap();
-    let told = Arc::new(Told { room_bytes: 1 << 20, ..Told::default() });
+    let told = Arc::new(Told { room_bytes: AtomicU64::new(MIB), ..Told::default() });
     engine.steward = Arc::<Told>::clone(&told);
     let needs_more = |refusal: &Refusal| match refusal {
         Refusal::NoRoom { needed_bytes, free_bytes } => needed_bytes > free_bytes,
@@ -311,6 +311,31 @@ fn without_room_for_two_files_nothing_is_begun_and_it_is_said_why() {
     assert!(needs_more(&why) && why.to_string().contains("make room"), "{why}");
     assert!(!folder.has_next() && told.begun.load(Ordering::Relaxed) == 0);
     assert_eq!(*told.refused.lock().unwrap(), [why]);
+}
+
+#[test]
+fn a_renewal_is_given_up_when_room_gets_short_and_before_a_batch_waits_for_it() {
+    for is_batch in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = SimFolder::default();
+        let mut engine = engine_at(&folder, &dir.path().join("state")).unwrap();
+        let told = Arc::new(Told { room_bytes: AtomicU64::new(100 * MIB), ..Told::default() });
+        engine.steward = Arc::<Told>::clone(&told);
+        assert_eq!(engine.renew(MIB, true).unwrap(), Renewal::UnderWay);
+        assert!(folder.has_next());
+        told.room_bytes.store(MIB, Ordering::Relaxed);
+        if is_batch {
+            engine.write_batch(Vec::new(), Durability::Now).unwrap();
+        } else {
+            let outcome = engine.renew(MIB, false).unwrap();
+            assert!(matches!(outcome, Renewal::Refused(Refusal::NoRoom { .. })), "{outcome:?}");
+        }
+        assert!(!folder.has_next(), "its room is free again");
+        assert_eq!(told.refused.lock().unwrap().len(), 1);
+        // It was no failure: with room it begins anew.
+        told.room_bytes.store(100 * MIB, Ordering::Relaxed);
+        assert_eq!(engine.renew(MIB, true).unwrap(), Renewal::UnderWay);
+    }
 }
 
 #[test]
