@@ -1,5 +1,6 @@
 //! `cargo xtask bench-space`: what a large compaction does to puts at a fixed rate, and to the size of
-//! the state file: before it, while it is under way, after it, and after as much was written again.
+//! the state file: before it, while it is under way, after it, and after as much was written again; and
+//! what it does to puts that the files are made anew, without a pause.
 
 use crate::bench_etcd::number;
 use crate::measured::{Place, compact, load, machine, mib, ratio, said, size_of, status, write};
@@ -7,7 +8,9 @@ use crate::servers::{Programs, Servers, Setup, System};
 use anyhow::Context;
 use serde_json::Value;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -73,12 +76,14 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     fill()?;
     let mut sizes = vec![("before", Size::of(&servers)?)];
     let before = puts(&programs, &servers, options)?;
-    let (meanwhile, took, largest) = while_compacted(&programs, &servers, options)?;
+    let (meanwhile, took, course) = while_compacted(&programs, &servers, options)?;
     let in_use = Size::of(&servers)?.in_use;
+    let largest = course.iter().map(|(_, file)| *file).max().unwrap_or_default();
     sizes.push(("at most meanwhile", Size { file: largest, in_use }));
     sizes.push(("when it was over", Size::of(&servers)?));
     let after = puts(&programs, &servers, options)?;
     sizes.push(("a measurement later", Size::of(&servers)?));
+    let (renewing, renewals) = while_renewed(&programs, &servers, options)?;
     fill()?;
     sizes.push(("as much written again", Size::of(&servers)?));
     compact(&programs.quorate, &servers.endpoints)?;
@@ -95,7 +100,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
         options.seconds,
     );
     print_sizes(&sizes);
-    print_puts(&[before, meanwhile, after]);
+    print_course(&course);
+    print_puts(&[before, meanwhile, after, renewing]);
+    println!("\nfiles made anew during the last measurement, of each server: {renewals}");
     drop(servers);
     scratch.done();
     Ok(())
@@ -116,31 +123,78 @@ fn puts(programs: &Programs, servers: &Servers, options: &Options) -> anyhow::Re
     Ok(report)
 }
 
-/// Puts while what is superfluous goes; how long that took, and how large the file was at most.
+/// When a file was how large.
+type Course = Vec<(Duration, u64)>;
+
+/// Puts while what is superfluous goes; how long that took, and how large the file was meanwhile.
 fn while_compacted(
     programs: &Programs,
     servers: &Servers,
     options: &Options,
-) -> anyhow::Result<(Value, Duration, u64)> {
-    let (largest, is_over) = (&AtomicU64::new(0), &AtomicBool::new(false));
+) -> anyhow::Result<(Value, Duration, Course)> {
+    let (course, is_over) = (&Mutex::new(Course::new()), &AtomicBool::new(false));
     let file = &servers.data_dir(0).join("state");
-    thread::scope(|scope| {
+    let start = Instant::now();
+    let (report, took) = thread::scope(|scope| {
         scope.spawn(move || {
             while !is_over.load(Ordering::Relaxed) {
-                largest.fetch_max(size_of(file), Ordering::Relaxed);
+                let look = (start.elapsed(), size_of(file));
+                course.lock().unwrap_or_else(PoisonError::into_inner).push(look);
                 sleep(LOOK_EVERY);
             }
         });
         let load = scope.spawn(|| puts(programs, servers, options));
-        let start = Instant::now();
         let outcome = compact(&programs.quorate, &servers.endpoints);
         let took = start.elapsed();
         let report = load.join();
         is_over.store(true, Ordering::Relaxed);
         outcome?;
         let report = report.map_err(|_| anyhow::anyhow!("the load panicked"))??;
-        Ok((report, took, largest.load(Ordering::Relaxed)))
+        anyhow::Ok((report, took))
+    })?;
+    let course = std::mem::take(&mut *course.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok((report, took, course))
+}
+
+/// Puts while each server makes its file anew, again and again; how often each of them did.
+fn while_renewed(
+    programs: &Programs,
+    servers: &Servers,
+    options: &Options,
+) -> anyhow::Result<(Value, u32)> {
+    let is_over = &AtomicBool::new(false);
+    thread::scope(|scope| {
+        let renewals = scope.spawn(move || {
+            let mut count = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let mut command = Command::new(&programs.quorate);
+                command.args(["defrag", "--command-timeout", "60s", "--endpoints"]);
+                let output = command.arg(servers.endpoints.join(",")).output()?;
+                let errors = String::from_utf8_lossy(&output.stderr);
+                anyhow::ensure!(output.status.success(), "{command:?} failed: {errors}");
+                count += 1;
+            }
+            Ok(count)
+        });
+        let report = puts(programs, servers, options);
+        is_over.store(true, Ordering::Relaxed);
+        let count = renewals.join().map_err(|_| anyhow::anyhow!("the renewals panicked"))??;
+        Ok((report?, count))
     })
+}
+
+/// The sizes that differ by more than a few MiB from the one before.
+fn print_course(course: &Course) {
+    const NEWS_BYTES: u64 = 4 << 20;
+    println!("the state file, since the compaction began:");
+    let mut shown = None;
+    for (at, file) in course {
+        if shown.is_none_or(|shown: u64| shown.abs_diff(*file) > NEWS_BYTES) {
+            println!("- after {} ms: {} MiB", at.as_millis(), mib(*file));
+            shown = Some(*file);
+        }
+    }
+    println!();
 }
 
 fn print_sizes(sizes: &[(&str, Size)]) {
@@ -151,14 +205,18 @@ fn print_sizes(sizes: &[(&str, Size)]) {
     println!();
 }
 
-fn print_puts(reports: &[Value; 3]) {
+fn print_puts(reports: &[Value; 4]) {
     println!(
-        "| puts | before | while space is freed | ratio | after | ratio |\n|---|---|---|---|---|---|"
+        "| puts | before | while space is freed | ratio | after | ratio | while files are made anew | \
+         ratio |\n|---|---|---|---|---|---|---|---|"
     );
     for (heading, place) in FIGURES {
-        let [before, meanwhile, after] =
+        let [before, others @ ..] =
             reports.each_ref().map(|report| number(report, place).unwrap_or_default());
-        let (first, second) = (ratio(before, meanwhile), ratio(before, after));
-        println!("| {heading} | {before} | {meanwhile} | {first} | {after} | {second} |");
+        print!("| {heading} | {before} |");
+        for other in others {
+            print!(" {other} | {} |", ratio(before, other));
+        }
+        println!();
     }
 }

@@ -94,7 +94,7 @@ enum Verb {
     /// Shows a digest of what each endpoint holds
     #[command(name = "hashkv")]
     HashKv(client::HashKv),
-    /// Does nothing, since nothing needs to be done; for scripts made for etcd
+    /// Makes the state files of endpoints as small as they can be
     Defrag(client::Defrag),
     /// Puts the cluster under load, and says whether it bears it
     Check(client::Check),

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A job for the background.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -21,6 +21,25 @@ pub struct Inline;
 
 impl Background for Inline {
     fn spawn(&self, job: Job) {
+        job();
+    }
+}
+
+/// Runs one job on a thread for it alone, or at once if there is none to be had. For what may take a
+/// while and whose end nobody waits for.
+pub(crate) fn apart(job: Job) {
+    let job = Arc::new(Mutex::new(Some(job)));
+    let take = |job: &Mutex<Option<Job>>| job.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let of_thread = Arc::clone(&job);
+    let thread = std::thread::Builder::new().name("quorate-kv-end".into());
+    let run = move || {
+        if let Some(job) = take(&of_thread) {
+            job();
+        }
+    };
+    if thread.spawn(run).is_err()
+        && let Some(job) = take(&job)
+    {
         job();
     }
 }

@@ -79,8 +79,9 @@ pub use backup::Backup;
 pub use command::{Command, CommandKind, CommandReply, CommandTag, Outcome};
 pub use counts::OpCounts;
 pub use engine::{
-    CACHE_SIZE_BYTES_DEFAULT, Cursor, Direction, Durability, Engine, EngineError, EngineView, Feed,
-    MemoryEngine, Patience, RedbEngine, Space, Write,
+    CACHE_SIZE_BYTES_DEFAULT, Copying, Cursor, Direction, Durability, Engine, EngineError,
+    EngineView, Feed, MemoryEngine, NoSteward, Patience, RedbEngine, Refusal, Renewal, Space,
+    Steward, Write,
 };
 pub use error::{AuthError, OpError, ReadError, RequestError, WireError};
 pub use glance::{Glance, glance};

@@ -139,6 +139,7 @@ impl StateMachine for KvStateMachine {
     }
 
     fn finish(&mut self) -> Result<(), Fatal> {
+        self.shared.end_renewals();
         self.flush().map_err(|error| Fatal::caused_by("the key-value store cannot flush", error))
     }
 

@@ -6,6 +6,7 @@ use crate::api::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use crate::auth::{Access, AuthState, Examiner, Right};
 use crate::backup::Backup;
 use crate::counts::OpCounts;
+use crate::engine::{EngineError, Refusal};
 use crate::error::{AuthError, ReadError};
 use crate::hash::{self, StoreHash};
 use crate::lease::Lease;
@@ -285,6 +286,22 @@ impl Reader {
     pub fn size_in_use_bytes(&self) -> u64 {
         let state = self.shared.lock();
         state.stored.stored_bytes + state.view.overlay_size_bytes()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn engine_view(&self) -> Arc<dyn crate::EngineView> {
+        self.shared.lock().view.engine.clone()
+    }
+
+    /// Gives back what is free within the engine, however little that is, and waits until that is done, or
+    /// refused for the reason that is returned. Everything else goes on meanwhile. May take as long as
+    /// writing the whole store.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] if the store has failed.
+    pub fn renew(&self) -> Result<Option<Refusal>, EngineError> {
+        self.shared.renew()
     }
 
     /// How long the engine's batches took, if it is known.

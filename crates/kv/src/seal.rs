@@ -6,7 +6,7 @@
 //! takes several flipped bits to become one.
 
 use crate::engine::{
-    Cursor, Direction, Durability, Engine, EngineError, EngineView, Feed, Space, Write,
+    Cursor, Direction, Durability, Engine, EngineError, EngineView, Feed, Renewal, Space, Write,
 };
 use crate::meta::FORMAT_KEY;
 use bytes::Bytes;
@@ -46,6 +46,10 @@ impl Engine for SealedEngine {
             Feed::Write(write) => Feed::Write(seal(write)),
             end @ (Feed::End | Feed::Abort) => end,
         })
+    }
+
+    fn renew(&self, in_use_bytes: u64, is_wanted: bool) -> Result<Renewal, EngineError> {
+        self.engine.renew(in_use_bytes, is_wanted)
     }
 
     fn size_bytes(&self) -> u64 {

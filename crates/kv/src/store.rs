@@ -9,7 +9,7 @@
 use crate::auth::{self, AuthNews};
 use crate::background::Background;
 use crate::counts::OpCounters;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, Refusal};
 use crate::lease;
 use crate::meta::{self, Meta, Progress};
 use crate::seal::SealedEngine;
@@ -69,6 +69,15 @@ pub(crate) trait Observer: Send + Sync {
     fn compacting(&self);
 }
 
+/// Whether a background job is running, or on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Working {
+    No,
+    Yes,
+    /// It is, and ends after what it is doing: somebody else waits for the engine.
+    UntilClaimed,
+}
+
 /// What the lock guards.
 pub(crate) struct State {
     /// What a reader gets.
@@ -83,8 +92,9 @@ pub(crate) struct State {
     pub(crate) flush_wanted: bool,
     /// The apply thread is adding to the active overlay: nobody else may freeze it.
     applying: bool,
-    /// A background job is running, or on its way.
-    working: bool,
+    working: Working,
+    /// Giving back the engine's free space.
+    pub(crate) renewal: work::RenewalState,
     /// The first failure. Nothing is written after it.
     failed: Option<Arc<str>>,
 }
@@ -244,6 +254,29 @@ impl Shared {
         state.check()
     }
 
+    /// Has the engine give back what is free in it, however little that is, and waits until it has.
+    pub(crate) fn renew(self: &Arc<Self>) -> Result<Option<Refusal>, EngineError> {
+        let mut state = self.lock();
+        let turn = state.renewal.want();
+        loop {
+            state.check()?;
+            if let Some(outcome) = state.renewal.outcome_of(turn) {
+                return Ok(outcome.err());
+            }
+            self.start_work(state);
+            state = self.lock();
+            if state.renewal.outcome_of(turn).is_none() && state.failed.is_none() {
+                state = self.wait(state);
+            }
+        }
+    }
+
+    /// What is under way of that ends soon, and nobody waits for it any more.
+    pub(crate) fn end_renewals(&self) {
+        self.lock().renewal.close();
+        self.changed.notify_all();
+    }
+
     /// Lets `replace` put something else into the engine, while no job runs, then starts over from
     /// there. Readers see the old state until then, and for good if it fails.
     pub(crate) fn replace<E: From<EngineError>>(
@@ -254,7 +287,7 @@ impl Shared {
         let outcome = replace(self.engine.as_ref(), applied);
         let fresh = outcome.and_then(|()| Ok(State::load(self.engine.as_ref())?));
         let mut state = self.lock();
-        state.working = false;
+        state.working = Working::No;
         let outcome = fresh.map(|fresh| state.restart_from(fresh));
         self.start_work(state);
         self.tell(|observer| observer.replaced());
@@ -265,11 +298,12 @@ impl Shared {
     /// Waits until no job runs, and keeps others from starting one.
     fn claim(&self) -> Result<LogIndex, EngineError> {
         let mut state = self.lock();
-        while state.working {
+        while state.working != Working::No {
+            state.working = Working::UntilClaimed;
             state = self.wait(state);
         }
         state.check()?;
-        state.working = true;
+        state.working = Working::Yes;
         Ok(state.progress.covered)
     }
 
@@ -280,10 +314,11 @@ impl Shared {
     /// Starts the background if there is something to do and it is not at it already.
     fn start_work(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         state.freeze_if_due(self.limits.flush_size_bytes);
-        if state.working || state.failed.is_some() || !work::has_work(&state) {
+        let is_working = state.working != Working::No;
+        if is_working || state.failed.is_some() || !work::has_work(&state) {
             return;
         }
-        state.working = true;
+        state.working = Working::Yes;
         drop(state);
         let shared = Arc::clone(self);
         self.background.spawn(Box::new(move || work::run(&shared)));
@@ -294,9 +329,11 @@ impl Shared {
         let mut state = self.lock();
         change(&mut state);
         state.freeze_if_due(self.limits.flush_size_bytes);
-        state.working = state.failed.is_none() && work::has_work(&state);
+        let is_claimed = state.working == Working::UntilClaimed;
+        let goes_on = state.failed.is_none() && !is_claimed && work::has_work(&state);
+        state.working = if goes_on { Working::Yes } else { Working::No };
         self.changed.notify_all();
-        state.working
+        goes_on
     }
 }
 
@@ -323,7 +360,8 @@ impl State {
             stored,
             flush_wanted: false,
             applying: false,
-            working: false,
+            working: Working::No,
+            renewal: work::RenewalState::default(),
             failed: None,
         })
     }
@@ -333,6 +371,7 @@ impl State {
         fresh.view.lineage = self.view.lineage + 1;
         // A reader may have failed the store meanwhile.
         fresh.failed = self.failed.take();
+        fresh.renewal = self.renewal.take();
         *self = fresh;
     }
 

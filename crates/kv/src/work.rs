@@ -2,7 +2,9 @@
 //! superfluous, in bounded batches. What it does changes no answer, only where it is found.
 
 use crate::auth;
-use crate::engine::{Cursor, Direction, Durability, EngineError, EngineView, Space, Write};
+use crate::engine::{
+    Cursor, Direction, Durability, EngineError, EngineView, Refusal, Renewal, Space, Write,
+};
 use crate::lease;
 use crate::meta::{self, Meta, Progress, Scrub};
 use crate::notes;
@@ -18,7 +20,70 @@ const SCRUB_COUNT_MAX: usize = 16_384;
 
 /// Whether the background has something to do.
 pub(crate) fn has_work(state: &State) -> bool {
-    state.view.frozen.is_some() || scrub_target(&state.stored).is_some()
+    state.view.frozen.is_some() || scrub_target(&state.stored).is_some() || state.renewal.has_work()
+}
+
+/// When the engine is asked to give back its free space, and what came of it.
+#[derive(Debug)]
+pub(crate) struct RenewalState {
+    /// After each batch, and at the start.
+    is_due: bool,
+    /// So often somebody wanted that to be done.
+    wanted: u64,
+    /// Who wanted it so early, or earlier, has been served...
+    served: u64,
+    /// ...or refused, for this reason.
+    refusal: Option<Refusal>,
+    /// The store is closing: nothing is begun any more.
+    is_over: bool,
+}
+
+impl Default for RenewalState {
+    fn default() -> Self {
+        Self { is_due: true, wanted: 0, served: 0, refusal: None, is_over: false }
+    }
+}
+
+impl RenewalState {
+    /// It is to be done in any case. Returns whose turn that is.
+    pub(crate) const fn want(&mut self) -> u64 {
+        self.is_due = true;
+        self.wanted += 1;
+        self.wanted
+    }
+
+    /// There will be no more.
+    pub(crate) fn close(&mut self) {
+        self.is_over = true;
+        self.end(self.wanted, Some(Refusal::Interrupted));
+    }
+
+    /// Whether the engine is to be asked.
+    pub(crate) const fn has_work(&self) -> bool {
+        self.is_due && !self.is_over
+    }
+
+    /// What came of it, once it is over: why it was not done, if so.
+    pub(crate) fn outcome_of(&self, turn: u64) -> Option<Result<(), Refusal>> {
+        if self.is_over {
+            return Some(Err(Refusal::Interrupted));
+        }
+        (self.served >= turn).then(|| self.refusal.clone().map_or(Ok(()), Err))
+    }
+
+    /// Everything was replaced: the same people wait.
+    pub(crate) fn take(&mut self) -> Self {
+        let Self { wanted, served, .. } = *self;
+        let is_over = self.is_over;
+        Self { is_due: true, wanted, served, refusal: self.refusal.take(), is_over }
+    }
+
+    /// It is over for whoever had wanted it before it began.
+    fn end(&mut self, wanted: u64, refusal: Option<Refusal>) {
+        self.served = wanted;
+        self.refusal = refusal;
+        self.is_due = self.wanted > wanted;
+    }
 }
 
 /// The compaction whose superfluous changes are still there. Only what the engine itself holds
@@ -27,10 +92,18 @@ fn scrub_target(stored: &Meta) -> Option<Revision> {
     stored.progress.compacted.filter(|target| stored.scrub.done < Some(*target))
 }
 
+impl State {
+    /// Whether whoever had an overlay to move, or something to delete, has nothing to wait for.
+    fn is_only_renewing(&self) -> bool {
+        self.view.frozen.is_none() && scrub_target(&self.stored).is_none()
+    }
+}
+
 /// Works until there is nothing to do. A flush goes before compaction: apply may wait for it.
 pub(crate) fn run(shared: &Arc<Shared>) {
     let mut guard = PanicGuard { shared, done: false };
-    while step(shared) {}
+    // Nobody waits for the last parts of a renewal once the store is gone.
+    while step(shared) && (Arc::strong_count(shared) > 1 || !shared.lock().is_only_renewing()) {}
     guard.done = true;
 }
 
@@ -52,6 +125,8 @@ impl Drop for PanicGuard<'_> {
 enum Task {
     Flush(Arc<Overlay>, Progress),
     Scrub(Revision),
+    /// For whoever has wanted it so early.
+    Renew(u64),
 }
 
 /// Does one thing; says whether there is more.
@@ -62,6 +137,7 @@ fn step(shared: &Arc<Shared>) -> bool {
         let task = match (frozen, scrub_target(&state.stored)) {
             (Some((overlay, progress)), _) => Some(Task::Flush(Arc::clone(overlay), progress)),
             (None, Some(target)) => Some(Task::Scrub(target)),
+            (None, None) if state.renewal.has_work() => Some(Task::Renew(state.renewal.wanted)),
             (None, None) => None,
         };
         (task, state.stored.clone())
@@ -69,6 +145,7 @@ fn step(shared: &Arc<Shared>) -> bool {
     let outcome = match task {
         Some(Task::Flush(overlay, progress)) => flush(shared, &overlay, progress, stored),
         Some(Task::Scrub(target)) => scrub(shared, target, stored),
+        Some(Task::Renew(wanted)) => renew(shared, wanted, stored.stored_bytes),
         None => Ok(Box::new(|_: &mut State| {}) as Box<dyn FnOnce(&mut State)>),
     };
     match outcome {
@@ -81,6 +158,24 @@ fn step(shared: &Arc<Shared>) -> bool {
 }
 
 type Change = Box<dyn FnOnce(&mut State)>;
+
+/// Lets the engine give back a part of what is free in it. Its content is the same before and after.
+fn renew(shared: &Shared, wanted: u64, in_use_bytes: u64) -> Result<Change, EngineError> {
+    let is_wanted = wanted > shared.lock().renewal.served;
+    let refusal = match shared.engine.renew(in_use_bytes, is_wanted)? {
+        Renewal::UnderWay => return Ok(Box::new(|_| {})),
+        Renewal::Done => {
+            let engine = shared.engine.view()?;
+            return Ok(Box::new(move |state| {
+                state.view.engine = engine;
+                state.renewal.end(wanted, None);
+            }));
+        }
+        Renewal::Idle => None,
+        Renewal::Refused(refusal) => Some(refusal),
+    };
+    Ok(Box::new(move |state| state.renewal.end(wanted, refusal)))
+}
 
 /// Moves `overlay` into the engine, together with how far it goes.
 fn flush(
@@ -116,6 +211,7 @@ fn flush(
         state.view.frozen = None;
         state.frozen_progress = None;
         state.stored = stored;
+        state.renewal.is_due = true;
     }))
 }
 
@@ -167,6 +263,7 @@ fn scrub(shared: &Shared, target: Revision, mut stored: Meta) -> Result<Change, 
     Ok(Box::new(move |state| {
         state.view.engine = engine;
         state.stored = stored;
+        state.renewal.is_due = true;
     }))
 }
 

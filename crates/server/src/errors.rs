@@ -147,7 +147,7 @@ impl Rejection {
             Self::Message(rejection) => return rejection.status(),
             Self::Members(rejection) => return rejection.status(),
             Self::Auth(rejection) => rejection.status(),
-            Self::Maintenance(rejection) => rejection.status(),
+            Self::Maintenance(rejection) => return rejection.status(),
             Self::Recipe(rejection) => return rejection.status(),
             Self::StateDamaged => (
                 Code::DataLoss,

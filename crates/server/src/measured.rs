@@ -2,7 +2,7 @@
 //! clock. Must not know what is stored.
 
 use quorate::Histogram;
-use quorate_kv::{Durability, Engine, EngineError, EngineView, Feed, Write};
+use quorate_kv::{Durability, Engine, EngineError, EngineView, Feed, Renewal, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -35,6 +35,10 @@ impl<E: Engine> Engine for MeasuredEngine<E> {
 
     fn replace(&self, next: &mut dyn FnMut() -> Feed) -> Result<(), EngineError> {
         self.engine.replace(next)
+    }
+
+    fn renew(&self, in_use_bytes: u64, is_wanted: bool) -> Result<Renewal, EngineError> {
+        self.engine.renew(in_use_bytes, is_wanted)
     }
 
     fn size_bytes(&self) -> u64 {

@@ -180,6 +180,8 @@ counters! {
             snapshots_restored,
             /// Snapshots of which a part was here already, and was not sent again.
             snapshots_resumed,
+            /// Engines of stores that were made anew beside what they held.
+            state_renewals,
             /// Wishes for other members.
             changes,
             /// Wishes for other members that came true.

@@ -37,10 +37,11 @@ pub(crate) struct HashKv {
 const DEFRAG_EXAMPLES: &str = "\
 Examples:
   quorate defrag
-There is nothing to do, and no need to: freed space is used again, nothing stops meanwhile, and
---quota-backend-bytes looks at what is in use. The verb is here for scripts that expect it.";
+There is no need to: freed space is used again, a file with much of it is made anew by itself, and
+--quota-backend-bytes looks at what is in use. Nothing stops meanwhile. For a while the disk needs room
+for both files; it is not begun without.";
 
-/// Does nothing, since nothing needs to be done; for scripts made for etcd.
+/// Makes the state file of each endpoint as small as it can be, and waits for it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = DEFRAG_EXAMPLES)]
 pub(crate) struct Defrag {

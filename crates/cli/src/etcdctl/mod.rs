@@ -71,7 +71,7 @@ enum Verb {
     MoveLeader(client::MoveLeader),
     /// Manages snapshots
     Snapshot(Snapshot),
-    /// Does nothing, since nothing needs to be done
+    /// Makes the state files of endpoints as small as they can be
     Defrag(client::Defrag),
     /// Prints the version
     Version,

@@ -20,6 +20,7 @@ mod notify;
 mod peers;
 mod recorder;
 mod recover;
+mod renewals;
 mod restore;
 mod retention;
 mod state;

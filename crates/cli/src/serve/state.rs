@@ -1,6 +1,7 @@
 //! The state's file: opened for a node, or put aside where it is wrong. Must not know what a state holds.
 
 use super::REMEDY;
+use super::renewals::Renewals;
 use quorate::{DiskWatch, Fatal};
 use quorate_kv::{BackgroundThread, EngineError, KvStateMachine, Patience, Reader, RedbEngine};
 use quorate_server::MeasuredEngine;
@@ -30,7 +31,8 @@ pub(super) fn open(path: &Path, disk: DiskWatch) -> Result<(KvStateMachine, Read
         };
         Fatal::caused_by(what, error)
     };
-    let engine = RedbEngine::open_patiently(path, patience(disk)).map_err(unusable)?;
+    let renewals = Arc::new(Renewals::new(path, disk.clone()));
+    let engine = RedbEngine::open_patiently(path, patience(disk), renewals).map_err(unusable)?;
     let engine = MeasuredEngine::new(engine);
     let background = BackgroundThread::start()
         .map_err(|error| Fatal::caused_by("cannot start the state's thread", error))?;

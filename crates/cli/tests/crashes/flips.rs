@@ -18,12 +18,13 @@ const PAST_COUNT: usize = 5;
 const STATE: &str = "state";
 /// The kinds of files with something in them that a server leaves which has received no snapshot and
 /// was never far ahead of another: without digits, and with the folder they are in.
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 12] = [
     "data/LOCK",
     "data/log-place",
     "data/owner",
     "data/reserve",
     "data/state",
+    "data/state.next",
     "log/LOCK",
     "log/log-.wal",
     "log/mark",
@@ -252,6 +253,9 @@ pub(crate) async fn flip(
         assert!(server.terminate().await.success());
     }
     let folders = Folders::of(server, plan);
+    // What a crash leaves while the state file is made anew.
+    let state = server.data_dir.join(STATE);
+    fs::copy(&state, state.with_extension("next")).expect("the file can be copied");
     folders.keep();
     let mut kinds: Vec<String> = folders.kinds().into_keys().collect();
     let unknown: Vec<&String> = kinds.iter().filter(|it| !KINDS.contains(&it.as_str())).collect();

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// No more than so many operations are acknowledged before a strike.
 const BEFORE_MAX: usize = 120;
+/// No more than so many while state files are made anew.
+const RENEWING_MAX: usize = 20;
 /// How many are acknowledged after it, by whoever is there.
 const AFTER: u64 = 30;
 /// No more than so many writes or syncs succeed before one fails.
@@ -37,6 +39,8 @@ pub(crate) struct Stage {
     disks: Disks,
     plan: Plan,
     rng: Rng,
+    /// Decides who makes its state file anew.
+    renewals: Rng,
 }
 
 /// What was done.
@@ -85,7 +89,8 @@ impl Stage {
             }
         }
         let disks = Disks { list, folder, replay: plan.replay() };
-        Self { cluster, disks, plan: plan.clone(), rng: Rng::new(plan.seed, 1) }
+        let (rng, renewals) = (Rng::new(plan.seed, 1), Rng::new(plan.seed, 3));
+        Self { cluster, disks, plan: plan.clone(), rng, renewals }
     }
 
     /// Some harm, while clients are at work, until all serve again.
@@ -97,6 +102,10 @@ impl Stage {
         shared.acknowledged(self.rng.below(BEFORE_MAX) as u64).await;
         let victims = self.victims();
         let fails_state = self.plan.kind == Kind::Fail && self.rng.below(3) == 0;
+        if !fails_state && self.renewals.coin() {
+            self.renew(&victims);
+            shared.acknowledged(self.renewals.below(RENEWING_MAX) as u64).await;
+        }
         let what = match self.plan.kind {
             Kind::Fail if fails_state => self.fail_state(victims[0]).await,
             Kind::Fail => self.fail(victims[0], shared).await,
@@ -120,6 +129,14 @@ impl Stage {
         );
         shared.acknowledged(AFTER).await;
         blow
+    }
+
+    /// Lets these make their state files anew, again and again, for as long as they are there.
+    fn renew(&self, victims: &[usize]) {
+        for victim in victims {
+            let client = self.cluster.client(*victim).clone();
+            tokio::spawn(async move { while client.defragment().await.is_ok() {} });
+        }
     }
 
     /// One, or all at once, or another number.

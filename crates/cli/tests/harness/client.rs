@@ -4,8 +4,8 @@
 use quorate_etcd_api::etcdserverpb::kv_client::KvClient;
 use quorate_etcd_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_etcd_api::etcdserverpb::{
-    DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
-    StatusRequest, StatusResponse, TxnRequest, TxnResponse,
+    DefragmentRequest, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, StatusRequest, StatusResponse, TxnRequest, TxnResponse,
 };
 use quorate_etcd_api::mvccpb::KeyValue;
 use std::future::Future;
@@ -107,6 +107,12 @@ impl Client {
             ..Default::default()
         };
         self.within(self.kv().put(request)).await
+    }
+
+    /// Has the server's state file made anew, and waits for it.
+    pub(crate) async fn defragment(&self) -> Result<(), Status> {
+        let mut maintenance = MaintenanceClient::new(self.channel.clone());
+        self.within(maintenance.defragment(DefragmentRequest {})).await.map(drop)
     }
 
     /// Removes a key.

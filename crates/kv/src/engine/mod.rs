@@ -1,13 +1,23 @@
 //! What the store asks of a storage engine: ordered bytes, snapshot views, and batches that are
 //! atomic. Knows nothing of keys, revisions or Raft.
 
+mod copying;
 mod memory;
+mod place;
 mod redb;
+mod renewal;
+mod renewing;
+#[cfg(test)]
+mod renewing_tests;
+#[cfg(test)]
+mod sim_folder;
 mod suspicion;
 mod untouched;
 
+pub use copying::Copying;
 pub use memory::MemoryEngine;
-pub use redb::{CACHE_SIZE_BYTES_DEFAULT, RedbEngine};
+pub use renewal::{NoSteward, Refusal, Renewal, Steward};
+pub use renewing::{CACHE_SIZE_BYTES_DEFAULT, RedbEngine};
 pub use suspicion::Patience;
 
 use bytes::Bytes;
@@ -115,6 +125,19 @@ pub trait Engine: Send + Sync + 'static {
     /// [`EngineError::Aborted`] if `next` said so; any other if the engine failed. The old content
     /// remains in both cases.
     fn replace(&self, next: &mut dyn FnMut() -> Feed) -> Result<(), EngineError>;
+
+    /// Does a part, of bounded size, of giving back the space that is free within the engine; its content
+    /// is the same afterwards. Rows and index take `in_use_bytes`, and whether there is enough to be gained
+    /// is for the engine to say, unless it `is_wanted`. To be called on the thread that writes, after batches
+    /// and until there is no more to do.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] if the engine failed. That its space cannot be given back is no failure.
+    fn renew(&self, in_use_bytes: u64, is_wanted: bool) -> Result<Renewal, EngineError> {
+        let _ = (in_use_bytes, is_wanted);
+        Ok(Renewal::Idle)
+    }
 
     /// The space that the engine takes up, in bytes, free space within it included.
     fn size_bytes(&self) -> u64;

@@ -1,19 +1,16 @@
-//! The engine on disk: one redb file, one table per space. Must not know what it stores; durability
-//! between batches is the log's business.
+//! One file of redb's as an engine, one table per space. Must not know what it stores, nor what the file
+//! is called; durability between batches is the log's business.
 
-use super::suspicion::{self, Patience, Watched};
-use super::untouched::Untouched;
-use super::{Cursor, Direction, Durability, Engine, EngineError, EngineView, Feed, Space, Write};
-use ::redb::backends::FileBackend;
+use super::place::DOING;
+use super::suspicion::{Standing, Stands};
+use super::{Cursor, Direction, Durability, EngineError, EngineView, Feed, Space, Write};
+use crate::background;
 use ::redb::{
-    AccessGuard, Database, Range, ReadOnlyTable, ReadTransaction, ReadableDatabase, StorageBackend,
-    Table, TableDefinition, WriteTransaction,
+    AccessGuard, Database, Range, ReadOnlyTable, ReadTransaction, ReadableDatabase,
+    ReadableTableMetadata, StorageBackend, Table, TableDefinition, WriteTransaction,
 };
 use bytes::Bytes;
-use std::fs::OpenOptions;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -21,22 +18,22 @@ type ReadTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
 type WriteTable<'a> = Table<'a, &'static [u8], &'static [u8]>;
 type Guard = AccessGuard<'static, &'static [u8]>;
 
-/// How much of the file redb keeps in memory, beside the system's own cache.
-pub const CACHE_SIZE_BYTES_DEFAULT: usize = 256 << 20;
-
-/// A file up to this size is read whole when it is opened, and every page compared with its
-/// checksum: that takes no longer than a second or two.
-const CHECKED_BYTES_MAX: u64 = 256 << 20;
-
-/// How much of a file is kept in memory that is only looked at.
-const LOOK_CACHE_SIZE_BYTES: usize = 16 << 20;
-/// What is being done when a file cannot be opened.
-const DOING: &str = "opened its file";
+/// How a file is opened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Opening {
+    pub(super) cache_size_bytes: usize,
+    /// Whether it is read whole, and every page compared with its checksum.
+    pub(super) is_checked: bool,
+    /// Whether a crash makes it worthless: its batches need not say which pages are free.
+    pub(super) is_draft: bool,
+}
 
 /// See the module.
-pub struct RedbEngine {
-    database: Database,
-    path: PathBuf,
+pub(super) struct RedbFile {
+    /// There, but for the end.
+    database: Option<Database>,
+    standing: Standing,
+    is_draft: bool,
 }
 
 const fn definition(space: Space) -> Definition {
@@ -48,7 +45,7 @@ const fn definition(space: Space) -> Definition {
     })
 }
 
-fn failed<E: Into<::redb::Error>>(doing: &'static str) -> impl FnOnce(E) -> EngineError {
+pub(super) fn failed<E: Into<::redb::Error>>(doing: &'static str) -> impl FnOnce(E) -> EngineError {
     move |error| {
         let error = error.into();
         let is_damage = matches!(error, ::redb::Error::Corrupted(_));
@@ -62,7 +59,7 @@ fn failed<E: Into<::redb::Error>>(doing: &'static str) -> impl FnOnce(E) -> Engi
 }
 
 /// redb trusts the pages of a file that it closed itself, and panics on some damage of theirs.
-fn guarded<T>(
+pub(super) fn guarded<T>(
     doing: &'static str,
     ask: impl FnOnce() -> Result<T, EngineError>,
 ) -> Result<T, EngineError> {
@@ -73,110 +70,110 @@ fn guarded<T>(
     })
 }
 
-impl RedbEngine {
-    /// Opens the file, or makes it, with [`CACHE_SIZE_BYTES_DEFAULT`] of cache.
-    ///
-    /// # Errors
-    ///
-    /// [`EngineError::Failed`] if the file cannot be opened, or is none of redb's;
-    /// [`EngineError::Damaged`] if it is damaged, as far as that shows; [`EngineError::Suspect`] if
-    /// writing it failed in an earlier life.
-    pub fn open(path: &Path) -> Result<Self, EngineError> {
-        Self::open_with_cache(path, CACHE_SIZE_BYTES_DEFAULT)
-    }
-
-    /// Opens the file, or makes it.
-    ///
-    /// # Errors
-    ///
-    /// As [`RedbEngine::open`].
-    pub fn open_with_cache(path: &Path, cache_size_bytes: usize) -> Result<Self, EngineError> {
-        Self::open_through(path, cache_size_bytes, Arc::new(|| false), |file| file)
-    }
-
-    /// Gives a store that is not to be used any more another name, where somebody may look at it; one of
-    /// that name is replaced. What is not there need not be moved.
-    ///
-    /// # Errors
-    ///
-    /// What the disk says; the store may have moved then.
-    pub fn set_aside(path: &Path, to: &Path) -> io::Result<()> {
-        suspicion::set_aside(path, to)
-    }
-
-    /// As [`RedbEngine::open`], for a store that outlives a full disk: a write that finds no room asks
-    /// `patience` whether to go on trying. It is no failure until that says no.
-    ///
-    /// # Errors
-    ///
-    /// As [`RedbEngine::open`].
-    pub fn open_patiently(path: &Path, patience: Patience) -> Result<Self, EngineError> {
-        Self::open_through(path, CACHE_SIZE_BYTES_DEFAULT, patience, |file| file)
-    }
-
-    /// [`RedbEngine::open_with_cache`], with something between redb and the file.
-    pub(super) fn open_through<B: StorageBackend>(
-        path: &Path,
-        cache_size_bytes: usize,
-        patience: Patience,
-        through: impl FnOnce(FileBackend) -> B,
-    ) -> Result<Self, EngineError> {
-        suspicion::check(path)?;
-        let unreadable =
-            |error: io::Error| EngineError::Failed { doing: DOING, source: error.into() };
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).open(path);
-        let file = file.map_err(unreadable)?;
-        let is_checked = file.metadata().map_err(unreadable)?.len() <= CHECKED_BYTES_MAX;
-        let file = through(FileBackend::new(file).map_err(failed(DOING))?);
-        let backend = Watched::new(file, path, patience);
-        Self::open_in(backend, path, cache_size_bytes, is_checked)
-    }
-
-    /// Opens a file that exists, to look at: whatever redb writes to mend it is kept in memory, and
-    /// the file stays as it is. Nothing but small changes should be made in what this returns.
-    ///
-    /// # Errors
-    ///
-    /// As [`RedbEngine::open`].
-    pub(crate) fn look(path: &Path) -> Result<Self, EngineError> {
-        suspicion::look(path)?;
-        let unreadable =
-            |error: io::Error| EngineError::Failed { doing: DOING, source: error.into() };
-        let file = Untouched::open(path).map_err(unreadable)?;
-        let is_checked = file.len().map_err(unreadable)? <= CHECKED_BYTES_MAX;
-        Self::open_in(file, path, LOOK_CACHE_SIZE_BYTES, is_checked)
-    }
-
-    fn open_in(
-        backend: impl StorageBackend,
-        path: &Path,
-        cache_size_bytes: usize,
-        is_checked: bool,
+impl RedbFile {
+    pub(super) fn open(
+        file: impl StorageBackend,
+        standing: Standing,
+        opening: Opening,
     ) -> Result<Self, EngineError> {
         let database = guarded(DOING, || {
             Database::builder()
-                .set_cache_size(cache_size_bytes)
-                .set_check_integrity_on_open(is_checked)
-                .create_with_backend(backend)
+                .set_cache_size(opening.cache_size_bytes)
+                .set_check_integrity_on_open(opening.is_checked)
+                .create_with_backend(file)
                 .map_err(failed(DOING))
         })?;
-        let engine = Self { database, path: path.to_owned() };
+        let file = Self { database: Some(database), standing, is_draft: opening.is_draft };
         // A view can only be taken of tables that exist.
-        engine.write_batch(Vec::new(), Durability::Now)?;
-        Ok(engine)
+        file.write(&[], Durability::Now)?;
+        Ok(file)
+    }
+
+    pub(super) fn database(&self) -> Result<&Database, EngineError> {
+        let closed =
+            || EngineError::Failed { doing: "used its file", source: "it is closed".into() };
+        self.database.as_ref().ok_or_else(closed)
+    }
+
+    /// Closes it, as small as it can be.
+    pub(super) fn close(mut self) -> Result<(), EngineError> {
+        guarded("closed a file", || {
+            let closed = self.database.take().map(Database::close);
+            closed.transpose().map_err(failed("closed a file")).map(Option::unwrap_or_default)
+        })
+    }
+
+    pub(super) fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     fn begin(&self, durability: Durability) -> Result<WriteTransaction, EngineError> {
-        let mut transaction = self.database.begin_write().map_err(failed("began a batch"))?;
+        let database = self.database()?;
+        let mut transaction = database.begin_write().map_err(failed("began a batch"))?;
         let redbs = match durability {
             Durability::Now => ::redb::Durability::Immediate,
             Durability::Later => ::redb::Durability::None,
         };
         transaction.set_durability(redbs).map_err(failed("began a batch"))?;
         // Otherwise the next start walks the whole file, unless this process closes it.
-        transaction.set_quick_repair(durability == Durability::Now);
+        transaction.set_quick_repair(durability == Durability::Now && !self.is_draft);
         Ok(transaction)
+    }
+
+    /// The content as of the last batch. It keeps the file open.
+    pub(super) fn view(self: &Arc<Self>) -> Result<RedbView, EngineError> {
+        guarded("took a view", || {
+            let transaction = self.database()?.begin_read().map_err(failed("took a view"))?;
+            RedbView::new(&transaction, Arc::clone(self))
+        })
+    }
+
+    /// Carries out a batch, all or nothing.
+    pub(super) fn write<'w>(
+        &self,
+        batch: impl IntoIterator<Item = &'w Write>,
+        durability: Durability,
+    ) -> Result<(), EngineError> {
+        guarded("wrote a batch", || {
+            let transaction = self.begin(durability)?;
+            let mut tables = Tables::open(&transaction)?;
+            for write in batch {
+                tables.write(write)?;
+            }
+            drop(tables);
+            transaction.commit().map_err(failed("committed a batch"))
+        })
+    }
+
+    /// As [`super::Engine::replace`].
+    pub(super) fn replace(&self, next: &mut dyn FnMut() -> Feed) -> Result<(), EngineError> {
+        guarded("replaced its content", || {
+            let transaction = self.begin(Durability::Now)?;
+            for space in Space::ALL {
+                transaction.delete_table(definition(space)).map_err(failed("dropped a table"))?;
+            }
+            let mut tables = Tables::open(&transaction)?;
+            loop {
+                match next() {
+                    Feed::Write(write) => tables.write(&write)?,
+                    Feed::End => break,
+                    // Dropping the transaction undoes it.
+                    Feed::Abort => return Err(EngineError::Aborted),
+                }
+            }
+            drop(tables);
+            transaction.commit().map_err(failed("committed a replacement"))
+        })
+    }
+}
+
+impl Drop for RedbFile {
+    fn drop(&mut self) {
+        // The last reader of a file without a name frees what it took on disk, which may take a while.
+        let database = self.database.take();
+        if self.standing.get() == Stands::Retired {
+            background::apart(Box::new(move || drop(database)));
+        }
     }
 }
 
@@ -223,62 +220,17 @@ impl<'a> Tables<'a> {
     }
 }
 
-impl Engine for RedbEngine {
-    fn view(&self) -> Result<Arc<dyn EngineView>, EngineError> {
-        guarded("took a view", || {
-            let transaction = self.database.begin_read().map_err(failed("took a view"))?;
-            Ok(Arc::new(RedbView::new(&transaction)?) as Arc<dyn EngineView>)
-        })
-    }
-
-    fn write_batch(&self, batch: Vec<Write>, durability: Durability) -> Result<(), EngineError> {
-        guarded("wrote a batch", || {
-            let transaction = self.begin(durability)?;
-            let mut tables = Tables::open(&transaction)?;
-            for write in &batch {
-                tables.write(write)?;
-            }
-            drop(tables);
-            transaction.commit().map_err(failed("committed a batch"))
-        })
-    }
-
-    fn replace(&self, next: &mut dyn FnMut() -> Feed) -> Result<(), EngineError> {
-        guarded("replaced its content", || {
-            let transaction = self.begin(Durability::Now)?;
-            for space in Space::ALL {
-                transaction.delete_table(definition(space)).map_err(failed("dropped a table"))?;
-            }
-            let mut tables = Tables::open(&transaction)?;
-            loop {
-                match next() {
-                    Feed::Write(write) => tables.write(&write)?,
-                    Feed::End => break,
-                    // Dropping the transaction undoes it.
-                    Feed::Abort => return Err(EngineError::Aborted),
-                }
-            }
-            drop(tables);
-            transaction.commit().map_err(failed("committed a replacement"))
-        })
-    }
-
-    fn size_bytes(&self) -> u64 {
-        // Only for people and quotas: a file that cannot be asked counts as empty.
-        std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
-    }
-}
-
-/// The open tables keep the snapshot alive.
-struct RedbView {
+/// The open tables keep the snapshot alive, for as long as the file is open.
+pub(super) struct RedbView {
     meta: ReadTable,
     index: ReadTable,
     rows: ReadTable,
     leases: ReadTable,
+    file: Arc<RedbFile>,
 }
 
 impl RedbView {
-    fn new(transaction: &ReadTransaction) -> Result<Self, EngineError> {
+    fn new(transaction: &ReadTransaction, file: Arc<RedbFile>) -> Result<Self, EngineError> {
         let open =
             |space| transaction.open_table(definition(space)).map_err(failed("opened a table"));
         Ok(Self {
@@ -286,7 +238,13 @@ impl RedbView {
             index: open(Space::Index)?,
             rows: open(Space::Rows)?,
             leases: open(Space::Leases)?,
+            file,
         })
+    }
+
+    /// How many rows a space has, as the engine counted them when they were written.
+    pub(super) fn row_count(&self, space: Space) -> Result<u64, EngineError> {
+        guarded("counted rows", || self.table(space).len().map_err(failed("counted rows")))
     }
 
     const fn table(&self, space: Space) -> &ReadTable {
@@ -324,7 +282,7 @@ impl EngineView for RedbView {
             };
             range.transpose().map_err(failed("began a scan"))
         })?;
-        Ok(Box::new(RedbCursor { range, direction, row: None }))
+        Ok(Box::new(RedbCursor { range, direction, row: None, _file: Arc::clone(&self.file) }))
     }
 }
 
@@ -332,6 +290,8 @@ struct RedbCursor {
     range: Option<Range<'static, &'static [u8], &'static [u8]>>,
     direction: Direction,
     row: Option<(Guard, Guard)>,
+    /// Last, since it may be closed when this is dropped.
+    _file: Arc<RedbFile>,
 }
 
 impl Cursor for RedbCursor {
@@ -359,11 +319,12 @@ impl Cursor for RedbCursor {
         self.row.as_ref().map_or(&[], |(_, value)| value.value())
     }
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{Engine, RedbEngine};
     use ::redb::DatabaseError;
+    use std::path::{Path, PathBuf};
 
     const ROW_COUNT: u32 = 2000;
 
@@ -428,7 +389,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         let engine = RedbEngine::open(&path).unwrap();
-        let transaction = engine.database.begin_write().unwrap();
+        let transaction = engine.current().database().unwrap().begin_write().unwrap();
         Tables::open(&transaction).unwrap().write(&put(1)).unwrap();
         transaction.commit().unwrap();
         let copy = killed(&path);

@@ -4,6 +4,7 @@
 //! which would not go on after an error, hears of nothing. Must not know what the file holds.
 
 use super::EngineError;
+use super::place::sync_folder_of;
 use quorate::wal::is_full;
 use redb::{BackendError, StorageBackend};
 use std::fmt;
@@ -11,7 +12,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 type Locked<T> = Result<T, BackendError>;
 
@@ -21,25 +22,75 @@ const WORDS: &str = "Writing the file beside this one failed. What it says since
 /// Asked when a write has found no room: whether to try it again. It may block for a while.
 pub type Patience = Arc<dyn Fn() -> bool + Send + Sync>;
 
+/// What a file is to the store at present. Clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Standing(Arc<Mutex<Stands>>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stands {
+    /// It may become the store's. If it cannot be written, that is no loss, and nobody waits for it.
+    Next,
+    /// It is the store's.
+    Current,
+    /// It was the store's, and has no name any more: who still reads it may go on.
+    Retired,
+}
+
+impl Standing {
+    pub(super) fn new(stands: Stands) -> Self {
+        Self(Arc::new(Mutex::new(stands)))
+    }
+
+    pub(super) fn get(&self) -> Stands {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set(&self, stands: Stands) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = stands;
+    }
+}
+
 /// A file of the engine whose failures are written down before anybody hears of them.
-pub(super) struct Watched<B> {
-    file: B,
+#[derive(Debug)]
+pub(super) struct Watched {
+    file: Box<dyn StorageBackend>,
+    watch: Watch,
+}
+
+/// Who writes them down. Clones speak of the same file.
+#[derive(Clone)]
+pub(super) struct Watch {
     marker: PathBuf,
     patience: Patience,
+    pub(super) standing: Standing,
 }
 
-impl<B: fmt::Debug> fmt::Debug for Watched<B> {
+impl fmt::Debug for Watch {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Watched").field("file", &self.file).finish_non_exhaustive()
+        formatter.debug_struct("Watch").field("standing", &self.standing).finish_non_exhaustive()
     }
 }
 
-impl<B> Watched<B> {
-    pub(super) fn new(file: B, path: &Path, patience: Patience) -> Self {
-        Self { file, marker: marker_of(path), patience }
+impl Watch {
+    pub(super) fn new(path: &Path, patience: Patience, stands: Stands) -> Self {
+        Self { marker: marker_of(path), patience, standing: Standing::new(stands) }
     }
 
-    fn suspect(&self, error: io::Error) -> io::Error {
+    /// Of a file that may come to lie there.
+    pub(super) fn next(&self) -> Self {
+        Self { standing: Standing::new(Stands::Next), ..self.clone() }
+    }
+
+    /// Of the file that lies there now.
+    pub(super) fn current(&self) -> Self {
+        Self { standing: Standing::new(Stands::Current), ..self.clone() }
+    }
+
+    /// The file cannot be believed any more because of `error`; returns that, to be handed on.
+    pub(super) fn suspect(&self, error: io::Error) -> io::Error {
+        if self.standing.get() != Stands::Current {
+            return error;
+        }
         match mark(&self.marker) {
             Ok(()) => error,
             Err(second) => {
@@ -53,14 +104,32 @@ impl<B> Watched<B> {
     /// Does it, and does it again while there is no room for it. Without room what was there before is
     /// what it was, and a part that was written is written again.
     fn patiently(&self, write: impl Fn() -> io::Result<()>) -> io::Result<()> {
+        self.check()?;
         loop {
             match write() {
                 Err(error) if !is_full(&error) => return Err(self.suspect(error)),
+                Err(error) if self.standing.get() == Stands::Next => return Err(error),
                 Err(error) if !(self.patience)() => return Err(error),
                 Err(_) => {}
                 Ok(()) => return Ok(()),
             }
         }
+    }
+
+    /// What nobody will look at is not written.
+    fn check(&self) -> io::Result<()> {
+        match self.standing.get() {
+            Stands::Retired => {
+                Err(io::Error::other("another file has taken the place of this one"))
+            }
+            Stands::Next | Stands::Current => Ok(()),
+        }
+    }
+}
+
+impl Watched {
+    pub(super) fn new(file: Box<dyn StorageBackend>, watch: Watch) -> Self {
+        Self { file, watch }
     }
 }
 
@@ -122,12 +191,7 @@ fn mark(marker: &Path) -> io::Result<()> {
     sync_folder_of(marker)
 }
 
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-impl<B: StorageBackend> StorageBackend for Watched<B> {
+impl StorageBackend for Watched {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
     }
@@ -137,15 +201,16 @@ impl<B: StorageBackend> StorageBackend for Watched<B> {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.patiently(|| self.file.set_len(len))
+        self.watch.patiently(|| self.file.set_len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data().map_err(|error| self.suspect(error))
+        self.watch.check()?;
+        self.file.sync_data().map_err(|error| self.watch.suspect(error))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.patiently(|| self.file.write(offset, data))
+        self.watch.patiently(|| self.file.write(offset, data))
     }
 
     fn close(&self) -> io::Result<()> {
@@ -180,6 +245,7 @@ impl<B: StorageBackend> StorageBackend for Watched<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::place::Through;
     use crate::engine::{Engine, RedbEngine};
     use crate::{BackgroundThread, CommandKind, PutRequest};
     use prost::Message;
@@ -227,7 +293,8 @@ mod tests {
     }
 
     fn open_patiently(path: &Path, trouble: &Trouble, patience: Patience) -> RedbEngine {
-        let through = |file| Troubled(file, trouble.clone());
+        let trouble = trouble.clone();
+        let through: Through = Box::new(move |file| Box::new(Troubled(file, trouble.clone())));
         RedbEngine::open_through(path, 1 << 20, patience, through).unwrap()
     }
 

@@ -2,9 +2,11 @@
 //! would be done.
 
 use super::{Code, Rejection};
+use quorate_kv::Refusal;
+use std::borrow::Cow;
 
 /// See the module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MaintenanceRejection {
     /// Only the leader can hand over.
     NotLeader,
@@ -20,11 +22,13 @@ pub(crate) enum MaintenanceRejection {
     NoDowngrade,
     /// The request's action is none.
     UnknownAction,
+    /// The state's file stays as large as it is.
+    NotRenewed(Refusal),
 }
 
 impl MaintenanceRejection {
-    pub(super) const fn status(self) -> (Code, &'static str) {
-        match self {
+    pub(super) fn status(&self) -> (Code, Cow<'static, str>) {
+        let (code, text) = match self {
             Self::NotLeader => (Code::FailedPrecondition, "etcdserver: not leader"),
             Self::BadTransferee => (Code::FailedPrecondition, "etcdserver: bad leader transferee"),
             Self::TransferTimedOut => {
@@ -40,7 +44,9 @@ impl MaintenanceRejection {
                 (Code::FailedPrecondition, "etcdserver: no inflight downgrade job")
             }
             Self::UnknownAction => (Code::Unknown, "etcdserver: unknown method"),
-        }
+            Self::NotRenewed(why) => return (Code::ResourceExhausted, why.to_string().into()),
+        };
+        (code, text.into())
     }
 }
 

@@ -45,11 +45,25 @@ impl Service {
         Ok(frame::encode(&response))
     }
 
-    /// Nothing to do: freed pages are used again, no file is rewritten, and the quota looks at what
-    /// is in use.
-    pub(super) fn defragment(message: Bytes) -> Result<Bytes, Rejection> {
+    /// Gives back what is free in the state's file, which needs nobody to ask for it, and answers when that
+    /// is over. Everything else goes on meanwhile.
+    pub(super) async fn defragment(
+        &self,
+        message: Bytes,
+        deadline: Instant,
+    ) -> Result<Bytes, Rejection> {
         pb::DefragmentRequest::decode(message)?;
-        Ok(frame::encode(&pb::DefragmentResponse { header: None }))
+        let reader = self.reader.clone();
+        let renew = move || match reader.renew() {
+            Ok(None) => Ok(frame::encode(&pb::DefragmentResponse { header: None })),
+            Ok(Some(why)) => Err(MaintenanceRejection::NotRenewed(why).into()),
+            Err(error) => {
+                tracing::error!(%error, "the state cannot be made anew");
+                Err(Rejection::Internal)
+            }
+        };
+        // One at a time: whoever waits for it keeps a thread.
+        super::kv::apart(&self.renewals, deadline, renew).await
     }
 
     /// A digest of everything that can be read.

@@ -64,6 +64,8 @@ pub(crate) struct Service {
     metrics: Metrics,
     /// Places for reads of many keys.
     scans: Arc<Semaphore>,
+    /// Who waits for a renewal of the state's file.
+    renewals: Arc<Semaphore>,
     /// Places for backups.
     backups: Arc<Semaphore>,
     /// Places for connections.
@@ -117,6 +119,7 @@ impl Service {
             admission: Admission::new(options.pending_bytes_max, options.pending_count_max),
             metrics: Metrics::new(options.measures_calls),
             scans: Arc::new(Semaphore::new(options.scans_count_max)),
+            renewals: Arc::new(Semaphore::new(1)),
             backups: Arc::new(Semaphore::new(options.backups_count_max)),
             connections: Arc::new(Semaphore::new(options.connections_count_max)),
             streams: Arc::new(Semaphore::new(options.open_streams_count_max)),
@@ -193,7 +196,7 @@ impl Service {
             Method::Compact => self.compact(message, deadline, access).await,
             Method::Status => Ok(self.member_status()),
             Method::Alarm => Box::pin(self.alarm(message, deadline, access)).await,
-            Method::Defragment => Self::defragment(message),
+            Method::Defragment => Box::pin(self.defragment(message, deadline)).await,
             Method::Hash => Box::pin(self.hash(message, deadline)).await,
             Method::HashKv => Box::pin(self.hash_kv(message, deadline)).await,
             Method::MoveLeader => Box::pin(self.move_leader(message, deadline)).await,

@@ -256,6 +256,7 @@ impl Application for KvApplication {
         match quorate_kv::open_with(engine.clone(), engine, limits) {
             Ok((machine, reader)) => {
                 storage.set_failures(home.engine_fails, rng.fork("engine"));
+                storage.set_renewals(self.options.renewal_part_bytes);
                 self.watchers.started(node, &reader);
                 Ok(Machine {
                     machine: Box::new(Watched {
@@ -282,6 +283,7 @@ impl Application for KvApplication {
     fn count(&self, counts: &mut Counts) {
         let reference = self.reference();
         counts.alarms += reference.forbidden.raised_count;
+        counts.state_renewals += reference.renewed_count;
         counts.ops_forbidden += reference.forbidden_count();
     }
 

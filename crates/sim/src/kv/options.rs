@@ -33,6 +33,8 @@ pub struct KvOptions {
     pub watch_seed: u64,
     /// Whether a store's slow work is put off, and the chance by which it is done.
     pub slow_storage: Option<u64>,
+    /// Whether a store's engine is made anew, again and again, and how much of it at a time, in bytes.
+    pub renewal_part_bytes: Option<usize>,
 }
 
 impl KvOptions {
@@ -52,10 +54,13 @@ impl KvOptions {
             watcher_count: rng.pick(&[0, 1, 3, 8]).copied().unwrap_or(1),
             watch_seed: rng.word(),
             slow_storage: rng.coin().then(|| rng.word()),
+            renewal_part_bytes: None,
         };
         // Not from the generator that draws the rest: worlds without them stay what they were.
         let mut apart = Rng::new(options.watch_seed).fork("leases");
         options.lease_percent = apart.pick(&[0, 0, 10, 40]).copied().unwrap_or(0);
+        let mut apart = Rng::new(options.watch_seed).fork("renewals");
+        options.renewal_part_bytes = apart.coin().then(|| apart.index(4 << 10) + 64);
         options
     }
 }
@@ -75,6 +80,7 @@ impl Default for KvOptions {
             watcher_count: 2,
             watch_seed: 0,
             slow_storage: None,
+            renewal_part_bytes: None,
         }
     }
 }

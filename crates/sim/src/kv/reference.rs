@@ -37,6 +37,8 @@ pub(super) struct Reference {
     pub(super) history: History,
     /// How often a snapshot replaced a replica's store.
     pub(super) restored_count: u64,
+    /// How often a replica's engine was made anew.
+    pub(super) renewed_count: u64,
     /// The alarms that are raised.
     pub(super) forbidden: Forbidden,
     /// Where the log holds what an alarm forbade.

@@ -11,7 +11,8 @@ use quorate::{
 };
 use quorate_core::{LogId, LogIndex};
 use quorate_kv::{
-    Background, Durability, Engine, EngineError, EngineView, Feed, Job, MemoryEngine, Write,
+    Background, Copying, Durability, Engine, EngineError, EngineView, Feed, Job, MemoryEngine,
+    Renewal, Write,
 };
 use std::collections::VecDeque;
 use std::io::Read;
@@ -36,6 +37,17 @@ struct State {
     /// What it has vouched for, to a node that knows of it.
     vouched: LogIndex,
     trouble: Trouble,
+    renewing: Renewing,
+}
+
+/// How the engine is made anew, a part after each of its batches, so that batches come in between.
+#[derive(Default)]
+struct Renewing {
+    /// How much is copied at a time; nothing is, if this is `None`.
+    part_bytes: Option<usize>,
+    next: Option<(MemoryEngine, Copying)>,
+    /// How often it was since that was last asked.
+    done_count: u64,
 }
 
 /// How the engine fails.
@@ -71,6 +83,16 @@ impl Storage {
     /// From now on writes fail, by this chance.
     pub(super) fn set_failures(&self, chance: Chance, rng: Rng) {
         self.lock().trouble = Trouble { chance, rng, ..Trouble::default() };
+    }
+
+    /// From now on the engine is made anew, again and again, so many bytes at a time.
+    pub(super) fn set_renewals(&self, part_bytes: Option<usize>) {
+        self.lock().renewing.part_bytes = part_bytes;
+    }
+
+    /// How often it was, since this was last asked.
+    pub(super) fn take_renewals(&self) -> u64 {
+        std::mem::take(&mut self.lock().renewing.done_count)
     }
 
     /// From now on no write fails any more; what has failed has failed.
@@ -160,11 +182,37 @@ impl Engine for Storage {
     }
 
     fn write_batch(&self, batch: Vec<Write>, durability: Durability) -> Result<(), EngineError> {
-        self.write(|engine| engine.write_batch(batch, durability))
+        let both = batch.clone();
+        self.write(|engine| engine.write_batch(batch, durability))?;
+        let mut state = self.lock();
+        let Some((next, copying)) = &mut state.renewing.next else { return Ok(()) };
+        let behind = both.into_iter().filter(|write| copying.has_passed(write)).collect();
+        next.write_batch(behind, Durability::Later)
     }
 
     fn replace(&self, next: &mut dyn FnMut() -> Feed) -> Result<(), EngineError> {
+        self.lock().renewing.next = None;
         self.write(|engine| engine.replace(next))
+    }
+
+    fn renew(&self, _: u64, _: bool) -> Result<Renewal, EngineError> {
+        let mut state = self.lock();
+        let Some(part_bytes) = state.renewing.part_bytes else { return Ok(Renewal::Idle) };
+        let view = state.engine.view()?;
+        let (next, mut copying) = state.renewing.next.take().unwrap_or_default();
+        if !copying.is_complete() {
+            let part = copying.take_part(view.as_ref(), part_bytes)?;
+            next.write_batch(part, Durability::Later)?;
+            state.renewing.next = Some((next, copying));
+            // That was all for now: what comes next is a batch, if one comes.
+            return Ok(Renewal::Idle);
+        }
+        next.write_batch(Vec::new(), Durability::Now)?;
+        let left = state.engine.after_crash();
+        state.earlier.push(left);
+        state.engine = next;
+        state.renewing.done_count += 1;
+        Ok(Renewal::Done)
     }
 
     fn size_bytes(&self) -> u64 {
@@ -191,6 +239,8 @@ impl Watched {
     /// Compares what the store vouches for with what it has vouched for before.
     fn check(&self) {
         let (now, before) = (self.machine.applied(), self.storage.lock().vouched);
+        let renewed_count = self.storage.take_renewals();
+        self.reference().renewed_count += renewed_count;
         self.storage.lock().claimed = now;
         if now < before {
             let text = format!("a store vouches for {now} after it vouched for {before}");

@@ -23,8 +23,17 @@ const ASIDE: &str = "forced.aside";
 const KEPT_PREFIX: &str = "before-force-";
 /// What a node has in its data folder, of what a new cluster has anew. The rest stays: the reserve,
 /// certificates of its own making.
-pub(super) const ITEMS: [&str; 8] =
-    ["owner", "state", "state.suspect", "snapshots", "wal", "log-place", "formerly", "forced"];
+pub(super) const ITEMS: [&str; 9] = [
+    "owner",
+    "state",
+    "state.next",
+    "state.suspect",
+    "snapshots",
+    "wal",
+    "log-place",
+    "formerly",
+    "forced",
+];
 /// The log of the node, below its folder, and what says that it is not there.
 const LOG: &str = "wal";
 const NOTE: &str = "log-place";

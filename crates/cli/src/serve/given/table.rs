@@ -436,14 +436,14 @@ static ROWS: &[Row] = &[
         "bootstrap-defrag-threshold-megabytes",
         Unsigned,
         &["0"],
-        "there is nothing to defragment",
+        "a start never waits for the state file to be made anew",
     )
     .formerly(&["experimental-bootstrap-defrag-threshold-megabytes"]),
     idle(
         "experimental-stop-grpc-service-on-defrag",
         Bool,
         &["false"],
-        "there is nothing to defragment",
+        "nothing stops while the state file is made anew",
     ),
     idle("downgrade-check-time", Time, &[], "there is no version to go back to")
         .formerly(&["experimental-downgrade-check-time"]),
