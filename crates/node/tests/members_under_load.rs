@@ -7,7 +7,7 @@
 mod common;
 
 use common::{Cluster, PATIENCE, Words, changed, wait};
-use quorate::{Consistency, Fate, Member, MemberRole, Node, NodeId};
+use quorate::{Consistency, Fate, Member, MemberRole, MembershipError, Node, NodeId, NodeStatus};
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -106,7 +106,8 @@ impl Nodes {
         self.up[&id].0.clone()
     }
 
-    /// The members are to be these; whoever does not run yet is started. One call.
+    /// The members are to be these; whoever does not run yet is started. One call, which says that strangers
+    /// may be the majority, as they are when one becomes three.
     async fn become_these(&mut self, target: &[u64]) {
         for id in target {
             if !self.up.contains_key(id) {
@@ -124,7 +125,6 @@ impl Nodes {
         };
         let members: BTreeMap<NodeId, Member> =
             target.iter().map(|id| (NodeId::new(*id), member(id))).collect();
-        let known = target.iter().filter(|id| self.members.contains(id)).count();
         let (stay, go): (Vec<u64>, Vec<u64>) =
             self.members.iter().partition(|id| target.contains(id));
         let asked = if stay.is_empty() { &self.members } else { &stay };
@@ -132,33 +132,18 @@ impl Nodes {
         *self.load.staying.lock().unwrap() = target.to_vec();
         let before = self.load.applied.load(Ordering::SeqCst);
         let through = self.node(asked[0]);
-        let change = changed(|| {
-            let wish = through.members().set(members.clone()).timeout(2 * PATIENCE);
-            // A majority of strangers is asked for on purpose.
-            if 2 * known <= target.len() { wish.force() } else { wish }
-        });
-        if tokio::time::timeout(PATIENCE / 4, change).await.is_err() {
-            for (node, _) in self.up.values() {
-                let s = node.status();
-                eprintln!(
-                    "{} {:?} t{} leader {:?} commit {} applied {} last {:?} v{} cv{} waits {:?} removed {:?} adm {:?}\n{}",
-                    s.id,
-                    s.role,
-                    s.current_term,
-                    s.leader,
-                    s.commit_index,
-                    s.applied,
-                    s.last_log,
-                    s.configuration.version,
-                    s.committed_configuration.version,
-                    s.change_waits,
-                    s.removed_at,
-                    s.admission,
-                    node.explain().await.map(|e| e.to_string()).unwrap_or_default()
-                );
-            }
-            panic!("{:?} to {target:?} through {}", self.members, through.status().id);
+        let is_done = |status: &NodeStatus| {
+            let configuration = &status.committed_configuration;
+            configuration.change.is_none() && configuration.members.keys().eq(members.keys())
+        };
+        if stay.is_empty() {
+            // Whoever goes may not hear how it ended.
+            let told = through.members().set(members.clone()).force().await;
+            assert!(told.is_ok() || matches!(told, Err(MembershipError::Unknown(_))), "{told:?}");
+        } else {
+            changed(|| through.members().set(members.clone()).force()).await;
         }
+        wait(&self.node(target[0]), is_done).await;
         self.load.ask(target.iter().map(|id| self.node(*id)));
         for id in go {
             let (node, _) = self.up.remove(&id).unwrap();

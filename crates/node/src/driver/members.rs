@@ -25,6 +25,10 @@ impl Driver {
         let raft = &self.raft;
         let waits = || raft.change_waits();
         self.wishes.expire(now, waits, &mut self.turn.membership_fates);
+        if let Some(version) = raft.removed_at() {
+            let known = raft.configuration_as_of(self.handed);
+            self.wishes.removed(raft.id(), version, known, &mut self.turn.membership_fates);
+        }
         self.pass_on_wishes(now, outputs);
     }
 

@@ -202,6 +202,29 @@ impl Wishes {
         });
     }
 
+    /// This node, `own`, is no member any more, by `version` of the configuration, and hears of nothing
+    /// committed beyond the `known` one. If that was on the way to the wish, and the next one, which could
+    /// only finish it or take it back, has not this node, it was finished.
+    pub(super) fn removed(
+        &mut self,
+        own: NodeId,
+        version: u64,
+        known: &Configuration,
+        fates: &mut MembershipFates,
+    ) {
+        let is_next = known.change.is_some() && known.version.checked_add(1) == Some(version);
+        for InLog { wish, .. } in self.in_log.drain(..) {
+            let is_done = match &wish.command {
+                MembershipCommand::Set { target, .. } => {
+                    is_next && known.leads_to() == target && !target.contains_key(&own)
+                }
+                MembershipCommand::Cancel => false,
+            };
+            let unknown = Err(MembershipError::Unknown(Doubt::Superseded));
+            fates.push((wish.ticket, if is_done { Ok(version) } else { unknown }));
+        }
+    }
+
     /// The connection to `peer` broke, and with it every answer it owed us: the leader is asked
     /// again, whoever it is then.
     pub(super) fn disconnected(&mut self, peer: NodeId) {
@@ -282,5 +305,50 @@ fn fate_by(command: &MembershipCommand, configuration: &Configuration) -> Option
         MembershipCommand::Set { .. } => (!goes_on).then_some(Ok(version)),
         // A cancelled change is over where the wish stands; whatever came later began anew.
         MembershipCommand::Cancel => Some(Ok(version)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_core::{Change, Member, MemberRole};
+
+    fn members(ids: &[u64]) -> Members {
+        let member = Member {
+            role: MemberRole::Voter,
+            rank: 0,
+            address: String::new(),
+            context: bytes::Bytes::new(),
+        };
+        ids.iter().map(|id| (NodeId::new(*id), member.clone())).collect()
+    }
+
+    /// What node 1 is told of its wish for nodes 2 and 3, if it was removed by `version` and knows
+    /// version 4, which leads to `target`, or is settled.
+    fn told(version: u64, target: Option<&[u64]>) -> Vec<(Ticket, MembershipFate)> {
+        let command = MembershipCommand::Set {
+            target: members(&[2, 3]),
+            expected_version: None,
+            force: false,
+        };
+        let wish = Wish { ticket: Ticket(7), command, deadline: Time::ZERO };
+        let mut wishes = Wishes::default();
+        wishes.in_log.push(InLog { log_id: LogId::ORIGIN, wish });
+        let mut known = Configuration::new(4, members(&[1, 2]));
+        known.change = target
+            .map(|target| Box::new(Change { target: members(target), origin: members(&[1, 2]) }));
+        let mut fates = MembershipFates::new();
+        wishes.removed(NodeId::new(1), version, &known, &mut fates);
+        assert_eq!(wishes.count(), 0, "a removed node hears no more of it");
+        fates
+    }
+
+    #[test]
+    fn whoever_is_removed_by_its_own_wish_is_told_that_it_is_done_and_else_that_nobody_knows() {
+        assert_eq!(told(5, Some(&[2, 3])), [(Ticket(7), Ok(5))]);
+        let unknown = [(Ticket(7), Err(MembershipError::Unknown(Doubt::Superseded)))];
+        assert_eq!(told(6, Some(&[2, 3])), unknown, "it may have been taken back in between");
+        assert_eq!(told(5, Some(&[2, 4])), unknown, "that was somebody else's wish");
+        assert_eq!(told(5, None), unknown, "its wish was on no way");
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     SnapshotView, StateMachine,
 };
 use bytes::Bytes;
-use quorate_core::{AppendEntries, LogId, LogIndex, Message, NodeId};
+use quorate_core::{AppendEntries, LogId, LogIndex, Message, NodeId, ProtocolVersion};
 use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
@@ -53,6 +53,7 @@ async fn live_until_poisoned(dir: &Path) {
     node.inner.shared.mailbox.push(Input::Peer {
         from: NodeId::new(2),
         storage_id: 7,
+        version: ProtocolVersion::NEWEST,
         message: PeerMessage::Raft(Message::AppendEntries(claim)),
     });
     let failure = node.failure().await;

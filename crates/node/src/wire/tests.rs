@@ -531,8 +531,8 @@ fn what_is_lent_with_a_gap_or_from_a_later_term_than_it_leads_to_is_no_message()
         let response = LostEntriesResponse { term: Term::new(3), after: at(1, 4), lent };
         let message = PeerMessage::Raft(Message::LostEntriesResponse(response));
         let mut out = BytesMut::new();
-        encode_peer_message(&message, &mut out);
-        decode_peer_message(out.freeze())
+        encode_peer_message(&message, ProtocolVersion::NEWEST, &mut out).unwrap();
+        decode_peer_message(out.freeze(), ProtocolVersion::NEWEST)
     };
     assert!(decoded(vec![entry(at(1, 5)), entry(at(2, 6))]).is_ok());
     let gap = decoded(vec![entry(at(1, 6))]);
