@@ -6,6 +6,7 @@
 //! last acknowledged state: one unreadable copy is always recoverable, whether it was torn by an
 //! unfinished write or rotted later. With both lost the vote is lost, and the node must not guess.
 
+use crate::cuts::Cuts;
 use crate::disk::read_full;
 use crate::prefix::{Kind, PREFIX_SIZE};
 use crate::{Damage, Disk, DiskFile, WalError, codec};
@@ -15,7 +16,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const KIND: Kind = Kind { magic: *b"QUOR-MET", version: 2 };
+const KIND: Kind = Kind { magic: *b"QUOR-MET", version: 3 };
+/// What is written of a log that was not cut: older programs read it.
+const UNCUT_VERSION: u32 = 2;
 
 /// The file names of the two copies.
 pub(crate) const COPY_NAMES: [&str; 2] = ["meta-a", "meta-b"];
@@ -65,11 +68,28 @@ pub(crate) struct Meta {
     /// The last entry that the log held before its end was lost for good: the node answers for it
     /// although it has to fetch it again. [`LogId::ORIGIN`] if nothing was lost.
     pub(crate) horizon: LogId,
+    /// Where durable entries were lost, so that the log goes on in another segment.
+    pub(crate) cuts: Cuts,
     /// What the log starts after.
     pub(crate) base: SnapshotMeta,
 }
 
 impl Meta {
+    /// The version of the format that is needed to say this.
+    pub(crate) const fn version(&self) -> u32 {
+        if self.cuts.is_empty() { UNCUT_VERSION } else { KIND.version }
+    }
+
+    /// The segments that hold the log, oldest first.
+    pub(crate) fn path(&self) -> Vec<u64> {
+        self.cuts.path(self.first_segment, self.last_segment)
+    }
+
+    /// The last entry that the log is known to have held, if it has not reached up to there again.
+    pub(crate) fn lost(&self) -> Option<LogId> {
+        Some(self.horizon).filter(|&horizon| horizon > LogId::ORIGIN)
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(256);
         body.put_u64_le(self.generation);
@@ -86,9 +106,12 @@ impl Meta {
         body.put_u8(u8::from(self.standing == Standing::Proven));
         body.put_u64_le(self.horizon.term.get());
         body.put_u64_le(self.horizon.index.get());
+        if !self.cuts.is_empty() {
+            self.cuts.encode(&mut body);
+        }
         codec::encode_snapshot_meta(&self.base, &mut body);
         let mut file = Vec::with_capacity(BLOCK_BYTES);
-        KIND.encode(&mut file);
+        Kind { version: self.version(), ..KIND }.encode(&mut file);
         file.put_u32_le(crc32c::crc32c(&body));
         file.put_u32_le(u32::try_from(body.len()).unwrap_or(u32::MAX));
         file.put_slice(&body);
@@ -129,6 +152,10 @@ impl Meta {
             1 => (Standing::Proven, LogId::ORIGIN),
             _ => decode_standing(&mut body)?,
         };
+        let cuts = match version {
+            1 | UNCUT_VERSION => Cuts::default(),
+            _ => Cuts::decode(&mut body, first_segment, last_segment)?,
+        };
         let base = codec::decode_snapshot_meta(&mut body).ok()?;
         codec::expect_end(&body, "meta").ok()?;
         let meta = Self {
@@ -141,6 +168,7 @@ impl Meta {
             synced_bytes,
             standing,
             horizon,
+            cuts,
             base,
         };
         (first_segment <= last_segment).then_some(meta)
@@ -232,7 +260,8 @@ impl MetaFiles {
         disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
         let copies = <[Copy; 2]>::try_from(copies)
             .map_err(|_| WalError::damaged(dir, 0, Damage::FileMissing))?;
-        Ok(Self { disk, dir: dir.to_owned(), meta, version: KIND.version, copies })
+        let version = meta.version();
+        Ok(Self { disk, dir: dir.to_owned(), meta, version, copies })
     }
 
     /// Reads both copies and takes the newest whole one.
@@ -290,8 +319,8 @@ impl MetaFiles {
                 copy.file = Some(file);
             }
         }
+        self.version = meta.version();
         self.meta = meta;
-        self.version = KIND.version;
         Ok(())
     }
 }
