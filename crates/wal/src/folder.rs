@@ -10,7 +10,6 @@ use crate::recovery::{self, Recovered, Replay, Witness};
 use crate::scan::{Found, SCAN_WINDOW_BYTES, Scanner};
 use crate::segment::{RECORDS_START, Segment, SegmentHeader, file_name, number_of};
 use crate::spares::Spares;
-use crate::wound::Wound;
 use crate::{Damage, Disk, DiskFile, Identity, Wal, WalError, WalOptions, mending, reading};
 use quorate_core::{HardState, LogId, NodeId, SnapshotMeta};
 use std::any::Any;
@@ -143,7 +142,7 @@ pub(crate) fn open(
     let mut replay = examine(disk.as_ref(), dir, &meta, mark.as_ref(), &mut ())?;
     let wound = replay.wound.take();
     if let Some(wound) = &wound {
-        check_wound(disk.as_ref(), dir, options, (&meta, mark.as_ref()), (&replay, wound))?;
+        mending::check(disk.as_ref(), dir, options, (&meta, mark.as_ref()), (&replay, wound))?;
     }
     let is_mark_lost = mark.is_none() && meta_files.version() > 1;
     if wound.is_none() {
@@ -152,16 +151,13 @@ pub(crate) fn open(
     // From here on nothing that was cut off can come back: later records are of a later era.
     meta.era =
         meta.era.checked_add(1).ok_or_else(|| WalError::damaged(dir, 0, Damage::Unannounced))?;
-    let lost = match wound {
-        Some(wound) => {
-            let lost = wound.lost(replay.map.last());
-            mending::cut(disk.as_ref(), dir, options, &mut meta, (&mut replay, wound))?;
-            Some(lost).filter(|_| meta.lost().is_some())
-        }
-        None => {
-            mending::close(&mut meta, replay.map.last());
-            mending::lost(dir, &meta, replay.map.last())
-        }
+    let lost = if let Some(wound) = wound {
+        let lost = wound.lost(replay.map.last());
+        mending::cut(disk.as_ref(), dir, options, &mut meta, (&mut replay, wound))?;
+        Some(lost).filter(|_| meta.lost().is_some())
+    } else {
+        mending::close(&mut meta, replay.map.last());
+        mending::lost(dir, &meta, replay.map.last())
     };
     // Entries are written before the term that came with them, so a crash can leave a log whose
     // last term is above the stored one. To hear of a term is always allowed; no vote was given
@@ -180,26 +176,6 @@ pub(crate) fn open(
     let (mut wal, recovered) = build(disk, dir, options, files, replay)?;
     wal.look_for_spares();
     Ok((wal, Recovered { lost, ..recovered }))
-}
-
-/// Whether a log may be cut where it is wounded: if that is wanted, if somebody else can have what is
-/// lost, and if it is no whim of a moment: another look has to find the same.
-fn check_wound(
-    disk: &dyn Disk,
-    dir: &Path,
-    options: WalOptions,
-    (meta, mark): (&Meta, Option<&MarkFile>),
-    (replay, wound): (&Replay, &Wound),
-) -> Result<(), WalError> {
-    let again = examine(disk, dir, meta, mark, &mut ())?.wound;
-    let is_sure = again.as_ref().is_some_and(|again| again.is_same(wound));
-    match again {
-        Some(again) if is_sure && (!options.mends || mending::is_alone(replay, meta)) => {
-            Err(again.into_error())
-        }
-        Some(_) if is_sure => Ok(()),
-        Some(_) | None => Err(wound.differs()),
-    }
 }
 
 /// The mark, which must not know more than the hard state.

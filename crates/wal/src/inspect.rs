@@ -323,8 +323,9 @@ impl Verdict {
         match self {
             Self::Whole { .. } => Case::Whole.word(),
             Self::Torn { .. } => Case::Torn.word(),
-            Self::Wounded { .. } => Case::Wounded.word(),
-            Self::Refused(WalError::Damaged { anchor: Some(_), .. }) => Case::Wounded.word(),
+            Self::Wounded { .. } | Self::Refused(WalError::Damaged { anchor: Some(_), .. }) => {
+                Case::Wounded.word()
+            }
             Self::Refused(_) => Case::Refused.word(),
         }
     }

@@ -48,12 +48,12 @@ pub(crate) fn open(disk: &dyn Disk, dir: &Path, meta: &Meta) -> Result<Vec<Link>
 /// The numbers are our own, under a checksum, and yet one that is far off must not cost anything.
 fn check_count(disk: &dyn Disk, dir: &Path, meta: &Meta) -> Result<(), WalError> {
     let names = disk.list(dir).map_err(WalError::io("list", dir))?;
-    let named = meta.first_segment..=meta.last_segment;
+    let span = meta.first_segment..=meta.last_segment;
     let numbers: BTreeSet<u64> =
-        names.iter().filter_map(|name| number_of(name)).filter(|it| named.contains(it)).collect();
+        names.iter().filter_map(|name| number_of(name)).filter(|it| span.contains(it)).collect();
     let count = meta.last_segment.saturating_sub(meta.first_segment).saturating_add(1);
     if count > MISSING_MAX.saturating_add(numbers.len() as u64) {
-        let missing = named.into_iter().find(|number| !numbers.contains(number));
+        let missing = span.into_iter().find(|number| !numbers.contains(number));
         let path = dir.join(file_name(missing.unwrap_or(meta.last_segment)));
         return Err(WalError::damaged(&path, 0, Damage::FileMissing));
     }

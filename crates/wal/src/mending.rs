@@ -3,6 +3,7 @@
 //! Must not know who gives back what was lost, nor how.
 
 use crate::cuts::Cut;
+use crate::mark::MarkFile;
 use crate::meta::Meta;
 use crate::recovery::{Lost, Replay};
 use crate::segment::{RECORDS_START, SegmentHeader, file_name};
@@ -19,6 +20,26 @@ const PASSED_OVER_MAX: usize = 64;
 pub(crate) fn is_alone(replay: &Replay, meta: &Meta) -> bool {
     let last = replay.configurations.last().map(|(_, configuration)| configuration);
     last.unwrap_or(&meta.base.configuration).member_count() == 1
+}
+
+/// Whether a log may be cut where it is wounded: if that is wanted, if somebody else can have what is
+/// lost, and if it is no whim of a moment: another look has to find the same.
+pub(crate) fn check(
+    disk: &dyn Disk,
+    dir: &Path,
+    options: WalOptions,
+    (meta, mark): (&Meta, Option<&MarkFile>),
+    (replay, wound): (&Replay, &Wound),
+) -> Result<(), WalError> {
+    let again = folder::examine(disk, dir, meta, mark, &mut ())?.wound;
+    let is_sure = again.as_ref().is_some_and(|again| again.is_same(wound));
+    match again {
+        Some(again) if is_sure && (!options.mends || is_alone(replay, meta)) => {
+            Err(again.into_error())
+        }
+        Some(_) if is_sure => Ok(()),
+        Some(_) | None => Err(wound.differs()),
+    }
 }
 
 /// Cuts a log whose wound was just found, and lets it go on in a segment of its own. That counts when

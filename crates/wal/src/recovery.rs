@@ -380,15 +380,15 @@ impl Replay {
         let next = behind.iter().find_map(|link| link.segment.as_ref().ok());
         let known = self.mark_of(segment).filter(|mark| mark.position > segment.end_bytes);
         let known = next.map(|next| next.header.last_log).or(known.map(|mark| mark.last_log));
-        let lost = first_proof.and_then(|proof| proof.index.previous());
-        let lost = lost.or(known.map(|known| known.index)).filter(|&index| index > last.index);
+        let gone = first_proof.and_then(|proof| proof.index.previous());
+        let gone = gone.or(known.map(|known| known.index)).filter(|&index| index > last.index);
         let loss = Loss {
             segment: segment.header.number,
             bytes: segment.end_bytes,
             path: segment.path.clone(),
             offset_bytes: segment.end_bytes,
             damage: damage.unwrap_or(Damage::Record { synced_bytes }),
-            indexes: Some((last.index.next(), lost)),
+            indexes: Some((last.index.next(), gone)),
         };
         self.lose(end, loss)
     }
@@ -398,13 +398,13 @@ impl Replay {
         let end = behind.last().and_then(|last| self.end_of_last(last, meta));
         let last = self.map.last();
         let next = behind.iter().find_map(|link| link.segment.as_ref().ok());
-        let lost = next.map(|next| next.header.last_log.index).filter(|&index| index > last.index);
+        let gone = next.map(|next| next.header.last_log.index).filter(|&index| index > last.index);
         let before = (meta.first_segment.saturating_sub(1), RECORDS_START);
         let (segment, bytes) = self
             .segments
             .last()
             .map_or(before, |segment| (segment.header.number, segment.end_bytes));
-        let indexes = lost.map(|lost| (last.index.next(), Some(lost)));
+        let indexes = gone.map(|gone| (last.index.next(), Some(gone)));
         let Lacking { path, damage } = lacking.clone();
         self.lose(end, Loss { segment, bytes, path, offset_bytes: 0, damage, indexes })
     }

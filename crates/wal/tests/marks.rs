@@ -7,7 +7,7 @@ mod common;
 use common::fault_disk::FaultDisk;
 use common::model::{Model, assert_allowed};
 use common::watched_disk::WatchedDisk;
-use common::{Rng, commands, create, dir, id, initial, open, read_all, segment};
+use common::{Rng, commands, create, dir, initial, open, read_all, segment};
 use quorate_core::{HardState, NodeId, Persist, Term};
 use quorate_wal::{Damage, Wal, WalError};
 use std::io::ErrorKind;

@@ -91,7 +91,7 @@ const fn standing(standing: Standing) -> &'static str {
 fn meta_text(name: &str, meta: &MetaSight) -> String {
     let MetaSight { identity, hard_state, segments: (first, last), .. } = meta;
     let vote = hard_state.voted_for.map_or("nobody".to_owned(), |id| format!("{:x}", id.get()));
-    let mut text = format!(
+    let text = format!(
         "{name}: generation {}, format {}: cluster {:x}, node {:x}, disk {:032x} ({}), opened {} times; \
          term {}, voted for {vote}; starts after {}, segments {first} to {last}, durable up to byte {}",
         meta.generation,
@@ -105,18 +105,20 @@ fn meta_text(name: &str, meta: &MetaSight) -> String {
         meta.base.last_included,
         meta.synced_bytes,
     );
-    for cut in &meta.cuts {
-        let CutSight { segment, position, resumed, end_bytes } = *cut;
-        let spare_last = resumed.saturating_sub(1);
-        text.push_str(&format!(
-            "; cut at byte {position} of segment {segment}, goes on in segment {resumed} (what stands \
-             behind the cut, up to byte {end_bytes} of segment {spare_last}, is spare)"
-        ));
-    }
-    if let Some(horizon) = meta.horizon {
-        text.push_str(&format!("; held {horizon}, and has to get it back"));
-    }
-    text
+    let cuts: String = meta.cuts.iter().map(cut_text).collect();
+    let horizon = meta
+        .horizon
+        .map_or_else(String::new, |horizon| format!("; held {horizon}, and has to get it back"));
+    format!("{text}{cuts}{horizon}")
+}
+
+fn cut_text(cut: &CutSight) -> String {
+    let CutSight { segment, position, resumed, end_bytes } = *cut;
+    let spare_last = resumed.saturating_sub(1);
+    format!(
+        "; cut at byte {position} of segment {segment}, goes on in segment {resumed} (what stands behind \
+         the cut, up to byte {end_bytes} of segment {spare_last}, is spare)"
+    )
 }
 
 fn meta_json(name: &str, meta: &MetaSight) -> Value {
