@@ -1,6 +1,7 @@
 //! Creates and opens a node's folder: lock, hard state, segments, and the clean-up of what a crash
 //! left half-done. Must not know how entries are appended.
 
+use crate::cuts::Cuts;
 use crate::log_map::LogMap;
 use crate::mark::{self, MarkFile, Watermark};
 use crate::meta::{Meta, MetaFiles, Standing};
@@ -8,7 +9,8 @@ use crate::prepare::{self, Slot};
 use crate::recovery::{self, Recovered, Replay, Witness};
 use crate::scan::{Found, SCAN_WINDOW_BYTES, Scanner};
 use crate::segment::{RECORDS_START, Segment, SegmentHeader, file_name, number_of};
-use crate::{Damage, Disk, DiskFile, Identity, Wal, WalError, WalOptions, reading};
+use crate::spares::Spares;
+use crate::{Damage, Disk, DiskFile, Identity, Wal, WalError, WalOptions, mending, reading};
 use quorate_core::{HardState, LogId, NodeId, SnapshotMeta};
 use std::any::Any;
 use std::io;
@@ -61,6 +63,7 @@ pub(crate) fn create(
         synced_bytes: RECORDS_START,
         standing: Standing::Unproven,
         horizon: LogId::ORIGIN,
+        cuts: Cuts::default(),
         protocol: initial.configuration.cluster_version,
         base: initial,
     };
@@ -137,17 +140,30 @@ pub(crate) fn open(
         });
     }
     let mark = open_mark(disk.as_ref(), dir, &meta)?;
-    let replay = examine(disk.as_ref(), dir, &meta, mark.as_ref(), &mut ())?;
-    let end_bytes = make_durable(disk.as_ref(), dir, &replay, &meta)?;
+    let mut replay = examine(disk.as_ref(), dir, &meta, mark.as_ref(), &mut ())?;
+    let wound = replay.wound.take();
+    if let Some(wound) = &wound {
+        mending::check(disk.as_ref(), dir, options, (&meta, mark.as_ref()), (&replay, wound))?;
+    }
     let is_mark_lost = mark.is_none() && meta_files.version() > 1;
+    if wound.is_none() {
+        meta.synced_bytes = make_durable(disk.as_ref(), dir, &replay, &meta)?;
+    }
     // From here on nothing that was cut off can come back: later records are of a later era.
     meta.era =
         meta.era.checked_add(1).ok_or_else(|| WalError::damaged(dir, 0, Damage::Unannounced))?;
-    meta.synced_bytes = end_bytes;
+    let lost = if let Some(wound) = wound {
+        let lost = wound.lost(replay.map.last());
+        mending::cut(disk.as_ref(), dir, options, &mut meta, (&mut replay, wound))?;
+        Some(lost).filter(|_| meta.lost().is_some())
+    } else {
+        mending::close(&mut meta, replay.map.last());
+        mending::lost(dir, &meta, replay.map.last())
+    };
     // Entries are written before the term that came with them, so a crash can leave a log whose
     // last term is above the stored one. To hear of a term is always allowed; no vote was given
     // in it, for the vote would have been stored with it.
-    let last_term = replay.map.last().term;
+    let last_term = replay.map.last().term.max(meta.horizon.term);
     if meta.hard_state.current_term < last_term {
         meta.hard_state = HardState { current_term: last_term, voted_for: None };
     }
@@ -157,7 +173,10 @@ pub(crate) fn open(
     // that did still needs the segments that this one has released.
     clear_leftovers(disk.as_ref(), dir, meta_files.meta())?;
     let mark = set_mark(disk.as_ref(), dir, mark, meta_files.meta(), &replay)?;
-    build(disk, dir, options, Files { meta: meta_files, mark, is_mark_lost, lock }, replay)
+    let files = Files { meta: meta_files, mark, is_mark_lost, lock };
+    let (mut wal, recovered) = build(disk, dir, options, files, replay)?;
+    wal.look_for_spares();
+    Ok((wal, Recovered { lost, ..recovered }))
 }
 
 /// The mark, which must not know more than the hard state.
@@ -217,6 +236,7 @@ fn build(
 ) -> Result<(Wal, Recovered), WalError> {
     let Files { meta, mark, is_mark_lost, lock } = files;
     let Replay { map, configurations, mut segments, torn_tail, .. } = replay;
+    let oldest = meta.meta().first_segment;
     let active = segments.pop().ok_or_else(|| WalError::damaged(dir, 0, Damage::FileMissing))?;
     let mut wal = Wal {
         disk,
@@ -225,12 +245,14 @@ fn build(
         meta,
         mark,
         sealed: segments,
+        oldest,
         active,
         map,
         buffer: Vec::new(),
         slot: Slot::default(),
         poison: None,
         read_file: None,
+        spares: Spares::default(),
         lock,
     };
     let tail = reading::read_tail(&mut wal, options.tail_bytes_max)?;
@@ -256,6 +278,7 @@ impl Replay {
             configurations: Vec::new(),
             segments: vec![active],
             torn_tail: None,
+            wound: None,
             last_batch_bytes: RECORDS_START,
             era: 1,
             mark: None,
@@ -306,6 +329,16 @@ pub(crate) fn make_segment(
         discard(disk, &temporary)?;
     }
     made
+}
+
+/// Makes an empty segment that will grow, in the place of what a crash has left of it.
+pub(crate) fn begin_segment(
+    disk: &dyn Disk,
+    dir: &Path,
+    header: SegmentHeader,
+) -> Result<Segment, WalError> {
+    discard(disk, &dir.join(INLINE_NAME))?;
+    make_segment(disk, dir, header, None, 0)
 }
 
 /// Removes a file, if there is one.

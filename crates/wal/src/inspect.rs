@@ -1,6 +1,7 @@
 //! Looks at a log without changing a byte of it: what each file says, each record, and what a start
 //! would make of it, by the very code that a start decides with. Must not know how it is shown.
 
+use crate::cuts::Cut;
 use crate::folder::{examine, open_mark};
 use crate::mark::{self, Watermark};
 use crate::meta::{COPY_NAMES, Meta, MetaFiles};
@@ -8,7 +9,7 @@ use crate::record::{Record, RecordKind};
 use crate::recovery::{Replay, TornTail, Witness, decode_entry};
 use crate::segment::Segment;
 use crate::verdict::{Case, Findings};
-use crate::{Disk, Identity, Standing, Wal, WalError};
+use crate::{Disk, Identity, Lost, Standing, Wal, WalError, mending};
 use quorate_core::{HardState, LogId, Payload, SnapshotMeta};
 use std::fmt;
 use std::path::Path;
@@ -49,6 +50,24 @@ pub struct MetaSight {
     pub synced_bytes: u64,
     /// What the log starts after.
     pub base: SnapshotMeta,
+    /// The last entry that the log is known to have held, if it has lost it and not got it back.
+    pub horizon: Option<LogId>,
+    /// Where the log leaves out what was damaged.
+    pub cuts: Vec<CutSight>,
+}
+
+/// A place where durable entries were lost, so that the log goes on elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CutSight {
+    /// The segment in which the log was cut; the one before the first if nothing is left of it.
+    pub segment: u64,
+    /// At which byte of it.
+    pub position: u64,
+    /// The segment with which the log goes on. What stands in between, to the end of the one before it,
+    /// is the spare region.
+    pub resumed: u64,
+    /// The byte at which the records of the segment before that one end.
+    pub end_bytes: u64,
 }
 
 /// What the mark says.
@@ -173,6 +192,15 @@ pub enum Verdict {
         bad_copies: Vec<&'static str>,
         /// It would make the mark anew, and could not tell damage of the last batch from a torn write.
         is_mark_lost: bool,
+        /// In so many places durable entries were lost. It has got them back, or ones that took their
+        /// place, and goes on behind them.
+        cut_count: usize,
+    },
+    /// It takes what stands before a wound, changes nothing of what stands behind, and has the rest given
+    /// back by the other members. Until then the node votes for nobody who has less than this log had.
+    Wounded {
+        /// What is lost, and where.
+        lost: Lost,
     },
     /// It cuts off a write that a crash interrupted, of which nobody was told, and goes on.
     Torn {
@@ -212,12 +240,16 @@ fn look(
     let mark = open_mark(disk.as_ref(), dir, meta)?;
     let is_mark_lost = mark.is_none() && meta_files.version() > 1;
     let replay = examine(disk.as_ref(), dir, meta, mark.as_ref(), &mut Eyes { see })?;
-    let Replay { map, torn_tail, .. } = replay;
-    Ok(match torn_tail {
-        Some(tail) => Verdict::Torn { tail },
-        None => {
-            Verdict::Whole { base: map.start(), last_log: map.last(), bad_copies, is_mark_lost }
-        }
+    let is_alone = mending::is_alone(&replay, meta);
+    let Replay { map, torn_tail, wound, .. } = replay;
+    let (base, last_log) = (map.start(), map.last());
+    let cut_count = meta.cuts.list().len();
+    Ok(match (wound, torn_tail, mending::lost(dir, meta, last_log)) {
+        (Some(wound), _, _) if is_alone => Verdict::Refused(wound.into_error()),
+        (Some(wound), _, _) => Verdict::Wounded { lost: wound.lost(last_log) },
+        (None, Some(tail), _) => Verdict::Torn { tail },
+        (None, None, Some(lost)) if last_log < lost.horizon => Verdict::Wounded { lost },
+        (None, None, _) => Verdict::Whole { base, last_log, bad_copies, is_mark_lost, cut_count },
     })
 }
 
@@ -231,8 +263,15 @@ fn meta_sight(meta: Meta, format: u32) -> MetaSight {
         standing: meta.standing,
         segments: (meta.first_segment, meta.last_segment),
         synced_bytes: meta.synced_bytes,
+        horizon: meta.lost(),
+        cuts: meta.cuts.list().iter().copied().map(cut_sight).collect(),
         base: meta.base,
     }
+}
+
+const fn cut_sight(cut: Cut) -> CutSight {
+    let Cut { segment, bytes, resumed, end_bytes } = cut;
+    CutSight { segment, position: bytes, resumed, end_bytes }
 }
 
 fn mark_sight(watermark: Watermark) -> MarkSight {
@@ -284,7 +323,9 @@ impl Verdict {
         match self {
             Self::Whole { .. } => Case::Whole.word(),
             Self::Torn { .. } => Case::Torn.word(),
-            Self::Refused(WalError::Damaged { anchor: Some(_), .. }) => Case::Wounded.word(),
+            Self::Wounded { .. } | Self::Refused(WalError::Damaged { anchor: Some(_), .. }) => {
+                Case::Wounded.word()
+            }
             Self::Refused(_) => Case::Refused.word(),
         }
     }
@@ -293,7 +334,7 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Whole { base, last_log, bad_copies, is_mark_lost } => {
+            Self::Whole { base, last_log, bad_copies, is_mark_lost, cut_count } => {
                 write!(
                     f,
                     "whole. A start takes this log as it is: it starts after {base} and ends "
@@ -308,6 +349,13 @@ impl fmt::Display for Verdict {
                          batch damaged, that would look like a torn write",
                     )?;
                 }
+                if *cut_count > 0 {
+                    write!(
+                        f,
+                        ". It was wounded, and is mended: it leaves out {cut_count} damaged stretches, \
+                         which are removed when the log is released behind them"
+                    )?;
+                }
                 Ok(())
             }
             Self::Torn { tail } => write!(
@@ -317,6 +365,12 @@ impl fmt::Display for Verdict {
                 tail.offset_bytes,
                 tail.path.display(),
                 tail.after
+            ),
+            Self::Wounded { lost } => write!(
+                f,
+                "wounded. {lost}. A start goes on with what stands before the damage, leaves the rest as \
+                 it is, and has what is lost given back by the other members: start this member, and no \
+                 other one of these may lose its disk meanwhile"
             ),
             Self::Refused(error) => {
                 write!(f, "{}. A start refuses and changes nothing: {error}", self.word())

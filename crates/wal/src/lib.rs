@@ -28,12 +28,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 pub mod codec;
+mod cuts;
 mod disk;
 mod error;
 mod folder;
 mod inspect;
+mod links;
 mod log_map;
 mod mark;
+mod mending;
 mod meta;
 mod prefix;
 mod prepare;
@@ -47,15 +50,17 @@ mod scan;
 mod scrub;
 mod segment;
 mod snapshot;
+mod spares;
 mod standing;
 mod verdict;
 mod wal;
+mod wound;
 
 pub use disk::{Disk, DiskFile, DiskSpace, is_full};
 pub use error::{Damage, WalError};
 pub use inspect::{
-    Finding, MarkSight, MetaSight, RecordContent, RecordSight, SegmentSight, Sight, Verdict,
-    inspect,
+    CutSight, Finding, MarkSight, MetaSight, RecordContent, RecordSight, SegmentSight, Sight,
+    Verdict, inspect,
 };
 pub use meta::{Identity, Standing};
 pub use prepare::PrepareJob;

@@ -6,6 +6,7 @@
 //! last acknowledged state: one unreadable copy is always recoverable, whether it was torn by an
 //! unfinished write or rotted later. With both lost the vote is lost, and the node must not guess.
 
+use crate::cuts::Cuts;
 use crate::disk::read_full;
 use crate::prefix::{Kind, PREFIX_SIZE};
 use crate::{Damage, Disk, DiskFile, WalError, codec};
@@ -15,9 +16,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const KIND: Kind = Kind { magic: *b"QUOR-MET", version: 3 };
-/// What is written as long as the log has nothing that an older program could not read.
-const WITHOUT_PROTOCOL: Kind = Kind { version: 2, ..KIND };
+const KIND: Kind = Kind { magic: *b"QUOR-MET", version: 4 };
+/// What is written of a log that was not cut and has nothing that an older program could not read.
+const PLAIN_VERSION: u32 = 2;
+/// What is written of a log that was not cut.
+const UNCUT_VERSION: u32 = 3;
 
 /// The file names of the two copies.
 pub(crate) const COPY_NAMES: [&str; 2] = ["meta-a", "meta-b"];
@@ -67,6 +70,8 @@ pub(crate) struct Meta {
     /// The last entry that the log held before its end was lost for good: the node answers for it
     /// although it has to fetch it again. [`LogId::ORIGIN`] if nothing was lost.
     pub(crate) horizon: LogId,
+    /// Where durable entries were lost, so that the log goes on in another segment.
+    pub(crate) cuts: Cuts,
     /// What the log starts after.
     pub(crate) base: SnapshotMeta,
     /// The protocol that a program has to know to read the log and its base. It never falls.
@@ -74,10 +79,30 @@ pub(crate) struct Meta {
 }
 
 impl Meta {
+    /// The version of the format that is needed to say this.
+    pub(crate) fn version(&self) -> u32 {
+        if !self.cuts.is_empty() {
+            KIND.version
+        } else if self.protocol > ProtocolVersion::UNRECORDED {
+            UNCUT_VERSION
+        } else {
+            PLAIN_VERSION
+        }
+    }
+
+    /// The segments that hold the log, oldest first.
+    pub(crate) fn path(&self) -> Vec<u64> {
+        self.cuts.path(self.first_segment, self.last_segment)
+    }
+
+    /// The last entry that the log is known to have held, if it has not reached up to there again.
+    pub(crate) fn lost(&self) -> Option<LogId> {
+        Some(self.horizon).filter(|&horizon| horizon > LogId::ORIGIN)
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(256);
-        let is_recorded = self.protocol > ProtocolVersion::UNRECORDED;
-        if is_recorded {
+        if self.version() > PLAIN_VERSION {
             body.put_u16_le(self.protocol.get());
         }
         body.put_u64_le(self.generation);
@@ -94,9 +119,12 @@ impl Meta {
         body.put_u8(u8::from(self.standing == Standing::Proven));
         body.put_u64_le(self.horizon.term.get());
         body.put_u64_le(self.horizon.index.get());
+        if !self.cuts.is_empty() {
+            self.cuts.encode(&mut body);
+        }
         codec::encode_snapshot_meta(&self.base, &mut body);
         let mut file = Vec::with_capacity(BLOCK_BYTES);
-        if is_recorded { KIND } else { WITHOUT_PROTOCOL }.encode(&mut file);
+        Kind { version: self.version(), ..KIND }.encode(&mut file);
         file.put_u32_le(crc32c::crc32c(&body));
         file.put_u32_le(u32::try_from(body.len()).unwrap_or(u32::MAX));
         file.put_slice(&body);
@@ -142,6 +170,10 @@ impl Meta {
             1 => (Standing::Proven, LogId::ORIGIN),
             _ => decode_standing(&mut body)?,
         };
+        let cuts = match version {
+            ..=UNCUT_VERSION => Cuts::default(),
+            _ => Cuts::decode(&mut body, first_segment, last_segment)?,
+        };
         let base = codec::decode_snapshot_meta(&mut body).ok()?;
         codec::expect_end(&body, "meta").ok()?;
         let meta = Self {
@@ -154,6 +186,7 @@ impl Meta {
             synced_bytes,
             standing,
             horizon,
+            cuts,
             base,
             protocol,
         };
@@ -164,7 +197,7 @@ impl Meta {
 /// At the front: what follows may be said in words of that protocol.
 fn decode_protocol(body: &mut Bytes, version: u32) -> Option<ProtocolVersion> {
     match version {
-        1 | 2 => Some(ProtocolVersion::UNRECORDED),
+        ..=PLAIN_VERSION => Some(ProtocolVersion::UNRECORDED),
         _ => body.try_get_u16_le().ok().map(ProtocolVersion::new),
     }
 }
@@ -254,7 +287,8 @@ impl MetaFiles {
         disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
         let copies = <[Copy; 2]>::try_from(copies)
             .map_err(|_| WalError::damaged(dir, 0, Damage::FileMissing))?;
-        Ok(Self { disk, dir: dir.to_owned(), meta, version: KIND.version, copies })
+        let version = meta.version();
+        Ok(Self { disk, dir: dir.to_owned(), meta, version, copies })
     }
 
     /// Reads both copies and takes the newest whole one.
@@ -316,8 +350,8 @@ impl MetaFiles {
                 copy.file = Some(file);
             }
         }
+        self.version = meta.version();
         self.meta = meta;
-        self.version = KIND.version;
         Ok(())
     }
 }

@@ -44,7 +44,38 @@ pub(crate) fn read(
             break;
         };
         let run_last = next_mark.and_then(LogIndex::previous).map_or(last, |at| at.min(last));
-        read_run(wal, mark, run_last, &mut want)?;
+        read_run(wal, From::Log, mark, run_last, &mut want)?;
+    }
+    Ok(want.entries)
+}
+
+/// Where entries are read from.
+#[derive(Clone, Copy)]
+enum From {
+    /// The log.
+    Log,
+    /// The stretch at this place of what stands behind the cuts.
+    Spare(usize),
+}
+
+/// The entries `first` to `last` of a stretch behind the cuts, as many as fit into `max_bytes` and can be
+/// read, but at least one.
+pub(crate) fn read_spare(
+    wal: &mut Wal,
+    place: usize,
+    (first, last): (LogIndex, LogIndex),
+    max_bytes: usize,
+) -> Result<Vec<Entry>, WalError> {
+    let mut want = Want { next: first, left_bytes: max_bytes, entries: Vec::new(), is_full: false };
+    while !want.is_full && want.next <= last {
+        let found = wal.spares.map(place).and_then(|map| map.mark_before(want.next));
+        let Some((mark, next_mark)) = found else { break };
+        let run_last = next_mark.and_then(LogIndex::previous).map_or(last, |at| at.min(last));
+        match read_run(wal, From::Spare(place), mark, run_last, &mut want) {
+            Ok(()) => {}
+            Err(_) if !want.entries.is_empty() => break,
+            Err(error) => return Err(error),
+        }
     }
     Ok(want.entries)
 }
@@ -52,11 +83,12 @@ pub(crate) fn read(
 /// Reads from the mark on, up to entry `run_last`.
 fn read_run(
     wal: &mut Wal,
+    from: From,
     mark: Mark,
     run_last: LogIndex,
     want: &mut Want,
 ) -> Result<(), WalError> {
-    let (segment, file) = open_segment(wal, mark.segment)?;
+    let (segment, file) = open_segment(wal, from, mark.segment)?;
     let mut scanner = Scanner::new(
         file.as_ref(),
         &segment.path,
@@ -67,7 +99,10 @@ fn read_run(
     let mut position = mark.position;
     let mut index = mark.first;
     while index <= run_last && !want.is_full {
-        let term = wal.map.term_at(index);
+        let term = match from {
+            From::Log => wal.map.term_at(index),
+            From::Spare(place) => wal.spares.map(place).and_then(|map| map.term_at(index)),
+        };
         let found = scanner.record_at(position);
         let (entry, size_bytes) = expect_entry(found, index, term)
             .map_err(|damage| damaged_at(&segment, position, (index, run_last), damage))?;
@@ -146,8 +181,15 @@ fn damaged_at(
 }
 
 /// The segment with this number, and its open file. The older segment read last stays open.
-fn open_segment(wal: &mut Wal, number: u64) -> Result<(Segment, Arc<dyn DiskFile>), WalError> {
-    let found = wal.sealed.iter().find(|segment| segment.header.number == number);
+fn open_segment(
+    wal: &mut Wal,
+    from: From,
+    number: u64,
+) -> Result<(Segment, Arc<dyn DiskFile>), WalError> {
+    let found = match from {
+        From::Log => wal.sealed.iter().find(|segment| segment.header.number == number),
+        From::Spare(_) => wal.spares.segment(number),
+    };
     let segment = found.unwrap_or(&wal.active).clone();
     if let Some(file) = &segment.file {
         let file = file.clone();

@@ -1,20 +1,21 @@
 //! Reads the log back when a node starts, and tells a torn tail from damage (decision table:
 //! [`crate::verdict`]). Changes nothing on disk; must not know how the log is written.
 
+use crate::links::{self, Lacking, Link};
 use crate::log_map::{Disorder, LogMap};
 use crate::mark::Watermark;
 use crate::meta::Meta;
 use crate::record::{Record, RecordKind};
 use crate::scan::{Beyond, Found, SCAN_WINDOW_BYTES, Scanner};
-use crate::segment::{RECORDS_START, Segment, SegmentHeader, file_name};
+use crate::segment::{RECORDS_START, Segment, SegmentHeader};
 use crate::verdict::{Case, Findings, Place, Stop};
-use crate::{Damage, Disk, DiskFile, WalError, codec};
+use crate::wound::{self, End, Known, Wound};
+use crate::{Damage, Disk, WalError, codec};
 use bytes::Bytes;
 use quorate_core::{
     Configuration, Entry, HardState, LogId, LogIndex, Payload, Restored, SnapshotMeta, Term,
 };
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -105,6 +106,8 @@ pub(crate) struct Replay {
     /// All segments, oldest first, with their ends.
     pub(crate) segments: Vec<Segment>,
     pub(crate) torn_tail: Option<TornTail>,
+    /// Durable entries are lost: the log is what can be trusted, and it is known how far it reached.
+    pub(crate) wound: Option<Wound>,
     /// Where the last batch of the last segment begins.
     pub(crate) last_batch_bytes: u64,
     pub(crate) era: u32,
@@ -128,26 +131,17 @@ impl Witness for () {
     fn segment(&mut self, _: &Segment, _: Option<Findings>) {}
 }
 
-/// What is known of what a segment has lost.
+/// Durable entries are lost.
 struct Loss {
+    /// What can be trusted ends here.
+    segment: u64,
+    bytes: u64,
+    /// What is wrong, and where.
+    path: PathBuf,
+    offset_bytes: u64,
     damage: Damage,
-    /// The first entry in a batch that was written when the lost one was durable.
-    first_proof: Option<LogId>,
-    /// With which entry the log ended, at the end of the segment or further on.
-    end: Option<LogId>,
-    /// The first entry known to have followed.
-    anchor: Option<LogId>,
-}
-
-impl Loss {
-    /// The last entry that cannot be trusted, if `last` is the last one that can.
-    fn last_after(&self, last: LogId) -> Option<LogIndex> {
-        let index = match self.first_proof {
-            Some(proof) => proof.index.previous(),
-            None => self.end.map(|end| end.index),
-        };
-        index.filter(|&index| index > last.index)
-    }
+    /// The first and the last entry that cannot be trusted, as far as known.
+    indexes: Option<(LogIndex, Option<LogIndex>)>,
 }
 
 /// Whether a record continues the log.
@@ -164,7 +158,8 @@ impl From<Disorder> for Step {
     }
 }
 
-/// Reads all segments that `meta` names. What the mark says was durable must be there.
+/// Reads all segments that `meta` names. What the mark says was durable must be there, or else the log
+/// is wounded ([`Replay::wound`]) and ends where it can be trusted.
 pub(crate) fn replay(
     disk: &dyn Disk,
     dir: &Path,
@@ -172,50 +167,29 @@ pub(crate) fn replay(
     mark: Option<Watermark>,
     witness: &mut dyn Witness,
 ) -> Result<Replay, WalError> {
-    let segments = open_segments(disk, dir, meta)?;
-    let start = segments.first().map_or(LogId::ORIGIN, |segment| segment.header.last_log);
+    let links = links::open(disk, dir, meta)?;
+    let first = links.first().and_then(|link| link.segment.as_ref().ok());
+    let start = first.map_or(meta.base.last_included, |segment| segment.header.last_log);
     let mut replay = Replay {
         map: LogMap::new(start),
         configurations: Vec::new(),
         segments: Vec::new(),
         torn_tail: None,
+        wound: None,
         last_batch_bytes: RECORDS_START,
         era: 0,
         mark,
     };
-    let mut segments = segments.into_iter().peekable();
-    while let Some(segment) = segments.next() {
-        let next = segments.peek().map(|next| next.header);
-        replay.read_segment(segment, next, meta, witness)?;
+    let mut links = links.as_slice();
+    while let Some((link, behind)) = links.split_first() {
+        match &link.segment {
+            Ok(segment) => replay.read_segment(segment.clone(), behind, meta, witness)?,
+            Err(lacking) => replay.lack(lacking, behind, meta)?,
+        }
+        links = if replay.wound.is_some() { &[] } else { behind };
     }
     replay.start_after(dir, meta)?;
     Ok(replay)
-}
-
-fn open_segments(disk: &dyn Disk, dir: &Path, meta: &Meta) -> Result<Vec<Segment>, WalError> {
-    let mut segments = Vec::new();
-    // The numbers are our own, under a checksum; a missing file ends the loop at once.
-    for number in meta.first_segment..=meta.last_segment {
-        let path = dir.join(file_name(number));
-        let file: Arc<dyn DiskFile> = match disk.open(&path) {
-            Ok(file) => file.into(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(WalError::damaged(&path, 0, Damage::FileMissing));
-            }
-            Err(error) => return Err(WalError::io("open", &path)(error)),
-        };
-        let header = SegmentHeader::read(file.as_ref(), &path, &meta.identity, number)?;
-        let salt = header.salt();
-        segments.push(Segment {
-            header,
-            salt,
-            end_bytes: RECORDS_START,
-            reserved_bytes: 0,
-            path,
-            file: Some(file),
-        });
-    }
-    Ok(segments)
 }
 
 impl Replay {
@@ -226,17 +200,18 @@ impl Replay {
             configurations: Vec::new(),
             segments: Vec::new(),
             torn_tail: None,
+            wound: None,
             last_batch_bytes: RECORDS_START,
             era: header.era,
             mark: None,
         }
     }
 
-    /// Reads one segment; the header of the next one says where it ends, and with which entry.
+    /// Reads one segment; those behind it say where it ends, and with which entry.
     fn read_segment(
         &mut self,
         mut segment: Segment,
-        next: Option<SegmentHeader>,
+        behind: &[Link],
         meta: &Meta,
         witness: &mut dyn Witness,
     ) -> Result<(), WalError> {
@@ -244,39 +219,36 @@ impl Replay {
         let Some(file) = segment.file.clone() else {
             return Err(WalError::damaged(&segment.path, 0, Damage::FileMissing));
         };
-        let sealed_at = next.map(|next| next.previous_end_bytes);
+        let sealed_at = behind.first().and_then(|next| next.previous_end_bytes);
         let end_bytes = sealed_at.unwrap_or(u64::MAX);
         let salts = segment.header.salts();
         let mut scanner =
             Scanner::new(file.as_ref(), &segment.path, salts, end_bytes, SCAN_WINDOW_BYTES)?;
         let (stop_bytes, stop, damage) = self.read_records(&mut scanner, &segment, meta, witness);
         segment.end_bytes = stop_bytes;
-        let mark = self.mark_of(&segment);
-        let mark_bytes = mark.map_or(0, |mark| mark.position);
-        let known_synced_bytes = sealed_at.unwrap_or(meta.synced_bytes.max(mark_bytes));
-        let place = if sealed_at.is_some() { Place::Sealed } else { Place::Last };
-        if stop_bytes != end_bytes || damage.is_some() {
-            let beyond = scanner.search_beyond(stop_bytes, known_synced_bytes);
-            let Beyond { synced_bytes, later, first_known, .. } = beyond;
-            // The entry with which the log went on to end, or on the way there.
-            let end = match next {
-                Some(next) => Some(next.last_log),
-                None => mark.filter(|_| mark_bytes > stop_bytes).map(|mark| mark.last_log),
-            };
-            let anchor = first_known.or(end);
-            let durable = synced_bytes > stop_bytes;
-            let findings = Findings { place, stop, durable, later, anchor: anchor.is_some() };
-            witness.segment(&segment, Some(findings));
-            let damage = damage.unwrap_or(Damage::Record { synced_bytes });
-            let loss = Loss { damage, first_proof: beyond.first_proof, end, anchor };
-            self.judge(&segment, findings, &loss)?;
+        let is_end_unknown = sealed_at.is_none() && !behind.is_empty();
+        if is_end_unknown && stop != Stop::Contradiction {
+            // What is lost begins at the latest with the segment that should say where this one ends.
+            witness.segment(&segment, None);
+        } else if stop_bytes != end_bytes || damage.is_some() {
+            let beyond =
+                scanner.search_beyond(stop_bytes, self.synced_bytes(&segment, behind, meta));
+            self.judge(&segment, behind, meta, (stop, damage, beyond), witness)?;
         } else {
             witness.segment(&segment, None);
         }
         // Old segments are opened again when somebody reads them.
-        segment.file = sealed_at.is_none().then_some(file);
+        segment.file = behind.is_empty().then_some(file);
         self.segments.push(segment);
         Ok(())
+    }
+
+    /// Everything before this position of the segment was durable, as far as others than its records
+    /// say so.
+    fn synced_bytes(&self, segment: &Segment, behind: &[Link], meta: &Meta) -> u64 {
+        let sealed_at = behind.first().and_then(|next| next.previous_end_bytes);
+        let mark = self.mark_of(segment).map_or(0, |mark| mark.position);
+        sealed_at.unwrap_or(meta.synced_bytes.max(mark))
     }
 
     /// What the mark says, if it says it of this segment.
@@ -373,39 +345,117 @@ impl Replay {
         Step::Taken
     }
 
+    /// Decides what follows from where and why the records of a segment stop.
     fn judge(
         &mut self,
         segment: &Segment,
-        findings: Findings,
-        loss: &Loss,
+        behind: &[Link],
+        meta: &Meta,
+        (stop, damage, beyond): (Stop, Option<Damage>, Beyond),
+        witness: &mut dyn Witness,
     ) -> Result<(), WalError> {
+        let place = if behind.is_empty() { Place::Last } else { Place::Sealed };
+        let Beyond { synced_bytes, later, first_proof } = beyond;
+        let durable = synced_bytes > segment.end_bytes;
+        // Where nothing is lost nobody asks for it, and it would cost another look.
+        let is_loss = durable || place == Place::Sealed;
+        let end = is_loss.then(|| self.end_of_log(segment, behind, meta)).flatten();
+        let findings = Findings { place, stop, durable, later, anchor: end.is_some() };
+        witness.segment(segment, Some(findings));
         let last = self.map.last();
-        match findings.case() {
-            Case::Whole => Ok(()),
-            Case::Torn => {
+        let case = findings.case();
+        match (case, end) {
+            (Case::Whole, _) => return Ok(()),
+            (Case::Torn, _) => {
                 self.torn_tail = Some(TornTail {
                     path: segment.path.clone(),
                     offset_bytes: segment.end_bytes,
                     after: last,
                 });
-                Ok(())
+                return Ok(());
             }
-            case @ (Case::Wounded | Case::Refused) => Err(WalError::Damaged {
-                path: segment.path.clone(),
-                offset_bytes: segment.end_bytes,
-                indexes: Some((last.index.next(), loss.last_after(last))),
-                anchor: loss.anchor.filter(|_| case == Case::Wounded).map(Box::new),
-                damage: loss.damage,
-            }),
+            (Case::Wounded | Case::Refused, _) => {}
+        }
+        let end = end.filter(|_| case == Case::Wounded);
+        let next = behind.iter().find_map(|link| link.segment.as_ref().ok());
+        let known = self.mark_of(segment).filter(|mark| mark.position > segment.end_bytes);
+        let known = next.map(|next| next.header.last_log).or(known.map(|mark| mark.last_log));
+        let gone = first_proof.and_then(|proof| proof.index.previous());
+        let gone = gone.or(known.map(|known| known.index)).filter(|&index| index > last.index);
+        let loss = Loss {
+            segment: segment.header.number,
+            bytes: segment.end_bytes,
+            path: segment.path.clone(),
+            offset_bytes: segment.end_bytes,
+            damage: damage.unwrap_or(Damage::Record { synced_bytes }),
+            indexes: Some((last.index.next(), gone)),
+        };
+        self.lose(end, loss)
+    }
+
+    /// A segment is missing, or has no header.
+    fn lack(&mut self, lacking: &Lacking, behind: &[Link], meta: &Meta) -> Result<(), WalError> {
+        let end = behind.last().and_then(|last| self.end_of_last(last, meta));
+        let last = self.map.last();
+        let next = behind.iter().find_map(|link| link.segment.as_ref().ok());
+        let gone = next.map(|next| next.header.last_log.index).filter(|&index| index > last.index);
+        let before = (meta.first_segment.saturating_sub(1), RECORDS_START);
+        let (segment, bytes) = self
+            .segments
+            .last()
+            .map_or(before, |segment| (segment.header.number, segment.end_bytes));
+        let indexes = gone.map(|gone| (last.index.next(), Some(gone)));
+        let Lacking { path, damage } = lacking.clone();
+        self.lose(end, Loss { segment, bytes, path, offset_bytes: 0, damage, indexes })
+    }
+
+    /// Durable entries are lost behind a place: a wound, if it is known with which the log ended.
+    fn lose(&mut self, end: Option<End>, loss: Loss) -> Result<(), WalError> {
+        let Loss { segment, bytes, path, offset_bytes, damage, indexes } = loss;
+        let Some(end) = end else {
+            return Err(WalError::Damaged { path, offset_bytes, indexes, anchor: None, damage });
+        };
+        self.wound = Some(Wound { segment, bytes, end, path, offset_bytes, damage, indexes });
+        Ok(())
+    }
+
+    /// With which entry the log ended, if a segment is bad from its end on.
+    fn end_of_log(&self, segment: &Segment, behind: &[Link], meta: &Meta) -> Option<End> {
+        match behind.last() {
+            Some(last) => self.end_of_last(last, meta),
+            None => self.end_in(segment, Some(segment.end_bytes), meta),
         }
     }
 
-    /// Checks that the records reach over the base, and lets the log start there.
+    fn end_of_last(&self, last: &Link, meta: &Meta) -> Option<End> {
+        let segment = last.segment.as_ref().ok()?;
+        if segment.header.era > meta.era { None } else { self.end_in(segment, None, meta) }
+    }
+
+    fn end_in(&self, segment: &Segment, stop: Option<u64>, meta: &Meta) -> Option<End> {
+        let known = Known {
+            era: self.era,
+            era_max: meta.era,
+            synced_bytes: self.synced_bytes(segment, &[], meta),
+            mark: self.mark_of(segment),
+        };
+        wound::end_of_log(segment, stop, &known)
+    }
+
+    /// Checks that the records reach over the base, and lets the log start there. If what can be trusted
+    /// does not reach so far, nothing of it is needed.
     fn start_after(&mut self, dir: &Path, meta: &Meta) -> Result<(), WalError> {
         let base = meta.base.last_included;
         let (start, last) = (self.map.start(), self.map.last());
         if start.index > base.index {
             return Err(WalError::damaged(dir, 0, Damage::Gap { expected: base, found: start }));
+        }
+        if let Some(wound) = self.wound.as_mut().filter(|_| last.index < base.index) {
+            (wound.segment, wound.bytes) = (meta.first_segment.saturating_sub(1), RECORDS_START);
+            self.segments.clear();
+            self.configurations.clear();
+            self.map = LogMap::new(base);
+            return Ok(());
         }
         if self.map.term_at(base.index) != Some(base.term) {
             return Err(WalError::damaged(dir, 0, Damage::Gap { expected: base, found: last }));

@@ -201,8 +201,7 @@ impl<'a> Scanner<'a> {
     /// once per start. Where the disk gives nothing, nothing is found.
     pub(crate) fn search_beyond(&mut self, stop: u64, known_synced: u64) -> Beyond {
         let synced_bytes = stop.max(known_synced);
-        let mut beyond =
-            Beyond { synced_bytes, later: Later::None, first_proof: None, first_known: None };
+        let mut beyond = Beyond { synced_bytes, later: Later::None, first_proof: None };
         // A whole record at the stop itself is a ghost or a contradiction, and proves nothing.
         let mut position = stop + RECORD_ALIGNMENT as u64;
         while position < self.end_bytes {
@@ -211,11 +210,44 @@ impl<'a> Scanner<'a> {
                 continue;
             }
             if let Found::Record(record) = self.record_at(position) {
-                beyond.note(stop, known_synced, position, &record);
+                beyond.note(stop, &record);
             }
             position += RECORD_ALIGNMENT as u64;
         }
         beyond
+    }
+
+    /// Where the first whole record stands behind a bad place at `from`, in front of `to`, that `is_it`.
+    pub(crate) fn next_whole(
+        &mut self,
+        from: u64,
+        to: u64,
+        is_it: impl Fn(u64, &Record) -> bool,
+    ) -> Option<u64> {
+        let end = to.min(self.end_bytes);
+        let mut position = from + RECORD_ALIGNMENT as u64;
+        while position < end {
+            if let Some(skipped) = self.blank_step(position) {
+                position += skipped;
+                continue;
+            }
+            if let Found::Record(record) = self.record_at(position)
+                && is_it(position, &record)
+            {
+                return Some(position);
+            }
+            position += RECORD_ALIGNMENT as u64;
+        }
+        None
+    }
+
+    /// Whether nothing but zeros stands in the sector that ends there, from `from` on, or nothing at all.
+    pub(crate) fn is_blank_before(&mut self, position: u64, from: u64) -> bool {
+        let start = position.saturating_sub(1) / SECTOR_BYTES * SECTOR_BYTES;
+        let start = start.max(from.min(position));
+        let length = usize::try_from(position - start).unwrap_or(0);
+        let bytes = self.bytes_at(start, length).ok().flatten();
+        bytes.is_none_or(|bytes| bytes.iter().all(|&byte| byte == 0))
     }
 
     /// How far the file is blank from `position` on, if it is so for a whole step. A record that
@@ -236,12 +268,10 @@ pub(crate) struct Beyond {
     pub(crate) later: Later,
     /// The first entry that stands in a batch which proves that the bad place was durable.
     pub(crate) first_proof: Option<LogId>,
-    /// The first entry of which it is known that the log went on to hold it.
-    pub(crate) first_known: Option<LogId>,
 }
 
 impl Beyond {
-    fn note(&mut self, stop: u64, known_synced: u64, position: u64, record: &Record) {
+    fn note(&mut self, stop: u64, record: &Record) {
         let header = &record.header;
         if header.synced_bytes > stop {
             self.later = Later::Proven;
@@ -250,10 +280,6 @@ impl Beyond {
         } else if self.later == Later::None {
             // It may be of the torn batch, or of one that was cut off.
             self.later = Later::Unproven;
-        }
-        // What was cut off stands only behind what was durable.
-        if header.synced_bytes > stop || position + header.record_size() as u64 <= known_synced {
-            self.first_known = self.first_known.or(Some(header.log_id));
         }
     }
 }

@@ -178,17 +178,12 @@ fn record(index: u64, synced_bytes: u64) -> Record {
 }
 
 #[test]
-fn an_entry_is_known_if_it_came_after_the_stop_was_durable_or_was_durable_itself() {
-    let size = record(5, 0).header.record_size() as u64;
-    let (stop, known_synced) = (1000, 2000);
-    let note = |position, synced_bytes| {
-        let mut beyond =
-            Beyond { synced_bytes: stop, later: Later::None, first_proof: None, first_known: None };
-        beyond.note(stop, known_synced, position, &record(5, synced_bytes));
-        (beyond.later, beyond.first_known.is_some())
+fn what_came_after_the_stop_was_durable_proves_it() {
+    let note = |synced_bytes| {
+        let mut beyond = Beyond { synced_bytes: 1000, later: Later::None, first_proof: None };
+        beyond.note(1000, &record(5, synced_bytes));
+        (beyond.later, beyond.first_proof.is_some(), beyond.synced_bytes)
     };
-    assert_eq!(note(3000, stop + 1), (Later::Proven, true));
-    assert_eq!(note(3000, stop), (Later::Unproven, false), "it may be of the torn batch");
-    assert_eq!(note(known_synced - size, stop), (Later::Unproven, true));
-    assert_eq!(note(known_synced - size + 1, stop), (Later::Unproven, false));
+    assert_eq!(note(1001), (Later::Proven, true, 1001));
+    assert_eq!(note(1000), (Later::Unproven, false, 1000), "it may be of the torn batch");
 }

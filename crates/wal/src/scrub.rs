@@ -2,6 +2,8 @@
 //! that is in use, and its snapshots, by the code that a start reads them with. Changes nothing; must
 //! not know when it is its turn, nor what is done about damage.
 
+use crate::cuts::Cuts;
+use crate::meta::MetaFiles;
 use crate::record::Record;
 use crate::recovery::{Replay, Step};
 use crate::scan::{Found, Scanner};
@@ -26,6 +28,8 @@ pub struct Scrubber {
     /// What is left of this round.
     left: VecDeque<Item>,
     at: Option<At>,
+    /// Where the log leaves out what was damaged.
+    cuts: Cuts,
 }
 
 /// What is read.
@@ -92,13 +96,14 @@ pub enum RottenFile {
 impl Scrubber {
     /// Begins with the oldest segment; nothing is read yet.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         disk: Arc<dyn Disk>,
         wal_dir: PathBuf,
         snapshots_dir: PathBuf,
         identity: Identity,
     ) -> Self {
-        Self { disk, wal_dir, snapshots_dir, identity, left: VecDeque::new(), at: None }
+        let (left, cuts) = (VecDeque::new(), Cuts::default());
+        Self { disk, wal_dir, snapshots_dir, identity, left, at: None, cuts }
     }
 
     /// Reads on, about `max_bytes`, at least one record or block. A file that was removed meanwhile is
@@ -147,16 +152,27 @@ impl Scrubber {
     }
 
     /// What there is to read. The last segment is written to, and is not among it.
-    fn items(&self) -> Result<VecDeque<Item>, WalError> {
+    fn items(&mut self) -> Result<VecDeque<Item>, WalError> {
         let names = self.disk.list(&self.wal_dir).map_err(WalError::io("list", &self.wal_dir))?;
         let numbers: BTreeSet<u64> = names.iter().filter_map(|name| number_of(name)).collect();
-        let last = numbers.last().copied();
-        let sealed = numbers.iter().copied().filter(|number| Some(*number) != last);
+        let (first, last) = (numbers.first().copied(), numbers.last().copied());
+        self.cuts = self.known_cuts();
+        // What stands behind a cut is known to be damaged, and no part of the log.
+        let path = self.cuts.path(first.unwrap_or(1), last.unwrap_or(0));
+        let is_sealed = |number: &u64| path.contains(number) && Some(*number) != last;
+        let sealed = numbers.iter().copied().filter(is_sealed);
         let snapshots = match self.snapshots()? {
             Some(store) => store.names()?,
             None => Vec::new(),
         };
         Ok(sealed.map(Item::Segment).chain(snapshots.into_iter().map(Item::Snapshot)).collect())
+    }
+
+    /// Where the log leaves out what was damaged, as the newest whole copy of the hard state says.
+    fn known_cuts(&self) -> Cuts {
+        let copies = MetaFiles::each(self.disk.as_ref(), &self.wal_dir);
+        let whole = copies.into_iter().flatten().map(|(meta, _)| meta);
+        whole.max_by_key(|meta| meta.generation).map(|meta| meta.cuts).unwrap_or_default()
     }
 
     fn snapshots(&self) -> Result<Option<SnapshotStore>, WalError> {
@@ -189,7 +205,7 @@ impl Scrubber {
             move |error| Rotten { file, error: Box::new(error) }
         };
         let unknown = LogIndex::ORIGIN;
-        let Some(next) = number.checked_add(1) else { return Ok(None) };
+        let Some(next) = self.cuts.after(number) else { return Ok(None) };
         let (next, _, _) = self.header(next).map_err(rotten(next, unknown))?;
         let last = next.last_log.index;
         let (header, path, file) = self.header(number).map_err(rotten(number, last))?;

@@ -7,11 +7,10 @@ use crate::meta::{Meta, MetaFiles, Standing};
 use crate::prepare::{PREPARED_NAME, PrepareJob, Size, Slot};
 use crate::record::{Batch, RecordKind, record_size};
 use crate::recovery::Recovered;
-use crate::segment::{RECORDS_START, Segment};
-use crate::{Disk, Identity, WalError, codec, folder, reading};
-use quorate_core::{
-    Entry, HardState, LogId, LogIndex, NodeId, Payload, Persist, SnapshotMeta, Term,
-};
+use crate::segment::{RECORDS_START, Segment, file_name};
+use crate::spares::Spares;
+use crate::{Disk, Identity, WalError, codec, folder, mending, reading};
+use quorate_core::{Entry, HardState, LogId, LogIndex, NodeId, Payload, Persist, SnapshotMeta};
 use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -67,6 +66,8 @@ pub struct Wal {
     pub(crate) mark: MarkFile,
     /// Older segments, oldest first.
     pub(crate) sealed: Vec<Segment>,
+    /// The first segment that may have a file: what is before it was removed.
+    pub(crate) oldest: u64,
     /// The segment that is written.
     pub(crate) active: Segment,
     pub(crate) map: LogMap,
@@ -74,6 +75,8 @@ pub struct Wal {
     pub(crate) slot: Slot,
     pub(crate) poison: Option<(&'static str, io::ErrorKind)>,
     pub(crate) read_file: Option<reading::OpenSegment>,
+    /// What stands behind the cuts, as long as something is lost.
+    pub(crate) spares: Spares,
     pub(crate) lock: Arc<dyn Any + Send + Sync>,
 }
 
@@ -160,6 +163,7 @@ impl Wal {
                 Some(hard_state) => wal.store_hard_state(hard_state),
                 None => Ok(()),
             }?;
+            wal.close_if_reached()?;
             wal.write_mark()
         })
     }
@@ -283,25 +287,20 @@ impl Wal {
     /// [`Wal::persist`] that is durable too.
     #[must_use]
     pub fn lost(&self) -> Option<LogId> {
-        Some(self.horizon()).filter(|&horizon| horizon > LogId::ORIGIN)
+        self.meta.meta().lost()
     }
 
-    /// Entries that stand whole behind the wound, from `first` on and without a gap, as many as fit
-    /// into `max_bytes` (counted as [`Entry::size_bytes`]) but at least one; with a `term`, only such
-    /// of that term. They followed upon each other in a log that this node had: what the records behind
-    /// the wound truncate is not among them. Empty if there are none.
+    /// Entries that stand whole behind the wound: the stretch that begins with the first one from `first`
+    /// on that there is, as much of it as fits into `max_bytes` (counted as [`Entry::size_bytes`]) but at
+    /// least one. They followed upon each other in a log that this node had: what records behind the wound
+    /// truncate or overwrite is not among them. Empty if there are none, and once the log is closed.
     ///
     /// # Errors
     ///
-    /// As [`Wal::read`]. An entry that cannot be read any more ends the stretch.
-    pub fn spares(
-        &mut self,
-        _first: LogIndex,
-        _term: Option<Term>,
-        _max_bytes: usize,
-    ) -> Result<Vec<Entry>, WalError> {
+    /// [`WalError::Poisoned`]. What cannot be read is passed over.
+    pub fn spares(&mut self, first: LogIndex, max_bytes: usize) -> Result<Vec<Entry>, WalError> {
         self.check_poison()?;
-        Ok(Vec::new())
+        Ok(self.read_spares(first, max_bytes))
     }
 
     /// Whether a failure stopped the log for good.
@@ -414,19 +413,26 @@ impl Wal {
     }
 
     /// Starts the log anew after `base`. The change of both copies of the hard state is the
-    /// moment at which the old log ceases to exist; its files are removed afterwards.
+    /// moment at which the old log ceases to exist; its files are removed afterwards. Those of a log that
+    /// does not reach up to what it lost even so are kept, all of them behind a cut.
     fn reset(&mut self, base: &SnapshotMeta, next: Segment) -> Result<(), WalError> {
         let number = next.header.number;
         let old = std::mem::replace(&mut self.active, next);
+        let end_bytes = old.end_bytes;
         self.sealed.push(old);
         self.map = LogMap::new(base.last_included);
         self.store_meta(|meta| {
             meta.protocol = meta.protocol.max(base.configuration.cluster_version);
             meta.base = base.clone();
-            meta.first_segment = number;
             meta.last_segment = number;
+            mending::close(meta, base.last_included);
+            mending::start_anew(meta, number, end_bytes);
         })?;
-        self.remove_before(number)
+        if self.lost().is_some() {
+            self.sealed.clear();
+        }
+        self.look_for_spares();
+        self.remove_before(self.meta.meta().first_segment)
     }
 
     fn release(&mut self, base: &SnapshotMeta) -> Result<(), WalError> {
@@ -440,9 +446,11 @@ impl Wal {
         }
         self.map.release(released);
         let first = self.map.first_segment().unwrap_or(self.active.header.number);
+        let first = self.kept_from(first);
         self.store_meta(|meta| {
             meta.base = base.clone();
             meta.first_segment = first;
+            meta.cuts.release(first);
         })?;
         self.remove_before(first)
     }
@@ -451,9 +459,12 @@ impl Wal {
     fn remove_before(&mut self, first: u64) -> Result<(), WalError> {
         self.read_file = None;
         let passed = self.sealed.partition_point(|segment| segment.header.number < first);
-        for segment in self.sealed.drain(..passed) {
-            self.disk.remove(&segment.path).map_err(WalError::io("remove", &segment.path))?;
+        self.sealed.drain(..passed);
+        for number in self.oldest..first {
+            // What stood behind a cut may be missing.
+            folder::discard(self.disk.as_ref(), &self.dir.join(file_name(number)))?;
         }
+        self.oldest = first.max(self.oldest);
         Ok(())
     }
 

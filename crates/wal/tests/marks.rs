@@ -7,7 +7,7 @@ mod common;
 use common::fault_disk::FaultDisk;
 use common::model::{Model, assert_allowed};
 use common::watched_disk::WatchedDisk;
-use common::{Rng, commands, create, dir, id, initial, open, read_all, segment};
+use common::{Rng, commands, create, dir, initial, open, read_all, segment};
 use quorate_core::{HardState, NodeId, Persist, Term};
 use quorate_wal::{Damage, Wal, WalError};
 use std::io::ErrorKind;
@@ -78,7 +78,8 @@ fn after_a_kill_no_flipped_bit_passes_for_a_torn_write() {
 }
 
 #[test]
-fn after_a_kill_a_last_batch_of_zeros_or_cut_off_or_unreadable_is_damage_with_its_end_named() {
+fn after_a_kill_a_last_batch_of_zeros_or_cut_off_or_unreadable_is_damage_and_how_far_it_reaches_is_not_sure()
+ {
     let (disk, _) = killed();
     let zeroed = disk.fork();
     zeroed.edit(&segment(2), |bytes| bytes[LAST_BATCH..].fill(0));
@@ -86,11 +87,12 @@ fn after_a_kill_a_last_batch_of_zeros_or_cut_off_or_unreadable_is_damage_with_it
     cut.edit(&segment(2), |bytes| bytes.truncate(LAST_BATCH));
     let unreadable = disk.fork();
     unreadable.break_sector(&segment(2), LAST_BATCH + 144);
+    // What is bad may reach beyond where the mark says that the log ended.
     for (damaged, first) in [(zeroed, 11), (cut, 11), (unreadable, 10)] {
         match start(&damaged) {
             Err(WalError::Damaged { indexes: Some((from, Some(to))), anchor, .. }) => {
                 assert_eq!((from, to), (common::index(first), common::index(12)));
-                assert_eq!(anchor.as_deref(), Some(&id(2, 12)));
+                assert_eq!(anchor, None);
             }
             other => panic!("{other:?}"),
         }

@@ -180,7 +180,10 @@ fn expected(stop: Stop, vouch: Vouch, later: Later) -> Case {
     match (stop, is_durable) {
         (Stop::Contradiction, _) | (Stop::Unreadable, false) => Case::Refused,
         // That something is lost is known, and nothing of what came after it.
-        (_, true) if vouch == Vouch::Meta && later == Later::Nothing => Case::Refused,
+        (_, true) if [Vouch::Meta, Vouch::Mark].contains(&vouch) && later == Later::Nothing => {
+            // Zeros reach right up to where the mark says that the log ended, and perhaps beyond.
+            Case::Refused
+        }
         (_, true) => Case::Wounded,
         (Stop::Ghost, false) => Case::Whole,
         (Stop::Invalid, false) => Case::Torn,
@@ -199,7 +202,7 @@ fn found(disk: &FaultDisk) -> (Case, Option<Damage>) {
         }
         Err(WalError::Damaged { path, offset_bytes, anchor, damage, .. }) => {
             assert_eq!((path, offset_bytes), (segment(1), SECOND as u64));
-            // Entry 3 is the first one behind the hole, if it is there.
+            // Entry 3 is the first one behind the hole, and the log ended with it or a later one.
             assert!(anchor.as_ref().is_none_or(|anchor| anchor.index.get() >= 3));
             (if anchor.is_some() { Case::Wounded } else { Case::Refused }, Some(damage))
         }
@@ -232,19 +235,31 @@ fn each_finding_that_bytes_can_have_leads_to_its_case_and_a_refused_folder_is_un
 }
 
 #[test]
-fn the_first_entry_known_to_have_followed_is_the_anchor_else_the_end_of_the_log() {
-    let anchor = |vouch, later| match open(&damaged(Stop::Invalid, vouch, later).unwrap()) {
+fn the_entry_with_which_the_log_ended_is_the_anchor() {
+    let anchor_of = |disk: &FaultDisk| match open(disk) {
         Err(WalError::Damaged { anchor, .. }) => anchor.map(|anchor| anchor.index.get()),
         Err(error) => panic!("{error}"),
         Ok(_) => panic!("opened"),
     };
+    let anchor = |vouch, later| anchor_of(&damaged(Stop::Invalid, vouch, later).unwrap());
     // Entry 3 is of the damaged batch: it counts if something says that this was durable.
     assert_eq!(anchor(Vouch::Mark, Later::SameBatch), Some(3));
     assert_eq!(anchor(Vouch::Meta, Later::SameBatch), Some(3));
     assert_eq!(anchor(Vouch::Nothing, Later::NextBatch), Some(4));
-    assert_eq!(anchor(Vouch::Mark, Later::Nothing), Some(3), "the end, by the mark");
-    assert_eq!(anchor(Vouch::NextSegment, Later::SameBatch), Some(3));
-    assert_eq!(anchor(Vouch::NextSegment, Later::Nothing), Some(3), "the end, by the successor");
+    assert_eq!(anchor(Vouch::NextSegment, Later::SameBatch), Some(9));
+    assert_eq!(anchor(Vouch::NextSegment, Later::Nothing), Some(9), "as the successor says");
+    // Nothing stands behind the bad place: the mark alone knows, if what it knows is all that was.
+    let bad_to_the_end = |beyond: &[u8]| {
+        let (disk, _) = log(Vouch::Mark, Later::Nothing);
+        disk.edit(&segment(1), |bytes| {
+            bytes[SECOND + 50] ^= 1;
+            bytes[SECOND + SECTOR + 50] ^= 1;
+            bytes[SECOND + 2 * SECTOR..][..beyond.len()].copy_from_slice(beyond);
+        });
+        anchor_of(&disk)
+    };
+    assert_eq!(bad_to_the_end(&[]), Some(3));
+    assert_eq!(bad_to_the_end(&[7; 64]), None, "it may have gone on");
 }
 
 #[test]

@@ -163,7 +163,9 @@ impl Verify {
                 println!("{}: {record_count} records, {verdict}", dir.display());
                 Ok(())
             }
-            Verdict::Torn { .. } | Verdict::Refused(_) => bail!("{}: {verdict}", dir.display()),
+            Verdict::Torn { .. } | Verdict::Wounded { .. } | Verdict::Refused(_) => {
+                bail!("{}: {verdict}", dir.display())
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 use super::words;
 use quorate::core::LogIndex;
 use quorate::wal::{
-    MarkSight, MetaSight, RecordSight, SegmentSight, Sight, Standing, Verdict, WalError,
+    CutSight, MarkSight, MetaSight, RecordSight, SegmentSight, Sight, Standing, Verdict, WalError,
 };
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -91,7 +91,7 @@ const fn standing(standing: Standing) -> &'static str {
 fn meta_text(name: &str, meta: &MetaSight) -> String {
     let MetaSight { identity, hard_state, segments: (first, last), .. } = meta;
     let vote = hard_state.voted_for.map_or("nobody".to_owned(), |id| format!("{:x}", id.get()));
-    format!(
+    let text = format!(
         "{name}: generation {}, format {}: cluster {:x}, node {:x}, disk {:032x} ({}), opened {} times; \
          term {}, voted for {vote}; starts after {}, segments {first} to {last}, durable up to byte {}",
         meta.generation,
@@ -104,6 +104,20 @@ fn meta_text(name: &str, meta: &MetaSight) -> String {
         hard_state.current_term,
         meta.base.last_included,
         meta.synced_bytes,
+    );
+    let cuts: String = meta.cuts.iter().map(cut_text).collect();
+    let horizon = meta
+        .horizon
+        .map_or_else(String::new, |horizon| format!("; held {horizon}, and has to get it back"));
+    format!("{text}{cuts}{horizon}")
+}
+
+fn cut_text(cut: &CutSight) -> String {
+    let CutSight { segment, position, resumed, end_bytes } = *cut;
+    let spare_last = resumed.saturating_sub(1);
+    format!(
+        "; cut at byte {position} of segment {segment}, goes on in segment {resumed} (what stands behind \
+         the cut, up to byte {end_bytes} of segment {spare_last}, is spare)"
     )
 }
 
@@ -121,6 +135,18 @@ fn meta_json(name: &str, meta: &MetaSight) -> Value {
         "first_segment": first, "last_segment": last, "synced_bytes": meta.synced_bytes,
         "base_index": meta.base.last_included.index.get(),
         "base_term": meta.base.last_included.term.get(),
+        "horizon_index": meta.horizon.map(|horizon| horizon.index.get()),
+        "horizon_term": meta.horizon.map(|horizon| horizon.term.get()),
+        "cuts": meta.cuts.iter().map(cut_json).collect::<Vec<_>>(),
+    })
+}
+
+/// A cut, and the region behind it: from there to the end of the segment before the one that resumes.
+fn cut_json(cut: &CutSight) -> Value {
+    let CutSight { segment, position, resumed, end_bytes } = *cut;
+    json!({
+        "segment": segment, "position": position, "resumed": resumed,
+        "spare_last_segment": resumed.saturating_sub(1), "spare_end_bytes": end_bytes,
     })
 }
 

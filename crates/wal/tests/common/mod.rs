@@ -11,6 +11,7 @@
 pub mod fault_disk;
 pub mod model;
 pub mod watched_disk;
+pub mod wounded;
 
 use bytes::Bytes;
 use quorate_core::{
