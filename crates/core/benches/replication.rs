@@ -89,6 +89,7 @@ impl Trio {
                 | Effect::MembershipAppended { .. }
                 | Effect::MembershipRefused { .. }
                 | Effect::Load(_)
+                | Effect::LoadSpares { .. }
                 | Effect::TakeSnapshot { .. }
                 | Effect::ReadSnapshotChunk { .. }
                 | Effect::WriteSnapshotChunk { .. }

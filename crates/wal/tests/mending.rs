@@ -445,10 +445,10 @@ fn a_wound_that_was_cut_is_not_found_again_by_whoever_reads_on() {
     let mut scrubber = Scrubber::new(disk.arc(), dir().to_owned(), snapshots, common::identity());
     let mut read_bytes = 0;
     loop {
-        let scrubbed = scrubber.step(1 << 20).unwrap();
-        assert!(scrubbed.damage.is_none(), "{:?}", scrubbed.damage);
-        read_bytes += scrubbed.read_bytes;
-        if scrubbed.is_round_over {
+        let step = scrubber.step(1 << 20).unwrap();
+        assert!(step.damage.is_none(), "{:?}", step.damage);
+        read_bytes += step.read_bytes;
+        if step.is_round_over {
             break;
         }
     }

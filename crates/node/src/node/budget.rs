@@ -47,11 +47,11 @@ impl Budget {
         let content_bytes = node.command_bytes_max.max(core.append_bytes_max).max(chunk_bytes);
         let frame_bytes = content_bytes.saturating_mul(2).saturating_add(FRAME_OVERHEAD_BYTES);
         // To each peer there are two connections and from it two, and each holds a frame.
-        let frames_bytes = frame_bytes.saturating_mul(4 * PEERS_COUNT);
+        let connections_bytes = frame_bytes.saturating_mul(4 * PEERS_COUNT);
         // Whatever is limited takes one command at least: so does what is read for each peer.
         let for_commands = command_bytes.saturating_mul(PEERS_COUNT).div_ceil(2);
         let least = for_commands.max(chunk_bytes.saturating_mul(PEERS_COUNT));
-        let needed_bytes = least.saturating_mul(PARTS_COUNT).saturating_add(frames_bytes);
+        let needed_bytes = least.saturating_mul(PARTS_COUNT).saturating_add(connections_bytes);
         if self.bytes < needed_bytes {
             return Err(SettingsError::Budget {
                 bytes: self.bytes,
@@ -60,7 +60,7 @@ impl Budget {
                 needed_bytes,
             });
         }
-        let part = (self.bytes - frames_bytes) / PARTS_COUNT;
+        let part = (self.bytes - connections_bytes) / PARTS_COUNT;
         let lower = |limit: &mut usize, bytes: usize| *limit = bytes.min(*limit);
         lower(&mut transport.frame_bytes_max, frame_bytes);
         lower(&mut node.queued_requests_bytes_max, 2 * part);

@@ -228,7 +228,7 @@ impl LogWorker {
                 Ok(LogDone { input, ..LogDone::default() })
             }
             LogJob::Spares { peer, first, max_bytes } => {
-                let entries = self.wal.spares(first, None, max_bytes).map_err(NodeFailure::Log)?;
+                let entries = self.wal.spares(first, max_bytes).map_err(NodeFailure::Log)?;
                 let input = Some(Input::SparesLoaded { peer, entries });
                 Ok(LogDone { input, ..LogDone::default() })
             }
