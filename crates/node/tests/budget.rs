@@ -137,7 +137,9 @@ impl Told {
         match fate {
             Fate::Applied { .. } => self.applied += 1,
             Fate::NotAppended(Refusal::Overloaded { .. }) => self.overloaded += 1,
-            other => panic!("{other:?}"),
+            Fate::NotAppended(_) | Fate::Lost { .. } | Fate::Unknown(_) | Fate::Refused(_) => {
+                panic!("{fate:?}")
+            }
         }
     }
 }
@@ -187,7 +189,9 @@ async fn whatever_stands_still_nodes_hold_no_more_than_they_were_told_to() {
     assert!(most <= limit, "{most} bytes of {limit}");
 
     // Both go on, and everything that was let in takes effect, once.
-    gates.iter().for_each(|gate| gate.set(true));
+    for gate in &gates {
+        gate.set(true);
+    }
     while let Some(fate) = flood.join_next().await {
         told.hear(&fate.unwrap());
     }

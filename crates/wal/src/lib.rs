@@ -38,6 +38,7 @@ mod log_map;
 mod mark;
 mod mending;
 mod meta;
+mod options;
 mod prefix;
 mod prepare;
 mod reading;
@@ -63,6 +64,7 @@ pub use inspect::{
     Verdict, inspect,
 };
 pub use meta::{Identity, Standing};
+pub use options::WalOptions;
 pub use prepare::PrepareJob;
 pub use real_disk::{ReadOnlyDisk, RealDisk};
 pub use recovery::{Lost, Recovered, TornTail};
@@ -72,4 +74,4 @@ pub use snapshot::{
     Packing, Parcel, Received, SnapshotBody, SnapshotReader, SnapshotStore, SnapshotWriter,
     StateMark,
 };
-pub use wal::{Wal, WalOptions};
+pub use wal::Wal;

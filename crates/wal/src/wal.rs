@@ -4,10 +4,11 @@
 use crate::log_map::{Disorder, LogMap};
 use crate::mark::{MarkFile, Watermark};
 use crate::meta::{Meta, MetaFiles, Standing};
+use crate::options::WalOptions;
 use crate::prepare::{PREPARED_NAME, PrepareJob, Size, Slot};
 use crate::record::{Batch, RecordKind, record_size};
 use crate::recovery::Recovered;
-use crate::segment::{RECORDS_START, Segment, file_name};
+use crate::segment::{Segment, file_name};
 use crate::spares::Spares;
 use crate::{Disk, Identity, WalError, codec, folder, mending, reading};
 use quorate_core::{Entry, HardState, LogId, LogIndex, NodeId, Payload, Persist, SnapshotMeta};
@@ -15,44 +16,6 @@ use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Settings of the log. The defaults suit a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WalOptions {
-    /// The size at which the log goes on to the next file, in bytes. A single larger batch makes
-    /// a larger file.
-    pub segment_size_bytes: u64,
-    /// The size of the first file. Each following one is four times as large, up to
-    /// `segment_size_bytes`: creating a node must not cost a large write.
-    pub first_segment_size_bytes: u64,
-    /// How much of the log's end [`Recovered::tail`] holds, in bytes as [`Entry::size_bytes`]
-    /// counts them.
-    pub tail_bytes_max: usize,
-    /// So much of the disk is left free when the next file is filled ahead of time, in bytes.
-    pub kept_free_bytes: u64,
-    /// A log that has lost durable entries, and of which it is known how far they reached, is opened
-    /// without them ([`Recovered::lost`]). Otherwise it is refused, and nothing is changed.
-    pub mends: bool,
-}
-
-impl Default for WalOptions {
-    fn default() -> Self {
-        Self {
-            segment_size_bytes: 64 << 20,
-            first_segment_size_bytes: 1 << 20,
-            tail_bytes_max: 32 << 20,
-            kept_free_bytes: 0,
-            mends: false,
-        }
-    }
-}
-
-impl WalOptions {
-    /// The size of the segment after one of `capacity_bytes`.
-    pub(crate) fn next_capacity(&self, capacity_bytes: u64) -> u64 {
-        capacity_bytes.saturating_mul(4).min(self.segment_size_bytes).max(RECORDS_START)
-    }
-}
 
 /// The encode buffer is given back if a batch made it larger than this.
 const BUFFER_BYTES_KEPT: usize = 8 << 20;

@@ -221,17 +221,9 @@ impl Driver {
 
     fn input(&mut self, now: Time, input: Input, outputs: &mut Vec<Output>) {
         match input {
-            Input::Peer { from, storage_id, version, message: PeerMessage::Raft(message) } => {
+            Input::Peer { from, storage_id, version, message } => {
                 self.note_version(now, from, version, outputs);
-                if self.lets_in(from, storage_id, &message) {
-                    self.step(now, Event::Message { from, message }, outputs);
-                } else {
-                    self.ask_for_disk(from, storage_id, outputs);
-                }
-            }
-            Input::Peer { from, version, message, .. } => {
-                self.note_version(now, from, version, outputs);
-                self.peer_message(now, from, message, outputs);
+                self.peer_message(now, (from, storage_id), message, outputs);
             }
             Input::Disconnected { peer } => {
                 self.proposals.disconnected(peer, &mut self.turn.fates);
@@ -367,14 +359,15 @@ impl Driver {
     fn peer_message(
         &mut self,
         now: Time,
-        from: NodeId,
+        (from, storage_id): (NodeId, u128),
         message: PeerMessage,
         outputs: &mut Vec<Output>,
     ) {
         match message {
-            PeerMessage::Raft(message) => {
+            PeerMessage::Raft(message) if self.lets_in(from, storage_id, &message) => {
                 self.step(now, Event::Message { from, message }, outputs);
             }
+            PeerMessage::Raft(_) => self.ask_for_disk(from, storage_id, outputs),
             PeerMessage::Introduce(introduction) => {
                 self.introduced(now, from, introduction, outputs);
             }
