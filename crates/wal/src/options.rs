@@ -12,13 +12,13 @@ pub struct WalOptions {
     /// The size of the first file. Each following one is four times as large, up to
     /// `segment_size_bytes`: creating a node must not cost a large write.
     pub first_segment_size_bytes: u64,
-    /// How much of the log's end [`Recovered::tail`] holds, in bytes as [`Entry::size_bytes`]
+    /// How much of the log's end [`crate::Recovered::tail`] holds, in bytes as [`quorate_core::Entry::size_bytes`]
     /// counts them.
     pub tail_bytes_max: usize,
     /// So much of the disk is left free when the next file is filled ahead of time, in bytes.
     pub kept_free_bytes: u64,
     /// A log that has lost durable entries, and of which it is known how far they reached, is opened
-    /// without them ([`Recovered::lost`]). Otherwise it is refused, and nothing is changed.
+    /// without them ([`crate::Recovered::lost`]). Otherwise it is refused, and nothing is changed.
     pub mends: bool,
 }
 
