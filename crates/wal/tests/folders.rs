@@ -344,10 +344,10 @@ fn sixteen_bytes_are_enough_to_tell_a_kind_and_a_format_and_fifteen_are_not() {
     }
     disk.edit(&in_dir("meta-b"), |bytes| {
         bytes.truncate(16);
-        bytes[8] = 4;
+        bytes[8] = 5;
         let checksum = crc32c::crc32c(&bytes[..12]).to_le_bytes();
         bytes[12..].copy_from_slice(&checksum);
     });
     let error = open(&disk.arc(), dir()).err().unwrap();
-    assert!(matches!(error, WalError::UnsupportedVersion { found: 4, .. }), "{error}");
+    assert!(matches!(error, WalError::UnsupportedVersion { found: 5, .. }), "{error}");
 }

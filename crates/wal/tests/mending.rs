@@ -321,12 +321,12 @@ fn a_cut_is_forgotten_with_its_files_when_the_log_is_closed_and_released_behind_
     let (disk, model) = sound();
     spoil(&disk, id(2, 12));
     let (mut wal, _) = open(&disk).unwrap();
-    assert_eq!(formats(&disk), [3, 3], "an older program must not take it");
+    assert_eq!(formats(&disk), [4, 4], "an older program must not take it");
     let entries = model.entries[11..30].to_vec();
     wal.persist(&[Persist { entries, ..Persist::default() }]).unwrap();
     // Still wounded: what stands behind the cut may be wanted.
     wal.release_prefix(&wounded::base(3, 25)).unwrap();
-    assert!(disk.names().contains(&segment(2)) && formats(&disk) == [3, 3]);
+    assert!(disk.names().contains(&segment(2)) && formats(&disk) == [4, 4]);
     assert_eq!(ids(&wal.spares(index(31), usize::MAX).unwrap()), ids(&model.entries[30..]));
     drop(wal);
     let (mut wal, recovered) = open(&disk).unwrap();
